@@ -1,0 +1,217 @@
+//! Landing: the one pure rule by which the cloud accepts, answers again, or refuses what an edge
+//! sends. The ledger keeps a [`Head`] per (edge, stream, incarnation) and asks [`judge`]; nothing
+//! else in the house decides about duplicates.
+
+use thiserror::Error;
+use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, SessionEpoch};
+
+/// What an edge offers to land: an interval of a stream, proved by the hashes at both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub session_epoch: SessionEpoch,
+    pub incarnation: Incarnation,
+    pub base_offset: EdgeOffset,
+    /// At least 1.
+    pub count: u64,
+    pub hash_before: BoundaryHash,
+    pub hash_after: BoundaryHash,
+}
+
+impl Offer {
+    /// The offset after the last message offered; `None` where a forged offer would overflow.
+    pub fn end(&self) -> Option<EdgeOffset> {
+        self.base_offset.0.checked_add(self.count).map(EdgeOffset)
+    }
+}
+
+/// How far one stream has landed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    pub incarnation: Incarnation,
+    /// E: the next edge offset that may land.
+    pub next: EdgeOffset,
+    /// The hash at E.
+    pub hash: BoundaryHash,
+}
+
+/// The rule's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It lands; the head moves to this.
+    Accept(Head),
+    /// All of it has landed before: it is answered with the head (and its facts), and not stored.
+    Duplicate,
+    Refused(RefusedReason),
+}
+
+/// Why an offer is refused. The number is the frame's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
+#[repr(u8)]
+pub enum RefusedReason {
+    #[error("the session epoch is stale: another connection of this edge is newer")]
+    StaleSessionEpoch = 1,
+    #[error("the incarnation is not the one that the stream has")]
+    WrongIncarnation = 2,
+    #[error("the offer does not start at the next offset")]
+    WrongOffset = 3,
+    #[error("the hash before the offer is not the one that landed")]
+    WrongHash = 4,
+    #[error("the stream was not announced")]
+    UnknownStream = 5,
+    #[error("the stream's topic cannot take it: the stream is parked")]
+    Parked = 6,
+    #[error("the batch is not a batch, or not of this interval")]
+    BadBatch = 7,
+    #[error("the batch is larger than the topic allows")]
+    TooLarge = 8,
+}
+
+impl RefusedReason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::StaleSessionEpoch,
+        Self::WrongIncarnation,
+        Self::WrongOffset,
+        Self::WrongHash,
+        Self::UnknownStream,
+        Self::Parked,
+        Self::BadBatch,
+        Self::TooLarge,
+    ];
+
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u8 == number)
+    }
+}
+
+/// Judges `offer` against the stream's head and the newest session epoch granted to its edge.
+///
+/// The order of the checks is the rule: the fence first, so that a fenced connection learns nothing
+/// by which it could go on; then duplicates, whole ones only; then offset and hash together.
+pub fn judge(head: &Head, newest_epoch: SessionEpoch, offer: &Offer) -> Verdict {
+    if offer.session_epoch != newest_epoch {
+        return Verdict::Refused(RefusedReason::StaleSessionEpoch);
+    }
+    if offer.incarnation != head.incarnation {
+        return Verdict::Refused(RefusedReason::WrongIncarnation);
+    }
+    let Some(end) = offer.end().filter(|_| offer.count > 0) else {
+        return Verdict::Refused(RefusedReason::WrongOffset);
+    };
+    if end <= head.next {
+        return Verdict::Duplicate;
+    }
+    if offer.base_offset != head.next {
+        return Verdict::Refused(RefusedReason::WrongOffset);
+    }
+    if offer.hash_before != head.hash {
+        return Verdict::Refused(RefusedReason::WrongHash);
+    }
+    Verdict::Accept(Head {
+        incarnation: head.incarnation,
+        next: end,
+        hash: offer.hash_after,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Head = Head {
+        incarnation: Incarnation(3),
+        next: EdgeOffset(10),
+        hash: BoundaryHash(77),
+    };
+    const EPOCH: SessionEpoch = SessionEpoch(5);
+
+    fn offer(base_offset: u64, count: u64) -> Offer {
+        Offer {
+            session_epoch: EPOCH,
+            incarnation: Incarnation(3),
+            base_offset: EdgeOffset(base_offset),
+            count,
+            hash_before: BoundaryHash(77),
+            hash_after: BoundaryHash(78),
+        }
+    }
+
+    fn refused(reason: RefusedReason) -> Verdict {
+        Verdict::Refused(reason)
+    }
+
+    #[test]
+    fn what_follows_lands() {
+        let after = Head {
+            next: EdgeOffset(14),
+            hash: BoundaryHash(78),
+            ..HEAD
+        };
+        assert_eq!(judge(&HEAD, EPOCH, &offer(10, 4)), Verdict::Accept(after));
+    }
+
+    #[test]
+    fn only_what_lies_wholly_below_is_a_duplicate() {
+        assert_eq!(judge(&HEAD, EPOCH, &offer(6, 4)), Verdict::Duplicate);
+        assert_eq!(
+            judge(&HEAD, EPOCH, &offer(6, 5)),
+            refused(RefusedReason::WrongOffset)
+        );
+        assert_eq!(
+            judge(&HEAD, EPOCH, &offer(11, 1)),
+            refused(RefusedReason::WrongOffset)
+        );
+    }
+
+    #[test]
+    fn the_fence_comes_before_all_else() {
+        let stale = Offer {
+            session_epoch: SessionEpoch(4),
+            ..offer(6, 4)
+        };
+        assert_eq!(
+            judge(&HEAD, EPOCH, &stale),
+            refused(RefusedReason::StaleSessionEpoch)
+        );
+    }
+
+    #[test]
+    fn a_wrong_hash_or_incarnation_is_refused() {
+        let hash = Offer {
+            hash_before: BoundaryHash(1),
+            ..offer(10, 1)
+        };
+        assert_eq!(
+            judge(&HEAD, EPOCH, &hash),
+            refused(RefusedReason::WrongHash)
+        );
+        let incarnation = Offer {
+            incarnation: Incarnation(2),
+            ..offer(10, 1)
+        };
+        assert_eq!(
+            judge(&HEAD, EPOCH, &incarnation),
+            refused(RefusedReason::WrongIncarnation)
+        );
+    }
+
+    #[test]
+    fn forged_numbers_do_not_overflow() {
+        assert_eq!(
+            judge(&HEAD, EPOCH, &offer(u64::MAX, 2)),
+            refused(RefusedReason::WrongOffset)
+        );
+        assert_eq!(
+            judge(&HEAD, EPOCH, &offer(10, 0)),
+            refused(RefusedReason::WrongOffset)
+        );
+    }
+
+    #[test]
+    fn reasons_keep_their_numbers() {
+        for (index, reason) in RefusedReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index + 1);
+            assert_eq!(RefusedReason::from_number(reason as u8), Some(reason));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The bridge's drivers: QUIC and TLS, certificates.

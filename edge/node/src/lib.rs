@@ -1,0 +1,1 @@
+//! The edge node: listeners, router, uplink; a library and the daemon tidegate-edge.

@@ -1,0 +1,1 @@
+//! The edge's protocols as values: MQTT packets and sessions, without I/O.

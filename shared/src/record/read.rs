@@ -1,0 +1,171 @@
+//! Reading batches: whole ones off a run of bytes, and the records inside one.
+
+use bytes::{Buf, Bytes};
+
+use super::header::CRC_COVERS_FROM;
+use super::{
+    BATCH_RECORDS_BYTES_MAX, BatchError, BatchHeader, Compression, HEADER_BYTES, Header, Record,
+    compression, varint,
+};
+
+/// One whole batch whose CRC was right when it was made.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    header: BatchHeader,
+    bytes: Bytes,
+}
+
+impl Batch {
+    /// Takes exactly one batch: its length must be that of `bytes`, and its CRC must hold.
+    pub fn parse(bytes: Bytes) -> Result<Self, BatchError> {
+        let header = BatchHeader::parse(&bytes)?;
+        if header.batch_bytes != bytes.len() {
+            return Err(if header.batch_bytes > bytes.len() {
+                BatchError::Short("records")
+            } else {
+                BatchError::Contradiction("length")
+            });
+        }
+        let computed = crc32c::crc32c(&bytes[CRC_COVERS_FROM..]);
+        if computed != header.crc {
+            return Err(BatchError::Crc {
+                stored: header.crc,
+                computed,
+            });
+        }
+        Ok(Self { header, bytes })
+    }
+
+    pub fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Unpacks the records and steps through them.
+    pub fn records(&self) -> Result<Records, BatchError> {
+        let packed = self.bytes.slice(HEADER_BYTES..);
+        let compression = self.header.compression()?;
+        // Records take at least 7 bytes each, so a count that no unpacking could reach is refused.
+        let rest = compression::unpack(compression, &packed, BATCH_RECORDS_BYTES_MAX)?;
+        if (self.header.records_count as usize).saturating_mul(7) > rest.len() {
+            return Err(BatchError::Contradiction("record count"));
+        }
+        Ok(Records {
+            rest,
+            left: self.header.records_count,
+            base_offset: self.header.base_offset,
+            base_timestamp_ms: self.header.base_timestamp_ms,
+        })
+    }
+
+    pub fn compression(&self) -> Result<Compression, BatchError> {
+        self.header.compression()
+    }
+}
+
+/// Steps through a batch's records: offset and record. Ends after the first error.
+#[derive(Debug)]
+pub struct Records {
+    rest: Bytes,
+    left: i32,
+    base_offset: i64,
+    base_timestamp_ms: i64,
+}
+
+impl Records {
+    fn next_record(&mut self) -> Result<(i64, Record), BatchError> {
+        let length = varint::get(&mut self.rest).ok_or(BatchError::Short("record"))?;
+        let length = usize::try_from(length).map_err(|_| BatchError::Contradiction("length"))?;
+        if length > self.rest.len() {
+            return Err(BatchError::Short("record"));
+        }
+        let mut body = self.rest.split_to(length);
+        if !body.has_remaining() {
+            return Err(BatchError::Short("record"));
+        }
+        body.advance(1);
+        let timestamp_delta = integer(&mut body)?;
+        let offset_delta = integer(&mut body)?;
+        let key = optional(&mut body)?;
+        let value = optional(&mut body)?;
+        let headers_count = integer(&mut body)?;
+        if headers_count < 0 || headers_count > body.len() as i64 {
+            return Err(BatchError::Contradiction("header count"));
+        }
+        let mut headers = Vec::with_capacity(headers_count as usize);
+        for _ in 0..headers_count {
+            let name = optional(&mut body)?.ok_or(BatchError::Contradiction("header"))?;
+            headers.push(Header {
+                name,
+                value: optional(&mut body)?,
+            });
+        }
+        let timestamp_ms = self.base_timestamp_ms.wrapping_add(timestamp_delta);
+        let offset = self.base_offset.wrapping_add(offset_delta);
+        Ok((
+            offset,
+            Record {
+                timestamp_ms,
+                key,
+                value,
+                headers,
+            },
+        ))
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<(i64, Record), BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        self.left -= 1;
+        let record = self.next_record();
+        if record.is_err() {
+            self.left = 0;
+        }
+        Some(record)
+    }
+}
+
+fn integer(body: &mut Bytes) -> Result<i64, BatchError> {
+    varint::get(body).ok_or(BatchError::Short("record"))
+}
+
+fn optional(body: &mut Bytes) -> Result<Option<Bytes>, BatchError> {
+    let length = integer(body)?;
+    if length == -1 {
+        return Ok(None);
+    }
+    let length = usize::try_from(length).map_err(|_| BatchError::Contradiction("length"))?;
+    if length > body.len() {
+        return Err(BatchError::Short("record"));
+    }
+    Ok(Some(body.split_to(length)))
+}
+
+/// Takes a run of batches apart. A last batch that is not whole ends the run without an error, as a
+/// Kafka fetch response allows.
+pub fn split_batches(mut run: Bytes) -> impl Iterator<Item = Result<Batch, BatchError>> {
+    std::iter::from_fn(move || {
+        if run.len() < HEADER_BYTES {
+            return None;
+        }
+        let header = match BatchHeader::parse(&run) {
+            Ok(header) => header,
+            Err(error) => {
+                run.clear();
+                return Some(Err(error));
+            }
+        };
+        if header.batch_bytes > run.len() {
+            return None;
+        }
+        Some(Batch::parse(run.split_to(header.batch_bytes)))
+    })
+}

@@ -1,0 +1,1 @@
+//! Whole processes by path, real clients, faults; no workspace dependency.
