@@ -1,0 +1,198 @@
+//! What a frame can say. Tags are never reused; an entry of an unknown tag stops the replay, since
+//! leaving it out could lose what was acknowledged.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+use tidegate_shared::id::{
+    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, NameError, Position, SessionEpoch,
+    StreamId, StreamName, TopicName,
+};
+use tidegate_shared::wire::{Reader, WireError, put_bytes};
+
+use crate::frame::RawEntry;
+use crate::log_file::ChunkPlace;
+
+/// One thing that a commit makes durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// 1: what this commit adds to one stream.
+    Chunk(ChunkEntry),
+    /// 2: a stream begins.
+    Stream { stream: StreamId, name: StreamName, topic: TopicName },
+    /// 3: the cloud granted an incarnation to a stream.
+    Granted { stream: StreamId, incarnation: Incarnation },
+    /// 4: the cloud has all of a stream below an offset.
+    Landed { stream: StreamId, landed: EdgeOffset, hash: BoundaryHash },
+    /// 5: the newest of the cloud's state that this edge has seen.
+    Session { cluster_incarnation: ClusterIncarnation, session_epoch: SessionEpoch },
+}
+
+/// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkEntry {
+    pub stream: StreamId,
+    pub base_offset: EdgeOffset,
+    pub count: u32,
+    pub position: Position,
+    pub hash_before: BoundaryHash,
+    /// Where the stream's chunk before this one lies: file sequence and byte; 0 and 0 for none.
+    pub previous: (u64, u32),
+    pub batch: Bytes,
+}
+
+/// A chunk entry's fields before the batch.
+const CHUNK_FIELDS_BYTES: usize = 52;
+
+impl ChunkEntry {
+    pub(crate) fn place(&self, body_at: usize, body_bytes: usize) -> ChunkPlace {
+        ChunkPlace {
+            base_offset: self.base_offset,
+            count: self.count,
+            at: body_at as u32,
+            bytes: body_bytes as u32,
+        }
+    }
+
+    pub(crate) fn fields(&self) -> BytesMut {
+        let mut out = BytesMut::with_capacity(CHUNK_FIELDS_BYTES);
+        out.put_u32_le(self.stream.0);
+        out.put_u64_le(self.base_offset.0);
+        out.put_u32_le(self.count);
+        out.put_u64_le(self.position.0);
+        out.put_u128_le(self.hash_before.0);
+        out.put_u64_le(self.previous.0);
+        out.put_u32_le(self.previous.1);
+        out
+    }
+
+    pub(crate) fn decode(body: Bytes) -> Result<Self, WireError> {
+        let mut reader = Reader::new(body);
+        Ok(Self {
+            stream: StreamId(reader.u32("stream")?),
+            base_offset: EdgeOffset(reader.u64("base offset")?),
+            count: reader.u32("count")?,
+            position: Position(reader.u64("position")?),
+            hash_before: BoundaryHash(reader.u128("hash before")?),
+            previous: (reader.u64("previous file")?, reader.u32("previous place")?),
+            batch: reader.rest().clone(),
+        })
+    }
+}
+
+/// An entry that this build cannot read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EntryError {
+    #[error("an entry has tag {0}, which this build does not know")]
+    UnknownTag(u8),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+impl Entry {
+    /// Tag and body.
+    pub(crate) fn encode(&self) -> (u8, BytesMut) {
+        let mut out = BytesMut::new();
+        let tag = match self {
+            Self::Chunk(chunk) => {
+                out = chunk.fields();
+                out.put_slice(&chunk.batch);
+                1
+            }
+            Self::Stream { stream, name, topic } => {
+                out.put_u32_le(stream.0);
+                put_bytes(&mut out, name.as_str().as_bytes());
+                put_bytes(&mut out, topic.as_str().as_bytes());
+                2
+            }
+            Self::Granted { stream, incarnation } => {
+                out.put_u32_le(stream.0);
+                out.put_u64_le(incarnation.0);
+                3
+            }
+            Self::Landed { stream, landed, hash } => {
+                out.put_u32_le(stream.0);
+                out.put_u64_le(landed.0);
+                out.put_u128_le(hash.0);
+                4
+            }
+            Self::Session { cluster_incarnation, session_epoch } => {
+                out.put_u32_le(cluster_incarnation.counter);
+                out.put_u128_le(cluster_incarnation.id);
+                out.put_u64_le(session_epoch.0);
+                5
+            }
+        };
+        (tag, out)
+    }
+
+    pub(crate) fn decode(raw: &RawEntry) -> Result<Self, EntryError> {
+        let mut reader = Reader::new(raw.body.clone());
+        Ok(match raw.tag {
+            1 => Self::Chunk(ChunkEntry::decode(raw.body.clone())?),
+            2 => Self::Stream {
+                stream: StreamId(reader.u32("stream")?),
+                name: StreamName::new(reader.string("name", StreamName::LENGTH_MAX)?)?,
+                topic: TopicName::new(reader.string("topic", TopicName::LENGTH_MAX)?)?,
+            },
+            3 => Self::Granted {
+                stream: StreamId(reader.u32("stream")?),
+                incarnation: Incarnation(reader.u64("incarnation")?),
+            },
+            4 => Self::Landed {
+                stream: StreamId(reader.u32("stream")?),
+                landed: EdgeOffset(reader.u64("landed")?),
+                hash: BoundaryHash(reader.u128("hash")?),
+            },
+            5 => Self::Session {
+                cluster_incarnation: ClusterIncarnation {
+                    counter: reader.u32("cluster incarnation")?,
+                    id: reader.u128("cluster id")?,
+                },
+                session_epoch: SessionEpoch(reader.u64("session epoch")?),
+            },
+            tag => return Err(EntryError::UnknownTag(tag)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entry_round_trips() {
+        let stream = StreamId(3);
+        let entries = [
+            Entry::Chunk(ChunkEntry {
+                stream,
+                base_offset: EdgeOffset(10),
+                count: 2,
+                position: Position(100),
+                hash_before: BoundaryHash(u128::MAX),
+                previous: (4, 5),
+                batch: Bytes::from_static(b"batch"),
+            }),
+            Entry::Stream {
+                stream,
+                name: StreamName::new("telemetry#1").unwrap(),
+                topic: TopicName::new("telemetry").unwrap(),
+            },
+            Entry::Granted { stream, incarnation: Incarnation(2) },
+            Entry::Landed { stream, landed: EdgeOffset(10), hash: BoundaryHash(8) },
+            Entry::Session {
+                cluster_incarnation: ClusterIncarnation { counter: 1, id: 2 },
+                session_epoch: SessionEpoch(3),
+            },
+        ];
+        for (index, entry) in entries.into_iter().enumerate() {
+            let (tag, body) = entry.encode();
+            assert_eq!(usize::from(tag), index + 1, "tags are never renumbered");
+            let raw = RawEntry { tag, body: body.freeze(), body_at: 0 };
+            assert_eq!(Entry::decode(&raw), Ok(entry));
+        }
+        let unknown = RawEntry { tag: 99, body: Bytes::new(), body_at: 0 };
+        assert_eq!(Entry::decode(&unknown), Err(EntryError::UnknownTag(99)));
+    }
+}

@@ -1,0 +1,61 @@
+//! The journal's named limits, and the relations between them that must hold.
+
+/// Frames begin at multiples of this: one block of the flash's file system. A frame that shared a
+/// block with its neighbour would have the block written twice.
+pub const FRAME_ALIGN_BYTES: usize = 4096;
+
+/// The first block of a log file is its header.
+pub const LOG_FILE_HEADER_BYTES: usize = FRAME_ALIGN_BYTES;
+
+/// Spare log files kept ready, zero-filled: freeing space needs space.
+pub const SPARE_LOG_FILES: usize = 2;
+
+/// Tables of full log files kept in memory for readers that lag behind.
+pub const FILE_TABLES_CACHED_MAX: usize = 16;
+
+/// Streams of one journal. Each costs a few hundred bytes of memory.
+pub const STREAMS_MAX: usize = 100_000;
+
+/// What a journal may use, settable per node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one log file.
+    pub log_file_bytes: usize,
+    /// A commit is made at the latest when this much is staged.
+    pub commit_bytes_max: usize,
+    /// The largest record, key and headers included.
+    pub record_bytes_max: usize,
+    /// Bytes appended since the last checkpoint at which the next one is due.
+    pub checkpoint_log_bytes_max: usize,
+    /// Log files in all, spares included; with all of them in use, appends are refused.
+    pub log_files_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            log_file_bytes: 8 << 20,
+            commit_bytes_max: 2 << 20,
+            record_bytes_max: 1 << 20,
+            checkpoint_log_bytes_max: 16 << 20,
+            log_files_max: 1280, // 10 GiB
+        }
+    }
+}
+
+impl Limits {
+    /// Holds the relations that the journal builds on.
+    ///
+    /// # Panics
+    /// When a limit contradicts another: that is an error of ours, not of a user.
+    pub fn check(&self) {
+        assert_eq!(self.log_file_bytes % FRAME_ALIGN_BYTES, 0, "files hold whole blocks");
+        assert!(self.record_bytes_max <= self.commit_bytes_max, "a commit holds any record");
+        // A commit that is just short of its bound may take one more record. The file's table can
+        // be as large as a frame, and the header takes a block: no frame ever spans two files.
+        let frame_bytes_max = self.commit_bytes_max + self.record_bytes_max + 2 * FRAME_ALIGN_BYTES;
+        let fits = LOG_FILE_HEADER_BYTES + frame_bytes_max * 2 <= self.log_file_bytes;
+        assert!(fits, "a log file holds the largest frame and its table");
+        assert!(self.log_files_max > SPARE_LOG_FILES + 1, "one file is active, others spare");
+    }
+}

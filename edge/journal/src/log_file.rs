@@ -1,0 +1,269 @@
+//! One log file: its header, its table, and reading frames out of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tidegate_shared::id::{EdgeOffset, Position, StoreId, StreamId};
+use tidegate_shared::wire::Reader;
+
+use crate::entry::Entry;
+use crate::frame::{self, FrameError, FrameHeader, FrameKind};
+use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES};
+use crate::media::{LogFile, Slot};
+
+const MAGIC: &[u8; 8] = b"TIDELOG\0";
+const LOG_FILE_VERSION: u32 = 1;
+const HEADER_FIELDS_BYTES: usize = 53;
+
+/// A log file's first block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogFileHeader {
+    pub store_id: StoreId,
+    pub sequence: u64,
+    pub first_position: Position,
+    /// The CRC of the last frame in the file before: the chain goes on across files.
+    pub previous_crc: u32,
+    /// Made while opening, out of frames that also lie elsewhere. It counts only once a checkpoint
+    /// names it.
+    pub rewritten: bool,
+}
+
+impl LogFileHeader {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(LOG_FILE_HEADER_BYTES);
+        out.put_slice(MAGIC);
+        out.put_u32_le(LOG_FILE_VERSION);
+        out.put_u128_le(self.store_id.0);
+        out.put_u64_le(self.sequence);
+        out.put_u64_le(self.first_position.0);
+        out.put_u32_le(self.previous_crc);
+        out.put_u8(u8::from(self.rewritten));
+        out.put_u32_le(crc32c::crc32c(&out));
+        out.put_bytes(0, LOG_FILE_HEADER_BYTES - out.len());
+        out.freeze()
+    }
+
+    /// `None` where there is no good header: a fresh or half-recycled file.
+    pub(crate) fn decode(block: Bytes) -> Option<Self> {
+        let crc = crc32c::crc32c(block.get(..HEADER_FIELDS_BYTES - 4)?);
+        let mut reader = Reader::new(block);
+        let magic = reader.take("magic", MAGIC.len()).ok()?;
+        let version = reader.u32("version").ok()?;
+        let header = Self {
+            store_id: StoreId(reader.u128("store id").ok()?),
+            sequence: reader.u64("sequence").ok()?,
+            first_position: Position(reader.u64("first position").ok()?),
+            previous_crc: reader.u32("previous crc").ok()?,
+            rewritten: reader.u8("rewritten").ok()? != 0,
+        };
+        let good = &magic[..] == MAGIC
+            && version == LOG_FILE_VERSION
+            && reader.u32("crc").ok()? == crc;
+        good.then_some(header)
+    }
+}
+
+/// Where a chunk lies in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkPlace {
+    pub base_offset: EdgeOffset,
+    pub count: u32,
+    /// Where the entry's body begins in the file, and its length.
+    pub at: u32,
+    pub bytes: u32,
+}
+
+/// All chunks of one file, by stream, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileTable {
+    pub streams: BTreeMap<StreamId, Vec<ChunkPlace>>,
+    chunks: usize,
+}
+
+impl FileTable {
+    pub(crate) fn push(&mut self, stream: StreamId, place: ChunkPlace) {
+        self.streams.entry(stream).or_default().push(place);
+        self.chunks += 1;
+    }
+
+    /// Bytes that the table takes at the end of its file, at most.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        let entries = self.streams.len() * (frame::ENTRY_HEADER_BYTES + 4);
+        frame::aligned(frame::FRAME_HEADER_BYTES + entries + self.chunks * 20)
+    }
+
+    /// Places of a stream's chunks that reach past `from`.
+    pub(crate) fn places_from(&self, stream: StreamId, from: EdgeOffset) -> &[ChunkPlace] {
+        let Some(places) = self.streams.get(&stream) else { return &[] };
+        let first = places
+            .partition_point(|place| place.base_offset.plus(u64::from(place.count)) <= from);
+        &places[first..]
+    }
+
+    fn encode_stream(stream: StreamId, places: &[ChunkPlace]) -> BytesMut {
+        let mut out = BytesMut::with_capacity(4 + places.len() * 20);
+        out.put_u32_le(stream.0);
+        for place in places {
+            out.put_u64_le(place.base_offset.0);
+            out.put_u32_le(place.count);
+            out.put_u32_le(place.at);
+            out.put_u32_le(place.bytes);
+        }
+        out
+    }
+
+    /// The table as the frame that ends its file.
+    pub(crate) fn encode(&self, store_id: StoreId, sequence: u64, next: Position) -> Bytes {
+        let mut builder = frame::FrameBuilder::new(self.frame_bytes());
+        for (stream, places) in &self.streams {
+            builder.push(TABLE_TAG, &[&Self::encode_stream(*stream, places)]);
+        }
+        builder.finish(store_id, FrameKind::Table, 0, sequence, next).0
+    }
+
+    fn decode(entries: Vec<frame::RawEntry>) -> Result<Self, FrameError> {
+        let mut table = Self::default();
+        for entry in entries {
+            let mut reader = Reader::new(entry.body);
+            let stream = StreamId(reader.u32("stream")?);
+            while !reader.is_empty() {
+                let place = ChunkPlace {
+                    base_offset: EdgeOffset(reader.u64("base offset")?),
+                    count: reader.u32("count")?,
+                    at: reader.u32("place")?,
+                    bytes: reader.u32("bytes")?,
+                };
+                table.push(stream, place);
+            }
+        }
+        Ok(table)
+    }
+}
+
+const TABLE_TAG: u8 = 1;
+
+/// An open log file. Readers hold it as their lease: it is not recycled while one does.
+#[derive(Debug)]
+pub(crate) struct OpenLogFile {
+    pub slot: Slot,
+    pub header: LogFileHeader,
+    pub file: Arc<dyn LogFile>,
+    pub bytes: usize,
+}
+
+impl OpenLogFile {
+    /// The frame at `at`, whole but unchecked, if one of this file begins there.
+    pub(crate) fn read_frame(
+        &self,
+        at: usize,
+    ) -> io::Result<Result<(FrameHeader, Bytes), FrameError>> {
+        if at + FRAME_ALIGN_BYTES > self.bytes {
+            return Ok(Err(FrameError::NoFrame));
+        }
+        let mut block = BytesMut::zeroed(FRAME_ALIGN_BYTES);
+        self.file.read_at(at as u64, &mut block)?;
+        let header = match frame::parse_header(Bytes::copy_from_slice(&block)) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(error)),
+        };
+        if header.file_sequence != self.header.sequence || at + header.bytes > self.bytes {
+            return Ok(Err(FrameError::NoFrame));
+        }
+        if header.bytes > block.len() {
+            block.resize(header.bytes, 0);
+            let rest = &mut block[FRAME_ALIGN_BYTES..];
+            self.file.read_at((at + FRAME_ALIGN_BYTES) as u64, rest)?;
+        }
+        Ok(Ok((header, block.freeze())))
+    }
+
+    /// Whether a good commit of this file lies anywhere from `at` on: then what ended the replay
+    /// there is damage, and not the tail.
+    pub(crate) fn has_frame_after(&self, at: usize) -> io::Result<bool> {
+        for at in (at..self.bytes).step_by(FRAME_ALIGN_BYTES) {
+            if let Ok((header, bytes)) = self.read_frame(at)?
+                && header.kind == FrameKind::Commit
+                && frame::parse(self.header.store_id, &bytes).is_ok()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The chunks in the frames before `end`: from the table that lies there, else by reading the
+    /// file.
+    pub(crate) fn load_table(&self, end: usize) -> io::Result<FileTable> {
+        if let Ok((header, bytes)) = self.read_frame(end)?
+            && header.kind == FrameKind::Table
+            && let Ok(entries) = frame::parse(self.header.store_id, &bytes)
+            && let Ok(table) = FileTable::decode(entries)
+        {
+            return Ok(table);
+        }
+        self.scan_table(end)
+    }
+
+    pub(crate) fn scan_table(&self, end: usize) -> io::Result<FileTable> {
+        let mut table = FileTable::default();
+        let mut at = LOG_FILE_HEADER_BYTES;
+        while at < end {
+            let damaged = |error: &dyn std::fmt::Display| {
+                let sequence = self.header.sequence;
+                io::Error::other(format!("log file {sequence} is damaged at byte {at}: {error}"))
+            };
+            let (header, bytes) = self.read_frame(at)?.map_err(|error| damaged(&error))?;
+            let entries = frame::parse(self.header.store_id, &bytes);
+            for raw in entries.map_err(|error| damaged(&error))? {
+                let body_at = at + raw.body_at;
+                if let Ok(Entry::Chunk(chunk)) = Entry::decode(&raw) {
+                    table.push(chunk.stream, chunk.place(body_at, raw.body.len()));
+                }
+            }
+            at += frame::aligned(header.bytes);
+        }
+        Ok(table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_round_trips_and_damage_is_seen() {
+        let header = LogFileHeader {
+            store_id: StoreId(1 << 100),
+            sequence: 12,
+            first_position: Position(99),
+            previous_crc: 0xdead_beef,
+            rewritten: true,
+        };
+        let block = header.encode();
+        assert_eq!(block.len(), LOG_FILE_HEADER_BYTES);
+        assert_eq!(LogFileHeader::decode(block.clone()), Some(header));
+        for at in 0..HEADER_FIELDS_BYTES {
+            let mut bad = BytesMut::from(&block[..]);
+            bad[at] ^= 1;
+            assert_eq!(LogFileHeader::decode(bad.freeze()), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_table_round_trips_within_its_bound() {
+        let mut table = FileTable::default();
+        for index in 0..1000_u32 {
+            let base_offset = EdgeOffset(u64::from(index) * 3);
+            let place = ChunkPlace { base_offset, count: 3, at: index, bytes: 9 };
+            table.push(StreamId(index % 7), place);
+        }
+        let bytes = table.encode(StoreId(5), 1, Position(0));
+        assert!(bytes.len() <= table.frame_bytes());
+        let entries = frame::parse(StoreId(5), &bytes).unwrap();
+        assert_eq!(FileTable::decode(entries), Ok(table.clone()));
+        let places = table.places_from(StreamId(0), EdgeOffset(22));
+        assert_eq!(places[0].base_offset, EdgeOffset(21));
+    }
+}

@@ -1,0 +1,107 @@
+//! The ordinary medium: a folder of a file system.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{LogFile, Medium, Slot};
+
+const DATABASE_FILE: &str = "index.redb";
+const LOG_FOLDER: &str = "log";
+const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
+/// A folder with `index.redb` and `log/00000.log …`.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// Makes the folder where it does not exist yet.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(root.join(LOG_FOLDER))?;
+        sync_folder(&root)?;
+        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent)?;
+        }
+        Ok(Self { root })
+    }
+
+    fn log_path(&self, slot: Slot) -> PathBuf {
+        self.root.join(LOG_FOLDER).join(format!("{slot:05}.log"))
+    }
+}
+
+impl Medium for Directory {
+    fn slots(&self) -> io::Result<Vec<Slot>> {
+        let mut slots = Vec::new();
+        for entry in fs::read_dir(self.root.join(LOG_FOLDER))? {
+            let name = entry?.file_name();
+            let slot = name.to_str().and_then(|name| name.strip_suffix(".log"));
+            slots.extend(slot.and_then(|slot| slot.parse::<Slot>().ok()));
+        }
+        Ok(slots)
+    }
+
+    fn open(&self, slot: Slot) -> io::Result<Arc<dyn LogFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.log_path(slot))?;
+        Ok(Arc::new(DirectoryFile { file }))
+    }
+
+    fn create(&self, slot: Slot, bytes: usize) -> io::Result<Arc<dyn LogFile>> {
+        let path = self.log_path(slot);
+        let made = create_zeroed(&path, bytes);
+        if made.is_err() {
+            // What was half made would hold the space that the next attempt needs.
+            let _ = fs::remove_file(&path);
+        }
+        let file = made?;
+        sync_folder(&self.root.join(LOG_FOLDER))?;
+        Ok(Arc::new(DirectoryFile { file }))
+    }
+
+    fn open_database(&self) -> Result<redb::Database, redb::DatabaseError> {
+        let database = redb::Builder::new()
+            .set_cache_size(1 << 20)
+            .create(self.root.join(DATABASE_FILE))?;
+        sync_folder(&self.root).map_err(redb::StorageError::Io)?;
+        Ok(database)
+    }
+}
+
+fn create_zeroed(path: &Path, bytes: usize) -> io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    for offset in (0..bytes).step_by(ZEROS.len()) {
+        let length = ZEROS.len().min(bytes - offset);
+        file.write_all_at(&ZEROS[..length], offset as u64)?;
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[derive(Debug)]
+struct DirectoryFile {
+    file: File,
+}
+
+impl LogFile for DirectoryFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}

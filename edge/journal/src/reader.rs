@@ -1,0 +1,272 @@
+//! Reading what is durable, from any thread, beside the committer.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tidegate_shared::id::{
+    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, SessionEpoch, StoreId, StreamId,
+    StreamName, TopicName,
+};
+use tidegate_shared::record::Batch;
+
+use crate::chunk::{self, Chunk};
+use crate::entry::ChunkEntry;
+use crate::limits::FILE_TABLES_CACHED_MAX;
+use crate::log_file::{ChunkPlace, FileTable, OpenLogFile};
+use crate::state::State;
+
+/// What committer and readers share. The lock is held for look-ups, never for I/O.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub state: State,
+    pub files: BTreeMap<u64, Arc<OpenLogFile>>,
+    /// Chunks in the active file.
+    pub active_table: FileTable,
+    /// Tables of full files, the least recently used first.
+    tables: Vec<(u64, Arc<FileTable>)>,
+}
+
+impl Shared {
+    fn cached_table(&mut self, file: u64) -> Option<Arc<FileTable>> {
+        let at = self.tables.iter().position(|(sequence, _)| *sequence == file)?;
+        let entry = self.tables.remove(at);
+        let table = Arc::clone(&entry.1);
+        self.tables.push(entry);
+        Some(table)
+    }
+
+    pub(crate) fn cache_table(&mut self, file: u64, table: Arc<FileTable>) {
+        self.tables.retain(|(sequence, _)| *sequence != file);
+        if self.tables.len() >= FILE_TABLES_CACHED_MAX {
+            self.tables.remove(0);
+        }
+        self.tables.push((file, table));
+    }
+
+    pub(crate) fn drop_file(&mut self, file: u64) -> Option<Arc<OpenLogFile>> {
+        self.tables.retain(|(sequence, _)| *sequence != file);
+        self.files.remove(&file)
+    }
+}
+
+/// How a stream stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamStatus {
+    pub stream: StreamId,
+    pub name: StreamName,
+    pub topic: TopicName,
+    /// 0 before the cloud granted one.
+    pub incarnation: Incarnation,
+    /// The oldest offset that is still here.
+    pub first: EdgeOffset,
+    /// The next offset; everything below it is durable.
+    pub next: EdgeOffset,
+    /// The hash at `next`.
+    pub hash: BoundaryHash,
+    pub landed: EdgeOffset,
+    pub landed_hash: BoundaryHash,
+}
+
+/// Why a read failed.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    #[error("stream {0} does not exist")]
+    UnknownStream(StreamId),
+    #[error("stream {stream} has nothing at {from}: it begins at {first}")]
+    Gone { stream: StreamId, from: EdgeOffset, first: EdgeOffset },
+    #[error("log file {file} is damaged at byte {at}: {why}")]
+    Damaged { file: u64, at: u32, why: String },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Reads durable chunks; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct JournalReader {
+    pub(crate) shared: Arc<Mutex<Shared>>,
+}
+
+impl JournalReader {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("no thread panics while it holds the journal's state")
+    }
+
+    pub fn store_id(&self) -> StoreId {
+        self.lock().state.meta.store_id
+    }
+
+    /// The newest cluster incarnation and session epoch that this edge has stored.
+    pub fn session(&self) -> (ClusterIncarnation, SessionEpoch) {
+        let meta = self.lock().state.meta;
+        (meta.cluster_incarnation, meta.session_epoch)
+    }
+
+    /// Every stream, by id.
+    pub fn streams(&self) -> Vec<StreamStatus> {
+        let shared = self.lock();
+        shared.state.streams.keys().filter_map(|id| status(&shared.state, *id)).collect()
+    }
+
+    pub fn stream(&self, stream: StreamId) -> Option<StreamStatus> {
+        status(&self.lock().state, stream)
+    }
+
+    pub fn find(&self, name: &StreamName) -> Option<StreamId> {
+        self.lock().state.names.get(name).copied()
+    }
+
+    /// Whole chunks of `stream` from the one that holds `from`: at least one where there is one,
+    /// and then as many as fit `bytes_max`. Empty at the stream's end.
+    pub fn read(
+        &self,
+        stream: StreamId,
+        from: EdgeOffset,
+        bytes_max: usize,
+    ) -> Result<Vec<Chunk>, ReadError> {
+        let mut chunks = Vec::new();
+        let (mut next, mut bytes) = (from, 0);
+        while let Some((file, places)) = self.locate(stream, next, bytes_max - bytes)? {
+            for place in places {
+                if !chunks.is_empty() && bytes + place.bytes as usize > bytes_max {
+                    return Ok(chunks);
+                }
+                let chunk = read_chunk(&file, stream, &place)?;
+                bytes += place.bytes as usize;
+                next = chunk.end();
+                chunks.push(chunk);
+            }
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(chunks)
+    }
+
+    /// The hash at a chunk boundary; `None` where `offset` is none, or its chunk is gone.
+    pub fn hash_at(
+        &self,
+        stream: StreamId,
+        offset: EdgeOffset,
+    ) -> Result<Option<BoundaryHash>, ReadError> {
+        let status = self.stream(stream).ok_or(ReadError::UnknownStream(stream))?;
+        if offset == status.next {
+            return Ok(Some(status.hash));
+        }
+        if offset == status.landed {
+            return Ok(Some(status.landed_hash));
+        }
+        if offset == EdgeOffset(0) {
+            return Ok(Some(BoundaryHash::START));
+        }
+        if offset < status.first || offset > status.next {
+            return Ok(None);
+        }
+        let chunks = self.read(stream, offset, 1)?;
+        let at_boundary = chunks.first().filter(|chunk| chunk.base_offset == offset);
+        Ok(at_boundary.map(|chunk| chunk.hash_before))
+    }
+
+    /// The file with `from`, leased, and the places of chunks in it that begin there.
+    fn locate(
+        &self,
+        stream: StreamId,
+        from: EdgeOffset,
+        bytes_max: usize,
+    ) -> Result<Option<(Arc<OpenLogFile>, Vec<ChunkPlace>)>, ReadError> {
+        let (file, end) = {
+            let shared = self.lock();
+            let state = shared.state.streams.get(&stream);
+            let state = state.ok_or(ReadError::UnknownStream(stream))?;
+            if from >= state.next {
+                return Ok(None);
+            }
+            if from < state.first() {
+                return Err(ReadError::Gone { stream, from, first: state.first() });
+            }
+            let at = state.runs.partition_point(|run| run.next <= from);
+            let sequence = state.runs[at].file;
+            let file = Arc::clone(&shared.files[&sequence]);
+            if !shared.state.files[&sequence].sealed {
+                let places = shared.active_table.places_from(stream, from);
+                return Ok(Some((file, bounded(places, bytes_max))));
+            }
+            (file, shared.state.files[&sequence].used as usize)
+        };
+        let sequence = file.header.sequence;
+        let cached = self.lock().cached_table(sequence);
+        let table = match cached {
+            Some(table) => table,
+            None => {
+                let table = Arc::new(file.load_table(end)?);
+                self.lock().cache_table(sequence, Arc::clone(&table));
+                table
+            }
+        };
+        let places = bounded(table.places_from(stream, from), bytes_max);
+        if places.is_empty() {
+            let why = format!("offset {from} of stream {stream} is not in its table");
+            return Err(ReadError::Damaged { file: sequence, at: end as u32, why });
+        }
+        Ok(Some((file, places)))
+    }
+}
+
+fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
+    let stream = state.streams.get(&id)?;
+    Some(StreamStatus {
+        stream: id,
+        name: stream.name.clone(),
+        topic: stream.topic.clone(),
+        incarnation: stream.incarnation,
+        first: stream.first(),
+        next: stream.next,
+        hash: stream.hash,
+        landed: stream.landed,
+        landed_hash: stream.landed_hash,
+    })
+}
+
+/// The first place, and what follows within `bytes_max`.
+fn bounded(places: &[ChunkPlace], bytes_max: usize) -> Vec<ChunkPlace> {
+    let mut bytes = 0;
+    let fits = places.iter().enumerate().take_while(|(index, place)| {
+        bytes += place.bytes as usize;
+        *index == 0 || bytes <= bytes_max
+    });
+    fits.map(|(_, place)| *place).collect()
+}
+
+fn read_chunk(
+    file: &OpenLogFile,
+    stream: StreamId,
+    place: &ChunkPlace,
+) -> Result<Chunk, ReadError> {
+    let mut body = BytesMut::zeroed(place.bytes as usize);
+    file.file.read_at(u64::from(place.at), &mut body)?;
+    check_chunk(stream, place, body.freeze()).map_err(|why| ReadError::Damaged {
+        file: file.header.sequence,
+        at: place.at,
+        why,
+    })
+}
+
+fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chunk, String> {
+    let entry = ChunkEntry::decode(body).map_err(|error| error.to_string())?;
+    if entry.stream != stream || entry.base_offset != place.base_offset {
+        return Err(format!("stream {} at {} lies there", entry.stream, entry.base_offset));
+    }
+    let batch = Batch::parse(entry.batch).map_err(|error| error.to_string())?;
+    let batch = batch.bytes().clone();
+    Ok(Chunk {
+        stream,
+        base_offset: entry.base_offset,
+        count: entry.count,
+        position: entry.position,
+        hash_before: entry.hash_before,
+        hash_after: chunk::hash_after(entry.hash_before, &batch),
+        batch,
+    })
+}

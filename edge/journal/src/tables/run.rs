@@ -1,0 +1,41 @@
+//! `3-runs`: which offsets of a stream lie in a log file. Sparse on purpose: where each chunk lies is
+//! said by the table in the file itself.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tidegate_shared::id::EdgeOffset;
+use tidegate_shared::wire::Reader;
+
+use super::TableError;
+use crate::state::Run;
+
+pub(super) fn encode(run: &Run) -> BytesMut {
+    let mut out = BytesMut::with_capacity(28);
+    out.put_u64_le(run.first.0);
+    out.put_u64_le(run.next.0);
+    out.put_u32_le(run.chunks);
+    out.put_u64_le(run.bytes);
+    out
+}
+
+pub(super) fn decode(file: u64, row: Bytes) -> Result<Run, TableError> {
+    let mut reader = Reader::new(row);
+    Ok(Run {
+        file,
+        first: EdgeOffset(reader.u64("first")?),
+        next: EdgeOffset(reader.u64("next")?),
+        chunks: reader.u32("chunks")?,
+        bytes: reader.u64("bytes")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_round_trips() {
+        let run =
+            Run { file: 1, first: EdgeOffset(2), next: EdgeOffset(3), chunks: 4, bytes: 5 };
+        assert_eq!(decode(1, encode(&run).freeze()).unwrap(), run);
+    }
+}
