@@ -31,7 +31,10 @@ pub struct CheckpointDone {
 impl CheckpointJob {
     /// Writes the rows; blocks until they are durable.
     pub fn run(self) -> CheckpointDone {
-        CheckpointDone { result: self.rows.write(&self.database), dead: self.dead }
+        CheckpointDone {
+            result: self.rows.write(&self.database),
+            dead: self.dead,
+        }
     }
 }
 
@@ -46,12 +49,19 @@ impl Journal {
         self.staged.forget_landed();
         let mut shared = self.shared();
         let dead_files = shared.state.take_dead_files();
-        let dead = dead_files.into_iter().filter_map(|file| shared.drop_file(file)).collect();
+        let dead = dead_files
+            .into_iter()
+            .filter_map(|file| shared.drop_file(file))
+            .collect();
         shared.state.meta.tail = self.writer.tail;
         shared.state.meta.next_file = self.writer.next_file;
         let rows = Rows::freeze(&mut shared.state);
         drop(shared);
-        Some(CheckpointJob { database: Arc::clone(&self.database), rows, dead })
+        Some(CheckpointJob {
+            database: Arc::clone(&self.database),
+            rows,
+            dead,
+        })
     }
 
     /// Takes a checkpoint's result. After a failure the journal must be opened again.
@@ -63,7 +73,10 @@ impl Journal {
         }
         self.checkpoints += 1;
         self.writer.pool.recycle(done.dead);
-        self.writer.pool.keep_spares().map_err(|error| self.fail(error))
+        self.writer
+            .pool
+            .keep_spares()
+            .map_err(|error| self.fail(error))
     }
 
     /// Does a whole checkpoint here and now.

@@ -18,13 +18,27 @@ pub(crate) enum Entry {
     /// 1: what this commit adds to one stream.
     Chunk(ChunkEntry),
     /// 2: a stream begins.
-    Stream { stream: StreamId, name: StreamName, topic: TopicName },
+    Stream {
+        stream: StreamId,
+        name: StreamName,
+        topic: TopicName,
+    },
     /// 3: the cloud granted an incarnation to a stream.
-    Granted { stream: StreamId, incarnation: Incarnation },
+    Granted {
+        stream: StreamId,
+        incarnation: Incarnation,
+    },
     /// 4: the cloud has all of a stream below an offset.
-    Landed { stream: StreamId, landed: EdgeOffset, hash: BoundaryHash },
+    Landed {
+        stream: StreamId,
+        landed: EdgeOffset,
+        hash: BoundaryHash,
+    },
     /// 5: the newest of the cloud's state that this edge has seen.
-    Session { cluster_incarnation: ClusterIncarnation, session_epoch: SessionEpoch },
+    Session {
+        cluster_incarnation: ClusterIncarnation,
+        session_epoch: SessionEpoch,
+    },
 }
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
@@ -100,24 +114,38 @@ impl Entry {
                 out.put_slice(&chunk.batch);
                 1
             }
-            Self::Stream { stream, name, topic } => {
+            Self::Stream {
+                stream,
+                name,
+                topic,
+            } => {
                 out.put_u32_le(stream.0);
                 put_bytes(&mut out, name.as_str().as_bytes());
                 put_bytes(&mut out, topic.as_str().as_bytes());
                 2
             }
-            Self::Granted { stream, incarnation } => {
+            Self::Granted {
+                stream,
+                incarnation,
+            } => {
                 out.put_u32_le(stream.0);
                 out.put_u64_le(incarnation.0);
                 3
             }
-            Self::Landed { stream, landed, hash } => {
+            Self::Landed {
+                stream,
+                landed,
+                hash,
+            } => {
                 out.put_u32_le(stream.0);
                 out.put_u64_le(landed.0);
                 out.put_u128_le(hash.0);
                 4
             }
-            Self::Session { cluster_incarnation, session_epoch } => {
+            Self::Session {
+                cluster_incarnation,
+                session_epoch,
+            } => {
                 out.put_u32_le(cluster_incarnation.counter);
                 out.put_u128_le(cluster_incarnation.id);
                 out.put_u64_le(session_epoch.0);
@@ -179,8 +207,15 @@ mod tests {
                 name: StreamName::new("telemetry#1").unwrap(),
                 topic: TopicName::new("telemetry").unwrap(),
             },
-            Entry::Granted { stream, incarnation: Incarnation(2) },
-            Entry::Landed { stream, landed: EdgeOffset(10), hash: BoundaryHash(8) },
+            Entry::Granted {
+                stream,
+                incarnation: Incarnation(2),
+            },
+            Entry::Landed {
+                stream,
+                landed: EdgeOffset(10),
+                hash: BoundaryHash(8),
+            },
             Entry::Session {
                 cluster_incarnation: ClusterIncarnation { counter: 1, id: 2 },
                 session_epoch: SessionEpoch(3),
@@ -189,10 +224,18 @@ mod tests {
         for (index, entry) in entries.into_iter().enumerate() {
             let (tag, body) = entry.encode();
             assert_eq!(usize::from(tag), index + 1, "tags are never renumbered");
-            let raw = RawEntry { tag, body: body.freeze(), body_at: 0 };
+            let raw = RawEntry {
+                tag,
+                body: body.freeze(),
+                body_at: 0,
+            };
             assert_eq!(Entry::decode(&raw), Ok(entry));
         }
-        let unknown = RawEntry { tag: 99, body: Bytes::new(), body_at: 0 };
+        let unknown = RawEntry {
+            tag: 99,
+            body: Bytes::new(),
+            body_at: 0,
+        };
         assert_eq!(Entry::decode(&unknown), Err(EntryError::UnknownTag(99)));
     }
 }

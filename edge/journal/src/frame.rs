@@ -170,7 +170,10 @@ pub(crate) fn parse(store_id: StoreId, frame: &Bytes) -> Result<Vec<RawEntry>, F
     }
     let computed = crc32c::crc32c_append(seed(store_id), &frame[CRC_COVERS_FROM..header.bytes]);
     if computed != header.crc {
-        return Err(FrameError::Crc { stored: header.crc, computed });
+        return Err(FrameError::Crc {
+            stored: header.crc,
+            computed,
+        });
     }
     let mut reader = Reader::new(frame.slice(FRAME_HEADER_BYTES..header.bytes));
     let mut entries = Vec::with_capacity(header.entries.min(4096) as usize);
@@ -178,7 +181,11 @@ pub(crate) fn parse(store_id: StoreId, frame: &Bytes) -> Result<Vec<RawEntry>, F
         let tag = reader.u8("entry tag")?;
         let bytes = reader.u32("entry length")? as usize;
         let body_at = header.bytes - reader.rest().len();
-        entries.push(RawEntry { tag, body: reader.take("entry body", bytes)?, body_at });
+        entries.push(RawEntry {
+            tag,
+            body: reader.take("entry body", bytes)?,
+            body_at,
+        });
     }
     Ok(entries)
 }
@@ -193,7 +200,9 @@ mod tests {
         let mut builder = FrameBuilder::new(64);
         builder.push(1, &[b"he", b"llo"]);
         builder.push(2, &[b""]);
-        builder.finish(STORE, FrameKind::Commit, 5, 9, Position(44)).0
+        builder
+            .finish(STORE, FrameKind::Commit, 5, 9, Position(44))
+            .0
     }
 
     #[test]
@@ -211,7 +220,10 @@ mod tests {
 
     #[test]
     fn a_frame_of_another_store_is_refused() {
-        assert!(matches!(parse(StoreId(8), &frame()), Err(FrameError::Crc { .. })));
+        assert!(matches!(
+            parse(StoreId(8), &frame()),
+            Err(FrameError::Crc { .. })
+        ));
     }
 
     #[test]

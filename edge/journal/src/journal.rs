@@ -99,7 +99,9 @@ impl Journal {
     }
 
     pub fn reader(&self) -> JournalReader {
-        JournalReader { shared: Arc::clone(&self.shared) }
+        JournalReader {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     pub fn limits(&self) -> Limits {
@@ -126,7 +128,11 @@ impl Journal {
         self.compression.insert(stream, compression);
         self.staged_names.insert(name.clone(), stream);
         let (name, topic) = (name.clone(), topic.clone());
-        self.staged.push_entry(Entry::Stream { stream, name, topic });
+        self.staged.push_entry(Entry::Stream {
+            stream,
+            name,
+            topic,
+        });
         Ok(stream)
     }
 
@@ -146,18 +152,29 @@ impl Journal {
 
     /// Stages an incarnation that the cloud granted.
     pub fn grant(&mut self, stream: StreamId, incarnation: Incarnation) {
-        self.staged.push_entry(Entry::Granted { stream, incarnation });
+        self.staged.push_entry(Entry::Granted {
+            stream,
+            incarnation,
+        });
     }
 
     /// Stages the newest of the cloud's state that was seen.
     pub fn see_session(&mut self, cluster: ClusterIncarnation, session_epoch: SessionEpoch) {
-        self.staged.push_entry(Entry::Session { cluster_incarnation: cluster, session_epoch });
+        self.staged.push_entry(Entry::Session {
+            cluster_incarnation: cluster,
+            session_epoch,
+        });
     }
 
     /// Notes that the cloud has all of `stream` below `landed`. It rides with the next commit or
     /// checkpoint; until then a crash may forget it, and the hub says it again.
     pub fn advance_landed(&mut self, stream: StreamId, landed: EdgeOffset, hash: BoundaryHash) {
-        if self.shared().state.apply_landed(stream, landed, hash).is_ok() {
+        if self
+            .shared()
+            .state
+            .apply_landed(stream, landed, hash)
+            .is_ok()
+        {
             self.staged.push_landed(stream, landed, hash);
         }
     }
@@ -183,13 +200,21 @@ impl Journal {
         if self.failed {
             return Err(CommitError::Failed);
         }
-        let need = if self.staged.has_records() { Need::Records } else { Need::Freeing };
+        let need = if self.staged.has_records() {
+            Need::Records
+        } else {
+            Need::Freeing
+        };
         let mut tail = self.writer.tail;
         let before = tail.next_position;
-        let entries =
-            self.staged.seal(&lock(&self.shared).state, &self.compression, &mut tail);
+        let entries = self
+            .staged
+            .seal(&lock(&self.shared).state, &self.compression, &mut tail);
         if entries.is_empty() {
-            return Ok(Committed { next_position: before, records: 0 });
+            return Ok(Committed {
+                next_position: before,
+                records: 0,
+            });
         }
         match self.write(&entries, need, tail.next_position) {
             Ok(()) => self.staged_names.clear(),
@@ -202,7 +227,10 @@ impl Journal {
         self.commits += 1;
         let records = tail.next_position.0 - before.0;
         self.records += records;
-        Ok(Committed { next_position: tail.next_position, records })
+        Ok(Committed {
+            next_position: tail.next_position,
+            records,
+        })
     }
 
     fn write(
@@ -213,18 +241,27 @@ impl Journal {
     ) -> Result<(), PoolError> {
         let encoded: Vec<_> = entries.iter().map(Entry::encode).collect();
         let bytes = FRAME_HEADER_BYTES
-            + encoded.iter().map(|(_, body)| ENTRY_HEADER_BYTES + body.len()).sum::<usize>();
-        if self.writer.is_full_for(&self.shared().active_table, bytes, entries.len()) {
+            + encoded
+                .iter()
+                .map(|(_, body)| ENTRY_HEADER_BYTES + body.len())
+                .sum::<usize>();
+        if self
+            .writer
+            .is_full_for(&self.shared().active_table, bytes, entries.len())
+        {
             self.roll(need, false)?;
         }
         let mut builder = FrameBuilder::new(bytes);
-        let places: Vec<usize> =
-            encoded.iter().map(|(tag, body)| builder.push(*tag, &[body])).collect();
+        let places: Vec<usize> = encoded
+            .iter()
+            .map(|(tag, body)| builder.push(*tag, &[body]))
+            .collect();
         let frame_at = self.writer.tail.at as usize;
         self.writer.tail.next_position = next_position;
         self.writer.append(builder)?;
         self.writer.sync()?;
-        self.apply(entries, frame_at, &places).map_err(io::Error::other)?;
+        self.apply(entries, frame_at, &places)
+            .map_err(io::Error::other)?;
         Ok(())
     }
 
@@ -244,7 +281,9 @@ impl Journal {
             shared.state.apply(entry, file, body_at)?;
             if let Entry::Chunk(chunk) = entry {
                 let body_bytes = chunk.fields().len() + chunk.batch.len();
-                shared.active_table.push(chunk.stream, chunk.place(body_at, body_bytes));
+                shared
+                    .active_table
+                    .push(chunk.stream, chunk.place(body_at, body_bytes));
             }
         }
         if let Some(state) = shared.state.files.get_mut(&file) {
@@ -294,14 +333,21 @@ fn seal_and_go_on(shared: &mut Shared, full: u64, table: FileTable, writer: &Wri
     shared.cache_table(full, Arc::new(table));
     let active = Arc::clone(&writer.active);
     let (sequence, slot) = (active.header.sequence, active.slot);
-    let state = FileState { slot, used: writer.tail.at, sealed: false, runs: 0 };
+    let state = FileState {
+        slot,
+        used: writer.tail.at,
+        sealed: false,
+        runs: 0,
+    };
     shared.state.files.insert(sequence, state);
     shared.state.dirty.insert(RowKey::File(sequence));
     shared.files.insert(sequence, active);
 }
 
 pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().expect("no thread panics while it holds the journal's state")
+    shared
+        .lock()
+        .expect("no thread panics while it holds the journal's state")
 }
 
 fn record_bytes(record: &Record) -> usize {

@@ -49,13 +49,23 @@ impl Limits {
     /// # Panics
     /// When a limit contradicts another: that is an error of ours, not of a user.
     pub fn check(&self) {
-        assert_eq!(self.log_file_bytes % FRAME_ALIGN_BYTES, 0, "files hold whole blocks");
-        assert!(self.record_bytes_max <= self.commit_bytes_max, "a commit holds any record");
+        assert_eq!(
+            self.log_file_bytes % FRAME_ALIGN_BYTES,
+            0,
+            "files hold whole blocks"
+        );
+        assert!(
+            self.record_bytes_max <= self.commit_bytes_max,
+            "a commit holds any record"
+        );
         // A commit that is just short of its bound may take one more record. The file's table can
         // be as large as a frame, and the header takes a block: no frame ever spans two files.
         let frame_bytes_max = self.commit_bytes_max + self.record_bytes_max + 2 * FRAME_ALIGN_BYTES;
         let fits = LOG_FILE_HEADER_BYTES + frame_bytes_max * 2 <= self.log_file_bytes;
         assert!(fits, "a log file holds the largest frame and its table");
-        assert!(self.log_files_max > SPARE_LOG_FILES + 1, "one file is active, others spare");
+        assert!(
+            self.log_files_max > SPARE_LOG_FILES + 1,
+            "one file is active, others spare"
+        );
     }
 }

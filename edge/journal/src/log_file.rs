@@ -58,9 +58,8 @@ impl LogFileHeader {
             previous_crc: reader.u32("previous crc").ok()?,
             rewritten: reader.u8("rewritten").ok()? != 0,
         };
-        let good = &magic[..] == MAGIC
-            && version == LOG_FILE_VERSION
-            && reader.u32("crc").ok()? == crc;
+        let good =
+            &magic[..] == MAGIC && version == LOG_FILE_VERSION && reader.u32("crc").ok()? == crc;
         good.then_some(header)
     }
 }
@@ -96,9 +95,11 @@ impl FileTable {
 
     /// Places of a stream's chunks that reach past `from`.
     pub(crate) fn places_from(&self, stream: StreamId, from: EdgeOffset) -> &[ChunkPlace] {
-        let Some(places) = self.streams.get(&stream) else { return &[] };
-        let first = places
-            .partition_point(|place| place.base_offset.plus(u64::from(place.count)) <= from);
+        let Some(places) = self.streams.get(&stream) else {
+            return &[];
+        };
+        let first =
+            places.partition_point(|place| place.base_offset.plus(u64::from(place.count)) <= from);
         &places[first..]
     }
 
@@ -120,7 +121,9 @@ impl FileTable {
         for (stream, places) in &self.streams {
             builder.push(TABLE_TAG, &[&Self::encode_stream(*stream, places)]);
         }
-        builder.finish(store_id, FrameKind::Table, 0, sequence, next).0
+        builder
+            .finish(store_id, FrameKind::Table, 0, sequence, next)
+            .0
     }
 
     fn decode(entries: Vec<frame::RawEntry>) -> Result<Self, FrameError> {
@@ -212,7 +215,9 @@ impl OpenLogFile {
         while at < end {
             let damaged = |error: &dyn std::fmt::Display| {
                 let sequence = self.header.sequence;
-                io::Error::other(format!("log file {sequence} is damaged at byte {at}: {error}"))
+                io::Error::other(format!(
+                    "log file {sequence} is damaged at byte {at}: {error}"
+                ))
             };
             let (header, bytes) = self.read_frame(at)?.map_err(|error| damaged(&error))?;
             let entries = frame::parse(self.header.store_id, &bytes);
@@ -256,7 +261,12 @@ mod tests {
         let mut table = FileTable::default();
         for index in 0..1000_u32 {
             let base_offset = EdgeOffset(u64::from(index) * 3);
-            let place = ChunkPlace { base_offset, count: 3, at: index, bytes: 9 };
+            let place = ChunkPlace {
+                base_offset,
+                count: 3,
+                at: index,
+                bytes: 9,
+            };
             table.push(StreamId(index % 7), place);
         }
         let bytes = table.encode(StoreId(5), 1, Position(0));

@@ -22,7 +22,7 @@ use crate::media::Medium;
 use crate::pool::{Need, Pool, PoolError};
 use crate::reader::Shared;
 use crate::staged::Staged;
-use crate::state::{ApplyError, FileState, Meta, State, Tail};
+use crate::state::{ApplyError, FileState, Meta, RowKey, State, Tail};
 use crate::tables::{self, TableError};
 use crate::writer::Writer;
 
@@ -93,25 +93,34 @@ impl Journal {
         let loaded = tables::load(&database)?;
         let created = loaded.is_none();
         let state = loaded.unwrap_or_else(|| State {
-            meta: Meta { store_id: new_store_id, ..Meta::default() },
+            meta: Meta {
+                store_id: new_store_id,
+                ..Meta::default()
+            },
             ..State::default()
         });
-        let Gathered { shared, mut pool, found, held, next_file } =
-            gather(&medium, limits, state)?;
+        let Gathered {
+            shared,
+            mut pool,
+            found,
+            held,
+            next_file,
+        } = gather(&medium, limits, state)?;
         pool.keep_spares()?;
-        let mut report = OpenReport { created, ..OpenReport::default() };
+        let mut report = OpenReport {
+            created,
+            ..OpenReport::default()
+        };
         let meta = shared.state.meta;
         let file_bytes = limits.log_file_bytes;
-        let writer =
-            Writer::begin(pool, meta.store_id, file_bytes, meta.tail, next_file, true)?;
+        let writer = Writer::begin(pool, meta.store_id, file_bytes, meta.tail, next_file, true)?;
         let mut journal = Self::assemble(database, limits, shared, writer);
         for frame in found {
             report.frames_replayed += 1;
             journal.rewrite(frame)?;
         }
         journal.writer.sync()?;
-        report.records_replayed =
-            journal.writer.tail.next_position.0 - meta.tail.next_position.0;
+        report.records_replayed = journal.writer.tail.next_position.0 - meta.tail.next_position.0;
         journal.checkpoint()?;
         journal.writer.pool.recycle(held);
         Ok((journal, report))
@@ -149,19 +158,27 @@ impl Journal {
         let bytes: usize = found.entries.iter().map(|entry| entry.body.len() + 5).sum();
         let bytes = bytes + frame::FRAME_HEADER_BYTES;
         let chunks = found.entries.len();
-        if self.writer.is_full_for(&lock(&self.shared).active_table, bytes, chunks) {
+        if self
+            .writer
+            .is_full_for(&lock(&self.shared).active_table, bytes, chunks)
+        {
             self.writer.sync()?;
             self.roll(Need::Freeing, true)?;
         }
         let mut builder = FrameBuilder::new(bytes);
-        let places: Vec<usize> =
-            found.entries.iter().map(|entry| builder.push(entry.tag, &[&entry.body])).collect();
+        let places: Vec<usize> = found
+            .entries
+            .iter()
+            .map(|entry| builder.push(entry.tag, &[&entry.body]))
+            .collect();
         let frame_at = self.writer.tail.at as usize;
         self.writer.tail.next_position = found.next_position;
         self.writer.append(builder)?;
         let file = self.writer.tail.file;
-        let damaged = |why: String| {
-            OpenError::Damaged { file, at: frame_at as u32, why }
+        let damaged = |why: String| OpenError::Damaged {
+            file,
+            at: frame_at as u32,
+            why,
         };
         let entries: Result<Vec<Entry>, EntryError> =
             found.entries.iter().map(Entry::decode).collect();
@@ -178,9 +195,17 @@ impl Journal {
 
 fn enter_active(shared: &mut Shared, writer: &Writer) {
     let active = Arc::clone(&writer.active);
-    let state =
-        FileState { slot: active.slot, used: writer.tail.at, sealed: false, runs: 0 };
+    let state = FileState {
+        slot: active.slot,
+        used: writer.tail.at,
+        sealed: false,
+        runs: 0,
+    };
     shared.state.files.insert(active.header.sequence, state);
+    shared
+        .state
+        .dirty
+        .insert(RowKey::File(active.header.sequence));
     shared.files.insert(active.header.sequence, active);
 }
 
@@ -216,7 +241,13 @@ fn gather(
             pool.give_back(file.slot, file.file);
         }
     }
-    Ok(Gathered { shared, pool, found, held, next_file })
+    Ok(Gathered {
+        shared,
+        pool,
+        found,
+        held,
+        next_file,
+    })
 }
 
 /// Opens every log file of this store, by sequence; the others go to the pool.
@@ -233,10 +264,20 @@ fn open_files(
         let file = medium.open(slot)?;
         let mut block = BytesMut::zeroed(LOG_FILE_HEADER_BYTES);
         let read = file.read_at(0, &mut block);
-        let header = read.ok().and_then(|()| LogFileHeader::decode(block.freeze()));
+        let header = read
+            .ok()
+            .and_then(|()| LogFileHeader::decode(block.freeze()));
         match header.filter(|header| header.store_id == store_id) {
             Some(header) => {
-                files.insert(header.sequence, OpenLogFile { slot, header, file, bytes });
+                files.insert(
+                    header.sequence,
+                    OpenLogFile {
+                        slot,
+                        header,
+                        file,
+                        bytes,
+                    },
+                );
             }
             // A file that was left half made is made whole before it counts.
             None if file.read_at(bytes as u64 - 1, &mut [0]).is_err() => {
@@ -266,18 +307,27 @@ fn find_frames(
 ) -> Result<Vec<Found>, OpenError> {
     let mut found = Vec::new();
     loop {
-        let Some(file) = files.get(&tail.file) else { break };
+        let Some(file) = files.get(&tail.file) else {
+            break;
+        };
         while let Ok((header, bytes)) = file.read_frame(tail.at as usize)? {
             if header.kind != FrameKind::Commit || header.previous_crc != tail.crc {
                 break;
             }
-            let Ok(entries) = frame::parse(store_id, &bytes) else { break };
-            found.push(Found { next_position: header.next_position, entries });
+            let Ok(entries) = frame::parse(store_id, &bytes) else {
+                break;
+            };
+            found.push(Found {
+                next_position: header.next_position,
+                entries,
+            });
             tail.at += frame::aligned(header.bytes) as u32;
             tail.crc = header.crc;
         }
         // A file is begun only after the frames before it are durable, so it must follow on.
-        let next = files.get(&(tail.file + 1)).filter(|next| !next.header.rewritten);
+        let next = files
+            .get(&(tail.file + 1))
+            .filter(|next| !next.header.rewritten);
         let follows = next.is_some_and(|next| next.header.previous_crc == tail.crc);
         if follows {
             tail.file += 1;
@@ -286,7 +336,11 @@ fn find_frames(
         }
         if next.is_some() || file.has_frame_after(tail.at as usize)? {
             let why = "a good frame follows a bad one".to_owned();
-            return Err(OpenError::Damaged { file: tail.file, at: tail.at, why });
+            return Err(OpenError::Damaged {
+                file: tail.file,
+                at: tail.at,
+                why,
+            });
         }
         break;
     }

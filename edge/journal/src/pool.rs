@@ -73,7 +73,9 @@ impl Pool {
         if self.slots >= self.limits.log_files_max {
             return Err(PoolError::Full);
         }
-        let made = self.medium.create(self.next_slot, self.limits.log_file_bytes);
+        let made = self
+            .medium
+            .create(self.next_slot, self.limits.log_file_bytes);
         let file = made.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PoolError::Full,
             _ => PoolError::Io(error),

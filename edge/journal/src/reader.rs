@@ -31,7 +31,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn cached_table(&mut self, file: u64) -> Option<Arc<FileTable>> {
-        let at = self.tables.iter().position(|(sequence, _)| *sequence == file)?;
+        let at = self
+            .tables
+            .iter()
+            .position(|(sequence, _)| *sequence == file)?;
         let entry = self.tables.remove(at);
         let table = Arc::clone(&entry.1);
         self.tables.push(entry);
@@ -76,7 +79,11 @@ pub enum ReadError {
     #[error("stream {0} does not exist")]
     UnknownStream(StreamId),
     #[error("stream {stream} has nothing at {from}: it begins at {first}")]
-    Gone { stream: StreamId, from: EdgeOffset, first: EdgeOffset },
+    Gone {
+        stream: StreamId,
+        from: EdgeOffset,
+        first: EdgeOffset,
+    },
     #[error("log file {file} is damaged at byte {at}: {why}")]
     Damaged { file: u64, at: u32, why: String },
     #[error(transparent)]
@@ -91,7 +98,9 @@ pub struct JournalReader {
 
 impl JournalReader {
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().expect("no thread panics while it holds the journal's state")
+        self.shared
+            .lock()
+            .expect("no thread panics while it holds the journal's state")
     }
 
     pub fn store_id(&self) -> StoreId {
@@ -107,7 +116,12 @@ impl JournalReader {
     /// Every stream, by id.
     pub fn streams(&self) -> Vec<StreamStatus> {
         let shared = self.lock();
-        shared.state.streams.keys().filter_map(|id| status(&shared.state, *id)).collect()
+        shared
+            .state
+            .streams
+            .keys()
+            .filter_map(|id| status(&shared.state, *id))
+            .collect()
     }
 
     pub fn stream(&self, stream: StreamId) -> Option<StreamStatus> {
@@ -151,7 +165,9 @@ impl JournalReader {
         stream: StreamId,
         offset: EdgeOffset,
     ) -> Result<Option<BoundaryHash>, ReadError> {
-        let status = self.stream(stream).ok_or(ReadError::UnknownStream(stream))?;
+        let status = self
+            .stream(stream)
+            .ok_or(ReadError::UnknownStream(stream))?;
         if offset == status.next {
             return Ok(Some(status.hash));
         }
@@ -184,7 +200,11 @@ impl JournalReader {
                 return Ok(None);
             }
             if from < state.first() {
-                return Err(ReadError::Gone { stream, from, first: state.first() });
+                return Err(ReadError::Gone {
+                    stream,
+                    from,
+                    first: state.first(),
+                });
             }
             let at = state.runs.partition_point(|run| run.next <= from);
             let sequence = state.runs[at].file;
@@ -208,7 +228,11 @@ impl JournalReader {
         let places = bounded(table.places_from(stream, from), bytes_max);
         if places.is_empty() {
             let why = format!("offset {from} of stream {stream} is not in its table");
-            return Err(ReadError::Damaged { file: sequence, at: end as u32, why });
+            return Err(ReadError::Damaged {
+                file: sequence,
+                at: end as u32,
+                why,
+            });
         }
         Ok(Some((file, places)))
     }
@@ -256,7 +280,10 @@ fn read_chunk(
 fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chunk, String> {
     let entry = ChunkEntry::decode(body).map_err(|error| error.to_string())?;
     if entry.stream != stream || entry.base_offset != place.base_offset {
-        return Err(format!("stream {} at {} lies there", entry.stream, entry.base_offset));
+        return Err(format!(
+            "stream {} at {} lies there",
+            entry.stream, entry.base_offset
+        ));
     }
     let batch = Batch::parse(entry.batch).map_err(|error| error.to_string())?;
     let batch = batch.bytes().clone();

@@ -28,11 +28,16 @@ pub(crate) struct Staged {
 impl Staged {
     pub(crate) fn push_record(&mut self, stream: StreamId, record: &Record) {
         let index = *self.by_stream.entry(stream).or_insert_with(|| {
-            self.builders.push((stream, self.idle.pop().unwrap_or_default()));
+            self.builders
+                .push((stream, self.idle.pop().unwrap_or_default()));
             self.builders.len() - 1
         });
         let builder = &mut self.builders[index].1;
-        let before = if builder.is_empty() { 0 } else { builder.bytes() };
+        let before = if builder.is_empty() {
+            0
+        } else {
+            builder.bytes()
+        };
         builder.push(record);
         self.bytes += builder.bytes() - before;
     }
@@ -73,7 +78,11 @@ impl Staged {
     ) -> Vec<Entry> {
         let mut sealed = std::mem::take(&mut self.entries);
         for (stream, (landed, hash)) in std::mem::take(&mut self.landed) {
-            sealed.push(Entry::Landed { stream, landed, hash });
+            sealed.push(Entry::Landed {
+                stream,
+                landed,
+                hash,
+            });
         }
         for (id, mut builder) in std::mem::take(&mut self.builders) {
             // A stream that is itself new in this commit is not in the state yet.
@@ -110,7 +119,11 @@ impl Staged {
         for entry in entries {
             match entry {
                 Entry::Chunk(_) => {}
-                Entry::Landed { stream, landed, hash } => self.push_landed(stream, landed, hash),
+                Entry::Landed {
+                    stream,
+                    landed,
+                    hash,
+                } => self.push_landed(stream, landed, hash),
                 entry => self.push_entry(entry),
             }
         }
@@ -118,6 +131,9 @@ impl Staged {
 
     pub(crate) fn clear(&mut self) {
         let landed = std::mem::take(&mut self.landed);
-        *self = Self { landed, ..Self::default() };
+        *self = Self {
+            landed,
+            ..Self::default()
+        };
     }
 }

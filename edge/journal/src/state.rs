@@ -111,7 +111,11 @@ pub enum ApplyError {
     #[error("a chunk names stream {0}, which does not exist")]
     UnknownStream(StreamId),
     #[error("stream {stream} continues at {found}, expected {expected}")]
-    Offset { stream: StreamId, found: EdgeOffset, expected: EdgeOffset },
+    Offset {
+        stream: StreamId,
+        found: EdgeOffset,
+        expected: EdgeOffset,
+    },
     #[error("stream {0}: the chunk's hash does not continue the chain")]
     Hash(StreamId),
 }
@@ -135,18 +139,32 @@ impl State {
     ) -> Result<(), ApplyError> {
         match entry {
             Entry::Chunk(chunk) => return self.apply_chunk(chunk, file, body_at),
-            Entry::Stream { stream, name, topic } => {
+            Entry::Stream {
+                stream,
+                name,
+                topic,
+            } => {
                 let state = self.streams.entry(*stream);
                 let state = state.or_insert_with(|| StreamState::new(name.clone(), topic.clone()));
                 state.topic = topic.clone();
                 self.names.insert(name.clone(), *stream);
                 self.dirty.insert(RowKey::Stream(*stream));
             }
-            Entry::Granted { stream, incarnation } => {
+            Entry::Granted {
+                stream,
+                incarnation,
+            } => {
                 self.stream_mut(*stream)?.incarnation = *incarnation;
             }
-            Entry::Landed { stream, landed, hash } => self.apply_landed(*stream, *landed, *hash)?,
-            Entry::Session { cluster_incarnation, session_epoch } => {
+            Entry::Landed {
+                stream,
+                landed,
+                hash,
+            } => self.apply_landed(*stream, *landed, *hash)?,
+            Entry::Session {
+                cluster_incarnation,
+                session_epoch,
+            } => {
                 self.meta.cluster_incarnation = *cluster_incarnation;
                 self.meta.session_epoch = *session_epoch;
             }
@@ -156,7 +174,9 @@ impl State {
 
     fn stream_mut(&mut self, stream: StreamId) -> Result<&mut StreamState, ApplyError> {
         self.dirty.insert(RowKey::Stream(stream));
-        self.streams.get_mut(&stream).ok_or(ApplyError::UnknownStream(stream))
+        self.streams
+            .get_mut(&stream)
+            .ok_or(ApplyError::UnknownStream(stream))
     }
 
     fn apply_chunk(
@@ -169,7 +189,11 @@ impl State {
         let stream = self.stream_mut(id)?;
         if chunk.base_offset != stream.next {
             let (found, expected) = (chunk.base_offset, stream.next);
-            return Err(ApplyError::Offset { stream: id, found, expected });
+            return Err(ApplyError::Offset {
+                stream: id,
+                found,
+                expected,
+            });
         }
         if chunk.hash_before != stream.hash {
             return Err(ApplyError::Hash(id));
@@ -186,7 +210,13 @@ impl State {
             }
             None => {
                 let (first, next) = (chunk.base_offset, stream.next);
-                stream.runs.push_back(Run { file, first, next, chunks: 1, bytes });
+                stream.runs.push_back(Run {
+                    file,
+                    first,
+                    next,
+                    chunks: 1,
+                    bytes,
+                });
                 if let Some(file) = self.files.get_mut(&file) {
                     file.runs += 1;
                 }
@@ -214,10 +244,14 @@ impl State {
 
     /// Lets go of a stream's landed runs in files that are full.
     fn bury(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
         while let Some(run) = stream.runs.front().copied() {
             let file = self.files.get_mut(&run.file).filter(|file| file.sealed);
-            let Some(file) = file.filter(|_| run.next <= stream.landed) else { break };
+            let Some(file) = file.filter(|_| run.next <= stream.landed) else {
+                break;
+            };
             file.runs -= 1;
             stream.runs.pop_front();
             self.dirty.insert(RowKey::Run(id, run.file));
@@ -238,7 +272,10 @@ impl State {
     /// Takes out the full files in which nothing lives. They may be used again once a checkpoint
     /// that records this is durable, and not before.
     pub(crate) fn take_dead_files(&mut self) -> Vec<u64> {
-        let dead = self.files.iter().filter(|(_, file)| file.sealed && file.runs == 0);
+        let dead = self
+            .files
+            .iter()
+            .filter(|(_, file)| file.sealed && file.runs == 0);
         let dead: Vec<u64> = dead.map(|(sequence, _)| *sequence).collect();
         for sequence in &dead {
             self.files.remove(sequence);

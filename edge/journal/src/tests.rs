@@ -32,13 +32,18 @@ fn open(medium: &FaultyMedium, limits: Limits) -> Result<(Journal, OpenReport), 
 fn open_stream(journal: &mut Journal, name: &str) -> StreamId {
     let name = StreamName::new(name).unwrap();
     let topic = TopicName::new("telemetry").unwrap();
-    journal.open_stream(&name, &topic, Compression::Zstd).unwrap()
+    journal
+        .open_stream(&name, &topic, Compression::Zstd)
+        .unwrap()
 }
 
 fn record(payload: u64, bytes: usize) -> Record {
     let mut value = vec![payload as u8; bytes.max(8)];
     value[..8].copy_from_slice(&payload.to_le_bytes());
-    Record { value: Some(value.into()), ..Record::default() }
+    Record {
+        value: Some(value.into()),
+        ..Record::default()
+    }
 }
 
 /// Every payload of a stream from `from`, with offsets checked to be dense and hashes to chain.
@@ -49,13 +54,25 @@ fn payloads(journal: &Journal, stream: StreamId, from: EdgeOffset) -> Vec<u64> {
     let mut hash: Option<BoundaryHash> = None;
     loop {
         let chunks = reader.read(stream, next, 16 << 10).unwrap();
-        let Some(last) = chunks.last() else { return found };
+        let Some(last) = chunks.last() else {
+            return found;
+        };
         let end = last.end();
         for chunk in chunks {
-            assert!(chunk.base_offset <= next && chunk.end() > next, "chunks leave no hole");
-            assert!(hash.is_none_or(|hash| hash == chunk.hash_before), "hashes chain");
+            assert!(
+                chunk.base_offset <= next && chunk.end() > next,
+                "chunks leave no hole"
+            );
+            assert!(
+                hash.is_none_or(|hash| hash == chunk.hash_before),
+                "hashes chain"
+            );
             hash = Some(chunk.hash_after);
-            for record in Batch::parse(chunk.batch.clone()).unwrap().records().unwrap() {
+            for record in Batch::parse(chunk.batch.clone())
+                .unwrap()
+                .records()
+                .unwrap()
+            {
                 let (offset, record) = record.unwrap();
                 if offset as u64 >= next.0 {
                     let value = record.value.unwrap();
@@ -85,8 +102,14 @@ fn what_was_committed_is_there_after_a_clean_start() {
     drop(journal);
     let (journal, report) = open(&medium, SMALL).unwrap();
     assert_eq!((report.created, report.frames_replayed), (false, 0));
-    assert_eq!(payloads(&journal, stream, EdgeOffset(0)), (0..100).collect::<Vec<_>>());
-    assert_eq!(payloads(&journal, stream, EdgeOffset(33)), (33..100).collect::<Vec<_>>());
+    assert_eq!(
+        payloads(&journal, stream, EdgeOffset(0)),
+        (0..100).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        payloads(&journal, stream, EdgeOffset(33)),
+        (33..100).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -104,7 +127,11 @@ fn what_is_staged_is_not_seen() {
 fn a_record_over_the_limit_is_refused() {
     let (mut journal, _) = open(&FaultyMedium::new(1), SMALL).unwrap();
     let stream = open_stream(&mut journal, "telemetry");
-    assert!(journal.append(stream, &record(1, SMALL.record_bytes_max)).is_err());
+    assert!(
+        journal
+            .append(stream, &record(1, SMALL.record_bytes_max))
+            .is_err()
+    );
     assert!(!journal.staged_is_full());
 }
 
@@ -150,7 +177,10 @@ impl Life {
     }
 
     fn random(&mut self, below: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.random >> 33) % below
     }
 
@@ -174,7 +204,9 @@ impl Life {
         let bytes = if self.random(10) == 0 { 3000 } else { 60 };
         let payload = self.next_payload;
         self.next_payload += 1;
-        self.journal().append(stream, &record(payload, bytes)).unwrap();
+        self.journal()
+            .append(stream, &record(payload, bytes))
+            .unwrap();
         self.known.get_mut(&stream).unwrap().unsure.push(payload);
         if self.journal().staged_is_full() {
             self.commit();
@@ -189,7 +221,9 @@ impl Life {
                 }
             }
             Err(CommitError::Full) => {
-                self.known.values_mut().for_each(|known| known.unsure.clear());
+                self.known
+                    .values_mut()
+                    .for_each(|known| known.unsure.clear());
             }
             Err(error) => panic!("{error}"),
         }
@@ -199,8 +233,11 @@ impl Life {
         let stream = StreamId(self.random(3) as u32);
         let reader = self.journal().reader();
         let status = reader.stream(stream).unwrap();
-        let Some(chunk) = reader.read(stream, status.landed, 4096).unwrap().pop() else { return };
-        self.journal().advance_landed(stream, chunk.end(), chunk.hash_after);
+        let Some(chunk) = reader.read(stream, status.landed, 4096).unwrap().pop() else {
+            return;
+        };
+        self.journal()
+            .advance_landed(stream, chunk.end(), chunk.hash_after);
         self.known.get_mut(&stream).unwrap().landed = chunk.end().0;
     }
 
@@ -208,7 +245,8 @@ impl Life {
         let incarnation = self.random(1000) + 1;
         self.journal().grant(StreamId(0), Incarnation(incarnation));
         let cluster = ClusterIncarnation { counter: 1, id: 1 };
-        self.journal().see_session(cluster, SessionEpoch(incarnation));
+        self.journal()
+            .see_session(cluster, SessionEpoch(incarnation));
         self.commit();
         self.granted = Some(incarnation);
     }
@@ -238,12 +276,22 @@ impl Life {
             let committed = known.committed.len();
             known.committed = expected;
             known.committed.truncate(status.next.0 as usize);
-            assert!(status.next.0 as usize >= committed, "all that was acknowledged is there");
-            assert_eq!(found, known.committed[status.first.0 as usize..], "and in order");
+            assert!(
+                status.next.0 as usize >= committed,
+                "all that was acknowledged is there"
+            );
+            assert_eq!(
+                found,
+                known.committed[status.first.0 as usize..],
+                "and in order"
+            );
             known.landed = status.landed.0;
         }
         if let Some(granted) = self.granted {
-            assert_eq!(journal.reader().stream(StreamId(0)).unwrap().incarnation.0, granted);
+            assert_eq!(
+                journal.reader().stream(StreamId(0)).unwrap().incarnation.0,
+                granted
+            );
             assert_eq!(journal.reader().session().1, SessionEpoch(granted));
         }
         self.journal = Some(journal);
@@ -315,10 +363,45 @@ fn an_io_error_at_any_write_loses_nothing_acknowledged() {
     }
 }
 
+/// Opening writes too: whichever of its writes a crash hits, the next opening finds everything.
+#[test]
+fn a_crash_while_opening_loses_nothing() {
+    for nth in 1.. {
+        let medium = FaultyMedium::new(nth);
+        let (mut journal, _) = open(&medium, SMALL).unwrap();
+        let stream = open_stream(&mut journal, "telemetry");
+        // Frames past the checkpoint in several files.
+        for payload in 0..60 {
+            journal.append(stream, &record(payload, 3000)).unwrap();
+            journal.commit().unwrap();
+        }
+        drop(journal);
+        medium.cut_power(Survival::Nothing);
+        medium.fail_at_write(nth);
+        let opened = open(&medium, SMALL);
+        let done = opened.is_ok();
+        drop(opened);
+        medium.cut_power(Survival::Random);
+        let (journal, _) = open(&medium, SMALL).unwrap();
+        let found = payloads(&journal, stream, EdgeOffset(0));
+        assert!(
+            found.into_iter().eq(0..60),
+            "a crash at write {nth} of the opening"
+        );
+        if done {
+            assert!(nth > 60, "the opening writes every frame again");
+            return;
+        }
+    }
+}
+
 #[test]
 fn a_full_journal_refuses_and_goes_on_when_space_is_freed() {
     let medium = FaultyMedium::new(5);
-    let limits = Limits { log_files_max: 6, ..SMALL };
+    let limits = Limits {
+        log_files_max: 6,
+        ..SMALL
+    };
     let (mut journal, _) = open(&medium, limits).unwrap();
     let stream = open_stream(&mut journal, "telemetry");
     let mut taken = 0;
@@ -330,7 +413,10 @@ fn a_full_journal_refuses_and_goes_on_when_space_is_freed() {
         }
     };
     assert!(matches!(refused, CommitError::Full));
-    assert_eq!(payloads(&journal, stream, EdgeOffset(0)).len() as u64, taken);
+    assert_eq!(
+        payloads(&journal, stream, EdgeOffset(0)).len() as u64,
+        taken
+    );
     let status = journal.reader().stream(stream).unwrap();
     journal.advance_landed(stream, status.next, status.hash);
     journal.checkpoint().unwrap();
@@ -346,7 +432,9 @@ fn log_files_are_used_again_and_the_disk_stays_bounded() {
     let stream = open_stream(&mut journal, "telemetry");
     for round in 0..200 {
         for payload in 0..10 {
-            journal.append(stream, &record(round * 10 + payload, 1000)).unwrap();
+            journal
+                .append(stream, &record(round * 10 + payload, 1000))
+                .unwrap();
             journal.commit().unwrap();
         }
         let status = journal.reader().stream(stream).unwrap();
@@ -364,7 +452,13 @@ fn a_file_is_not_recycled_under_a_reader() {
     let stream = open_stream(&mut journal, "telemetry");
     journal.append(stream, &record(0, 100)).unwrap();
     journal.commit().unwrap();
-    let lease = journal.shared().files.values().next().map(Arc::clone).unwrap();
+    let lease = journal
+        .shared()
+        .files
+        .values()
+        .next()
+        .map(Arc::clone)
+        .unwrap();
     let before = {
         let mut bytes = vec![0; 8192];
         lease.file.read_at(0, &mut bytes).unwrap();
@@ -399,7 +493,10 @@ fn damage_before_the_tail_is_told_from_the_tail() {
     // Block 0 is the header, then three frames: hit the second.
     file.write_at(2 * 4096 + 50, &[0xff]).unwrap();
     file.sync().unwrap();
-    assert!(matches!(open(&medium, SMALL), Err(OpenError::Damaged { at: 8192, .. })));
+    assert!(matches!(
+        open(&medium, SMALL),
+        Err(OpenError::Damaged { at: 8192, .. })
+    ));
 }
 
 #[test]

@@ -38,17 +38,21 @@ impl Writer {
         let active = start_file(&mut pool, &mut tail, Need::Freeing, place)?;
         let (bytes_written, syncs) = (LOG_FILE_HEADER_BYTES as u64, 0);
         let next_file = next_file + 1;
-        Ok(Self { pool, store_id, file_bytes, active, tail, next_file, bytes_written, syncs })
+        Ok(Self {
+            pool,
+            store_id,
+            file_bytes,
+            active,
+            tail,
+            next_file,
+            bytes_written,
+            syncs,
+        })
     }
 
     /// Whether a frame of `frame_bytes` with `chunks` must go to another file: this one must still
     /// hold its table afterwards.
-    pub(crate) fn is_full_for(
-        &self,
-        table: &FileTable,
-        frame_bytes: usize,
-        chunks: usize,
-    ) -> bool {
+    pub(crate) fn is_full_for(&self, table: &FileTable, frame_bytes: usize, chunks: usize) -> bool {
         let table_bytes = table.frame_bytes() + frame::aligned(chunks * 32);
         self.tail.at as usize + frame::aligned(frame_bytes) + table_bytes > self.file_bytes
     }
@@ -100,12 +104,23 @@ fn start_file(
 ) -> Result<Arc<OpenLogFile>, PoolError> {
     let (slot, file) = pool.take(need)?;
     let (first_position, previous_crc) = (tail.next_position, tail.crc);
-    let header = LogFileHeader { store_id, sequence, first_position, previous_crc, rewritten };
+    let header = LogFileHeader {
+        store_id,
+        sequence,
+        first_position,
+        previous_crc,
+        rewritten,
+    };
     if let Err(error) = file.write_at(0, &header.encode()) {
         pool.give_back(slot, file);
         return Err(error.into());
     }
     tail.file = sequence;
     tail.at = LOG_FILE_HEADER_BYTES as u32;
-    Ok(Arc::new(OpenLogFile { slot, header, file, bytes }))
+    Ok(Arc::new(OpenLogFile {
+        slot,
+        header,
+        file,
+        bytes,
+    }))
 }

@@ -24,7 +24,10 @@ impl Directory {
         let root = root.into();
         fs::create_dir_all(root.join(LOG_FOLDER))?;
         sync_folder(&root)?;
-        if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = root
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             sync_folder(parent)?;
         }
         Ok(Self { root })
@@ -47,7 +50,10 @@ impl Medium for Directory {
     }
 
     fn open(&self, slot: Slot) -> io::Result<Arc<dyn LogFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.log_path(slot))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.log_path(slot))?;
         Ok(Arc::new(DirectoryFile { file }))
     }
 
@@ -73,8 +79,12 @@ impl Medium for Directory {
 }
 
 fn create_zeroed(path: &Path, bytes: usize) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
     for offset in (0..bytes).step_by(ZEROS.len()) {
         let length = ZEROS.len().min(bytes - offset);
         file.write_all_at(&ZEROS[..length], offset as u64)?;

@@ -79,7 +79,13 @@ impl FaultyMedium {
                 match change {
                     Change::Length(length) => file.durable.resize(length, 0),
                     Change::Write(offset, bytes) => {
-                        survive(&mut file.durable, &mut state.random, survival, offset, &bytes);
+                        survive(
+                            &mut file.durable,
+                            &mut state.random,
+                            survival,
+                            offset,
+                            &bytes,
+                        );
                     }
                 }
             }
@@ -107,11 +113,17 @@ impl FaultyMedium {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no test thread panics while it holds the medium")
+        self.state
+            .lock()
+            .expect("no test thread panics while it holds the medium")
     }
 
     fn handle(&self, name: FileName) -> Handle {
-        Handle { generation: self.lock().generation, medium: self.clone(), name }
+        Handle {
+            generation: self.lock().generation,
+            medium: self.clone(),
+            name,
+        }
     }
 }
 
@@ -178,7 +190,11 @@ impl Medium for FaultyMedium {
     fn create(&self, slot: Slot, bytes: usize) -> io::Result<Arc<dyn LogFile>> {
         let handle = self.handle(FileName::Log(slot));
         handle.change(|file| {
-            *file = FileState { seen: vec![0; bytes], durable: vec![0; bytes], unsynced: vec![] };
+            *file = FileState {
+                seen: vec![0; bytes],
+                durable: vec![0; bytes],
+                unsynced: vec![],
+            };
         })?;
         Ok(Arc::new(handle))
     }
@@ -233,7 +249,8 @@ impl Handle {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.change(|file| {
             overwrite(&mut file.seen, offset as usize, bytes);
-            file.unsynced.push(Change::Write(offset as usize, bytes.to_vec()));
+            file.unsynced
+                .push(Change::Write(offset as usize, bytes.to_vec()));
         })
     }
 

@@ -31,7 +31,12 @@ mod tests {
 
     #[test]
     fn it_round_trips() {
-        let file = FileState { slot: 1, used: 2, sealed: true, runs: 0 };
+        let file = FileState {
+            slot: 1,
+            used: 2,
+            sealed: true,
+            runs: 0,
+        };
         assert_eq!(decode(encode(&file).freeze()).unwrap(), file);
     }
 }

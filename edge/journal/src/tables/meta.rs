@@ -29,7 +29,10 @@ pub(super) fn decode(row: Bytes) -> Result<Meta, TableError> {
     let mut reader = Reader::new(row);
     let found = reader.u32("format version")?;
     if found != FORMAT_VERSION {
-        return Err(TableError::Format { found, known: FORMAT_VERSION });
+        return Err(TableError::Format {
+            found,
+            known: FORMAT_VERSION,
+        });
     }
     Ok(Meta {
         store_id: StoreId(reader.u128("store id")?),
@@ -56,7 +59,12 @@ mod tests {
     fn it_round_trips() {
         let meta = Meta {
             store_id: StoreId(1),
-            tail: Tail { file: 2, at: 3, crc: 4, next_position: Position(5) },
+            tail: Tail {
+                file: 2,
+                at: 3,
+                crc: 4,
+                next_position: Position(5),
+            },
             next_file: 6,
             cluster_incarnation: ClusterIncarnation { counter: 7, id: 8 },
             session_epoch: SessionEpoch(9),
@@ -65,6 +73,9 @@ mod tests {
         assert_eq!(decode(row.clone()).unwrap(), meta);
         let mut newer = BytesMut::from(&row[..]);
         newer[0] += 1;
-        assert!(matches!(decode(newer.freeze()), Err(TableError::Format { found: 2, .. })));
+        assert!(matches!(
+            decode(newer.freeze()),
+            Err(TableError::Format { found: 2, .. })
+        ));
     }
 }

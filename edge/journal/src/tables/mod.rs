@@ -68,8 +68,14 @@ impl Rows {
     /// Freezes what changed.
     pub(crate) fn freeze(state: &mut State) -> Self {
         let dirty = std::mem::take(&mut state.dirty);
-        let rows = dirty.into_iter().map(|key| (key, encode_row(state, key))).collect();
-        Self { meta: meta::encode(&state.meta), rows }
+        let rows = dirty
+            .into_iter()
+            .map(|key| (key, encode_row(state, key)))
+            .collect();
+        Self {
+            meta: meta::encode(&state.meta),
+            rows,
+        }
     }
 
     /// Writes them in one durable transaction.
@@ -102,7 +108,10 @@ fn encode_row(state: &State, key: RowKey) -> Option<BytesMut> {
         RowKey::Stream(id) => state.streams.get(&id).map(stream::encode),
         RowKey::Run(id, file) => {
             let stream = state.streams.get(&id)?;
-            let at = stream.runs.binary_search_by_key(&file, |run| run.file).ok()?;
+            let at = stream
+                .runs
+                .binary_search_by_key(&file, |run| run.file)
+                .ok()?;
             Some(run::encode(&stream.runs[at]))
         }
         RowKey::File(sequence) => state.files.get(&sequence).map(file::encode),
@@ -119,7 +128,10 @@ pub(crate) fn load(database: &Database) -> Result<Option<State>, TableError> {
             Some(row) => meta::decode(Bytes::copy_from_slice(row.value()))?,
         },
     };
-    let mut state = State { meta, ..State::default() };
+    let mut state = State {
+        meta,
+        ..State::default()
+    };
     for row in transaction.open_table(FILES)?.iter()? {
         let (sequence, row) = row?;
         let file = file::decode(Bytes::copy_from_slice(row.value()))?;
@@ -128,7 +140,9 @@ pub(crate) fn load(database: &Database) -> Result<Option<State>, TableError> {
     for row in transaction.open_table(STREAMS)?.iter()? {
         let (id, row) = row?;
         let stream = stream::decode(Bytes::copy_from_slice(row.value()))?;
-        state.names.insert(stream.name.clone(), StreamId(id.value()));
+        state
+            .names
+            .insert(stream.name.clone(), StreamId(id.value()));
         state.streams.insert(StreamId(id.value()), stream);
     }
     // Keys come in order: a stream's runs by file, which is also by offset.

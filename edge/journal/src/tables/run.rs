@@ -34,8 +34,13 @@ mod tests {
 
     #[test]
     fn it_round_trips() {
-        let run =
-            Run { file: 1, first: EdgeOffset(2), next: EdgeOffset(3), chunks: 4, bytes: 5 };
+        let run = Run {
+            file: 1,
+            first: EdgeOffset(2),
+            next: EdgeOffset(3),
+            chunks: 4,
+            bytes: 5,
+        };
         assert_eq!(decode(1, encode(&run).freeze()).unwrap(), run);
     }
 }

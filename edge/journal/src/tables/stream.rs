@@ -31,7 +31,10 @@ pub(super) fn decode(row: Bytes) -> Result<StreamState, TableError> {
         hash: BoundaryHash(reader.u128("hash")?),
         landed: EdgeOffset(reader.u64("landed")?),
         landed_hash: BoundaryHash(reader.u128("landed hash")?),
-        last_chunk: (reader.u64("last chunk's file")?, reader.u32("last chunk's place")?),
+        last_chunk: (
+            reader.u64("last chunk's file")?,
+            reader.u32("last chunk's place")?,
+        ),
         ..StreamState::new(name, topic)
     })
 }
