@@ -2,5 +2,7 @@
 //! what. No I/O and no clock here; drivers move bytes and pass the time in.
 
 pub mod codec;
+pub mod connection;
 pub mod limits;
 pub mod reply_code;
+pub mod subscriptions;

@@ -280,17 +280,14 @@ macro_rules! value {
     };
 }
 
-/// For values whose writing can't fail.
-fn done(_: ()) -> Result<(), EncodeError> {
+value!(u16, |_id, reader| reader.u16(), |value, sink| {
+    sink.u16(*value);
     Ok(())
-}
-
-value!(u16, |_id, reader| reader.u16(), |value, sink| done(
-    sink.u16(*value)
-));
-value!(u32, |_id, reader| reader.u32(), |value, sink| done(
-    sink.u32(*value)
-));
+});
+value!(u32, |_id, reader| reader.u32(), |value, sink| {
+    sink.u32(*value);
+    Ok(())
+});
 value!(Text, |_id, reader| reader.text(), |value, sink| sink
     .text(value));
 value!(Bytes, |_id, reader| reader.binary(), |value, sink| sink
@@ -302,7 +299,10 @@ value!(
         1 => Ok(true),
         _ => Err(DecodeErrorKind::PropertyValue(id)),
     },
-    |value, sink| done(sink.u8(u8::from(*value)))
+    |value, sink| {
+        sink.u8(u8::from(*value));
+        Ok(())
+    }
 );
 value!(
     Qos,
@@ -311,7 +311,10 @@ value!(
         1 => Ok(Qos::AtLeastOnce),
         _ => Err(DecodeErrorKind::PropertyValue(id)),
     },
-    |value, sink| done(sink.u8(*value as u8))
+    |value, sink| {
+        sink.u8(*value as u8);
+        Ok(())
+    }
 );
 value!(
     NonZeroU16,
@@ -320,16 +323,25 @@ value!(
         (None, PropertyId::TopicAlias) => Err(DecodeErrorKind::TopicAliasZero),
         (None, _) => Err(DecodeErrorKind::PropertyValue(id)),
     },
-    |value, sink| done(sink.u16(value.get()))
+    |value, sink| {
+        sink.u16(value.get());
+        Ok(())
+    }
 );
 value!(
     NonZeroU32,
     |id, reader| NonZeroU32::new(reader.u32()?).ok_or(DecodeErrorKind::PropertyValue(id)),
-    |value, sink| done(sink.u32(value.get()))
+    |value, sink| {
+        sink.u32(value.get());
+        Ok(())
+    }
 );
 value!(
     SubscriptionIdentifier,
     |id, reader| SubscriptionIdentifier::new(reader.variable()?)
         .ok_or(DecodeErrorKind::PropertyValue(id)),
-    |value, sink| done(sink.variable(value.get()))
+    |value, sink| {
+        sink.variable(value.get());
+        Ok(())
+    }
 );
