@@ -243,8 +243,10 @@ fn reason_in(version: Version, packet_type: PacketType) -> BoxedStrategy<ReasonC
     }
 }
 
+type MakeAck = fn(Ack) -> Packet;
+
 fn ack(version: Version) -> impl Strategy<Value = Packet> {
-    let kinds: Vec<(PacketType, fn(Ack) -> Packet)> = vec![
+    let kinds: Vec<(PacketType, MakeAck)> = vec![
         (PacketType::Puback, Packet::Puback),
         (PacketType::Pubrec, Packet::Pubrec),
         (PacketType::Pubrel, Packet::Pubrel),

@@ -99,7 +99,7 @@ impl Inbound {
         limits: &ConnectionLimits,
     ) -> Result<PublishToken, Violation> {
         if version == Version::V5 && !self.has_room(limits) {
-            // [MQTT-3.3.4-9]
+            // [MQTT-3.3.4-7]
             let message = "more messages are unacknowledged than the receive maximum allows";
             return Err((ReasonCode::ReceiveMaximumExceeded, message));
         }
