@@ -171,6 +171,32 @@ pub struct Message {
     pub properties: PublishProperties,
 }
 
+impl Message {
+    /// In memory of its own, for what is kept longer than the buffer that it was read into.
+    pub fn detached(&self) -> Self {
+        let text = |text: &Option<Text>| text.as_ref().map(Text::detached);
+        let properties = &self.properties;
+        let users = properties.user_properties.iter();
+        Self {
+            topic: self.topic.detached(),
+            payload: Bytes::copy_from_slice(&self.payload),
+            properties: PublishProperties {
+                payload_is_utf8: properties.payload_is_utf8,
+                message_expiry_interval_s: properties.message_expiry_interval_s,
+                content_type: text(&properties.content_type),
+                response_topic: text(&properties.response_topic),
+                correlation_data: properties
+                    .correlation_data
+                    .as_deref()
+                    .map(Bytes::copy_from_slice),
+                user_properties: users
+                    .map(|(name, value)| (name.detached(), value.detached()))
+                    .collect(),
+            },
+        }
+    }
+}
+
 /// The QoS of one PUBLISH, with the packet identifier that only QoS 1 and 2 have
 /// `[MQTT-2.2.1-2]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

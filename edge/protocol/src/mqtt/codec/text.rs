@@ -46,6 +46,11 @@ impl Text {
         &self.0
     }
 
+    /// In memory of its own: a slice keeps the whole buffer alive that it was read into.
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
+
     /// Without the check that `as_str` repeats.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -85,9 +85,8 @@ impl Inbound {
             let message = "the topic alias was never set on this connection";
             publish.message.topic = topic.ok_or((ReasonCode::ProtocolError, message))?.clone();
         } else {
-            // Its own copy: a slice would keep the whole packet alive.
-            let topic = Text::try_from(publish.message.topic.as_str());
-            self.aliases.insert(alias, topic.unwrap_or_default());
+            let topic = publish.message.topic.detached();
+            self.aliases.insert(alias, topic);
         }
         Ok(())
     }

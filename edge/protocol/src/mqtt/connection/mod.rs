@@ -96,6 +96,11 @@ impl Connection {
         }
     }
 
+    /// What the CONNECT asked for; MQTT 5 until it came.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// Whether more packets may be handed in. While it is false, leave them in the socket; the
     /// keep alive stands still.
     pub fn can_read(&self) -> bool {

@@ -60,6 +60,12 @@ proptest! {
     }
 
     #[test]
+    fn a_detached_message_is_the_same_message(packet in strategy::publish(Version::V5)) {
+        let Packet::Publish(publish) = &packet else { unreachable!() };
+        prop_assert_eq!(&publish.message.detached(), &publish.message);
+    }
+
+    #[test]
     fn random_bytes_never_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..64),
         version in strategy::version(),

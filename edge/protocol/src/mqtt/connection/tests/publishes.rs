@@ -81,6 +81,7 @@ fn an_older_client_is_not_read_from_while_its_window_is_full() {
     let tokens = server.publish_tokens();
     server.connection.handle_committed(tokens[0], Ok(()));
     assert!(server.connection.can_read());
+    assert_eq!(server.transmitted(), b"\x40\x02\x00\x01");
     server.pass(Duration::from_secs(89));
     server.pass(Duration::from_secs(2));
     assert!(!server.connection.is_closed());
