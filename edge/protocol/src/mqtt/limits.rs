@@ -52,7 +52,7 @@ pub struct ConnectionLimits {
     pub early_packets_max: usize,
     /// One `poll_transmit` stops at the first packet that reaches it.
     pub transmit_bytes_max: usize,
-    /// Announced as Maximum QoS; subscriptions are granted at most this.
+    /// Announced as Maximum QoS; subscriptions are granted at most this. At most QoS 1.
     pub qos_max: Qos,
     pub retain_available: bool,
     pub wildcard_subscription_available: bool,
@@ -90,6 +90,8 @@ impl ConnectionLimits {
         // Otherwise a message that one client may send could never reach another.
         assert!(self.outbound_queue_bytes_max >= self.packet_bytes_max.get() as usize);
         assert!(self.outbound_queue_messages_max > 0);
+        // QoS 2 needs states that survive a restart; until the journal holds them it is not offered.
+        assert!(self.qos_max <= Qos::AtLeastOnce);
         // A client that is never read from can't be answered.
         assert!(self.subscribes_pending_max > 0);
         assert!(self.replies_queued_max > 0);
