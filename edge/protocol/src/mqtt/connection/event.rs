@@ -1,0 +1,260 @@
+//! What a connection tells its driver, and what the driver answers.
+
+use std::{num::NonZeroU32, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tidegate_shared::topic::TopicFilter;
+
+use crate::mqtt::{
+    codec::{
+        Connect, Message, PacketId, Publish, Qos, SubscriptionIdentifier, SubscriptionOptions,
+        Text, UserProperty, Version, Will,
+    },
+    reply_code::ReasonCode,
+};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Answer with `handle_accepted` or `handle_rejected`.
+    Connect(Box<ConnectRequest>),
+    /// With a token: answer with `handle_committed`. Without (QoS 0): nothing is expected. The
+    /// topic is there, whether or not the client used an alias.
+    Publish {
+        token: Option<PublishToken>,
+        publish: Publish,
+    },
+    /// Answer with `handle_subscribed`, one reason per filter.
+    Subscribe {
+        token: SubscribeToken,
+        filters: Vec<SubscriptionRequest>,
+        subscription_identifier: Option<SubscriptionIdentifier>,
+    },
+    /// Answer with `handle_unsubscribed`, one reason per filter.
+    Unsubscribe {
+        token: SubscribeToken,
+        filters: Vec<SharedFilter>,
+    },
+    /// A QoS 1 delivery has come to its end.
+    DeliveryDone {
+        token: DeliveryToken,
+        outcome: DeliveryOutcome,
+    },
+    /// The connection ended in a way that makes its will due `[MQTT-3.1.2-8]`. Its delay is the
+    /// driver's business.
+    WillDue(Box<Will>),
+    /// The last event of a connection, and the only one that each has.
+    Closed(Closed),
+}
+
+/// What a CONNECT asks for, with the defaults of its version filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRequest {
+    pub version: Version,
+    /// `None`: the server must assign one.
+    pub client_id: Option<Text>,
+    pub clean_start: bool,
+    /// What the client asked for; 0 is none.
+    pub keep_alive_s: u16,
+    pub username: Option<Text>,
+    pub password: Option<Bytes>,
+    pub will: Option<Will>,
+    /// `u32::MAX` is for ever, as is a session that is not clean before MQTT 5.
+    pub session_expiry_interval_s: u32,
+    pub receive_maximum: u16,
+    pub packet_bytes_max: Option<NonZeroU32>,
+    pub topic_alias_max: u16,
+    pub request_response_information: bool,
+    pub request_problem_information: bool,
+    pub user_properties: Vec<UserProperty>,
+}
+
+impl ConnectRequest {
+    pub(super) fn new(connect: Connect) -> Self {
+        let properties = connect.properties;
+        let default_expiry_s = match (connect.version, connect.clean_start) {
+            (Version::V3_1 | Version::V3_1_1, false) => u32::MAX,
+            _ => 0,
+        };
+        Self {
+            version: connect.version,
+            client_id: Some(connect.client_id).filter(|client_id| !client_id.is_empty()),
+            clean_start: connect.clean_start,
+            keep_alive_s: connect.keep_alive_s,
+            username: connect.username,
+            password: connect.password,
+            will: connect.will,
+            session_expiry_interval_s: properties
+                .session_expiry_interval_s
+                .unwrap_or(default_expiry_s),
+            receive_maximum: properties.receive_maximum.map_or(u16::MAX, |max| max.get()),
+            packet_bytes_max: properties.packet_bytes_max,
+            topic_alias_max: properties.topic_alias_max.unwrap_or(0),
+            request_response_information: properties.request_response_information.unwrap_or(false),
+            request_problem_information: properties.request_problem_information.unwrap_or(true),
+            user_properties: properties.user_properties,
+        }
+    }
+}
+
+/// What the CONNACK of an accepted connection says beyond the limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    pub session_present: bool,
+    /// Needed where the request had no client id.
+    pub assigned_client_id: Option<Text>,
+    /// Where it differs from what the client asked for.
+    pub session_expiry_interval_s: Option<u32>,
+    pub response_information: Option<Text>,
+    pub user_properties: Vec<UserProperty>,
+}
+
+/// A PUBLISH of QoS 1 that waits for its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublishToken(pub(super) u64);
+
+/// A SUBSCRIBE or UNSUBSCRIBE that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscribeToken(pub(super) u64);
+
+/// The driver's own name for a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryToken(pub u64);
+
+/// Why a PUBLISH was not taken. A client of an older version can't be told: its connection is
+/// closed without the PUBACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishRefused {
+    NotAuthorized,
+    QuotaExceeded,
+    TopicNameInvalid,
+    PayloadFormatInvalid,
+    /// No PUBACK may say so: the connection is closed with 0x95.
+    TooLarge,
+    /// 0x83: the server's own rules.
+    ImplementationSpecific,
+    Unspecified,
+}
+
+impl PublishRefused {
+    pub fn reason_code(self) -> ReasonCode {
+        match self {
+            Self::NotAuthorized => ReasonCode::NotAuthorized,
+            Self::QuotaExceeded => ReasonCode::QuotaExceeded,
+            Self::TopicNameInvalid => ReasonCode::TopicNameInvalid,
+            Self::PayloadFormatInvalid => ReasonCode::PayloadFormatInvalid,
+            Self::TooLarge => ReasonCode::PacketTooLarge,
+            Self::ImplementationSpecific => ReasonCode::ImplementationSpecificError,
+            Self::Unspecified => ReasonCode::UnspecifiedError,
+        }
+    }
+}
+
+/// A filter, and the group of a shared subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SharedFilter {
+    /// As the client wrote it, `$share/…` included.
+    pub name: Text,
+    pub group: Option<String>,
+    pub filter: TopicFilter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionRequest {
+    pub filter: SharedFilter,
+    /// The QoS is already no more than the server offers.
+    pub options: SubscriptionOptions,
+}
+
+impl SubscriptionRequest {
+    /// The SUBACK code that grants it.
+    pub fn granted(&self) -> ReasonCode {
+        match self.options.qos_max {
+            Qos::AtMostOnce => ReasonCode::Success,
+            Qos::AtLeastOnce => ReasonCode::GrantedQos1,
+            Qos::ExactlyOnce => ReasonCode::GrantedQos2,
+        }
+    }
+}
+
+/// One message for this client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub token: DeliveryToken,
+    pub message: Arc<Message>,
+    /// Of the PUBLISH that came in.
+    pub qos: Qos,
+    /// Of the subscription; the lower of both counts `[MQTT-3.8.4-8]`.
+    pub qos_max: Qos,
+    pub retain: bool,
+    pub subscription_identifiers: Vec<SubscriptionIdentifier>,
+    /// Not sent once this has passed `[MQTT-3.3.2-5]`; what is left is sent `[MQTT-3.3.2-6]`.
+    pub expires_at: Option<Instant>,
+    /// The identifier under which an earlier connection of this session sent it without being
+    /// acknowledged `[MQTT-4.4.0-1]`. Deliver these before all others.
+    pub resent: Option<PacketId>,
+}
+
+/// What became of a delivery at once.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliverOutcome {
+    /// It is queued. If QoS 1, `DeliveryDone` or `Closed` follows.
+    Queued,
+    /// QoS 0 and no room: dropped and counted.
+    Dropped,
+    /// Larger than the client takes: skipped and counted `[MQTT-3.1.2-25]`.
+    TooLarge,
+    /// QoS 1 and no room: not taken. Read it again later (`outbound_has_room`), or disconnect the
+    /// client with `handle_shutdown(now, ReasonCode::QuotaExceeded)`.
+    Overflow,
+    /// The connection is closed, or its CONNECT not accepted yet: not taken.
+    NotConnected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    Acknowledged,
+    /// The client's PUBACK had an error code; it counts as delivered (4.4).
+    RefusedByClient(ReasonCode),
+    /// It expired while it waited.
+    Expired,
+}
+
+/// What was not delivered, since the connection began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboundCounters {
+    pub dropped_qos0: u64,
+    pub skipped_too_large: u64,
+    pub expired: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    pub reason: CloseReason,
+    /// What a DISCONNECT of the client set it to.
+    pub session_expiry_interval_s: Option<u32>,
+    /// Sent and not acknowledged, in the order of sending. What was queued and never sent is not
+    /// among them.
+    pub unacknowledged: Vec<(PacketId, DeliveryToken)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client sent DISCONNECT.
+    ClientDisconnected(ReasonCode),
+    /// The network connection ended.
+    NetworkClosed,
+    ConnectTimeout,
+    KeepAliveTimeout,
+    /// The driver's `handle_rejected`, or a CONNECT that no server accepts.
+    Rejected(ReasonCode),
+    /// The driver's `handle_shutdown`.
+    Shutdown(ReasonCode),
+    /// A PUBLISH was refused, and the client's version has no code for that.
+    PublishRefused(PublishRefused),
+    /// The client broke the protocol or a limit.
+    PeerError {
+        reason: ReasonCode,
+        message: String,
+    },
+}

@@ -1,0 +1,390 @@
+//! The server's side of one network connection, as a value: packets and the driver's answers in,
+//! events and bytes out. It knows nothing of sessions, authorisation or the journal; the driver
+//! answers its events from there. Time passes only through `now`.
+//!
+//! A driver reads while `can_read`, decodes, hands packets in, then takes all events, then bytes,
+//! and closes the socket once `is_closed`.
+
+mod event;
+mod filters;
+mod handshake;
+mod inbound;
+mod keep_alive;
+mod outbound;
+mod packets;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+
+pub use event::{
+    Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
+    DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken, SharedFilter,
+    SubscribeToken, SubscriptionRequest,
+};
+use inbound::Inbound;
+use keep_alive::KeepAlive;
+use outbound::{Outbound, Transmitted};
+
+use super::{
+    codec::{
+        AckProperties, DecodeError, DecodeErrorKind, Disconnect, DisconnectProperties, Packet,
+        PacketId, Suback, Text, Version, Will, encode,
+    },
+    limits::ConnectionLimits,
+    reply_code::ReasonCode,
+};
+
+/// See the module. Made for each accepted socket.
+#[derive(Debug)]
+pub struct Connection {
+    limits: ConnectionLimits,
+    /// The latest time that was passed in.
+    now: Instant,
+    state: State,
+    version: Version,
+    connect_deadline: Option<Instant>,
+    keep_alive: KeepAlive,
+    inbound: Inbound,
+    outbound: Outbound,
+    /// Answers and farewells, before any delivery.
+    replies: VecDeque<Packet>,
+    events: VecDeque<Event>,
+    will: Option<Box<Will>>,
+    session_expiry_interval_s: u32,
+    /// The identifier and the number of filters.
+    subscribes: HashMap<SubscribeToken, (PacketId, usize)>,
+    next_subscribe: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No CONNECT yet.
+    Fresh,
+    /// The driver thinks about the CONNECT. What else came is kept.
+    Deciding {
+        request: Box<ConnectRequest>,
+        early: VecDeque<Packet>,
+    },
+    Connected,
+    Closed,
+}
+
+impl Connection {
+    pub fn new(limits: ConnectionLimits, now: Instant) -> Self {
+        limits.assert_valid();
+        Self {
+            now,
+            state: State::Fresh,
+            version: Version::V5,
+            connect_deadline: Some(now + limits.connect_timeout),
+            keep_alive: KeepAlive::default(),
+            inbound: Inbound::default(),
+            outbound: Outbound::new(Version::V5, None, u16::MAX, &limits),
+            replies: VecDeque::new(),
+            events: VecDeque::new(),
+            will: None,
+            session_expiry_interval_s: 0,
+            subscribes: HashMap::new(),
+            next_subscribe: 0,
+            limits,
+        }
+    }
+
+    /// What the CONNECT asked for; MQTT 5 until it came.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether more packets may be handed in. While it is false, leave them in the socket; the
+    /// keep alive stands still.
+    pub fn can_read(&self) -> bool {
+        match self.state {
+            State::Fresh => true,
+            State::Deciding { .. } | State::Closed => false,
+            State::Connected => {
+                // An MQTT 5 client knows the window and is held to it.
+                let inbound = self.version == Version::V5 || self.inbound.has_room(&self.limits);
+                inbound
+                    && self.replies.len() < self.limits.replies_queued_max
+                    && self.subscribes.len() < self.limits.subscribes_pending_max
+            }
+        }
+    }
+
+    /// Whether the queue to the client has emptied enough to read for it again.
+    pub fn outbound_has_room(&self) -> bool {
+        self.outbound.has_room()
+    }
+
+    pub fn outbound_counters(&self) -> OutboundCounters {
+        self.outbound.counters()
+    }
+
+    /// Nothing more will come in or go out: close the socket.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed) && self.replies.is_empty()
+    }
+
+    pub fn handle_packet(&mut self, now: Instant, packet: Packet) {
+        self.advance(now);
+        self.on_packet(packet);
+        if !self.can_read() {
+            self.keep_alive.pause();
+        }
+    }
+
+    /// The decoder found no packet. The client is told where its version can say it.
+    pub fn handle_decode_error(&mut self, now: Instant, error: &DecodeError) {
+        self.advance(now);
+        if matches!(self.state, State::Fresh) {
+            self.version = match (error.kind, error.version) {
+                (_, Some(version)) => version,
+                // A bridge sets the high bit of an older level, and falls back when refused.
+                (DecodeErrorKind::UnsupportedVersion { level }, None) if level & 0x7f > 4 => {
+                    Version::V5
+                }
+                (_, None) => Version::V3_1_1,
+            };
+            let unsupported = matches!(error.kind, DecodeErrorKind::UnsupportedVersion { .. });
+            if error.version.is_none() && !unsupported {
+                // It may be no MQTT at all: nothing is said [MQTT-3.1.2-1].
+                return self.close_with_error(error.reason_code(), error.to_string());
+            }
+        }
+        self.fail(error.reason_code(), &error.to_string());
+    }
+
+    /// Answers `Event::Connect`.
+    pub fn handle_accepted(&mut self, now: Instant, accepted: Accepted) {
+        self.advance(now);
+        if !matches!(self.state, State::Deciding { .. }) {
+            return;
+        }
+        let State::Deciding { request, early } =
+            std::mem::replace(&mut self.state, State::Connected)
+        else {
+            unreachable!("it was deciding a line ago");
+        };
+        self.session_expiry_interval_s = request.session_expiry_interval_s;
+        self.keep_alive
+            .start(self.now, handshake::keep_alive_s(&request, &self.limits).0);
+        self.outbound = Outbound::new(
+            self.version,
+            request.packet_bytes_max,
+            request.receive_maximum,
+            &self.limits,
+        );
+        let connack = handshake::connack(&request, accepted, &self.limits);
+        self.replies.push_back(Packet::Connack(Box::new(connack)));
+        self.will = request.will.map(Box::new);
+        for packet in early {
+            self.on_packet(packet);
+        }
+    }
+
+    /// Answers `Event::Connect`.
+    pub fn handle_rejected(&mut self, reason: ReasonCode) {
+        if matches!(self.state, State::Deciding { .. }) {
+            self.reject(reason, "");
+        }
+    }
+
+    /// Answers `Event::Publish` with a token: the commit is durable, or the message was refused.
+    pub fn handle_committed(&mut self, token: PublishToken, outcome: Result<(), PublishRefused>) {
+        if matches!(self.state, State::Connected) {
+            self.inbound.handle_committed(token, outcome);
+            self.acknowledge();
+        }
+    }
+
+    /// Answers `Event::Subscribe`, one reason per filter.
+    pub fn handle_subscribed(&mut self, token: SubscribeToken, reasons: Vec<ReasonCode>) {
+        if let Some(suback) = self.suback(token, reasons) {
+            self.replies.push_back(Packet::Suback(suback));
+        }
+    }
+
+    /// Answers `Event::Unsubscribe`, one reason per filter.
+    pub fn handle_unsubscribed(&mut self, token: SubscribeToken, reasons: Vec<ReasonCode>) {
+        if let Some(unsuback) = self.suback(token, reasons) {
+            self.replies.push_back(Packet::Unsuback(unsuback));
+        }
+    }
+
+    fn suback(&mut self, token: SubscribeToken, reasons: Vec<ReasonCode>) -> Option<Suback> {
+        let (packet_id, count) = self.subscribes.remove(&token)?;
+        // [MQTT-3.8.4-5], [MQTT-3.11.3-1]
+        assert_eq!(reasons.len(), count, "one reason per filter");
+        Some(Suback {
+            packet_id,
+            reasons,
+            properties: AckProperties::default(),
+        })
+    }
+
+    /// A message for this client.
+    pub fn handle_deliver(&mut self, now: Instant, delivery: Delivery) -> DeliverOutcome {
+        self.advance(now);
+        match self.state {
+            State::Connected => self.outbound.handle_deliver(delivery),
+            State::Fresh | State::Deciding { .. } | State::Closed => DeliverOutcome::NotConnected,
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        if self
+            .connect_deadline
+            .is_some_and(|deadline| now >= deadline)
+        {
+            return self.close(CloseReason::ConnectTimeout, None, None);
+        }
+        if self.keep_alive.handle_timeout(now, !self.can_read()) {
+            let farewell = self.disconnect(ReasonCode::KeepAliveTimeout, "");
+            self.close(CloseReason::KeepAliveTimeout, farewell, None);
+        }
+    }
+
+    /// The server ends the connection: it goes down, another connection took the session over
+    /// (`SessionTakenOver`), the client exceeds a quota.
+    pub fn handle_shutdown(&mut self, now: Instant, reason: ReasonCode) {
+        self.advance(now);
+        let farewell = match self.state {
+            State::Connected => self.disconnect(reason, ""),
+            State::Deciding { .. } => {
+                handshake::refusal(self.version, ReasonCode::ServerUnavailable, "")
+                    .map(|connack| Packet::Connack(Box::new(connack)))
+            }
+            State::Fresh | State::Closed => None,
+        };
+        self.close(CloseReason::Shutdown(reason), farewell, None);
+    }
+
+    /// The network connection has ended: nothing more can be sent.
+    pub fn handle_closed(&mut self, now: Instant) {
+        self.advance(now);
+        self.close(CloseReason::NetworkClosed, None, None);
+        self.replies.clear();
+    }
+
+    /// Appends waiting packets, answers first, then deliveries in their order. False where there
+    /// is nothing to send now.
+    pub fn poll_transmit(&mut self, out: &mut BytesMut) -> bool {
+        let start = out.len();
+        while out.len() - start < self.limits.transmit_bytes_max {
+            if let Some(reply) = self.replies.pop_front() {
+                self.transmit_reply(reply, out);
+                continue;
+            }
+            match self.outbound.transmit(self.now, out) {
+                Ok(Transmitted::Sent | Transmitted::Skipped) => {}
+                Ok(Transmitted::Expired(token)) => {
+                    let outcome = DeliveryOutcome::Expired;
+                    self.events
+                        .push_back(Event::DeliveryDone { token, outcome });
+                }
+                Ok(Transmitted::Nothing) => break,
+                // It was measured when it was queued.
+                Err(error) => unreachable!("a queued delivery is encodable: {error}"),
+            }
+        }
+        out.len() > start
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call `handle_timeout`, if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadlines = [self.connect_deadline, self.keep_alive.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// `[MQTT-3.1.2-24]`: a reply that is larger than the client takes loses what only explains
+    /// it; where that is not enough, the connection ends, since the client waits for the reply.
+    fn transmit_reply(&mut self, mut reply: Packet, out: &mut BytesMut) {
+        let start = out.len();
+        for _ in 0..2 {
+            let encoded = encode(&reply, self.version, out);
+            if encoded.is_ok() && self.outbound.fits_client(out.len() - start) {
+                return;
+            }
+            out.truncate(start);
+            packets::without_explanation(&mut reply);
+        }
+        let message = "a reply does not fit the client's maximum packet size";
+        self.close_with_error(ReasonCode::PacketTooLarge, message.to_owned());
+        self.replies.clear();
+    }
+
+    /// The client is at fault: it is told as far as its version and the state allow, and the
+    /// connection ends.
+    fn fail(&mut self, reason: ReasonCode, message: &str) {
+        let farewell = match self.state {
+            State::Connected => self.disconnect(reason, message),
+            // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
+            State::Fresh | State::Deciding { .. } => {
+                handshake::refusal(self.version, reason, message)
+                    .map(|connack| Packet::Connack(Box::new(connack)))
+            }
+            State::Closed => None,
+        };
+        let message = message.to_owned();
+        self.close(CloseReason::PeerError { reason, message }, farewell, None);
+    }
+
+    fn close_with_error(&mut self, reason: ReasonCode, message: String) {
+        self.close(CloseReason::PeerError { reason, message }, None, None);
+    }
+
+    fn reject(&mut self, reason: ReasonCode, message: &str) {
+        let farewell = handshake::refusal(self.version, reason, message)
+            .map(|connack| Packet::Connack(Box::new(connack)));
+        self.close(CloseReason::Rejected(reason), farewell, None);
+    }
+
+    /// Only MQTT 5 has a DISCONNECT from the server.
+    fn disconnect(&self, reason: ReasonCode, message: &str) -> Option<Packet> {
+        let properties = DisconnectProperties {
+            reason_string: Text::try_from(message).ok().filter(|text| !text.is_empty()),
+            ..DisconnectProperties::default()
+        };
+        (self.version == Version::V5)
+            .then_some(Packet::Disconnect(Disconnect { reason, properties }))
+    }
+
+    fn close(
+        &mut self,
+        reason: CloseReason,
+        farewell: Option<Packet>,
+        session_expiry_interval_s: Option<u32>,
+    ) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        self.state = State::Closed;
+        self.connect_deadline = None;
+        self.keep_alive.stop();
+        self.subscribes.clear();
+        self.replies.extend(farewell);
+        if let Some(will) = self.will.take() {
+            self.events.push_back(Event::WillDue(will));
+        }
+        self.events.push_back(Event::Closed(Closed {
+            reason,
+            session_expiry_interval_s,
+            unacknowledged: self.outbound.close(),
+        }));
+    }
+}

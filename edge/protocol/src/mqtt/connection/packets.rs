@@ -1,0 +1,212 @@
+//! What each packet of the client does to the connection.
+
+use std::collections::VecDeque;
+
+use super::{
+    CloseReason, Connection, DeliveryOutcome, Event, PublishRefused, State, SubscribeToken,
+    filters, handshake, inbound::Violation,
+};
+use crate::mqtt::{
+    codec::{Ack, Connect, Disconnect, Packet, PacketId, Publish, Subscribe, Unsubscribe, Version},
+    reply_code::ReasonCode,
+};
+
+impl Connection {
+    pub(super) fn on_packet(&mut self, packet: Packet) {
+        match (&mut self.state, packet) {
+            (State::Closed, _) => {}
+            (State::Fresh, Packet::Connect(connect)) => self.on_connect(*connect),
+            // [MQTT-3.1.0-1]
+            (State::Fresh, _) => {
+                let message = "the first packet is not CONNECT".to_owned();
+                self.close_with_error(ReasonCode::ProtocolError, message);
+            }
+            // [MQTT-3.1.0-2]
+            (_, Packet::Connect(_)) => self.fail(ReasonCode::ProtocolError, "a second CONNECT"),
+            (State::Deciding { early, .. }, packet) => {
+                if early.len() < self.limits.early_packets_max {
+                    early.push_back(packet);
+                } else {
+                    let message = "too many packets before the CONNACK";
+                    self.fail(ReasonCode::QuotaExceeded, message);
+                }
+            }
+            (State::Connected, packet) => {
+                self.keep_alive.handle_packet(self.now);
+                if let Err((reason, message)) = self.on_connected_packet(packet) {
+                    self.fail(reason, message);
+                }
+            }
+        }
+    }
+
+    fn on_connect(&mut self, connect: Connect) {
+        self.connect_deadline = None;
+        self.version = connect.version;
+        match handshake::check(connect, &self.limits) {
+            Ok(request) => {
+                let request = Box::new(request);
+                self.events.push_back(Event::Connect(request.clone()));
+                let early = VecDeque::new();
+                self.state = State::Deciding { request, early };
+            }
+            Err((reason, message)) => self.reject(reason, message),
+        }
+    }
+
+    fn on_connected_packet(&mut self, packet: Packet) -> Result<(), Violation> {
+        match packet {
+            Packet::Publish(publish) => self.on_publish(publish),
+            Packet::Subscribe(subscribe) => self.on_subscribe(subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(unsubscribe),
+            Packet::Puback(ack) => {
+                self.on_puback(&ack);
+                Ok(())
+            }
+            Packet::Pubrec(ack) => {
+                // Nothing of QoS 2 is in flight [MQTT-4.3.3-4].
+                let reason = self.not_found();
+                self.replies
+                    .push_back(Packet::Pubrel(Ack::new(ack.packet_id, reason)));
+                Ok(())
+            }
+            Packet::Pubrel(ack) => {
+                let reason = self.not_found();
+                self.replies
+                    .push_back(Packet::Pubcomp(Ack::new(ack.packet_id, reason)));
+                Ok(())
+            }
+            Packet::Pubcomp(_) => Ok(()),
+            // [MQTT-3.12.4-1]
+            Packet::Pingreq => {
+                self.replies.push_back(Packet::Pingresp);
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect(disconnect),
+            Packet::Auth(_) => {
+                let message = "AUTH without an authentication method in CONNECT";
+                Err((ReasonCode::ProtocolError, message))
+            }
+            Packet::Connect(_)
+            | Packet::Connack(_)
+            | Packet::Suback(_)
+            | Packet::Unsuback(_)
+            | Packet::Pingresp => {
+                let message = "a packet that only servers send, or a second CONNECT";
+                Err((ReasonCode::ProtocolError, message))
+            }
+        }
+    }
+
+    fn not_found(&self) -> ReasonCode {
+        match self.version {
+            Version::V5 => ReasonCode::PacketIdentifierNotFound,
+            Version::V3_1 | Version::V3_1_1 => ReasonCode::Success,
+        }
+    }
+
+    fn on_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
+        let token = self
+            .inbound
+            .handle_publish(&mut publish, self.version, &self.limits)?;
+        self.events.push_back(Event::Publish { token, publish });
+        Ok(())
+    }
+
+    fn on_puback(&mut self, ack: &Ack) {
+        // An unknown identifier may be of an earlier connection of the session.
+        let Some(token) = self.outbound.handle_puback(ack.packet_id) else {
+            return;
+        };
+        let outcome = match ack.reason.is_error() {
+            true => DeliveryOutcome::RefusedByClient(ack.reason),
+            false => DeliveryOutcome::Acknowledged,
+        };
+        self.events
+            .push_back(Event::DeliveryDone { token, outcome });
+    }
+
+    fn on_subscribe(&mut self, subscribe: Subscribe) -> Result<(), Violation> {
+        let packet_id = subscribe.packet_id;
+        let subscription_identifier = subscribe.properties.subscription_identifier;
+        let filters = filters::requests(subscribe, &self.limits)?;
+        let token = self.next_subscribe_token(packet_id, filters.len());
+        self.events.push_back(Event::Subscribe {
+            token,
+            filters,
+            subscription_identifier,
+        });
+        Ok(())
+    }
+
+    fn on_unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<(), Violation> {
+        let names = unsubscribe.filters.into_iter();
+        let filters: Vec<_> = names.map(filters::parse).collect::<Result<_, _>>()?;
+        let token = self.next_subscribe_token(unsubscribe.packet_id, filters.len());
+        self.events.push_back(Event::Unsubscribe { token, filters });
+        Ok(())
+    }
+
+    fn next_subscribe_token(&mut self, packet_id: PacketId, filters: usize) -> SubscribeToken {
+        let token = SubscribeToken(self.next_subscribe);
+        self.next_subscribe += 1;
+        self.subscribes.insert(token, (packet_id, filters));
+        token
+    }
+
+    /// Only DISCONNECT with 0x00 takes the will back `[MQTT-3.14.4-3]`.
+    fn on_disconnect(&mut self, disconnect: Disconnect) -> Result<(), Violation> {
+        let expiry_s = disconnect.properties.session_expiry_interval_s;
+        if self.session_expiry_interval_s == 0 && expiry_s.is_some_and(|expiry_s| expiry_s > 0) {
+            let message = "DISCONNECT gives an expiry to a session that had none";
+            return Err((ReasonCode::ProtocolError, message));
+        }
+        if disconnect.reason == ReasonCode::Success {
+            self.will = None;
+        }
+        let reason = CloseReason::ClientDisconnected(disconnect.reason);
+        self.close(reason, None, expiry_s);
+        // Nothing is sent after it.
+        self.replies.clear();
+        Ok(())
+    }
+
+    /// Sends the acknowledgements whose turn it is.
+    pub(super) fn acknowledge(&mut self) {
+        while let Some((packet_id, outcome)) = self.inbound.poll() {
+            match outcome {
+                Ok(()) => self.push_puback(packet_id, ReasonCode::Success),
+                Err(PublishRefused::TooLarge) if self.version == Version::V5 => {
+                    let message = "the message is larger than the server stores";
+                    return self.fail(ReasonCode::PacketTooLarge, message);
+                }
+                Err(refused) if self.version == Version::V5 => {
+                    self.push_puback(packet_id, refused.reason_code());
+                }
+                Err(refused) => {
+                    return self.close(CloseReason::PublishRefused(refused), None, None);
+                }
+            }
+        }
+    }
+
+    fn push_puback(&mut self, packet_id: PacketId, reason: ReasonCode) {
+        self.replies
+            .push_back(Packet::Puback(Ack::new(packet_id, reason)));
+    }
+}
+
+/// Takes out the reason string and the user properties.
+pub(super) fn without_explanation(packet: &mut Packet) {
+    match packet {
+        Packet::Connack(connack) => {
+            connack.properties.reason_string = None;
+            connack.properties.user_properties = Vec::new();
+        }
+        Packet::Disconnect(disconnect) => {
+            disconnect.properties.reason_string = None;
+            disconnect.properties.user_properties = Vec::new();
+        }
+        _ => {}
+    }
+}

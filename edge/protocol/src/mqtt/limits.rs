@@ -1,0 +1,100 @@
+//! Every bound of the MQTT server, by name and unit. Drivers fill the structs from configuration;
+//! the defaults are what an edge runs with when it says nothing.
+
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
+
+use super::codec::Qos;
+
+/// The largest value of a variable byte integer, and so of a remaining length `[MQTT-1.5.5-1]`.
+pub const VARIABLE_INTEGER_MAX: u32 = 268_435_455;
+
+/// A string or binary field carries its length in two bytes.
+pub const FIELD_BYTES_MAX: usize = 65_535;
+
+/// What a fixed header takes at most: the type, and four bytes of remaining length.
+pub const FIXED_HEADER_BYTES_MAX: usize = 5;
+
+/// The largest packet by default.
+pub const PACKET_BYTES_MAX_DEFAULT: NonZeroU32 = NonZeroU32::new(1024 * 1024).unwrap();
+
+/// Unacknowledged messages in each direction by default.
+pub const INFLIGHT_MAX_DEFAULT: NonZeroU16 = NonZeroU16::new(128).unwrap();
+
+/// The bounds of one connection, and what the server offers on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Of a packet from the client, fixed header included; announced as Maximum Packet Size.
+    pub packet_bytes_max: NonZeroU32,
+    /// From the connection's start to its CONNECT.
+    pub connect_timeout: Duration,
+    /// Stands in for a longer or absent keep alive of an MQTT 5 client.
+    pub keep_alive_s_max: Option<NonZeroU16>,
+    /// QoS 1 and 2 messages from the client that are not acknowledged yet; announced as Receive
+    /// Maximum. An MQTT 5 client that exceeds it is disconnected; an older one is not read from.
+    pub inflight_inbound_max: NonZeroU16,
+    /// QoS 1 and 2 messages to the client that it has not acknowledged yet.
+    pub inflight_outbound_max: NonZeroU16,
+    /// Messages that wait for the in-flight window or the socket.
+    pub outbound_queue_messages_max: usize,
+    /// What they take as packets. At least `packet_bytes_max`.
+    pub outbound_queue_bytes_max: usize,
+    /// Announced as Topic Alias Maximum.
+    pub topic_alias_inbound_max: u16,
+    /// SUBSCRIBE and UNSUBSCRIBE packets that are not answered yet; past it the client is not read
+    /// from.
+    pub subscribes_pending_max: usize,
+    /// Replies that wait for the socket; past it the client is not read from.
+    pub replies_queued_max: usize,
+    /// Packets that a client may send before its CONNECT is answered.
+    pub early_packets_max: usize,
+    /// One `poll_transmit` stops at the first packet that reaches it.
+    pub transmit_bytes_max: usize,
+    /// Announced as Maximum QoS; subscriptions are granted at most this. At most QoS 1.
+    pub qos_max: Qos,
+    pub retain_available: bool,
+    pub wildcard_subscription_available: bool,
+    pub subscription_identifier_available: bool,
+    pub shared_subscription_available: bool,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
+            connect_timeout: Duration::from_secs(10),
+            keep_alive_s_max: None,
+            inflight_inbound_max: INFLIGHT_MAX_DEFAULT,
+            inflight_outbound_max: INFLIGHT_MAX_DEFAULT,
+            outbound_queue_messages_max: 1_000,
+            outbound_queue_bytes_max: 4 * 1024 * 1024,
+            topic_alias_inbound_max: 16,
+            subscribes_pending_max: 16,
+            replies_queued_max: 1_024,
+            early_packets_max: 64,
+            transmit_bytes_max: 64 * 1024,
+            qos_max: Qos::AtLeastOnce,
+            retain_available: true,
+            wildcard_subscription_available: true,
+            subscription_identifier_available: true,
+            shared_subscription_available: true,
+        }
+    }
+}
+
+impl ConnectionLimits {
+    /// The relations between the limits.
+    pub(super) fn assert_valid(&self) {
+        // Otherwise a message that one client may send could never reach another.
+        assert!(self.outbound_queue_bytes_max >= self.packet_bytes_max.get() as usize);
+        assert!(self.outbound_queue_messages_max > 0);
+        // QoS 2 needs states that survive a restart; until the journal holds them it is not offered.
+        assert!(self.qos_max <= Qos::AtLeastOnce);
+        // A client that is never read from can't be answered.
+        assert!(self.subscribes_pending_max > 0);
+        assert!(self.replies_queued_max > 0);
+        assert!(self.transmit_bytes_max > 0);
+    }
+}
