@@ -1,0 +1,348 @@
+//! The cloud's end of one bridge connection, as a value. It checks what an edge sends before anything
+//! of it reaches the ledger, and turns the ledger's answers into frames. It keeps no offsets: those
+//! are the ledger's.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use thiserror::Error;
+use tidegate_shared::id::{ClusterIncarnation, SessionEpoch, StreamId, StreamName};
+use tidegate_shared::record;
+
+use crate::frame::{
+    AnnouncedStream, Frame, FrameError, Granted, GrantedStream, Hello, Landed, PROTOCOL_VERSION,
+    Pong, Refused, Welcome,
+};
+use crate::landing::{Offer, RefusedReason};
+use crate::limits::{CONNECTION_STREAMS_MAX, FRAME_STREAMS_MAX};
+use crate::reply_code::CloseCode;
+
+/// What the driver is to ask of the ledger.
+#[derive(Clone, Debug)]
+pub enum HubEvent {
+    /// Grant a session epoch, and answer with [`HubConnection::handle_session`].
+    OpenSession(Hello),
+    /// Open these, and answer with [`HubConnection::handle_streams`].
+    OpenStreams(Vec<AnnouncedStream>),
+    /// Land it, and answer with [`HubConnection::handle_landed`] or
+    /// [`HubConnection::handle_refused`].
+    Land(Land),
+}
+
+/// A checked batch to land.
+#[derive(Clone, Debug)]
+pub struct Land {
+    pub request: u64,
+    pub stream: StreamId,
+    pub name: StreamName,
+    pub offer: Offer,
+    pub batch: record::Batch,
+}
+
+/// The edge broke the protocol: close with the code, and log the line.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{why}")]
+pub struct HubError {
+    pub code: CloseCode,
+    pub why: String,
+}
+
+impl From<FrameError> for HubError {
+    fn from(error: FrameError) -> Self {
+        let code = match error {
+            FrameError::TooLarge { .. } => CloseCode::FrameTooLarge,
+            FrameError::Version { .. } => CloseCode::UnsupportedVersion,
+            _ => CloseCode::Protocol,
+        };
+        Self {
+            code,
+            why: error.to_string(),
+        }
+    }
+}
+
+fn protocol_error(why: impl Into<String>) -> HubError {
+    HubError {
+        code: CloseCode::Protocol,
+        why: why.into(),
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    AwaitingHello,
+    Opening,
+    Open,
+}
+
+/// One edge's connection.
+#[derive(Debug, Default)]
+pub struct HubConnection {
+    phase: Phase,
+    streams: BTreeMap<StreamId, StreamName>,
+    outbox: VecDeque<Frame>,
+    events: VecDeque<HubEvent>,
+}
+
+impl HubConnection {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a frame. `time_ms` is the cloud's clock.
+    pub fn handle_frame(&mut self, time_ms: i64, frame: Frame) -> Result<(), HubError> {
+        match (frame, &self.phase) {
+            (Frame::Hello(hello), Phase::AwaitingHello) => self.handle_hello(hello),
+            (Frame::Announce(announce), Phase::Open) => self.handle_announce(announce.streams),
+            (Frame::Batch(batch), Phase::Open) => self.handle_batch(batch),
+            (Frame::Ping(ping), _) => {
+                self.outbox.push_back(Frame::Pong(Pong {
+                    nonce: ping.nonce,
+                    time_ms,
+                }));
+                Ok(())
+            }
+            (Frame::Pong(_), _) => Ok(()),
+            (frame, phase) => Err(protocol_error(format!(
+                "a {} frame while {phase:?}",
+                frame.name()
+            ))),
+        }
+    }
+
+    fn handle_hello(&mut self, hello: Hello) -> Result<(), HubError> {
+        if hello.protocol_version == 0 {
+            let why = "the edge speaks protocol version 0".to_owned();
+            return Err(HubError {
+                code: CloseCode::UnsupportedVersion,
+                why,
+            });
+        }
+        self.phase = Phase::Opening;
+        self.events.push_back(HubEvent::OpenSession(hello));
+        Ok(())
+    }
+
+    fn handle_announce(&mut self, streams: Vec<AnnouncedStream>) -> Result<(), HubError> {
+        if streams.len() > FRAME_STREAMS_MAX {
+            return Err(protocol_error(format!(
+                "{} streams in one Announce",
+                streams.len()
+            )));
+        }
+        if self.streams.len() + streams.len() > CONNECTION_STREAMS_MAX {
+            return Err(protocol_error("too many streams on one connection"));
+        }
+        for stream in &streams {
+            self.streams.insert(stream.stream, stream.name.clone());
+        }
+        self.events.push_back(HubEvent::OpenStreams(streams));
+        Ok(())
+    }
+
+    fn handle_batch(&mut self, frame: crate::frame::Batch) -> Result<(), HubError> {
+        let Some(name) = self.streams.get(&frame.stream).cloned() else {
+            return Err(protocol_error(format!(
+                "stream {} was not announced",
+                frame.stream
+            )));
+        };
+        let batch = check_batch(&frame.offer, frame.batch).map_err(|why| HubError {
+            code: CloseCode::BadBatch,
+            why: format!("stream {name} at {}: {why}", frame.offer.base_offset),
+        })?;
+        let (request, stream, offer) = (frame.request, frame.stream, frame.offer);
+        self.events.push_back(HubEvent::Land(Land {
+            request,
+            stream,
+            name,
+            offer,
+            batch,
+        }));
+        Ok(())
+    }
+
+    /// The ledger granted a session epoch.
+    pub fn handle_session(
+        &mut self,
+        session_epoch: SessionEpoch,
+        cluster_incarnation: ClusterIncarnation,
+        time_ms: i64,
+    ) {
+        self.phase = Phase::Open;
+        self.outbox.push_back(Frame::Welcome(Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            session_epoch,
+            cluster_incarnation,
+            time_ms,
+        }));
+    }
+
+    /// The ledger opened, or refused, the streams of one announcement.
+    pub fn handle_streams(&mut self, streams: Vec<GrantedStream>) {
+        self.outbox.push_back(Frame::Granted(Granted { streams }));
+    }
+
+    pub fn handle_landed(&mut self, landed: Landed) {
+        self.outbox.push_back(Frame::Landed(landed));
+    }
+
+    /// A refusal that another connection of the edge caused also ends this one: the frame says why.
+    pub fn handle_refused(&mut self, refused: Refused) -> Result<(), HubError> {
+        self.outbox.push_back(Frame::Refused(refused));
+        if refused.reason == RefusedReason::StaleSessionEpoch {
+            let why = "a newer connection of this edge has fenced this one".to_owned();
+            return Err(HubError {
+                code: CloseCode::Fenced,
+                why,
+            });
+        }
+        Ok(())
+    }
+
+    pub fn poll_event(&mut self) -> Option<HubEvent> {
+        self.events.pop_front()
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<Frame> {
+        self.outbox.pop_front()
+    }
+}
+
+/// A batch must be whole, and of exactly the interval that its offer names.
+fn check_batch(offer: &Offer, bytes: bytes::Bytes) -> Result<record::Batch, String> {
+    let batch = record::Batch::parse(bytes).map_err(|error| error.to_string())?;
+    let header = batch.header();
+    header.compression().map_err(|error| error.to_string())?;
+    if header.offset_count() != offer.count || header.records_count as u64 != offer.count {
+        return Err(format!(
+            "the batch has {} offsets, not {}",
+            header.offset_count(),
+            offer.count
+        ));
+    }
+    if header.base_offset as u64 != offer.base_offset.0 || header.base_offset < 0 {
+        return Err(format!("the batch begins at {}", header.base_offset));
+    }
+    Ok(batch)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use tidegate_shared::id::*;
+    use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
+
+    use super::*;
+    use crate::frame::{Announce, Batch, Ping};
+
+    fn hello() -> Frame {
+        Frame::Hello(Hello {
+            protocol_version: 1,
+            store_id: StoreId(1),
+            cluster_incarnation: ClusterIncarnation::default(),
+            session_epoch: SessionEpoch(0),
+        })
+    }
+
+    fn open() -> HubConnection {
+        let mut hub = HubConnection::new();
+        hub.handle_frame(0, hello()).unwrap();
+        assert!(matches!(hub.poll_event(), Some(HubEvent::OpenSession(_))));
+        hub.handle_session(SessionEpoch(1), ClusterIncarnation::default(), 0);
+        let stream = AnnouncedStream {
+            stream: StreamId(0),
+            name: StreamName::new("telemetry").unwrap(),
+            topic: TopicName::new("telemetry").unwrap(),
+            incarnation: Incarnation(0),
+            first: EdgeOffset(0),
+            next: EdgeOffset(1),
+            landed: EdgeOffset(0),
+        };
+        hub.handle_frame(
+            0,
+            Frame::Announce(Announce {
+                streams: vec![stream],
+            }),
+        )
+        .unwrap();
+        hub
+    }
+
+    fn batch(base_offset: u64, count: u64) -> Frame {
+        let mut builder = BatchBuilder::new();
+        builder.push(&Record {
+            value: Some(Bytes::from_static(b"21.5")),
+            ..Record::default()
+        });
+        let batch = builder.seal(5, Compression::None, &mut Compressor::new());
+        let offer = Offer {
+            session_epoch: SessionEpoch(1),
+            incarnation: Incarnation(1),
+            base_offset: EdgeOffset(base_offset),
+            count,
+            hash_before: BoundaryHash(0),
+            hash_after: BoundaryHash(1),
+        };
+        Frame::Batch(Batch {
+            request: 1,
+            stream: StreamId(0),
+            offer,
+            batch,
+        })
+    }
+
+    fn refusal(hub: &mut HubConnection, frame: Frame) -> CloseCode {
+        hub.handle_frame(0, frame).unwrap_err().code
+    }
+
+    #[test]
+    fn hello_comes_first_and_once() {
+        let mut hub = HubConnection::new();
+        assert_eq!(refusal(&mut hub, batch(5, 1)), CloseCode::Protocol);
+        assert_eq!(refusal(&mut open(), hello()), CloseCode::Protocol);
+    }
+
+    #[test]
+    fn a_batch_must_be_whole_and_of_its_interval() {
+        assert!(open().handle_frame(0, batch(5, 1)).is_ok());
+        assert_eq!(refusal(&mut open(), batch(6, 1)), CloseCode::BadBatch);
+        assert_eq!(refusal(&mut open(), batch(5, 2)), CloseCode::BadBatch);
+        let Frame::Batch(mut damaged) = batch(5, 1) else {
+            unreachable!()
+        };
+        let mut bytes = BytesMut::from(&damaged.batch[..]);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        damaged.batch = bytes.freeze();
+        assert_eq!(
+            refusal(&mut open(), Frame::Batch(damaged)),
+            CloseCode::BadBatch
+        );
+    }
+
+    #[test]
+    fn a_stream_that_was_not_announced_is_refused() {
+        let Frame::Batch(mut strange) = batch(5, 1) else {
+            unreachable!()
+        };
+        strange.stream = StreamId(9);
+        assert_eq!(
+            refusal(&mut open(), Frame::Batch(strange)),
+            CloseCode::Protocol
+        );
+    }
+
+    #[test]
+    fn a_ping_is_answered_at_any_time() {
+        let mut hub = HubConnection::new();
+        hub.handle_frame(7, Frame::Ping(Ping { nonce: 3 })).unwrap();
+        assert_eq!(
+            hub.poll_transmit(),
+            Some(Frame::Pong(Pong {
+                nonce: 3,
+                time_ms: 7
+            }))
+        );
+    }
+}

@@ -1,0 +1,655 @@
+//! Sender and hub joined by a virtual network that drops, delays, duplicates and cuts, over a journal
+//! and a ledger in memory. The ledger's rule is the real one. Every run prints its seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidegate_shared::id::{StreamName, TopicName};
+use tidegate_shared::record::{self, BatchBuilder, Compression, Compressor, Record};
+
+use super::*;
+use crate::hub::{HubConnection, HubError, HubEvent};
+use crate::landing::{self, Head, Verdict};
+
+const STREAMS: u32 = 3;
+const CLUSTER: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963);
+        (self.0 >> 33) % bound
+    }
+
+    fn chance(&mut self, per_mille: u64) -> bool {
+        self.below(1000) < per_mille
+    }
+}
+
+/// A journal in memory: what is in it survives a crash of the sender.
+#[derive(Default)]
+struct Journal {
+    streams: BTreeMap<StreamId, JournalStream>,
+    session_epoch: SessionEpoch,
+    cluster: ClusterIncarnation,
+}
+
+struct JournalStream {
+    chunks: Vec<SealedBatch>,
+    local: LocalStream,
+}
+
+impl Journal {
+    fn append(&mut self, id: StreamId, count: u64, next_payload: &mut u64) {
+        let stream = self.streams.get_mut(&id).unwrap();
+        let mut builder = BatchBuilder::new();
+        for _ in 0..count {
+            let value = next_payload.to_le_bytes().to_vec();
+            builder.push(&Record {
+                value: Some(value.into()),
+                ..Record::default()
+            });
+            *next_payload += 1;
+        }
+        let base_offset = stream.local.next;
+        let batch = builder.seal(
+            base_offset.0 as i64,
+            Compression::None,
+            &mut Compressor::new(),
+        );
+        let hash_before = stream
+            .chunks
+            .last()
+            .map_or(BoundaryHash::START, |c| c.hash_after);
+        // Any mixing will do here: the real chain is the journal's.
+        let mixed = crc(&batch) ^ hash_before.0.rotate_left(17) ^ u128::from(base_offset.0) << 64;
+        let hash_after = BoundaryHash(mixed | 1);
+        stream.chunks.push(SealedBatch {
+            base_offset,
+            count,
+            hash_before,
+            hash_after,
+            batch,
+        });
+        stream.local.next = base_offset.plus(count);
+    }
+
+    fn hash_at(&self, id: StreamId, offset: EdgeOffset) -> Option<BoundaryHash> {
+        let stream = &self.streams[&id];
+        if offset == stream.local.next {
+            return Some(
+                stream
+                    .chunks
+                    .last()
+                    .map_or(BoundaryHash::START, |c| c.hash_after),
+            );
+        }
+        stream
+            .chunks
+            .iter()
+            .find(|c| c.base_offset == offset)
+            .map(|c| c.hash_before)
+    }
+
+    /// Chunks from `from`, sometimes merged: boundaries between them then never reach the hub.
+    fn read(&self, id: StreamId, from: EdgeOffset, random: &mut Random) -> Vec<SealedBatch> {
+        let chunks = self.streams[&id]
+            .chunks
+            .iter()
+            .filter(|c| c.base_offset >= from);
+        let chunks: Vec<_> = chunks.take(random.below(4) as usize + 1).cloned().collect();
+        if random.chance(500) {
+            chunks
+        } else {
+            chunks.chunks(2).map(merge).collect()
+        }
+    }
+}
+
+fn crc(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325_u128, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3_0000_0193)
+    })
+}
+
+fn merge(chunks: &[SealedBatch]) -> SealedBatch {
+    let mut builder = BatchBuilder::new();
+    for chunk in chunks {
+        for record in record::Batch::parse(chunk.batch.clone())
+            .unwrap()
+            .records()
+            .unwrap()
+        {
+            builder.push(&record.unwrap().1);
+        }
+    }
+    let (first, last) = (&chunks[0], &chunks[chunks.len() - 1]);
+    let base = first.base_offset;
+    SealedBatch {
+        base_offset: base,
+        count: last.base_offset.0 + last.count - base.0,
+        hash_before: first.hash_before,
+        hash_after: last.hash_after,
+        batch: builder.seal(base.0 as i64, Compression::None, &mut Compressor::new()),
+    }
+}
+
+/// The ledger's part in landing, and the log behind it.
+#[derive(Default)]
+struct Ledger {
+    newest_epoch: SessionEpoch,
+    heads: BTreeMap<StreamName, Head>,
+    logs: BTreeMap<StreamName, Vec<u64>>,
+    duplicates: u64,
+    refusals: u64,
+}
+
+impl Ledger {
+    fn head(&mut self, name: &StreamName) -> Head {
+        let fresh = Head {
+            incarnation: Incarnation(1),
+            ..Head::default()
+        };
+        *self.heads.entry(name.clone()).or_insert(fresh)
+    }
+
+    fn answer(&mut self, hub: &mut HubConnection, event: HubEvent) -> Result<(), HubError> {
+        match event {
+            HubEvent::OpenSession(_) => {
+                self.newest_epoch.0 += 1;
+                hub.handle_session(self.newest_epoch, CLUSTER, 0);
+            }
+            HubEvent::OpenStreams(streams) => {
+                let granted = streams.iter().map(|stream| {
+                    let Head {
+                        incarnation,
+                        next,
+                        hash,
+                    } = self.head(&stream.name);
+                    GrantedStream {
+                        stream: stream.stream,
+                        incarnation,
+                        next,
+                        hash,
+                        refused: None,
+                    }
+                });
+                hub.handle_streams(granted.collect());
+            }
+            HubEvent::Land(land) => {
+                let (request, stream) = (land.request, land.stream);
+                let head = self.head(&land.name);
+                let head = match landing::judge(&head, self.newest_epoch, &land.offer) {
+                    Verdict::Refused(reason) => {
+                        self.refusals += 1;
+                        let Head {
+                            incarnation,
+                            next,
+                            hash,
+                        } = head;
+                        return hub.handle_refused(Refused {
+                            request,
+                            stream,
+                            incarnation,
+                            reason,
+                            next,
+                            hash,
+                        });
+                    }
+                    Verdict::Duplicate => {
+                        self.duplicates += 1;
+                        head
+                    }
+                    Verdict::Accept(after) => {
+                        let log = self.logs.entry(land.name.clone()).or_default();
+                        for record in land.batch.records().unwrap() {
+                            let value = record.unwrap().1.value.unwrap();
+                            log.push(u64::from_le_bytes(value[..8].try_into().unwrap()));
+                        }
+                        self.heads.insert(land.name, after);
+                        after
+                    }
+                };
+                let Head {
+                    incarnation,
+                    next: landed,
+                    hash,
+                } = head;
+                let facts = Vec::new();
+                hub.handle_landed(Landed {
+                    request,
+                    stream,
+                    incarnation,
+                    landed,
+                    hash,
+                    facts,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One direction: frames with the time at which each arrives.
+type Wire = VecDeque<(u64, Frame)>;
+
+struct World {
+    random: Random,
+    start: Instant,
+    now_ms: u64,
+    journal: Journal,
+    sender: Sender,
+    hub: Option<HubConnection>,
+    ledger: Ledger,
+    up: Wire,
+    down: Wire,
+    faulty: bool,
+    payloads: BTreeMap<StreamId, Vec<u64>>,
+    next_payload: u64,
+    cuts: u64,
+    closes: u64,
+    alarms: Vec<Alarm>,
+}
+
+fn limits() -> SenderLimits {
+    let parked_retry = Duration::from_millis(100);
+    SenderLimits {
+        reads_max: 2,
+        parked_retry,
+        ..SenderLimits::default()
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let streams = (0..STREAMS).map(|number| {
+            let local = LocalStream {
+                stream: StreamId(number),
+                name: StreamName::new(format!("stream-{number}")).unwrap(),
+                topic: TopicName::new("telemetry").unwrap(),
+                incarnation: Incarnation(0),
+                first: EdgeOffset(0),
+                next: EdgeOffset(0),
+                landed: EdgeOffset(0),
+                landed_hash: BoundaryHash::START,
+            };
+            (
+                StreamId(number),
+                JournalStream {
+                    chunks: Vec::new(),
+                    local,
+                },
+            )
+        });
+        let journal = Journal {
+            streams: streams.collect(),
+            ..Journal::default()
+        };
+        Self {
+            random: Random(seed),
+            start: Instant::now(),
+            now_ms: 0,
+            sender: Sender::new(limits(), StoreId(1), journal.cluster, journal.session_epoch),
+            journal,
+            hub: None,
+            ledger: Ledger::default(),
+            up: Wire::new(),
+            down: Wire::new(),
+            faulty: true,
+            payloads: BTreeMap::new(),
+            next_payload: 0,
+            cuts: 0,
+            closes: 0,
+            alarms: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.now_ms)
+    }
+
+    fn cut(&mut self) {
+        self.cuts += 1;
+        self.hub = None;
+        self.up.clear();
+        self.down.clear();
+        self.sender.handle_disconnected();
+    }
+
+    /// The sender's process dies; the journal keeps what was committed.
+    fn crash(&mut self) {
+        self.cut();
+        let journal = &self.journal;
+        self.sender = Sender::new(limits(), StoreId(1), journal.cluster, journal.session_epoch);
+        for stream in journal.streams.values() {
+            self.sender.handle_stream(stream.local.clone());
+        }
+    }
+
+    fn send(&mut self, upward: bool, frame: Frame) {
+        if self.faulty && self.random.chance(20) {
+            return;
+        }
+        let copies = if self.faulty && self.random.chance(30) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let delay = if self.faulty {
+                self.random.below(20)
+            } else {
+                1
+            };
+            let at = self.now_ms + delay;
+            let wire = if upward { &mut self.up } else { &mut self.down };
+            // Mostly in order, as a stream is; sometimes overtaken, as it never should be.
+            wire.push_back((at, frame.clone()));
+        }
+        if self.faulty && self.random.chance(10) {
+            let wire = if upward { &mut self.up } else { &mut self.down };
+            let last = wire.len() - 1;
+            wire.swap(last, last / 2);
+        }
+    }
+
+    fn step(&mut self) {
+        self.now_ms += 1;
+        if self.faulty {
+            match self.random.below(1000) {
+                0..3 => self.cut(),
+                3..5 => self.crash(),
+                5..105 => self.publish(),
+                _ => {}
+            }
+        }
+        if self.hub.is_none() {
+            self.hub = Some(HubConnection::new());
+            self.sender.handle_connected();
+        }
+        self.sender.handle_timeout(self.now());
+        self.exchange();
+        self.act();
+    }
+
+    fn publish(&mut self) {
+        let id = StreamId(self.random.below(u64::from(STREAMS)) as u32);
+        let count = self.random.below(5) + 1;
+        let first = self.next_payload;
+        self.journal.append(id, count, &mut self.next_payload);
+        self.payloads
+            .entry(id)
+            .or_default()
+            .extend(first..first + count);
+        self.sender
+            .handle_stream(self.journal.streams[&id].local.clone());
+    }
+
+    fn exchange(&mut self) {
+        while let Some(frame) = self.sender.poll_transmit() {
+            self.send(true, frame);
+        }
+        while self.up.front().is_some_and(|(at, _)| *at <= self.now_ms) {
+            let (_, frame) = self.up.pop_front().unwrap();
+            let Some(hub) = &mut self.hub else { break };
+            let mut result = hub.handle_frame(0, frame);
+            while let (Ok(()), Some(event)) = (&result, hub.poll_event()) {
+                result = self.ledger.answer(hub, event);
+            }
+            let mut answers = Vec::new();
+            while let Some(frame) = hub.poll_transmit() {
+                answers.push(frame);
+            }
+            answers
+                .into_iter()
+                .for_each(|frame| self.send(false, frame));
+            if result.is_err() {
+                self.closes += 1;
+                self.cut();
+            }
+        }
+        while self.down.front().is_some_and(|(at, _)| *at <= self.now_ms) {
+            let (_, frame) = self.down.pop_front().unwrap();
+            let now = self.now();
+            self.sender.handle_frame(now, frame);
+        }
+    }
+
+    /// The driver's part.
+    fn act(&mut self) {
+        while let Some(event) = self.sender.poll_event() {
+            match event {
+                SenderEvent::StoreSession {
+                    cluster_incarnation,
+                    session_epoch,
+                } => {
+                    self.journal.cluster = cluster_incarnation;
+                    self.journal.session_epoch = session_epoch;
+                    self.sender.handle_session_stored(session_epoch);
+                }
+                SenderEvent::StoreGrant {
+                    stream,
+                    incarnation,
+                } => {
+                    let journal = self.journal.streams.get_mut(&stream).unwrap();
+                    journal.local.incarnation = incarnation;
+                    self.sender.handle_grant_stored(stream, incarnation);
+                }
+                SenderEvent::Prove { stream, offset } => {
+                    let hash = self.journal.hash_at(stream, offset);
+                    self.sender.handle_proof(stream, offset, hash);
+                }
+                SenderEvent::Read { stream, from, .. } => {
+                    let failed = self.faulty && self.random.chance(20);
+                    let random = &mut self.random;
+                    let batches = self.journal.read(stream, from, random);
+                    let batches = if failed { Vec::new() } else { batches };
+                    let now = self.now();
+                    self.sender.handle_read(now, stream, from, batches);
+                }
+                SenderEvent::Landed {
+                    stream,
+                    landed,
+                    hash,
+                    ..
+                } => {
+                    let name = &self.journal.streams[&stream].local.name;
+                    assert!(landed <= self.ledger.heads[name].next, "Landed is true");
+                    let local = &mut self.journal.streams.get_mut(&stream).unwrap().local;
+                    (local.landed, local.landed_hash) = (landed, hash);
+                }
+                SenderEvent::Alarm(alarm) => self.alarms.push(alarm),
+                SenderEvent::Close(_) => self.cut(),
+            }
+        }
+    }
+
+    fn check(&self) {
+        for (id, payloads) in &self.payloads {
+            let name = &self.journal.streams[id].local.name;
+            let landed = self.ledger.logs.get(name).map_or(&[][..], |log| &log[..]);
+            assert_eq!(
+                landed,
+                &payloads[..landed.len()],
+                "landed exactly once and in order"
+            );
+        }
+    }
+
+    fn all_landed(&self) -> bool {
+        self.journal
+            .streams
+            .values()
+            .all(|stream| stream.local.landed == stream.local.next)
+    }
+}
+
+fn run(seed: u64) -> World {
+    let mut world = World::new(seed);
+    world.crash();
+    for _ in 0..5_000 {
+        world.step();
+        world.check();
+    }
+    world.faulty = false;
+    world.crash();
+    for _ in 0..50_000 {
+        if world.all_landed() {
+            break;
+        }
+        world.step();
+    }
+    world.check();
+    assert!(
+        world.all_landed(),
+        "seed {seed}: all drains once the network is whole"
+    );
+    world
+}
+
+#[test]
+fn everything_lands_exactly_once_whatever_the_network_does() {
+    let (mut cuts, mut closes, mut duplicates, mut refusals, mut landed) = (0, 0, 0, 0, 0);
+    for seed in 0..60 {
+        println!("seed: {seed}");
+        let world = run(seed);
+        let hard = |alarm: &&Alarm| matches!(alarm, Alarm::Diverged { .. } | Alarm::Parked { .. });
+        assert_eq!(
+            world.alarms.iter().find(hard),
+            None,
+            "seed {seed}: no position is lost"
+        );
+        cuts += world.cuts;
+        closes += world.closes;
+        duplicates += world.ledger.duplicates;
+        refusals += world.ledger.refusals;
+        landed += world.next_payload;
+    }
+    println!(
+        "{landed} landed, {cuts} cuts, {closes} closes, {duplicates} duplicates, {refusals} refusals"
+    );
+    assert!(cuts > 500 && closes > 10 && duplicates > 50 && refusals > 50 && landed > 10_000);
+}
+
+#[test]
+fn a_restored_cloud_is_noticed_and_nothing_is_sent() {
+    let mut sender = Sender::new(limits(), StoreId(1), CLUSTER, SessionEpoch(5));
+    sender.handle_connected();
+    assert!(matches!(sender.poll_transmit(), Some(Frame::Hello(_))));
+    let welcome = Welcome {
+        protocol_version: 1,
+        session_epoch: SessionEpoch(5),
+        cluster_incarnation: CLUSTER,
+        time_ms: 0,
+    };
+    sender.handle_frame(Instant::now(), Frame::Welcome(welcome));
+    assert!(matches!(
+        sender.poll_event(),
+        Some(SenderEvent::Alarm(Alarm::CloudRestored { .. }))
+    ));
+    assert_eq!(
+        sender.poll_event(),
+        Some(SenderEvent::Close(CloseCode::Protocol))
+    );
+    assert_eq!(sender.poll_transmit(), None);
+}
+
+#[test]
+fn a_position_that_cannot_be_proved_is_never_sent_over() {
+    let mut world = World::new(1);
+    world.faulty = false;
+    for _ in 0..30 {
+        world.publish();
+    }
+    for _ in 0..200 {
+        world.step();
+    }
+    assert!(world.all_landed());
+    // The hub has the same offset with another history: a cloned or restored store.
+    let name = StreamName::new("stream-0").unwrap();
+    world.ledger.heads.get_mut(&name).unwrap().hash = BoundaryHash(12345);
+    let landed = world.ledger.logs[&name].len();
+    world.cut();
+    world.publish();
+    for _ in 0..200 {
+        world.step();
+    }
+    assert!(matches!(
+        world.alarms[..],
+        [Alarm::Diverged {
+            stream: StreamId(0),
+            ..
+        }]
+    ));
+    assert_eq!(world.ledger.logs[&name].len(), landed);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Any frames, in any order: no panic, and the window never goes below zero.
+    #[test]
+    fn frames_of_a_strange_hub_never_panic(
+        frames in prop::collection::vec((0..6_u8, 0..4_u32, 0..40_u64, 1..9_u8), 0..60),
+    ) {
+        let mut world = World::new(3);
+        world.faulty = false;
+        world.publish();
+        world.sender.handle_connected();
+        let now = world.now();
+        for (kind, stream, number, reason) in frames {
+            let (stream, request) = (StreamId(stream), number);
+            let (incarnation, hash) = (Incarnation(number % 3), BoundaryHash(u128::from(number % 2)));
+            let next = EdgeOffset(number);
+            let reason = RefusedReason::from_number(reason).unwrap();
+            world.sender.handle_frame(now, match kind {
+                0 => Frame::Welcome(Welcome {
+                    protocol_version: 1,
+                    session_epoch: SessionEpoch(number),
+                    cluster_incarnation: CLUSTER,
+                    time_ms: 0,
+                }),
+                1 => {
+                    let granted = GrantedStream { stream, incarnation, next, hash, refused: None };
+                    Frame::Granted(crate::frame::Granted { streams: vec![granted] })
+                }
+                2 => {
+                    let (landed, facts) = (next, vec![]);
+                    Frame::Landed(Landed { request, stream, incarnation, landed, hash, facts })
+                }
+                3 => Frame::Refused(Refused { request, stream, incarnation, reason, next, hash }),
+                4 => Frame::Ping(crate::frame::Ping { nonce: number }),
+                _ => Frame::Hello(Hello {
+                    protocol_version: 1,
+                    store_id: StoreId(1),
+                    cluster_incarnation: CLUSTER,
+                    session_epoch: SessionEpoch(0),
+                }),
+            });
+            while let Some(event) = world.sender.poll_event() {
+                match event {
+                    SenderEvent::StoreSession { session_epoch, .. } => {
+                        world.sender.handle_session_stored(session_epoch);
+                    }
+                    SenderEvent::StoreGrant { stream, incarnation } => {
+                        world.sender.handle_grant_stored(stream, incarnation);
+                    }
+                    SenderEvent::Prove { stream, offset } => {
+                        world.sender.handle_proof(stream, offset, Some(BoundaryHash(1)));
+                    }
+                    SenderEvent::Read { stream, from, .. } => {
+                        let random = &mut world.random;
+                        let batches = world.journal.read(stream, from, random);
+                        world.sender.handle_read(now, stream, from, batches);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        prop_assert!(world.sender.window_bytes() < 8 << 20);
+    }
+}
