@@ -1,1 +1,15 @@
-//! The bridge's drivers: QUIC and TLS, certificates.
+//! The bridge's drivers: QUIC and TLS, and the certificates that say who is who.
+//!
+//! Nothing here decides: frames go in and out, connections come and go. The cloud's CA signs one
+//! certificate for the hub and one for each edge; an edge's identity is a URI in its certificate, and
+//! nothing that it says.
+
+mod certificates;
+mod channel;
+mod endpoint;
+mod identity;
+
+pub use certificates::{CertificateError, Credentials, EdgeFiles, HubAuthority};
+pub use channel::{ChannelError, FrameReader, FrameWriter};
+pub use endpoint::{Attempt, ConnectError, Connection, Dialer, ListenError, Listener, close};
+pub use identity::{IdentityError, edge_uri};
