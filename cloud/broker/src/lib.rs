@@ -1,23 +1,16 @@
 //! The cloud broker: Kafka listener, log, hub, HTTP; a library and the daemon tidegate-cloud.
 
+mod broker;
+pub mod config;
+mod http;
+pub mod limits;
+pub mod log;
+pub mod metrics;
+mod recent;
+mod sequencer;
+mod state;
 mod submission;
 
-use tidegate_cloud_protocol::ledger::Effect;
-
+pub use broker::Broker;
+pub use config::Config;
 pub use submission::{Submission, SubmitError};
-
-/// A handle on the running broker. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Broker {}
-
-impl Broker {
-    /// Has the ledger decide about each of `submissions`, in their order; returns one effect for
-    /// each once all are durable and applied. Waits while the queue is full.
-    ///
-    /// # Errors
-    /// The log cannot be written or is closed. Nothing may then be acknowledged.
-    pub async fn submit(&self, submissions: Vec<Submission>) -> Result<Vec<Effect>, SubmitError> {
-        let _ = submissions;
-        Err(SubmitError::Closed)
-    }
-}

@@ -43,6 +43,12 @@ pub struct PartitionIndex {
 }
 
 impl PartitionIndex {
+    /// An index without batches.
+    pub const EMPTY: Self = Self {
+        entries: Vec::new(),
+        time_so_far: Vec::new(),
+    };
+
     /// # Panics
     /// When the entry does not follow the last one: the ledger assigns dense offsets.
     pub fn push(&mut self, entry: IndexEntry) {
