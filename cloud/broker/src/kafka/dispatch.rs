@@ -4,6 +4,7 @@ use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
     Context, api_versions, fetch, find_coordinator, groups, list_offsets, metadata, offsets,
+    produce,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -15,6 +16,7 @@ pub(super) async fn handle(
 ) -> Option<ResponseKind> {
     Some(match request {
         RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::response()),
+        RequestKind::Produce(request) => ResponseKind::Produce(produce::handle(version, request)?),
         RequestKind::Metadata(request) => {
             ResponseKind::Metadata(metadata::handle(context, version, &request))
         }

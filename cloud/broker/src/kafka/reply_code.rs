@@ -12,6 +12,7 @@ pub(super) const INVALID_TOPIC: i16 = 17;
 pub(super) const INVALID_GROUP_ID: i16 = 24;
 pub(super) const UNSUPPORTED_VERSION: i16 = 35;
 pub(super) const INVALID_REQUEST: i16 = 42;
+pub(super) const POLICY_VIOLATION: i16 = 44;
 pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
 pub(super) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 pub(super) const FENCED_LEADER_EPOCH: i16 = 74;

@@ -48,6 +48,7 @@ const STRING: Field = Field(Text, 0, ANY);
 fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
     Some(match key {
         ApiKey::ApiVersions => (3, &[Field(Text, 3, ANY), Field(Text, 3, ANY)]),
+        ApiKey::Produce => (9, PRODUCE),
         ApiKey::Metadata => (9, METADATA),
         ApiKey::Fetch => (12, FETCH),
         ApiKey::ListOffsets => (6, LIST_OFFSETS),
@@ -61,6 +62,20 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         _ => return None,
     })
 }
+
+const PRODUCE: &[Field] = &[
+    Field(Text, 3, ANY),
+    Field(Fixed(2), 0, ANY),
+    Field(Fixed(4), 0, ANY),
+    Field(
+        Array(&[
+            Field(Text, 0, ANY),
+            Field(Array(&[I32, Field(Blob, 0, ANY)]), 0, ANY),
+        ]),
+        0,
+        ANY,
+    ),
+];
 
 const METADATA: &[Field] = &[
     Field(
