@@ -65,7 +65,10 @@ impl Broker {
     }
 
     /// Has the ledger decide about each of `submissions`, in their order; returns one effect for
-    /// each once all are durable and applied. Waits while the queue is full.
+    /// each once all are durable and applied. Waits while the queue is full. Submissions of one caller
+    /// that awaits each call are decided in the order of its calls. A batch that is refused before
+    /// the ledger sees it (`BadBatch`, `TooLarge`) is answered with the stream's head as it is after
+    /// the others were applied.
     ///
     /// # Errors
     /// The log cannot be written or is closed. Nothing may then be acknowledged.
