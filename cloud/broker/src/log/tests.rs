@@ -149,3 +149,19 @@ fn a_file_of_another_store_is_refused() {
         Err(LogError::ForeignStore { .. })
     ));
 }
+
+#[test]
+fn after_a_failed_write_nothing_more_is_appended() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 3);
+    let (mut log, _) = open(directory.path()).unwrap();
+    // A handle that cannot be written stands for a medium that fails.
+    let good = std::mem::replace(
+        &mut log.file,
+        File::open(file::path(directory.path(), 1)).unwrap(),
+    );
+    assert!(matches!(log.append(b"x", &[]), Err(LogError::Io { .. })));
+    log.file = good;
+    assert!(matches!(log.append(b"x", &[]), Err(LogError::Failed)));
+    assert_eq!(open(directory.path()).unwrap().1.len(), 3);
+}

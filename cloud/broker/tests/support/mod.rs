@@ -11,16 +11,20 @@
 use std::path::Path;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{
+    ApiKey, FetchRequest, RequestHeader, RequestKind, ResponseHeader, ResponseKind, TopicName,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tidegate_bridge_protocol::landing::{Head, Offer};
 use tidegate_cloud::{Broker, Cloud, Config, Submission};
 use tidegate_cloud_protocol::ledger::command::{OpenSession, OpenStream};
 use tidegate_cloud_protocol::ledger::{Effect, Target};
-use tidegate_shared::id::{BoundaryHash, EdgeId, Incarnation, SessionEpoch, StreamName, TopicName};
+use tidegate_shared::id::{BoundaryHash, EdgeId, Incarnation, SessionEpoch, StreamName};
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
 /// The first record's time.
 pub const START_MS: i64 = 1_700_000_000_000;
@@ -58,7 +62,7 @@ impl Edge {
             session_epoch,
             stream: stream.clone(),
             incarnation: Incarnation(0),
-            topic: TopicName::new("telemetry").unwrap(),
+            topic: tidegate_shared::id::TopicName::new("telemetry").unwrap(),
         };
         let effects = broker.submit(vec![Submission::OpenStream(open)]).await;
         let [Effect::StreamOpened { head, target }] = effects.unwrap()[..] else {
@@ -159,4 +163,26 @@ impl Client {
         self.stream.read_exact(&mut response).await.ok()?;
         Some(response.into())
     }
+}
+
+pub fn telemetry() -> TopicName {
+    TopicName(StrBytes::from_static_str("telemetry"))
+}
+
+pub fn fetch_request(version: i16, target: Target, offset: i64, wait_ms: i32) -> FetchRequest {
+    let partition = FetchPartition::default()
+        .with_partition(target.partition.0)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
+    let mut topic = FetchTopic::default().with_partitions(vec![partition]);
+    if version >= 13 {
+        topic.topic_id = Uuid::from_u128(target.topic_id.0);
+    } else {
+        topic.topic = telemetry();
+    }
+    FetchRequest::default()
+        .with_max_wait_ms(wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_topics(vec![topic])
 }
