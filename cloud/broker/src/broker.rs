@@ -125,12 +125,12 @@ impl Broker {
         self.store_id
     }
 
-    /// Returns the reason once the log has failed; never, as long as it has not.
+    /// Returns once nothing is decided any more, with the reason: the log has failed, or has ended.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+            Err(_) => "the sequencer has ended".to_owned(),
         }
     }
 
