@@ -1,1 +1,25 @@
 //! The cloud broker: Kafka listener, log, hub, HTTP; a library and the daemon tidegate-cloud.
+//!
+//! One thread writes (`sequencer`): it makes commands and batches durable in the log, applies them to
+//! the ledger, and answers with the result of applying. Everything else looks at the ledger and the
+//! indexes, and hands in what it wants through [`Broker::submit`].
+
+mod broker;
+mod cloud;
+pub mod config;
+mod coordinator;
+mod http;
+mod kafka;
+pub mod limits;
+mod lock;
+pub mod log;
+pub mod metrics;
+mod recent;
+mod sequencer;
+mod state;
+mod submission;
+
+pub use broker::Broker;
+pub use cloud::Cloud;
+pub use config::Config;
+pub use submission::{Submission, SubmitError};

@@ -1,0 +1,184 @@
+//! The whole node: opens the log, makes the topics, binds the listeners, and ends them.
+
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, anyhow};
+use tidegate_cloud_protocol::groups::GroupLimits;
+use tidegate_cloud_protocol::ledger::Command;
+use tidegate_cloud_protocol::ledger::command::{Begin, CreateTopic};
+use tidegate_shared::id::TopicId;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::config::{Config, TopicConfig, split_host_port};
+use crate::coordinator::Coordinator;
+use crate::kafka;
+use crate::lock::DataLock;
+use crate::{http, sequencer};
+
+/// A running cloud node.
+#[derive(Debug)]
+pub struct Cloud {
+    broker: Broker,
+    kafka_address: SocketAddr,
+    http_address: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    _lock: DataLock,
+}
+
+impl Cloud {
+    /// Starts a node: returns once its log is replayed and its listeners answer.
+    ///
+    /// # Errors
+    /// With what to do about it: the folder is in use, the log is damaged, a port is taken.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        config.check()?;
+        let lock = DataLock::take(&config.data)?;
+        let kafka = bind("kafka", config.kafka.address).await?;
+        let http = bind("http", config.http.address).await?;
+        let directory = config.data.join("log");
+        let opened = tokio::task::spawn_blocking(move || Broker::open(&directory)).await?;
+        let broker = opened.context("cannot open the log")?;
+        prepare(&broker, &config.topics).await?;
+        let (shutdown, stopping) = watch::channel(false);
+        let mut cloud = Self {
+            broker,
+            kafka_address: kafka.local_addr()?,
+            http_address: http.local_addr()?,
+            shutdown,
+            tasks: JoinSet::new(),
+            _lock: lock,
+        };
+        cloud.serve_kafka(kafka, &config, stopping.clone())?;
+        cloud.serve_http(http, stopping);
+        // The hub's listener begins here.
+        tracing::info!(
+            kafka = %cloud.kafka_address,
+            http = %cloud.http_address,
+            data = %config.data.display(),
+            "the cloud is ready"
+        );
+        Ok(cloud)
+    }
+
+    /// The handle for submitting to the ledger and looking at it.
+    pub fn broker(&self) -> Broker {
+        self.broker.clone()
+    }
+
+    /// Where Kafka clients are served; the port that was given where the configuration said 0.
+    pub fn kafka_address(&self) -> SocketAddr {
+        self.kafka_address
+    }
+
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Stops listeners, then the log after what is queued. Returns when all has ended.
+    pub async fn shutdown(mut self) {
+        self.shutdown.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended.as_ref().map_err(ToString::to_string) {
+                tracing::error!(%error, "a listener's task has failed");
+            }
+        }
+        self.broker.stop().await;
+    }
+
+    fn serve_kafka(
+        &mut self,
+        listener: TcpListener,
+        config: &Config,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let (advertised_host, advertised_port) = match &config.kafka.advertised {
+            Some(advertised) => split_host_port(advertised)?,
+            None => (
+                self.kafka_address.ip().to_string(),
+                self.kafka_address.port(),
+            ),
+        };
+        let coordinator = Coordinator::new(GroupLimits::default());
+        let context = kafka::Context {
+            broker: self.broker.clone(),
+            coordinator: coordinator.clone(),
+            advertised_host,
+            advertised_port,
+        };
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = kafka::serve(listener, context, stopping) => {}
+                () = coordinator.run() => {}
+            }
+        });
+        Ok(())
+    }
+
+    fn serve_http(&mut self, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
+        let router = http::router(self.broker.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                served = axum::serve(listener, router).into_future() => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "http: the listener has failed");
+                    }
+                }
+                _ = stopping.changed() => {}
+            }
+        });
+    }
+}
+
+/// Begins the first cluster incarnation, and makes the topics that are missing.
+async fn prepare(broker: &Broker, topics: &[TopicConfig]) -> anyhow::Result<()> {
+    if broker.ledger(|ledger| ledger.cluster_incarnation().is_none()) {
+        let begin = Begin {
+            now_ms: sequencer::now_ms(),
+            cluster_incarnation_id: Uuid::new_v4().as_u128(),
+        };
+        broker.command(Command::Begin(begin)).await?;
+    }
+    for topic in topics {
+        let partitions = broker.ledger(|ledger| {
+            let id = ledger.topic_id(topic.name.as_str())?;
+            Some(ledger.topic(id)?.partitions().len())
+        });
+        match partitions {
+            None => {
+                let create = CreateTopic {
+                    name: topic.name.clone(),
+                    topic_id: TopicId(Uuid::new_v4().as_u128()),
+                    partitions: topic.partitions,
+                };
+                broker.command(Command::CreateTopic(create)).await?;
+                tracing::info!(topic = %topic.name, partitions = topic.partitions, "topic created");
+            }
+            Some(count) if count != topic.partitions as usize => tracing::warn!(
+                topic = %topic.name,
+                "the topic has {count} partitions and the configuration says {}: it is left as it is",
+                topic.partitions
+            ),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn bind(listener: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => anyhow!(
+                "port {} is in use on {}: stop what listens there, or set {listener}.address",
+                address.port(),
+                address.ip()
+            ),
+            _ => anyhow!("cannot listen on {address} ({listener}.address): {error}"),
+        })
+}

@@ -1,0 +1,212 @@
+//! The cloud node's YAML file: parsed once, into types with their defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+use tidegate_shared::id::TopicName;
+
+use crate::limits::TOPIC_PARTITIONS_MAX;
+
+/// `cloud.yaml`. Every key can be left out; one that is not known is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The folder that holds everything. Default: `tidegate-cloud`.
+    pub data: PathBuf,
+    pub kafka: KafkaConfig,
+    pub bridge: BridgeConfig,
+    pub http: HttpConfig,
+    /// Topics made at the start where they are missing. Default: `telemetry` with 12 partitions.
+    pub topics: Vec<TopicConfig>,
+}
+
+/// The listener for Kafka clients.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaConfig {
+    /// Default: `127.0.0.1:9092`.
+    pub address: SocketAddr,
+    /// `host:port` as clients reach it. Default: the address that is listened on.
+    pub advertised: Option<String>,
+    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
+    pub insecure: bool,
+}
+
+/// The listener for edges (QUIC).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BridgeConfig {
+    /// Default: `127.0.0.1:7443`.
+    pub address: SocketAddr,
+    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
+    pub insecure: bool,
+}
+
+/// The listener for health, metrics and administration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Default: `127.0.0.1:8080`.
+    pub address: SocketAddr,
+    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
+    pub insecure: bool,
+}
+
+/// A topic made at the start.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicConfig {
+    pub name: TopicName,
+    /// Default: 12.
+    #[serde(default = "default_partitions")]
+    pub partitions: u32,
+}
+
+fn default_partitions() -> u32 {
+    12
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let name = TopicName::new("telemetry").expect("it is a name");
+        Self {
+            data: PathBuf::from("tidegate-cloud"),
+            kafka: KafkaConfig::default(),
+            bridge: BridgeConfig::default(),
+            http: HttpConfig::default(),
+            topics: vec![TopicConfig {
+                name,
+                partitions: default_partitions(),
+            }],
+        }
+    }
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            address: loopback(9092),
+            advertised: None,
+            insecure: false,
+        }
+    }
+}
+
+impl Default for BridgeConfig {
+    fn default() -> Self {
+        Self {
+            address: loopback(7443),
+            insecure: false,
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            address: loopback(8080),
+            insecure: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// With the file's path, and the line where the YAML is at fault.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("in the configuration {}", path.display()))
+    }
+
+    /// Reads and checks YAML.
+    pub fn parse(yaml: &str) -> anyhow::Result<Self> {
+        let config: Self = serde_yaml::from_str(yaml)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses what cannot work or would be unsafe.
+    pub fn check(&self) -> anyhow::Result<()> {
+        check_exposed("kafka", self.kafka.address, self.kafka.insecure)?;
+        check_exposed("bridge", self.bridge.address, self.bridge.insecure)?;
+        check_exposed("http", self.http.address, self.http.insecure)?;
+        if let Some(advertised) = &self.kafka.advertised {
+            split_host_port(advertised)?;
+        }
+        for topic in &self.topics {
+            ensure!(
+                (1..=TOPIC_PARTITIONS_MAX).contains(&topic.partitions),
+                "topic {} has {} partitions; 1 to {TOPIC_PARTITIONS_MAX} are possible",
+                topic.name,
+                topic.partitions
+            );
+        }
+        Ok(())
+    }
+}
+
+fn check_exposed(listener: &str, address: SocketAddr, insecure: bool) -> anyhow::Result<()> {
+    ensure!(
+        insecure || address.ip().is_loopback(),
+        "{listener}.address {address} can be reached from other machines, and clients are not \
+         authenticated: listen on 127.0.0.1, or set {listener}.insecure: true"
+    );
+    Ok(())
+}
+
+/// Takes `host:port` apart; an IPv6 host stands in brackets.
+pub(crate) fn split_host_port(value: &str) -> anyhow::Result<(String, u16)> {
+    let parsed = value.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Some((host.to_owned(), port.parse().ok()?))
+    });
+    match parsed {
+        Some((host, port)) if !host.is_empty() && port != 0 => Ok((host, port)),
+        _ => bail!("kafka.advertised {value:?} is not host:port, such as kafka.example.com:9092"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("{}").unwrap(), Config::default());
+        let config = Config::parse("topics: [{name: a}, {name: b, partitions: 3}]").unwrap();
+        assert_eq!(config.topics[0].partitions, 12);
+        assert_eq!(config.topics[1].partitions, 3);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = Config::parse("data: /tmp/x\nkafka:\n  adress: 127.0.0.1:1\n").unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("adress") && text.contains('3'), "{text}");
+    }
+
+    #[test]
+    fn an_exposed_listener_must_say_insecure() {
+        let open = "kafka: {address: 0.0.0.0:9092}";
+        let error = format!("{:#}", Config::parse(open).unwrap_err());
+        assert!(error.contains("kafka.insecure: true"), "{error}");
+        assert!(Config::parse("kafka: {address: 0.0.0.0:9092, insecure: true}").is_ok());
+    }
+
+    #[test]
+    fn partitions_and_advertised_are_checked() {
+        assert!(Config::parse("topics: [{name: a, partitions: 0}]").is_err());
+        assert!(Config::parse("topics: [{name: a/b}]").is_err());
+        assert!(Config::parse("kafka: {advertised: nowhere}").is_err());
+        assert_eq!(split_host_port("[::1]:9092").unwrap(), ("::1".into(), 9092));
+    }
+}

@@ -1,0 +1,175 @@
+//! One connection: requests are read, handled and answered one after the other, in order. What a
+//! client sends ahead waits in the socket, which bounds it.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
+use kafka_protocol::protocol::{Decodable, Encodable};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Context, api_versions, dispatch, shape};
+use crate::limits::{KAFKA_CONNECTION_IDLE_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_WRITE_MAX};
+
+/// Why a connection has ended.
+#[derive(Debug, Error)]
+pub(super) enum ConnectionError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("no request within {} s", KAFKA_CONNECTION_IDLE_MAX.as_secs())]
+    Idle,
+    #[error("the client took no response for {} s", KAFKA_WRITE_MAX.as_secs())]
+    Stuck,
+    #[error(
+        "the request says it has {0} bytes, at most {KAFKA_REQUEST_BYTES_MAX} are taken (is this a Kafka client?)"
+    )]
+    Length(i32),
+    #[error("the request ends within its header")]
+    Header,
+    #[error("API {key} version {version} is not served")]
+    Unsupported { key: i16, version: i16 },
+    #[error("the {key:?} request (version {version}) cannot be read: {reason}")]
+    Malformed {
+        key: ApiKey,
+        version: i16,
+        reason: String,
+    },
+    #[error("the {key:?} response (version {version}) cannot be written: {reason}")]
+    Encode {
+        key: ApiKey,
+        version: i16,
+        reason: String,
+    },
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl ConnectionError {
+    /// Whether the peer is at fault (or we are, in a way that its operator must see).
+    pub(super) fn is_bad_request(&self) -> bool {
+        !matches!(self, Self::Io(_) | Self::Idle | Self::Stopping)
+    }
+}
+
+/// Serves a connection until the client closes it.
+pub(super) async fn serve(stream: TcpStream, context: &Context) -> Result<(), ConnectionError> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    loop {
+        let next = timeout(KAFKA_CONNECTION_IDLE_MAX, read_request(&mut stream)).await;
+        let Some(request) = next.map_err(|_| ConnectionError::Idle)?? else {
+            return Ok(());
+        };
+        let response = Box::pin(answer(request, context)).await?;
+        timeout(KAFKA_WRITE_MAX, stream.write_all(&response))
+            .await
+            .map_err(|_| ConnectionError::Stuck)??;
+    }
+}
+
+/// One request without its length; `None` at the connection's end. The length is checked before
+/// room is made, and room is made as bytes come.
+async fn read_request(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<Bytes>, ConnectionError> {
+    let length = match stream.read_i32().await {
+        Ok(length) => length,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let wanted = usize::try_from(length).map_err(|_| ConnectionError::Length(length))?;
+    if wanted > KAFKA_REQUEST_BYTES_MAX {
+        return Err(ConnectionError::Length(length));
+    }
+    let mut request = BytesMut::new();
+    let mut body = stream.take(wanted as u64);
+    while request.len() < wanted {
+        let room = (wanted - request.len()).min(request.len().max(8 << 10));
+        request.reserve(room);
+        if body.read_buf(&mut request).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    Ok(Some(request.freeze()))
+}
+
+/// The whole response, length included.
+async fn answer(mut request: Bytes, context: &Context) -> Result<BytesMut, ConnectionError> {
+    let mut start = request.slice(..request.len().min(8));
+    if start.len() < 8 {
+        return Err(ConnectionError::Header);
+    }
+    let (number, version) = (start.get_i16(), start.get_i16());
+    let correlation_id = start.get_i32();
+    let unsupported = ConnectionError::Unsupported {
+        key: number,
+        version,
+    };
+    let key = ApiKey::try_from(number).map_err(|()| ConnectionError::Unsupported {
+        key: number,
+        version,
+    })?;
+    if !api_versions::serves(key, version) {
+        if key == ApiKey::ApiVersions {
+            // KIP-511: a client newer than this node is answered in version 0, and comes again.
+            let response = ResponseKind::ApiVersions(api_versions::unsupported());
+            return encode(key, 0, correlation_id, &response);
+        }
+        return Err(unsupported);
+    }
+    let malformed = |reason: String| ConnectionError::Malformed {
+        key,
+        version,
+        reason,
+    };
+    shape::check(key, version, &request).map_err(|error| malformed(error.to_string()))?;
+    let (header, body) = decode(key, version, &mut request).map_err(malformed)?;
+    let client_id = header.client_id.unwrap_or_default();
+    let response = dispatch::handle(context, version, &client_id, body)
+        .await
+        .ok_or(ConnectionError::Stopping)?;
+    encode(key, version, correlation_id, &response)
+}
+
+/// The codec reports bad bytes as errors; should it panic all the same, that is an error too.
+fn decode(
+    key: ApiKey,
+    version: i16,
+    request: &mut Bytes,
+) -> Result<(RequestHeader, RequestKind), String> {
+    let decoded = catch_unwind(AssertUnwindSafe(|| {
+        let header = RequestHeader::decode(request, key.request_header_version(version))?;
+        Ok::<_, anyhow::Error>((header, RequestKind::decode(key, request, version)?))
+    }));
+    match decoded {
+        Ok(Ok(decoded)) => Ok(decoded),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the codec panicked".to_owned()),
+    }
+}
+
+fn encode(
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    response: &ResponseKind,
+) -> Result<BytesMut, ConnectionError> {
+    let mut out = BytesMut::with_capacity(512);
+    out.put_i32(0);
+    let header = ResponseHeader::default().with_correlation_id(correlation_id);
+    header
+        .encode(&mut out, key.response_header_version(version))
+        .and_then(|()| response.encode(&mut out, version))
+        .map_err(|error| ConnectionError::Encode {
+            key,
+            version,
+            reason: error.to_string(),
+        })?;
+    let length = i32::try_from(out.len() - 4).expect("responses are bounded far below 2 GiB");
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    Ok(out)
+}

@@ -1,0 +1,53 @@
+//! From a decoded request to the handler of its API.
+
+use kafka_protocol::messages::{RequestKind, ResponseKind};
+
+use super::{
+    Context, api_versions, fetch, find_coordinator, groups, list_offsets, metadata, offsets,
+    produce,
+};
+
+/// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
+pub(super) async fn handle(
+    context: &Context,
+    version: i16,
+    client_id: &str,
+    request: RequestKind,
+) -> Option<ResponseKind> {
+    Some(match request {
+        RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::response()),
+        RequestKind::Produce(request) => ResponseKind::Produce(produce::handle(version, request)?),
+        RequestKind::Metadata(request) => {
+            ResponseKind::Metadata(metadata::handle(context, version, &request))
+        }
+        RequestKind::Fetch(request) => {
+            ResponseKind::Fetch(fetch::handle(context, version, request).await)
+        }
+        RequestKind::ListOffsets(request) => {
+            ResponseKind::ListOffsets(list_offsets::handle(context, version, request).await)
+        }
+        RequestKind::FindCoordinator(request) => {
+            ResponseKind::FindCoordinator(find_coordinator::handle(context, version, request))
+        }
+        RequestKind::JoinGroup(request) => {
+            let response = groups::join(context, version, client_id, request).await?;
+            ResponseKind::JoinGroup(response)
+        }
+        RequestKind::SyncGroup(request) => {
+            ResponseKind::SyncGroup(groups::sync(context, version, request).await?)
+        }
+        RequestKind::Heartbeat(request) => {
+            ResponseKind::Heartbeat(groups::heartbeat(context, &request))
+        }
+        RequestKind::LeaveGroup(request) => {
+            ResponseKind::LeaveGroup(groups::leave(context, version, request))
+        }
+        RequestKind::OffsetCommit(request) => {
+            ResponseKind::OffsetCommit(offsets::commit(context, request).await)
+        }
+        RequestKind::OffsetFetch(request) => {
+            ResponseKind::OffsetFetch(offsets::fetch(context, version, request))
+        }
+        _ => return None,
+    })
+}

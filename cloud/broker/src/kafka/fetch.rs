@@ -1,0 +1,139 @@
+//! Fetch: plans, waits until there is enough, reads. Fetch sessions (KIP-227) are not kept: each
+//! request names all its partitions, which clients do when they are answered with session 0.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
+use tidegate_shared::id::{KafkaOffset, TopicId};
+use tokio::time::Instant;
+
+use super::{Context, reply_code, target};
+use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
+
+const READ_COMMITTED: i8 = 1;
+
+pub(super) async fn handle(
+    context: &Context,
+    version: i16,
+    request: FetchRequest,
+) -> FetchResponse {
+    context.broker.metrics().fetch_requests.inc();
+    if request.session_id != 0 {
+        let error_code = reply_code::FETCH_SESSION_ID_NOT_FOUND;
+        return FetchResponse::default().with_error_code(error_code);
+    }
+    let wishes = wishes(context, &request);
+    let plan = wait_for(context, &request, &wishes).await;
+    let mut planned = plan.partitions.into_iter();
+    let mut responses = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let planned = planned.next().flatten();
+            let answer = answer(context, version, &request, wanted, planned).await;
+            partitions.push(answer);
+        }
+        let mut response = FetchableTopicResponse::default().with_partitions(partitions);
+        if version >= 13 {
+            response.topic_id = topic.topic_id;
+        } else {
+            response.topic.clone_from(&topic.topic);
+        }
+        responses.push(response);
+    }
+    FetchResponse::default().with_responses(responses)
+}
+
+fn wishes(context: &Context, request: &FetchRequest) -> Vec<Wish> {
+    let ids = |topic: &FetchTopic| context.topic_id(&topic.topic, topic.topic_id);
+    let topics = request.topics.iter();
+    let wishes = topics.flat_map(|topic| {
+        // A topic that is not there has no partition -1 either.
+        let id = ids(topic);
+        topic.partitions.iter().map(move |partition| Wish {
+            target: match id {
+                Some(id) => target(id, partition.partition),
+                None => target(TopicId::default(), -1),
+            },
+            offset: KafkaOffset(partition.fetch_offset),
+            bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
+        })
+    });
+    wishes.collect()
+}
+
+/// Plans until there are `min_bytes`, or an error, or the time is over.
+async fn wait_for(context: &Context, request: &FetchRequest, wishes: &[Wish]) -> Plan {
+    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
+    let bytes_max = bytes_max.min(KAFKA_FETCH_BYTES_MAX);
+    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let deadline = Instant::now() + wait.min(KAFKA_FETCH_WAIT_MAX);
+    let mut landed = context.broker.shared().watch_landed();
+    loop {
+        landed.mark_unchanged();
+        let plan = context.broker.shared().state().plan(wishes, bytes_max);
+        let enough = plan.bytes >= bytes_min.min(bytes_max) || plan.has_error();
+        if enough
+            || tokio::time::timeout_at(deadline, landed.changed())
+                .await
+                .is_err()
+        {
+            return plan;
+        }
+    }
+}
+
+async fn answer(
+    context: &Context,
+    version: i16,
+    request: &FetchRequest,
+    wanted: &FetchPartition,
+    planned: Option<Planned>,
+) -> PartitionData {
+    let mut data = PartitionData::default().with_partition_index(wanted.partition);
+    data.high_watermark = -1;
+    data.records = Some(Bytes::new());
+    let Some(planned) = planned else {
+        data.error_code = match version {
+            13.. => reply_code::UNKNOWN_TOPIC_ID,
+            _ => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+        };
+        return data;
+    };
+    let partition = planned.partition;
+    data.error_code = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
+    if data.error_code != reply_code::NONE {
+        return data;
+    }
+    data.high_watermark = partition.next.0;
+    data.last_stable_offset = partition.next.0;
+    if version >= 5 {
+        data.log_start_offset = partition.log_start.0;
+    }
+    if request.isolation_level == READ_COMMITTED {
+        data.aborted_transactions = Some(Vec::new());
+    }
+    if planned.out_of_range {
+        data.error_code = reply_code::OFFSET_OUT_OF_RANGE;
+        return data;
+    }
+    let shared = context.broker.shared();
+    match shared.read(planned.batches, partition.leader_epoch).await {
+        Ok(records) => {
+            let bytes = records.len() as u64;
+            context.broker.metrics().fetch_bytes.inc_by(bytes);
+            data.records = Some(records);
+        }
+        Err(error) => {
+            context.broker.metrics().storage_errors.inc();
+            tracing::error!(%error, partition = wanted.partition, "kafka: a fetch cannot be answered");
+            data.error_code = reply_code::KAFKA_STORAGE_ERROR;
+        }
+    }
+    data
+}

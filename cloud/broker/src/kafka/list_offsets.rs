@@ -1,0 +1,117 @@
+//! ListOffsets: the start, the end, and the first record at or after a time.
+
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use tidegate_cloud_protocol::index::IndexEntry;
+use tidegate_cloud_protocol::ledger::{Partition, Target};
+use tidegate_shared::record::Batch;
+use uuid::Uuid;
+
+use super::{Context, reply_code, target};
+use crate::state::StorageError;
+
+/// Times with a meaning of their own. Source: `ListOffsetsRequest` of Kafka, KIP-734, KIP-405.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+
+/// Offset and timestamp; both -1 where there is none.
+type Found = (i64, i64);
+
+const NOTHING: Found = (-1, -1);
+
+pub(super) async fn handle(
+    context: &Context,
+    version: i16,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let id = context.topic_id(&topic.name, Uuid::nil());
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let target = id.map(|id| target(id, wanted.partition_index));
+            partitions.push(one(context, version, target, wanted).await);
+        }
+        let response = ListOffsetsTopicResponse::default()
+            .with_name(topic.name)
+            .with_partitions(partitions);
+        topics.push(response);
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+async fn one(
+    context: &Context,
+    version: i16,
+    target: Option<Target>,
+    wanted: &ListOffsetsPartition,
+) -> ListOffsetsPartitionResponse {
+    let mut response =
+        ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
+    (response.offset, response.timestamp) = NOTHING;
+    let found = target.and_then(|target| {
+        let state = context.broker.shared().state();
+        let partition = *state.ledger.partition(target)?;
+        let entry = match wanted.timestamp {
+            MAX_TIMESTAMP => state.index(target).at_max_time().copied(),
+            time @ 0.. => state.index(target).at_time(time).copied(),
+            _ => None,
+        };
+        Some((partition, entry))
+    });
+    let Some((partition, entry)) = found else {
+        return response.with_error_code(reply_code::UNKNOWN_TOPIC_OR_PARTITION);
+    };
+    let epoch = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
+    if epoch != reply_code::NONE {
+        return response.with_error_code(epoch);
+    }
+    match look(context, wanted.timestamp, &partition, entry).await {
+        Ok((offset, timestamp)) => {
+            (response.offset, response.timestamp) = (offset, timestamp);
+            if version >= 4 && offset >= 0 {
+                response.leader_epoch = partition.leader_epoch;
+            }
+            response
+        }
+        Err(error) => {
+            context.broker.metrics().storage_errors.inc();
+            tracing::error!(%error, ?target, "kafka: a look-up by time cannot be answered");
+            response.with_error_code(reply_code::KAFKA_STORAGE_ERROR)
+        }
+    }
+}
+
+async fn look(
+    context: &Context,
+    time: i64,
+    partition: &Partition,
+    entry: Option<IndexEntry>,
+) -> Result<Found, StorageError> {
+    let wanted = match (time, entry) {
+        (LATEST, _) => return Ok((partition.next.0, -1)),
+        (EARLIEST | EARLIEST_LOCAL, _) => return Ok((partition.log_start.0, -1)),
+        (_, None) => return Ok(NOTHING),
+        (MAX_TIMESTAMP, Some(entry)) => entry.max_timestamp_ms,
+        (time, Some(_)) => time,
+    };
+    let entries = Vec::from_iter(entry);
+    let bytes = context.broker.shared().read(entries, 0).await?;
+    let found = tokio::task::spawn_blocking(move || first_at(bytes, wanted)).await;
+    let fallback = entry.map_or(NOTHING, |e| (e.base_offset.0, e.max_timestamp_ms));
+    Ok(found.ok().flatten().unwrap_or(fallback))
+}
+
+/// The first record of a batch at `time_ms` or later; `None` where the batch cannot be unpacked: then
+/// its own start is the nearest answer.
+fn first_at(bytes: bytes::Bytes, time_ms: i64) -> Option<Found> {
+    let batch = Batch::parse(bytes).ok()?;
+    let mut records = batch.records().ok()?.map_while(Result::ok);
+    let (offset, record) = records.find(|(_, record)| record.timestamp_ms >= time_ms)?;
+    Some((offset, record.timestamp_ms))
+}

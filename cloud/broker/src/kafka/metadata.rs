@@ -1,0 +1,96 @@
+//! Metadata: which topics there are, and that this node leads all their partitions. Topics are not
+//! made by asking for them.
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::ledger::{Ledger, Topic};
+use tidegate_shared::id::TopicId;
+use uuid::Uuid;
+
+use super::{Context, NODE_ID, reply_code};
+
+pub(super) fn handle(
+    context: &Context,
+    version: i16,
+    request: &MetadataRequest,
+) -> MetadataResponse {
+    let wanted = request.topics.as_ref();
+    // Before version 1 there is no null: an empty list means all topics.
+    let wanted = wanted.filter(|topics| version > 0 || !topics.is_empty());
+    let topics = context.broker.ledger(|ledger| match wanted {
+        Some(topics) => topics
+            .iter()
+            .map(|topic| one(ledger, version, topic))
+            .collect(),
+        None => ledger
+            .topics()
+            .map(|(id, t)| known(version, id, t))
+            .collect(),
+    });
+    let mut broker = MetadataResponseBroker::default();
+    broker.node_id = BrokerId(NODE_ID);
+    broker.host = StrBytes::from_string(context.advertised_host.clone());
+    broker.port = i32::from(context.advertised_port);
+    let mut response = MetadataResponse::default()
+        .with_brokers(vec![broker])
+        .with_topics(topics);
+    if version >= 1 {
+        response.controller_id = BrokerId(NODE_ID);
+    }
+    if version >= 2 {
+        let cluster_id = Uuid::from_u128(context.broker.store_id()).simple();
+        response.cluster_id = Some(StrBytes::from_string(cluster_id.to_string()));
+    }
+    response
+}
+
+fn one(ledger: &Ledger, version: i16, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
+    let name = wanted.name.as_ref().map(|name| name.as_str());
+    let id = match name {
+        Some(name) => ledger.topic_id(name),
+        None => Some(TopicId(wanted.topic_id.as_u128())),
+    };
+    let found = id.and_then(|id| Some((id, ledger.topic(id)?)));
+    if let Some((id, topic)) = found {
+        return known(version, id, topic);
+    }
+    let valid = |name| tidegate_shared::id::TopicName::new(name).is_ok();
+    let error_code = match name {
+        None => reply_code::UNKNOWN_TOPIC_ID,
+        Some(name) if !valid(name) => reply_code::INVALID_TOPIC,
+        Some(_) => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+    };
+    let mut topic = MetadataResponseTopic::default().with_error_code(error_code);
+    topic.name.clone_from(&wanted.name);
+    if topic.name.is_none() && version < 12 {
+        topic.name = Some(TopicName::default());
+    }
+    if version >= 10 {
+        topic.topic_id = wanted.topic_id;
+    }
+    topic
+}
+
+fn known(version: i16, id: TopicId, topic: &Topic) -> MetadataResponseTopic {
+    let partitions = topic.partitions().iter().enumerate().map(|(index, state)| {
+        let mut partition = MetadataResponsePartition::default();
+        partition.partition_index = i32::try_from(index).expect("made from an i32");
+        partition.leader_id = BrokerId(NODE_ID);
+        partition.replica_nodes = vec![BrokerId(NODE_ID)];
+        partition.isr_nodes = vec![BrokerId(NODE_ID)];
+        if version >= 7 {
+            partition.leader_epoch = state.leader_epoch;
+        }
+        partition
+    });
+    let mut found = MetadataResponseTopic::default().with_partitions(partitions.collect());
+    found.name = Some(TopicName(StrBytes::from_string(topic.name.to_string())));
+    if version >= 10 {
+        found.topic_id = Uuid::from_u128(id.0);
+    }
+    found
+}

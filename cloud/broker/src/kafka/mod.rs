@@ -1,0 +1,115 @@
+//! The Kafka listener: any Kafka client reads what edges have landed, and consumer groups share it.
+//!
+//! Served with the `kafka-protocol` codec; records stay opaque. What is advertised (`api_versions`)
+//! is enforced; what is not is refused by closing the connection. It decides nothing about offsets
+//! or groups: those are the ledger's and the coordinator's.
+
+mod api_versions;
+mod connection;
+mod dispatch;
+mod fetch;
+mod find_coordinator;
+mod groups;
+mod list_offsets;
+mod metadata;
+mod offsets;
+mod produce;
+mod reply_code;
+mod shape;
+
+use std::sync::Arc;
+
+use tidegate_cloud_protocol::ledger::Target;
+use tidegate_shared::id::{PartitionId, TopicId};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::broker::Broker;
+use crate::coordinator::Coordinator;
+use crate::limits::KAFKA_CONNECTIONS_MAX;
+
+/// This node's id; one machine is one node.
+const NODE_ID: i32 = 1;
+
+/// What every connection needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) broker: Broker,
+    pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) advertised_host: String,
+    pub(crate) advertised_port: u16,
+}
+
+impl Context {
+    /// A partition, by its topic's id, or else its name (whichever the request's version has).
+    fn topic_id(&self, name: &str, id: uuid::Uuid) -> Option<TopicId> {
+        self.broker.ledger(|ledger| match id.is_nil() {
+            true => ledger.topic_id(name),
+            false => Some(TopicId(id.as_u128())).filter(|id| ledger.topic(*id).is_some()),
+        })
+    }
+}
+
+fn target(topic_id: TopicId, partition: i32) -> Target {
+    Target {
+        topic_id,
+        partition: PartitionId(partition),
+    }
+}
+
+/// Accepts connections until `shutdown` changes; then ends them all.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    context: Context,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) if connections.len() >= KAFKA_CONNECTIONS_MAX => {
+                    tracing::warn!(%peer, "kafka: refused: {KAFKA_CONNECTIONS_MAX} connections are open");
+                    drop(stream);
+                }
+                Ok((stream, peer)) => {
+                    connections.spawn(connect(stream, peer.to_string(), context.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "kafka: cannot accept a connection");
+                    // Out of file descriptors: accepting again at once would spin.
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            },
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "kafka: a connection's task has failed");
+                }
+            }
+            _ = shutdown.changed() => break,
+        }
+    }
+    connections.shutdown().await;
+}
+
+/// Counts the connection for as long as it lives, however it ends.
+struct Open(Context);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.broker.metrics().kafka_connections.dec();
+    }
+}
+
+async fn connect(stream: TcpStream, peer: String, context: Context) {
+    context.broker.metrics().kafka_connections.inc();
+    let open = Open(context);
+    if let Err(error) = connection::serve(stream, &open.0).await {
+        if error.is_bad_request() {
+            open.0.broker.metrics().kafka_bad_requests.inc();
+            tracing::warn!(peer, %error, "kafka: connection closed");
+        } else {
+            tracing::debug!(peer, %error, "kafka: connection ended");
+        }
+    }
+}

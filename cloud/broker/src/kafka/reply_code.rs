@@ -1,0 +1,50 @@
+//! Kafka's error codes for our errors. Source: Kafka protocol guide, "Error Codes".
+
+use kafka_protocol::error::ResponseError;
+use tidegate_cloud_protocol::groups::GroupError;
+
+pub(super) const NONE: i16 = 0;
+pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
+pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+pub(super) const OFFSET_METADATA_TOO_LARGE: i16 = 12;
+pub(super) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+pub(super) const INVALID_TOPIC: i16 = 17;
+pub(super) const INVALID_GROUP_ID: i16 = 24;
+pub(super) const UNSUPPORTED_VERSION: i16 = 35;
+pub(super) const INVALID_REQUEST: i16 = 42;
+pub(super) const POLICY_VIOLATION: i16 = 44;
+pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
+pub(super) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
+pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
+pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+
+pub(super) fn group(error: GroupError) -> i16 {
+    match error {
+        GroupError::MemberIdRequired => ResponseError::MemberIdRequired,
+        GroupError::UnknownMember => ResponseError::UnknownMemberId,
+        GroupError::FencedInstance => ResponseError::FencedInstanceId,
+        GroupError::IllegalGeneration => ResponseError::IllegalGeneration,
+        GroupError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        GroupError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        GroupError::GroupFull => ResponseError::GroupMaxSizeReached,
+        GroupError::TooManyGroups => ResponseError::CoordinatorNotAvailable,
+    }
+    .code()
+}
+
+/// The code of a result that carries nothing else.
+pub(super) fn of(result: Result<(), GroupError>) -> i16 {
+    result.map_or_else(group, |()| NONE)
+}
+
+/// Checks the leader epoch that a client believes in (KIP-320); -1 is none.
+pub(super) fn leader_epoch(said: i32, is: i32) -> i16 {
+    match said {
+        ..0 => NONE,
+        _ if said < is => FENCED_LEADER_EPOCH,
+        _ if said > is => UNKNOWN_LEADER_EPOCH,
+        _ => NONE,
+    }
+}

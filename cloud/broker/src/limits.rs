@@ -1,0 +1,56 @@
+//! Every limit of the cloud node, with its unit, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// A log file is closed and the next begun once it is as long as this.
+pub const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// One tick gathers until its batches reach this; what is queued beyond waits for the next.
+pub const TICK_BATCHES_BYTES_MAX: usize = 8 << 20;
+
+/// One tick gathers at most so many entries.
+pub const TICK_ENTRIES_MAX: usize = 16_384;
+
+/// A batch larger than this is refused as `TooLarge`.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// Submissions that wait for the sequencer; who comes then waits.
+pub const SEQUENCER_QUEUE_MAX: usize = 1_024;
+
+/// Bytes of batches that wait for the sequencer; who comes then waits.
+pub const SEQUENCER_QUEUE_BYTES_MAX: usize = 32 << 20;
+
+/// Batches kept in memory for consumers at the tail; the oldest go first.
+pub const RECENT_BATCHES_BYTES_MAX: usize = 16 << 20;
+
+/// A Kafka request that says it is longer is refused before it is read: the connection is closed.
+pub const KAFKA_REQUEST_BYTES_MAX: usize = 4 << 20;
+
+/// Items in all arrays of one Kafka request; with more the connection is closed.
+pub const KAFKA_REQUEST_ITEMS_MAX: usize = 65_536;
+
+/// Bytes of batches in one fetch response, whatever the client asks; the first batch always comes.
+pub const KAFKA_FETCH_BYTES_MAX: usize = 16 << 20;
+
+/// A fetch waits no longer than this for records.
+pub const KAFKA_FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Open Kafka connections; the next one is closed at once.
+pub const KAFKA_CONNECTIONS_MAX: usize = 10_000;
+
+/// A Kafka connection without a request for so long is closed (Kafka's `connections.max.idle.ms`).
+pub const KAFKA_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// A response that the client does not take within this time ends its connection.
+pub const KAFKA_WRITE_MAX: Duration = Duration::from_secs(60);
+
+/// A topic has at most so many partitions.
+pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
+
+const _: () = {
+    // A batch that is taken can be landed, read and sent.
+    assert!(BATCH_BYTES_MAX <= SEQUENCER_QUEUE_BYTES_MAX);
+    assert!(BATCH_BYTES_MAX <= KAFKA_FETCH_BYTES_MAX);
+    // A frame's lengths are 32 bits wide: one gathering may exceed its bound by one submission.
+    assert!(TICK_BATCHES_BYTES_MAX + SEQUENCER_QUEUE_BYTES_MAX < u32::MAX as usize);
+};

@@ -1,0 +1,167 @@
+use std::os::unix::fs::FileExt;
+
+use super::*;
+
+const STORE_ID: u128 = 77;
+
+type Frames = Vec<(Appended, Bytes)>;
+
+fn open(directory: &Path) -> Result<(Log, Frames), LogError> {
+    let mut frames = Frames::new();
+    let log = recovery::open(directory, STORE_ID, 4_096, |appended, command| {
+        frames.push((appended, command));
+        Ok::<(), LogError>(())
+    })?;
+    Ok((log, frames))
+}
+
+/// A log of `count` frames, each with an attachment of 100 bytes.
+fn written(directory: &Path, count: u8) -> Vec<Appended> {
+    let (mut log, _) = open(directory).unwrap();
+    (0..count)
+        .map(|n| {
+            let attachments = [
+                Bytes::from(vec![n; 60]),
+                Bytes::new(),
+                Bytes::from(vec![n; 40]),
+            ];
+            log.append(&[n; 20], &attachments).unwrap()
+        })
+        .collect()
+}
+
+fn last_file(directory: &Path) -> File {
+    let sequence = std::fs::read_dir(directory)
+        .unwrap()
+        .filter_map(|entry| file::sequence_of(entry.unwrap().file_name().to_str().unwrap()))
+        .max()
+        .unwrap();
+    let path = file::path(directory, sequence);
+    File::options().read(true).write(true).open(path).unwrap()
+}
+
+#[test]
+fn what_was_appended_is_replayed_across_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let appended = written(directory.path(), 100);
+    assert!(appended.last().unwrap().file > 2);
+    let (log, frames) = open(directory.path()).unwrap();
+    assert_eq!(log.store_id(), STORE_ID);
+    assert_eq!(frames.len(), 100);
+    for (n, (at, command)) in frames.iter().enumerate() {
+        assert_eq!((at, &command[..]), (&appended[n], &[n as u8; 20][..]));
+        let address = tidegate_cloud_protocol::index::Address {
+            file: at.file,
+            position: at.attachments_position,
+        };
+        let mut bytes = [0; 100];
+        log.reader().read(address, &mut bytes).unwrap();
+        assert_eq!(bytes, [n as u8; 100]);
+    }
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_and_the_log_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let appended = written(directory.path(), 3);
+    let end = last_file(directory.path()).metadata().unwrap().len();
+    let start = end - appended[2].frame_bytes;
+    for length in (start..end).rev() {
+        last_file(directory.path()).set_len(length).unwrap();
+        let (mut log, frames) = open(directory.path()).unwrap();
+        assert_eq!(frames.len(), 2, "torn at {length}");
+        log.append(&[2; 20], &[Bytes::from(vec![2; 100])]).unwrap();
+        assert_eq!(open(directory.path()).unwrap().1.len(), 3);
+    }
+}
+
+#[test]
+fn a_torn_attachment_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let appended = written(directory.path(), 3);
+    let file = last_file(directory.path());
+    file.write_all_at(b"x", appended[2].attachments_position + 50)
+        .unwrap();
+    assert_eq!(open(directory.path()).unwrap().1.len(), 2);
+}
+
+#[test]
+fn damage_before_a_valid_frame_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let appended = written(directory.path(), 3);
+    let file = last_file(directory.path());
+    file.write_all_at(b"x", appended[1].attachments_position - 5)
+        .unwrap();
+    let length = file.metadata().unwrap().len();
+    let error = open(directory.path()).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+    assert_eq!(file.metadata().unwrap().len(), length, "nothing was cut");
+}
+
+#[test]
+fn damage_in_a_file_that_is_not_the_last_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let appended = written(directory.path(), 100);
+    let in_first = appended.iter().rfind(|frame| frame.file == 1).unwrap();
+    let path = file::path(directory.path(), 1);
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_len(in_first.attachments_position).unwrap();
+    assert!(matches!(
+        open(directory.path()),
+        Err(LogError::Damaged { .. })
+    ));
+    std::fs::remove_file(file::path(directory.path(), 2)).unwrap();
+    assert!(matches!(
+        open(directory.path()),
+        Err(LogError::Missing { .. })
+    ));
+}
+
+#[test]
+fn a_file_whose_creation_was_cut_short_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 3);
+    std::fs::write(file::path(directory.path(), 2), b"TGC").unwrap();
+    let (mut log, frames) = open(directory.path()).unwrap();
+    assert_eq!(frames.len(), 3);
+    for _ in 0..100 {
+        log.append(&[0; 20], &[Bytes::from(vec![0; 100])]).unwrap();
+    }
+    drop(log);
+    assert_eq!(open(directory.path()).unwrap().1.len(), 103);
+}
+
+#[test]
+fn a_file_of_another_store_is_refused() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    written(here.path(), 100);
+    let nothing = |_: Appended, _: Bytes| Ok::<(), LogError>(());
+    let mut other = recovery::open(there.path(), STORE_ID + 1, 4_096, nothing).unwrap();
+    for _ in 0..100 {
+        other
+            .append(&[0; 20], &[Bytes::from(vec![0; 100])])
+            .unwrap();
+    }
+    let second = |directory: &Path| file::path(directory, 2);
+    std::fs::copy(second(there.path()), second(here.path())).unwrap();
+    assert!(matches!(
+        open(here.path()),
+        Err(LogError::ForeignStore { .. })
+    ));
+}
+
+#[test]
+fn after_a_failed_write_nothing_more_is_appended() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 3);
+    let (mut log, _) = open(directory.path()).unwrap();
+    // A handle that cannot be written stands for a medium that fails.
+    let good = std::mem::replace(
+        &mut log.file,
+        File::open(file::path(directory.path(), 1)).unwrap(),
+    );
+    assert!(matches!(log.append(b"x", &[]), Err(LogError::Io { .. })));
+    log.file = good;
+    assert!(matches!(log.append(b"x", &[]), Err(LogError::Failed)));
+    assert_eq!(open(directory.path()).unwrap().1.len(), 3);
+}

@@ -1,0 +1,159 @@
+//! The node's counters, as Prometheus reads them. Names begin with `tidegate_`.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tidegate_bridge_protocol::landing::RefusedReason;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    pub reason: Reason,
+}
+
+/// Why an offer was refused, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[expect(non_camel_case_types, reason = "the names are the label's values")]
+pub enum Reason {
+    stale_session_epoch,
+    wrong_incarnation,
+    wrong_offset,
+    wrong_hash,
+    unknown_stream,
+    parked,
+    bad_batch,
+    too_large,
+}
+
+impl From<RefusedReason> for Reason {
+    fn from(reason: RefusedReason) -> Self {
+        match reason {
+            RefusedReason::StaleSessionEpoch => Self::stale_session_epoch,
+            RefusedReason::WrongIncarnation => Self::wrong_incarnation,
+            RefusedReason::WrongOffset => Self::wrong_offset,
+            RefusedReason::WrongHash => Self::wrong_hash,
+            RefusedReason::UnknownStream => Self::unknown_stream,
+            RefusedReason::Parked => Self::parked,
+            RefusedReason::BadBatch => Self::bad_batch,
+            RefusedReason::TooLarge => Self::too_large,
+        }
+    }
+}
+
+/// All counters; a clone counts in the same ones.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    pub landed_batches: Counter<u64, AtomicU64>,
+    pub landed_records: Counter<u64, AtomicU64>,
+    pub landed_bytes: Counter<u64, AtomicU64>,
+    pub duplicate_batches: Counter<u64, AtomicU64>,
+    pub refused_offers: Family<ReasonLabels, Counter>,
+    pub log_syncs: Counter<u64, AtomicU64>,
+    pub log_written_bytes: Counter<u64, AtomicU64>,
+    pub fetch_requests: Counter<u64, AtomicU64>,
+    pub fetch_bytes: Counter<u64, AtomicU64>,
+    pub offset_commits: Counter<u64, AtomicU64>,
+    pub kafka_connections: Gauge,
+    pub kafka_bad_requests: Counter<u64, AtomicU64>,
+    pub storage_errors: Counter<u64, AtomicU64>,
+    /// Counted by the hub.
+    pub connected_edges: Gauge,
+}
+
+impl Metrics {
+    /// The text that Prometheus scrapes.
+    pub fn encode(&self) -> String {
+        let mut registry = Registry::with_prefix("tidegate");
+        self.register(&mut registry);
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("writing to a String does not fail");
+        text
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let counters = [
+            ("landed_batches", "Batches landed", &self.landed_batches),
+            ("landed_records", "Records landed", &self.landed_records),
+            (
+                "landed_bytes",
+                "Bytes of batches landed",
+                &self.landed_bytes,
+            ),
+            (
+                "duplicate_batches",
+                "Batches that had landed before",
+                &self.duplicate_batches,
+            ),
+            ("log_syncs", "Syncs of the log", &self.log_syncs),
+            (
+                "log_written_bytes",
+                "Bytes written to the log",
+                &self.log_written_bytes,
+            ),
+            (
+                "fetch_requests",
+                "Kafka fetch requests",
+                &self.fetch_requests,
+            ),
+            (
+                "fetch_bytes",
+                "Bytes of batches sent to consumers",
+                &self.fetch_bytes,
+            ),
+            (
+                "offset_commits",
+                "Partitions' offsets committed by groups",
+                &self.offset_commits,
+            ),
+            (
+                "kafka_bad_requests",
+                "Kafka requests that were malformed, too long or not supported",
+                &self.kafka_bad_requests,
+            ),
+            (
+                "storage_errors",
+                "Batches that could not be read back whole",
+                &self.storage_errors,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        let refused = "Offers refused, by reason";
+        registry.register("refused_offers", refused, self.refused_offers.clone());
+        let connections = "Open Kafka connections";
+        registry.register(
+            "kafka_connections",
+            connections,
+            self.kafka_connections.clone(),
+        );
+        let edges = "Edges connected to the hub";
+        registry.register("connected_edges", edges, self.connected_edges.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_scraped_under_our_prefix() {
+        let metrics = Metrics::default();
+        metrics.landed_records.inc_by(3);
+        let reason = Reason::from(RefusedReason::WrongHash);
+        metrics
+            .refused_offers
+            .get_or_create(&ReasonLabels { reason })
+            .inc();
+        let text = metrics.encode();
+        assert!(text.contains("tidegate_landed_records_total 3"), "{text}");
+        assert!(
+            text.contains("tidegate_refused_offers_total{reason=\"wrong_hash\"} 1"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,224 @@
+//! What all parts of the node look at: the ledger, the indexes, the newest batches. Only the
+//! sequencer (and the replay before it) changes them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tidegate_cloud_protocol::fetch::{Plan, Wish, plan};
+use tidegate_cloud_protocol::index::{Address, IndexEntry, PartitionIndex};
+use tidegate_cloud_protocol::ledger::{
+    ApplyError, Command, Effect, Effects, Landed, Ledger, Target,
+};
+use tidegate_shared::record::{BatchHeader, HEADER_BYTES, rewrite_in_place};
+use tokio::sync::watch;
+
+use crate::log::{Appended, LogReader};
+use crate::metrics::Metrics;
+use crate::recent::Recent;
+
+/// The ledger and what is derived from it.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) ledger: Ledger,
+    indexes: BTreeMap<Target, PartitionIndex>,
+}
+
+static EMPTY: PartitionIndex = PartitionIndex::EMPTY;
+
+impl State {
+    /// Applies a command whose frame lies at `appended`.
+    pub(crate) fn apply(
+        &mut self,
+        command: Command,
+        appended: &Appended,
+    ) -> Result<Effects, ApplyError> {
+        let effects = self.ledger.apply(command)?;
+        for effect in &effects {
+            if let Effect::Landed(landed) = effect {
+                let target = target_of(landed);
+                let index = self.indexes.entry(target).or_default();
+                index.push(index_entry(landed, appended));
+            }
+        }
+        Ok(effects)
+    }
+
+    pub(crate) fn index(&self, target: Target) -> &PartitionIndex {
+        self.indexes.get(&target).unwrap_or(&EMPTY)
+    }
+
+    pub(crate) fn plan(&self, wishes: &[Wish], bytes_max: usize) -> Plan {
+        plan(wishes, bytes_max, |target| {
+            Some((self.ledger.partition(target)?, self.index(target)))
+        })
+    }
+}
+
+fn target_of(landed: &Landed) -> Target {
+    Target {
+        topic_id: landed.fact.topic_id,
+        partition: landed.fact.partition,
+    }
+}
+
+pub(crate) fn index_entry(landed: &Landed, appended: &Appended) -> IndexEntry {
+    let offset = u64::from(landed.part.attachment_offset);
+    IndexEntry {
+        base_offset: landed.fact.kafka_offset,
+        count: landed.fact.count,
+        batch_bytes: landed.part.batch_bytes,
+        max_timestamp_ms: landed.part.max_timestamp_ms,
+        address: Address {
+            file: appended.file,
+            position: appended.attachments_position + offset,
+        },
+    }
+}
+
+/// A batch cannot be read back as it was written.
+#[derive(Debug, Error)]
+pub(crate) enum StorageError {
+    #[error("cannot read a batch of {bytes} bytes at {address:?}: {source}")]
+    Io {
+        address: Address,
+        bytes: u32,
+        source: std::io::Error,
+    },
+    #[error("the batch at {0:?} is damaged: its CRC does not match its bytes")]
+    Damaged(Address),
+    #[error("the reading task has ended")]
+    Gone,
+}
+
+/// Shared by the sequencer, the listeners and the hub.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: RwLock<State>,
+    /// Counts ticks that landed something; waiting fetches plan again when it changes.
+    landed: watch::Sender<u64>,
+    recent: Mutex<Recent>,
+    reader: LogReader,
+    pub(crate) metrics: Metrics,
+}
+
+impl Shared {
+    pub(crate) fn new(state: State, reader: LogReader) -> Self {
+        Self {
+            state: RwLock::new(state),
+            landed: watch::Sender::new(0),
+            recent: Mutex::default(),
+            reader,
+            metrics: Metrics::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn watch_landed(&self) -> watch::Receiver<u64> {
+        self.landed.subscribe()
+    }
+
+    /// Applies a durable command, with the batches that lie in its frame, in their order.
+    pub(crate) fn apply(
+        &self,
+        command: Command,
+        appended: &Appended,
+        batches: &[(u32, Bytes)],
+    ) -> Result<Effects, ApplyError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let effects = state.apply(command, appended)?;
+        // Before readers can see the entries: so that none of them looks for these on the disk.
+        let landed = self.remember(&effects, appended, batches);
+        drop(state);
+        if landed {
+            self.landed.send_modify(|count| *count += 1);
+        }
+        Ok(effects)
+    }
+
+    fn remember(&self, effects: &Effects, appended: &Appended, batches: &[(u32, Bytes)]) -> bool {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut any = false;
+        for effect in effects {
+            let Effect::Landed(landed) = effect else {
+                continue;
+            };
+            any = true;
+            let offset = landed.part.attachment_offset;
+            if let Ok(found) = batches.binary_search_by_key(&offset, |(offset, _)| *offset) {
+                let address = index_entry(landed, appended).address;
+                recent.insert(address, batches[found].1.clone());
+            }
+        }
+        any
+    }
+
+    /// Reads batches into one run of bytes, with base offset and leader epoch rewritten; everything
+    /// else is as the edge sealed it.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        entries: Vec<IndexEntry>,
+        leader_epoch: i32,
+    ) -> Result<Bytes, StorageError> {
+        let cached: Vec<_> = {
+            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = entries.iter().map(|entry| recent.get(entry.address));
+            found.collect()
+        };
+        if cached.iter().all(Option::is_some) {
+            return self.assemble(&entries, &cached, leader_epoch);
+        }
+        let shared = Arc::clone(self);
+        tokio::task::spawn_blocking(move || shared.assemble(&entries, &cached, leader_epoch))
+            .await
+            .unwrap_or(Err(StorageError::Gone))
+    }
+
+    fn assemble(
+        &self,
+        entries: &[IndexEntry],
+        cached: &[Option<Bytes>],
+        leader_epoch: i32,
+    ) -> Result<Bytes, StorageError> {
+        let total = entries.iter().map(|entry| entry.batch_bytes as usize).sum();
+        let mut out = BytesMut::with_capacity(total);
+        for (entry, cached) in entries.iter().zip(cached) {
+            let start = out.len();
+            match cached {
+                Some(batch) => out.extend_from_slice(batch),
+                None => {
+                    out.resize(start + entry.batch_bytes as usize, 0);
+                    self.read_checked(entry, &mut out[start..])?;
+                }
+            }
+            rewrite_in_place(&mut out[start..], entry.base_offset.0, leader_epoch);
+        }
+        Ok(out.freeze())
+    }
+
+    fn read_checked(&self, entry: &IndexEntry, out: &mut [u8]) -> Result<(), StorageError> {
+        let address = entry.address;
+        let read = self.reader.read(address, out);
+        read.map_err(|source| StorageError::Io {
+            address,
+            bytes: entry.batch_bytes,
+            source,
+        })?;
+        let damaged = StorageError::Damaged(address);
+        let Ok(header) = BatchHeader::parse(out) else {
+            return Err(damaged);
+        };
+        let whole = header.batch_bytes == out.len() && out.len() >= HEADER_BYTES;
+        match whole && crc32c::crc32c(&out[CRC_COVERS_FROM..]) == header.crc {
+            true => Ok(()),
+            false => Err(damaged),
+        }
+    }
+}
+
+/// A batch's CRC covers everything from its attributes on.
+const CRC_COVERS_FROM: usize = 21;

@@ -1,0 +1,214 @@
+//! What is advertised works at every version, and what is not a request ends its own connection only.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use bytes::BytesMut;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, StrBytes};
+use support::{Client, Edge, fetch_request, start, telemetry};
+use tidegate_cloud_protocol::ledger::Target;
+
+/// Every API at every version that is advertised gives an answer that a client can decode.
+#[tokio::test]
+async fn every_advertised_version_works() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(10).await;
+    let mut client = Client::connect(&cloud).await;
+    let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+    let response = client.ask(ApiKey::ApiVersions, 3, request).await;
+    let ResponseKind::ApiVersions(served) = response else {
+        panic!("{response:?}");
+    };
+    assert!(served.api_keys.len() >= 11);
+    for api in served.api_keys {
+        let key = ApiKey::try_from(api.api_key).unwrap();
+        let first = api.min_version.max(key.valid_versions().min);
+        for version in first..=api.max_version {
+            let request = request_of(key, version, edge.target);
+            client.ask(key, version, request).await;
+        }
+    }
+    cloud.shutdown().await;
+}
+
+fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
+    let group = GroupId(StrBytes::from_static_str("group"));
+    let text = StrBytes::from_static_str;
+    match key {
+        ApiKey::Produce => {
+            let partition = produce_request::PartitionProduceData::default().with_records(None);
+            let topic = produce_request::TopicProduceData::default()
+                .with_name(telemetry())
+                .with_partition_data(vec![partition]);
+            let request = ProduceRequest::default()
+                .with_acks(-1)
+                .with_topic_data(vec![topic]);
+            RequestKind::Produce(request)
+        }
+        ApiKey::Fetch => RequestKind::Fetch(fetch_request(version, target, 0, 0)),
+        ApiKey::ListOffsets => {
+            let partition = ListOffsetsPartition::default().with_timestamp(-1);
+            let topic = ListOffsetsTopic::default()
+                .with_name(telemetry())
+                .with_partitions(vec![partition]);
+            RequestKind::ListOffsets(ListOffsetsRequest::default().with_topics(vec![topic]))
+        }
+        ApiKey::Metadata => {
+            let named = metadata_request::MetadataRequestTopic::default();
+            let topics = ["telemetry", "missing", "not a name"]
+                .map(|name| named.clone().with_name(Some(TopicName(text(name)))));
+            RequestKind::Metadata(MetadataRequest::default().with_topics(Some(topics.into())))
+        }
+        ApiKey::OffsetCommit => {
+            let partition = offset_commit_request::OffsetCommitRequestPartition::default()
+                .with_committed_offset(5)
+                .with_committed_metadata(Some(text("m")));
+            let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+                .with_name(telemetry())
+                .with_partitions(vec![partition]);
+            let request = OffsetCommitRequest::default()
+                .with_group_id(group)
+                .with_generation_id_or_member_epoch(-1)
+                .with_topics(vec![topic]);
+            RequestKind::OffsetCommit(request)
+        }
+        ApiKey::OffsetFetch if version < 8 => {
+            let topic = offset_fetch_request::OffsetFetchRequestTopic::default()
+                .with_name(telemetry())
+                .with_partition_indexes(vec![0, 1]);
+            let request = OffsetFetchRequest::default()
+                .with_group_id(group)
+                .with_topics(Some(vec![topic]));
+            RequestKind::OffsetFetch(request)
+        }
+        ApiKey::OffsetFetch => {
+            let group = offset_fetch_request::OffsetFetchRequestGroup::default()
+                .with_group_id(group)
+                .with_topics(None);
+            RequestKind::OffsetFetch(OffsetFetchRequest::default().with_groups(vec![group]))
+        }
+        ApiKey::FindCoordinator if version < 4 => {
+            RequestKind::FindCoordinator(FindCoordinatorRequest::default().with_key(text("group")))
+        }
+        ApiKey::FindCoordinator => {
+            let keys = vec![text("group"), text("other")];
+            RequestKind::FindCoordinator(
+                FindCoordinatorRequest::default().with_coordinator_keys(keys),
+            )
+        }
+        ApiKey::JoinGroup => {
+            let protocol =
+                join_group_request::JoinGroupRequestProtocol::default().with_name(text("range"));
+            let name = StrBytes::from_string(format!("group-{version}"));
+            let request = JoinGroupRequest::default()
+                .with_group_id(GroupId(name))
+                .with_session_timeout_ms(6_000)
+                .with_protocol_type(text("consumer"))
+                .with_protocols(vec![protocol]);
+            RequestKind::JoinGroup(request)
+        }
+        ApiKey::SyncGroup => {
+            RequestKind::SyncGroup(SyncGroupRequest::default().with_group_id(group))
+        }
+        ApiKey::Heartbeat => {
+            RequestKind::Heartbeat(HeartbeatRequest::default().with_group_id(group))
+        }
+        ApiKey::LeaveGroup if version < 3 => {
+            RequestKind::LeaveGroup(LeaveGroupRequest::default().with_group_id(group))
+        }
+        ApiKey::LeaveGroup => {
+            let member = leave_group_request::MemberIdentity::default().with_member_id(text("m"));
+            let request = LeaveGroupRequest::default()
+                .with_group_id(group)
+                .with_members(vec![member]);
+            RequestKind::LeaveGroup(request)
+        }
+        ApiKey::ApiVersions => RequestKind::ApiVersions(ApiVersionsRequest::default()),
+        other => panic!("{other:?} is advertised and not tested"),
+    }
+}
+
+#[tokio::test]
+async fn committed_offsets_survive_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let edge = Edge::connect(cloud.broker(), "press-4").await;
+    let mut client = Client::connect(&cloud).await;
+    let commit = request_of(ApiKey::OffsetCommit, 8, edge.target);
+    client.ask(ApiKey::OffsetCommit, 8, commit).await;
+    cloud.shutdown().await;
+
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    let request = request_of(ApiKey::OffsetFetch, 8, edge.target);
+    let response = client.ask(ApiKey::OffsetFetch, 8, request).await;
+    let ResponseKind::OffsetFetch(response) = response else {
+        panic!("{response:?}");
+    };
+    let partition = &response.groups[0].topics[0].partitions[0];
+    assert_eq!(
+        (partition.committed_offset, partition.metadata.as_deref()),
+        (5, Some("m"))
+    );
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn hostile_bytes_close_their_own_connection_only() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut bystander = Client::connect(&cloud).await;
+    let hostile: [&[u8]; 6] = [
+        // Metadata with 2^31 - 1 topics.
+        &[0, 3, 0, 1, 0, 0, 0, 9, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff],
+        // An API that is not served, one that does not exist, a version that does not.
+        &[0, 19, 0, 1, 0, 0, 0, 9],
+        &[0x7f, 0, 0, 1, 0, 0, 0, 9],
+        &[0, 3, 0, 99, 0, 0, 0, 9],
+        &[0, 3],
+        b"GET / HTTP/1.1\r\n\r\n",
+    ];
+    for bytes in hostile {
+        let mut client = Client::connect(&cloud).await;
+        client.send(bytes).await;
+        assert!(client.receive().await.is_none(), "{bytes:?}");
+    }
+    let mut long = Client::connect(&cloud).await;
+    tokio::io::AsyncWriteExt::write_all(&mut long.stream, b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(long.receive().await.is_none());
+    let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+    bystander.ask(ApiKey::ApiVersions, 0, request).await;
+    let bad = cloud.broker().metrics().kafka_bad_requests.get();
+    assert_eq!(bad, 7);
+    cloud.shutdown().await;
+}
+
+/// KIP-511.
+#[tokio::test]
+async fn a_newer_api_versions_is_answered_in_version_0() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    let mut request = BytesMut::new();
+    let header = RequestHeader::default()
+        .with_request_api_key(18)
+        .with_request_api_version(99)
+        .with_correlation_id(7);
+    header.encode(&mut request, 2).unwrap();
+    client.send(&request).await;
+    let mut response = client.receive().await.unwrap().slice(4..);
+    let decoded = ResponseKind::decode(ApiKey::ApiVersions, &mut response, 0).unwrap();
+    let ResponseKind::ApiVersions(decoded) = decoded else {
+        panic!("{decoded:?}");
+    };
+    assert_eq!(decoded.error_code, 35);
+    assert!(!decoded.api_keys.is_empty());
+    cloud.shutdown().await;
+}

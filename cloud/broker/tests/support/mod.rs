@@ -1,0 +1,188 @@
+//! A node in this process, an edge that lands into it, and a Kafka client of few lines.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(missing_debug_implementations, reason = "helpers of tests")]
+
+use std::path::Path;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{
+    ApiKey, FetchRequest, RequestHeader, RequestKind, ResponseHeader, ResponseKind, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use tidegate_bridge_protocol::landing::{Head, Offer};
+use tidegate_cloud::{Broker, Cloud, Config, Submission};
+use tidegate_cloud_protocol::ledger::command::{OpenSession, OpenStream};
+use tidegate_cloud_protocol::ledger::{Effect, Target};
+use tidegate_shared::id::{BoundaryHash, EdgeId, Incarnation, SessionEpoch, StreamName};
+use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+/// The first record's time.
+pub const START_MS: i64 = 1_700_000_000_000;
+
+pub async fn start(data: &Path) -> Cloud {
+    let yaml = format!(
+        "{{data: {}, kafka: {{address: 127.0.0.1:0}}, http: {{address: 127.0.0.1:0}}, \
+         bridge: {{address: 127.0.0.1:0}}, topics: [{{name: telemetry, partitions: 3}}]}}",
+        data.display()
+    );
+    let config = Config::parse(&yaml).unwrap();
+    Box::pin(Cloud::start(config)).await.unwrap()
+}
+
+pub struct Edge {
+    broker: Broker,
+    edge: EdgeId,
+    stream: StreamName,
+    pub session_epoch: SessionEpoch,
+    pub head: Head,
+    pub target: Target,
+}
+
+impl Edge {
+    pub async fn connect(broker: Broker, name: &str) -> Self {
+        let edge = EdgeId::new(name).unwrap();
+        let stream = StreamName::new("telemetry").unwrap();
+        let open = OpenSession { edge: edge.clone() };
+        let effects = broker.submit(vec![Submission::OpenSession(open)]).await;
+        let [Effect::SessionOpened { session_epoch }] = effects.unwrap()[..] else {
+            panic!("no session");
+        };
+        let open = OpenStream {
+            edge: edge.clone(),
+            session_epoch,
+            stream: stream.clone(),
+            incarnation: Incarnation(0),
+            topic: tidegate_shared::id::TopicName::new("telemetry").unwrap(),
+        };
+        let effects = broker.submit(vec![Submission::OpenStream(open)]).await;
+        let [Effect::StreamOpened { head, target }] = effects.unwrap()[..] else {
+            panic!("no stream");
+        };
+        Self {
+            broker,
+            edge,
+            stream,
+            session_epoch,
+            head,
+            target,
+        }
+    }
+
+    /// The next `count` records as a submission; each value is the record's edge offset.
+    pub fn next(&self, count: u64) -> Submission {
+        let mut builder = BatchBuilder::new();
+        for offset in self.head.next.0..self.head.next.0 + count {
+            builder.push(&Record {
+                timestamp_ms: START_MS + offset as i64,
+                key: None,
+                value: Some(offset.to_string().into()),
+                headers: vec![],
+            });
+        }
+        let base = i64::try_from(self.head.next.0).unwrap();
+        let batch = builder.seal(base, Compression::Zstd, &mut Compressor::new());
+        let offer = Offer {
+            session_epoch: self.session_epoch,
+            incarnation: self.head.incarnation,
+            base_offset: self.head.next,
+            count,
+            hash_before: self.head.hash,
+            hash_after: BoundaryHash(self.head.hash.0 + 1),
+        };
+        Submission::Land {
+            edge: self.edge.clone(),
+            stream: self.stream.clone(),
+            offer,
+            batch,
+        }
+    }
+
+    pub async fn land(&mut self, count: u64) {
+        let effects = self.broker.submit(vec![self.next(count)]).await.unwrap();
+        let Effect::Landed(landed) = &effects[0] else {
+            panic!("{effects:?}");
+        };
+        self.head = landed.head;
+    }
+}
+
+pub struct Client {
+    pub stream: TcpStream,
+}
+
+impl Client {
+    pub async fn connect(cloud: &Cloud) -> Self {
+        let stream = TcpStream::connect(cloud.kafka_address()).await.unwrap();
+        Self { stream }
+    }
+
+    pub async fn ask(&mut self, key: ApiKey, version: i16, request: RequestKind) -> ResponseKind {
+        let mut out = BytesMut::new();
+        let header = RequestHeader::default()
+            .with_request_api_key(key as i16)
+            .with_request_api_version(version)
+            .with_correlation_id(7)
+            .with_client_id(Some(StrBytes::from_static_str("test")));
+        header
+            .encode(&mut out, key.request_header_version(version))
+            .unwrap();
+        request.encode(&mut out, version).unwrap();
+        self.send(&out).await;
+        let mut response = self.receive().await.expect("an answer");
+        let header = ResponseHeader::decode(&mut response, key.response_header_version(version));
+        assert_eq!(header.unwrap().correlation_id, 7);
+        let decoded = ResponseKind::decode(key, &mut response, version).unwrap();
+        assert!(
+            !response.has_remaining(),
+            "{key:?} {version}: bytes are left over"
+        );
+        decoded
+    }
+
+    pub async fn send(&mut self, request: &[u8]) {
+        let mut out = BytesMut::new();
+        out.put_u32(u32::try_from(request.len()).unwrap());
+        out.put_slice(request);
+        self.stream.write_all(&out).await.unwrap();
+    }
+
+    /// One response; `None` where the connection is closed.
+    pub async fn receive(&mut self) -> Option<Bytes> {
+        let length = self.stream.read_u32().await.ok()?;
+        let mut response = vec![0; length as usize];
+        self.stream.read_exact(&mut response).await.ok()?;
+        Some(response.into())
+    }
+}
+
+pub fn telemetry() -> TopicName {
+    TopicName(StrBytes::from_static_str("telemetry"))
+}
+
+pub fn fetch_request(version: i16, target: Target, offset: i64, wait_ms: i32) -> FetchRequest {
+    let partition = FetchPartition::default()
+        .with_partition(target.partition.0)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(1 << 20);
+    let mut topic = FetchTopic::default().with_partitions(vec![partition]);
+    if version >= 13 {
+        topic.topic_id = Uuid::from_u128(target.topic_id.0);
+    } else {
+        topic.topic = telemetry();
+    }
+    FetchRequest::default()
+        .with_max_wait_ms(wait_ms)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_topics(vec![topic])
+}

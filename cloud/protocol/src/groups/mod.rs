@@ -1,0 +1,280 @@
+//! The classic consumer group coordinator as a value: who is in a group, which generation it is in,
+//! and what its leader assigned.
+//!
+//! `handle_*(now, …)` takes requests, `poll_answer` gives the answers that were waited for (by the
+//! token that came with the request), `poll_timeout` says when `handle_timeout` is due. It neither
+//! reads a clock nor makes ids, and it does not keep offsets: those are the ledger's.
+//!
+//! Sources: Kafka's group protocol (`JoinGroup` … `LeaveGroup`), KIP-134 (initial delay), KIP-345
+//! (static members), KIP-394 (member id required).
+
+mod error;
+mod group;
+mod join;
+mod member;
+mod rebalance;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use tidegate_shared::id::GroupName;
+
+pub use error::GroupError;
+use group::Group;
+pub use member::Protocol;
+
+/// What the coordinator allows.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupLimits {
+    /// How long a group that was empty waits for more members before its first generation: without
+    /// it, ten consumers that start together make ten rebalances. Kafka's default is 3000; a broker
+    /// at the edge of the network is started and tried by hand more often, so ours is shorter.
+    pub initial_rebalance_delay_ms: u64,
+    /// Kafka's `group.min.session.timeout.ms`.
+    pub session_timeout_min_ms: u64,
+    /// Kafka's `group.max.session.timeout.ms`.
+    pub session_timeout_max_ms: u64,
+    pub members_max: usize,
+    pub groups_max: usize,
+}
+
+impl Default for GroupLimits {
+    fn default() -> Self {
+        Self {
+            initial_rebalance_delay_ms: 500,
+            session_timeout_min_ms: 6_000,
+            session_timeout_max_ms: 1_800_000,
+            members_max: 1_000,
+            groups_max: 10_000,
+        }
+    }
+}
+
+/// Names a request that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// A member that wants in, or that joins again.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub group: GroupName,
+    /// Empty for a member that has no id yet.
+    pub member_id: String,
+    /// The id that it gets then; unique, from outside.
+    pub new_member_id: String,
+    pub instance: Option<String>,
+    /// The client can be told to come back with an id (JoinGroup 4 and later).
+    pub member_id_required: bool,
+    /// The client understands "you lead, but keep the assignment" (JoinGroup 9 and later).
+    pub can_skip_assignment: bool,
+    pub session_timeout_ms: u64,
+    pub rebalance_timeout_ms: u64,
+    pub protocol_type: String,
+    pub protocols: Vec<Protocol>,
+}
+
+/// A member's place in a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    pub generation: i32,
+    pub protocol_type: String,
+    pub protocol: String,
+    pub leader: String,
+    pub member_id: String,
+    pub skip_assignment: bool,
+    /// For the leader only: id, instance, metadata.
+    pub members: Vec<(String, Option<String>, Bytes)>,
+}
+
+/// Who asks, within a group.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub group: GroupName,
+    pub member_id: String,
+    pub instance: Option<String>,
+    pub generation: i32,
+}
+
+/// A member asks for its assignment; the leader brings everybody's.
+#[derive(Clone, Debug)]
+pub struct Sync {
+    pub identity: Identity,
+    pub protocol_type: Option<String>,
+    pub protocol: Option<String>,
+    pub assignments: Vec<(String, Bytes)>,
+}
+
+/// A member's assignment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    pub protocol_type: String,
+    pub protocol: String,
+    pub assignment: Bytes,
+}
+
+/// The answer to a request that waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Join {
+        /// The member's id, also with an error (it is how a new member learns it).
+        member_id: String,
+        result: Result<Joined, GroupError>,
+    },
+    Sync(Result<Synced, GroupError>),
+}
+
+/// Answers ready to be taken.
+type Answers = VecDeque<(Token, Answer)>;
+
+/// All groups of this coordinator.
+#[derive(Debug)]
+pub struct Groups {
+    limits: GroupLimits,
+    groups: BTreeMap<GroupName, Group>,
+    /// When each group next has something to do by itself.
+    deadlines: BTreeSet<(u64, GroupName)>,
+    answers: Answers,
+    /// The newest generation of any group that was forgotten: one that comes again under its name
+    /// goes on from there, so that a generation means one thing for as long as the broker runs.
+    generation_floor: i32,
+}
+
+impl Groups {
+    pub fn new(limits: GroupLimits) -> Self {
+        Self {
+            limits,
+            groups: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            answers: VecDeque::new(),
+            generation_floor: 0,
+        }
+    }
+
+    /// Answered through [`Groups::poll_answer`].
+    pub fn handle_join(&mut self, now_ms: u64, token: Token, join: Join) {
+        if let Err(error) = self.check_join(&join) {
+            let member_id = join.member_id;
+            let result = Err(error);
+            self.answers
+                .push_back((token, Answer::Join { member_id, result }));
+            return;
+        }
+        let name = join.group.clone();
+        self.groups
+            .entry(name.clone())
+            .or_insert_with(|| Group::new(self.limits, self.generation_floor));
+        self.with(&name, |group, answers| {
+            group.join(now_ms, token, join, answers)
+        });
+    }
+
+    fn check_join(&self, join: &Join) -> Result<(), GroupError> {
+        let limits = self.limits.session_timeout_min_ms..=self.limits.session_timeout_max_ms;
+        if !limits.contains(&join.session_timeout_ms) {
+            return Err(GroupError::InvalidSessionTimeout);
+        }
+        let known = self.groups.contains_key(&join.group);
+        if !known && !join.member_id.is_empty() {
+            return Err(GroupError::UnknownMember);
+        }
+        if !known && self.groups.len() >= self.limits.groups_max {
+            return Err(GroupError::TooManyGroups);
+        }
+        Ok(())
+    }
+
+    /// Answered through [`Groups::poll_answer`].
+    pub fn handle_sync(&mut self, now_ms: u64, token: Token, sync: Sync) {
+        let name = sync.identity.group.clone();
+        if !self.groups.contains_key(&name) {
+            let unknown = Answer::Sync(Err(GroupError::UnknownMember));
+            self.answers.push_back((token, unknown));
+            return;
+        }
+        self.with(&name, |group, answers| {
+            group.sync(now_ms, token, sync, answers)
+        });
+    }
+
+    pub fn handle_heartbeat(&mut self, now_ms: u64, identity: &Identity) -> Result<(), GroupError> {
+        self.with(&identity.group, |group, _| {
+            group.heartbeat(now_ms, identity)
+        })
+        .unwrap_or(Err(GroupError::UnknownMember))
+    }
+
+    /// A member leaves; a static one may be named by its instance alone (empty member id).
+    pub fn handle_leave(
+        &mut self,
+        now_ms: u64,
+        group: &GroupName,
+        member_id: &str,
+        instance: Option<&str>,
+    ) -> Result<(), GroupError> {
+        self.with(group, |group, answers| {
+            group.leave(now_ms, member_id, instance, answers)
+        })
+        .unwrap_or(Err(GroupError::UnknownMember))
+    }
+
+    /// Whether `identity` may commit offsets now. A generation below 0 is a client that assigns its
+    /// partitions itself; it may, while the group has no members.
+    pub fn check_commit(&mut self, now_ms: u64, identity: &Identity) -> Result<(), GroupError> {
+        let known = self.with(&identity.group, |group, _| group.commit(now_ms, identity));
+        known.unwrap_or(match identity.generation {
+            ..0 => Ok(()),
+            _ => Err(GroupError::IllegalGeneration),
+        })
+    }
+
+    /// Does what is due: sessions end, rebalances go on without those who did not come.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        while let Some((deadline, name)) = self.deadlines.first().cloned() {
+            if deadline > now_ms {
+                return;
+            }
+            self.with(&name, |group, answers| group.timeout(now_ms, answers));
+        }
+    }
+
+    /// When `handle_timeout` is next due.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    pub fn poll_answer(&mut self) -> Option<(Token, Answer)> {
+        self.answers.pop_front()
+    }
+
+    /// Groups with members.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Runs `work` on a group, then keeps its deadline, or forgets the group where nobody is left.
+    fn with<T>(
+        &mut self,
+        name: &GroupName,
+        work: impl FnOnce(&mut Group, &mut Answers) -> T,
+    ) -> Option<T> {
+        let group = self.groups.get_mut(name)?;
+        if let Some(deadline) = group.next_deadline_ms() {
+            self.deadlines.remove(&(deadline, name.clone()));
+        }
+        let result = work(group, &mut self.answers);
+        if let Some(deadline) = group.next_deadline_ms() {
+            self.deadlines.insert((deadline, name.clone()));
+        } else if group.is_vacant() {
+            self.generation_floor = self.generation_floor.max(group.generation);
+            self.groups.remove(name);
+        }
+        Some(result)
+    }
+}

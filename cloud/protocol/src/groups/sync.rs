@@ -1,0 +1,75 @@
+//! Assigning: the leader brings everybody's assignment, the others ask for theirs.
+
+use super::group::{Group, Phase};
+use super::{Answer, Answers, GroupError, Sync, Synced, Token};
+
+impl Group {
+    pub(super) fn sync(&mut self, now_ms: u64, token: Token, sync: Sync, answers: &mut Answers) {
+        if let Err(error) = self.try_sync(now_ms, token, sync, answers) {
+            answers.push_back((token, Answer::Sync(Err(error))));
+        }
+    }
+
+    fn try_sync(
+        &mut self,
+        now_ms: u64,
+        token: Token,
+        sync: Sync,
+        answers: &mut Answers,
+    ) -> Result<(), GroupError> {
+        self.check_identity(&sync.identity)?;
+        let differs = |said: &Option<String>, is: &String| said.as_ref().is_some_and(|s| s != is);
+        if differs(&sync.protocol_type, &self.protocol_type)
+            || differs(&sync.protocol, &self.protocol)
+        {
+            return Err(GroupError::InconsistentProtocol);
+        }
+        let id = sync.identity.member_id;
+        match self.phase {
+            Phase::Empty => return Err(GroupError::UnknownMember),
+            Phase::Preparing { .. } => return Err(GroupError::RebalanceInProgress),
+            Phase::Completing { .. } | Phase::Stable { .. } => {}
+        }
+        let member = self.members.get_mut(&id).expect("identity was checked");
+        member.touch(now_ms);
+        member.synced = true;
+        if let Some(older) = member.waits_sync.replace(token) {
+            answers.push_back((older, Answer::Sync(Err(GroupError::RebalanceInProgress))));
+        }
+        if let Phase::Completing { deadline_ms } = self.phase
+            && self.leader == id
+        {
+            for (id, assignment) in sync.assignments {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.assignment = assignment;
+                }
+            }
+            self.phase = Phase::Stable {
+                sync_deadline_ms: Some(deadline_ms),
+            };
+        }
+        self.answer_synced(now_ms, answers);
+        Ok(())
+    }
+
+    fn answer_synced(&mut self, now_ms: u64, answers: &mut Answers) {
+        let Phase::Stable { sync_deadline_ms } = &mut self.phase else {
+            return;
+        };
+        for member in self.members.values_mut() {
+            let Some(token) = member.waits_sync.take() else {
+                continue;
+            };
+            member.touch(now_ms);
+            let synced = Synced {
+                protocol_type: self.protocol_type.clone(),
+                protocol: self.protocol.clone(),
+                assignment: member.assignment.clone(),
+            };
+            answers.push_back((token, Answer::Sync(Ok(synced))));
+        }
+        if self.members.values().all(|member| member.synced) {
+            *sync_deadline_ms = None;
+        }
+    }
+}

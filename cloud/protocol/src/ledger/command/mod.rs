@@ -1,0 +1,175 @@
+//! Commands: all that changes the ledger, one file per command with its encoding.
+//!
+//! A command on disk is its number, its version, and its fields. Numbers are never reused. A number
+//! or version that this build does not know is an error that stops the reader: to skip it would
+//! make two ledgers out of one log.
+
+mod begin;
+mod commit_offsets;
+mod create_topic;
+mod land;
+mod open_session;
+mod open_stream;
+#[cfg(test)]
+pub(super) mod strategies;
+mod tick;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use thiserror::Error;
+use tidegate_shared::id::NameError;
+use tidegate_shared::wire::{Reader, WireError};
+
+pub use begin::Begin;
+pub use commit_offsets::{CommitOffsets, OffsetCommit};
+pub use create_topic::CreateTopic;
+pub use land::{Land, Part};
+pub use open_session::OpenSession;
+pub use open_stream::OpenStream;
+pub use tick::{Entry, Tick};
+
+/// Why bytes are not a command (or a snapshot) that this build understands.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(
+        "{what} number {number} is not known to this build: it was written by a newer one; run that one or newer"
+    )]
+    UnknownNumber { what: &'static str, number: u8 },
+    #[error(
+        "{what} number {number} has version {version}, this build knows up to {version_max}: run the build that wrote it or newer"
+    )]
+    UnknownVersion {
+        what: &'static str,
+        number: u8,
+        version: u8,
+        version_max: u8,
+    },
+    #[error("{0} bytes are left over after the command")]
+    LeftOver(usize),
+}
+
+/// One command's fields on disk.
+pub(super) trait Row: Sized {
+    const WHAT: &'static str;
+    /// Never reused.
+    const NUMBER: u8;
+    /// Counts up when fields change; older versions stay readable.
+    const VERSION: u8;
+
+    fn put(&self, out: &mut BytesMut);
+    fn take(reader: &mut Reader, version: u8) -> Result<Self, DecodeError>;
+
+    fn put_row(&self, out: &mut BytesMut) {
+        out.put_u8(Self::NUMBER);
+        out.put_u8(Self::VERSION);
+        self.put(out);
+    }
+
+    /// Reads what follows the number: the version, then the fields.
+    fn take_row(reader: &mut Reader) -> Result<Self, DecodeError> {
+        let version = reader.u8("version")?;
+        if version == 0 || version > Self::VERSION {
+            return Err(DecodeError::UnknownVersion {
+                what: Self::WHAT,
+                number: Self::NUMBER,
+                version,
+                version_max: Self::VERSION,
+            });
+        }
+        Self::take(reader, version)
+    }
+}
+
+/// A change to the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Number 1: begins a life of the cloud's state.
+    Begin(Begin),
+    /// Number 2: creates a topic.
+    CreateTopic(CreateTopic),
+    /// Number 3: all that has gathered since the last one.
+    Tick(Tick),
+}
+
+impl Command {
+    pub fn encode(&self, out: &mut BytesMut) {
+        match self {
+            Self::Begin(row) => row.put_row(out),
+            Self::CreateTopic(row) => row.put_row(out),
+            Self::Tick(row) => row.put_row(out),
+        }
+    }
+
+    /// Reads exactly one command.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let command = match reader.u8("command number")? {
+            Begin::NUMBER => Self::Begin(Begin::take_row(&mut reader)?),
+            CreateTopic::NUMBER => Self::CreateTopic(CreateTopic::take_row(&mut reader)?),
+            Tick::NUMBER => Self::Tick(Tick::take_row(&mut reader)?),
+            number => {
+                let what = "command";
+                return Err(DecodeError::UnknownNumber { what, number });
+            }
+        };
+        if !reader.is_empty() {
+            return Err(DecodeError::LeftOver(reader.rest().len()));
+        }
+        Ok(command)
+    }
+}
+
+/// Takes a string that must be a name.
+pub(super) fn take_name<N>(
+    reader: &mut Reader,
+    field: &'static str,
+    length_max: usize,
+    parse: impl Fn(String) -> Result<N, NameError>,
+) -> Result<N, DecodeError> {
+    Ok(parse(reader.string(field, length_max)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn commands_round_trip(command in strategies::command()) {
+            let mut out = BytesMut::new();
+            command.encode(&mut out);
+            prop_assert_eq!(Command::decode(out.freeze()), Ok(command));
+        }
+
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Command::decode(Bytes::from(bytes));
+        }
+
+        #[test]
+        fn a_cut_command_is_an_error(command in strategies::command(), cut in any::<prop::sample::Index>()) {
+            let mut out = BytesMut::new();
+            command.encode(&mut out);
+            let cut = cut.index(out.len());
+            prop_assert!(Command::decode(out.freeze().slice(..cut)).is_err());
+        }
+    }
+
+    #[test]
+    fn an_unknown_number_or_version_stops() {
+        let unknown = Command::decode(Bytes::from_static(&[99, 1]));
+        assert!(matches!(
+            unknown,
+            Err(DecodeError::UnknownNumber { number: 99, .. })
+        ));
+        let newer = Command::decode(Bytes::from_static(&[1, 200, 0, 0]));
+        assert!(matches!(
+            newer,
+            Err(DecodeError::UnknownVersion { version: 200, .. })
+        ));
+    }
+}

@@ -1,0 +1,98 @@
+//! Random commands for property tests: few names and small numbers, so that they meet.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use tidegate_bridge_protocol::landing::Offer;
+use tidegate_shared::id::*;
+
+use super::*;
+
+pub(in super::super) fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        1 => (any::<u16>(), any::<u128>()).prop_map(|(now_ms, cluster_incarnation_id)| {
+            Command::Begin(Begin { now_ms: i64::from(now_ms), cluster_incarnation_id })
+        }),
+        2 => (topic(), 0u128..6, 1u32..5).prop_map(|(name, id, partitions)| {
+            Command::CreateTopic(CreateTopic { name, topic_id: TopicId(id), partitions })
+        }),
+        20 => (any::<u16>(), vec(entry(), 0..6)).prop_map(|(now_ms, entries)| {
+            Command::Tick(Tick { now_ms: i64::from(now_ms), entries })
+        }),
+    ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    prop_oneof![
+        1 => edge().prop_map(|edge| Entry::OpenSession(OpenSession { edge })),
+        3 => (edge(), 0u64..3, stream(), 0u64..3, topic()).prop_map(
+            |(edge, epoch, stream, incarnation, topic)| Entry::OpenStream(OpenStream {
+                edge,
+                session_epoch: SessionEpoch(epoch),
+                stream,
+                incarnation: Incarnation(incarnation),
+                topic,
+            })
+        ),
+        10 => land().prop_map(Entry::Land),
+        2 => (0..2u8, vec(offset_commit(), 0..4)).prop_map(|(group, offsets)| {
+            let group = GroupName::new(format!("group-{group}")).unwrap();
+            Entry::CommitOffsets(CommitOffsets { group, offsets })
+        }),
+    ]
+}
+
+fn land() -> impl Strategy<Value = Land> {
+    (
+        edge(),
+        stream(),
+        0u64..3,
+        0u64..3,
+        0u64..6,
+        0u64..4,
+        any::<i64>(),
+    )
+        .prop_map(
+            |(edge, stream, epoch, incarnation, base, count, max_timestamp_ms)| Land {
+                edge,
+                stream,
+                offer: Offer {
+                    session_epoch: SessionEpoch(epoch),
+                    incarnation: Incarnation(incarnation),
+                    base_offset: EdgeOffset(base),
+                    count,
+                    // A hash that is a function of the offset matches often enough to land.
+                    hash_before: BoundaryHash(u128::from(base)),
+                    hash_after: BoundaryHash(u128::from(base + count)),
+                },
+                part: Part {
+                    attachment_offset: 0,
+                    batch_bytes: 100,
+                    max_timestamp_ms,
+                },
+            },
+        )
+}
+
+fn offset_commit() -> impl Strategy<Value = OffsetCommit> {
+    (0u128..6, 0i32..5, 0i64..100, -1i32..3, "[a-z]{0,5}").prop_map(
+        |(topic_id, partition, offset, leader_epoch, metadata)| OffsetCommit {
+            topic_id: TopicId(topic_id),
+            partition: PartitionId(partition),
+            offset: KafkaOffset(offset),
+            leader_epoch,
+            metadata,
+        },
+    )
+}
+
+fn edge() -> impl Strategy<Value = EdgeId> {
+    (0..3u8).prop_map(|n| EdgeId::new(format!("edge-{n}")).unwrap())
+}
+
+fn stream() -> impl Strategy<Value = StreamName> {
+    (0..2u8).prop_map(|n| StreamName::new(format!("stream-{n}")).unwrap())
+}
+
+fn topic() -> impl Strategy<Value = TopicName> {
+    (0..3u8).prop_map(|n| TopicName::new(format!("topic-{n}")).unwrap())
+}

@@ -1,0 +1,79 @@
+//! Command 3: one bounded command per tick, with all that has gathered.
+
+use bytes::{BufMut, BytesMut};
+use tidegate_shared::wire::Reader;
+
+use super::{CommitOffsets, DecodeError, Land, OpenSession, OpenStream, Row};
+
+/// What has gathered since the last tick, in the order in which it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Milliseconds since the Unix epoch. The ledger's time never goes back: a smaller one is taken
+    /// as the newest it has seen.
+    pub now_ms: i64,
+    pub entries: Vec<Entry>,
+}
+
+/// One wish within a tick. Each has a number of its own, never reused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Number 1: grants an edge its next session epoch.
+    OpenSession(OpenSession),
+    /// Number 2: announces a stream.
+    OpenStream(OpenStream),
+    /// Number 3: lands a batch.
+    Land(Land),
+    /// Number 4: commits a group's offsets.
+    CommitOffsets(CommitOffsets),
+}
+
+impl Entry {
+    /// The shortest entry: number, version and a one-letter name.
+    const BYTES_MIN: usize = 7;
+
+    fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::OpenSession(row) => row.put_row(out),
+            Self::OpenStream(row) => row.put_row(out),
+            Self::Land(row) => row.put_row(out),
+            Self::CommitOffsets(row) => row.put_row(out),
+        }
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match reader.u8("entry number")? {
+            OpenSession::NUMBER => Self::OpenSession(OpenSession::take_row(reader)?),
+            OpenStream::NUMBER => Self::OpenStream(OpenStream::take_row(reader)?),
+            Land::NUMBER => Self::Land(Land::take_row(reader)?),
+            CommitOffsets::NUMBER => Self::CommitOffsets(CommitOffsets::take_row(reader)?),
+            number => {
+                let what = "entry";
+                return Err(DecodeError::UnknownNumber { what, number });
+            }
+        })
+    }
+}
+
+impl Row for Tick {
+    const WHAT: &'static str = "command tick";
+    const NUMBER: u8 = 3;
+    const VERSION: u8 = 1;
+
+    fn put(&self, out: &mut BytesMut) {
+        out.put_i64_le(self.now_ms);
+        out.put_u32_le(u32::try_from(self.entries.len()).expect("a tick is bounded"));
+        for entry in &self.entries {
+            entry.put(out);
+        }
+    }
+
+    fn take(reader: &mut Reader, _version: u8) -> Result<Self, DecodeError> {
+        let now_ms = reader.i64("time")?;
+        let count = reader.count("entries", Entry::BYTES_MIN)?;
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            entries.push(Entry::take(reader)?);
+        }
+        Ok(Self { now_ms, entries })
+    }
+}

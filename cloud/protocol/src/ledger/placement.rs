@@ -1,0 +1,34 @@
+//! Which partition an edge's streams go to: a hash of the edge's id, so that all of an edge is in
+//! one order and its batches are fat.
+//!
+//! The function is part of the log's meaning (replay must place a stream where it was placed), so it
+//! never changes: FNV-1a, 64 bits, over the id's bytes, modulo the partitions. A stream's partition
+//! is kept in the ledger once chosen.
+
+use tidegate_shared::id::{EdgeId, PartitionId};
+
+const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
+/// # Panics
+/// When there are no partitions: a topic has at least one.
+pub(super) fn partition_of(edge: &EdgeId, partitions: usize) -> PartitionId {
+    let hash = edge.as_str().bytes().fold(FNV_OFFSET_BASIS, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+    });
+    let index = hash % partitions as u64;
+    PartitionId(i32::try_from(index).expect("a topic has fewer than 2^31 partitions"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_placement_never_changes() {
+        let place = |edge: &str| partition_of(&EdgeId::new(edge).unwrap(), 12).0;
+        // Published FNV-1a of "a" is af63dc4c8601ec8c, of "foobar" 85944171f73967e8.
+        assert_eq!(place("a"), (0xaf63_dc4c_8601_ec8c_u64 % 12) as i32);
+        assert_eq!(place("foobar"), (0x8594_4171_f739_67e8_u64 % 12) as i32);
+    }
+}

@@ -1,0 +1,211 @@
+//! The ledger as bytes. A snapshot and the commands after it give the same state as the whole log.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tidegate_bridge_protocol::landing::Head;
+use tidegate_shared::id::{
+    BoundaryHash, ClusterIncarnation, EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset,
+    PartitionId, SessionEpoch, StreamName, TopicId, TopicName,
+};
+use tidegate_shared::wire::{Reader, WireError, put_bytes};
+
+use super::command::{OffsetCommit, take_name};
+use super::{Committed, DecodeError, Edge, Ledger, Partition, Stream, Target, Topic};
+
+/// Counts up when the format changes.
+const VERSION: u8 = 1;
+
+impl Ledger {
+    /// The whole state; equal states give equal bytes.
+    pub fn snapshot(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(VERSION);
+        out.put_i64_le(self.now_ms);
+        let life = self.cluster_incarnation.unwrap_or_default();
+        out.put_u32_le(life.counter);
+        out.put_u128_le(life.id);
+        put_map(&mut out, &self.topics, |out, id, topic| {
+            out.put_u128_le(id.0);
+            put_topic(out, topic);
+        });
+        put_map(&mut out, &self.edges, |out, id, edge| {
+            put_bytes(out, id.as_str().as_bytes());
+            put_edge(out, edge);
+        });
+        put_map(&mut out, &self.groups, |out, name, offsets| {
+            put_bytes(out, name.as_str().as_bytes());
+            put_map(out, offsets, put_committed);
+        });
+        out.freeze()
+    }
+
+    /// Reads what [`Ledger::snapshot`] wrote.
+    pub fn restore(bytes: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8("snapshot version")?;
+        if version != VERSION {
+            return Err(DecodeError::UnknownVersion {
+                what: "snapshot",
+                number: 0,
+                version,
+                version_max: VERSION,
+            });
+        }
+        let now_ms = reader.i64("time")?;
+        let life = ClusterIncarnation {
+            counter: reader.u32("counter")?,
+            id: reader.u128("cluster incarnation id")?,
+        };
+        let topics = take_map(&mut reader, "topics", take_topic)?;
+        let edges = take_map(&mut reader, "edges", take_edge)?;
+        let groups = take_map(&mut reader, "groups", take_group)?;
+        if !reader.is_empty() {
+            return Err(DecodeError::LeftOver(reader.rest().len()));
+        }
+        Ok(Self {
+            now_ms,
+            cluster_incarnation: (life.counter > 0).then_some(life),
+            topic_ids: topics
+                .iter()
+                .map(|(id, topic): (&TopicId, &Topic)| (topic.name.clone(), *id))
+                .collect(),
+            topics,
+            edges,
+            groups,
+        })
+    }
+}
+
+fn put_map<K, V>(
+    out: &mut BytesMut,
+    map: &BTreeMap<K, V>,
+    mut put: impl FnMut(&mut BytesMut, &K, &V),
+) {
+    out.put_u32_le(u32::try_from(map.len()).expect("a map of the ledger has fewer than 2^32"));
+    for (key, value) in map {
+        put(out, key, value);
+    }
+}
+
+fn take_map<K: Ord, V>(
+    reader: &mut Reader,
+    field: &'static str,
+    take: impl Fn(&mut Reader) -> Result<(K, V), DecodeError>,
+) -> Result<BTreeMap<K, V>, DecodeError> {
+    let count = reader.count(field, 1)?;
+    let mut map = BTreeMap::new();
+    for _ in 0..count {
+        let (key, value) = take(reader)?;
+        if map.insert(key, value).is_some() {
+            return Err(WireError::Invalid { field }.into());
+        }
+    }
+    Ok(map)
+}
+
+fn put_topic(out: &mut BytesMut, topic: &Topic) {
+    put_bytes(out, topic.name.as_str().as_bytes());
+    out.put_u32_le(u32::try_from(topic.partitions.len()).expect("made from a u32"));
+    for partition in &topic.partitions {
+        out.put_i64_le(partition.log_start.0);
+        out.put_i64_le(partition.next.0);
+        out.put_i32_le(partition.leader_epoch);
+    }
+}
+
+fn take_topic(reader: &mut Reader) -> Result<(TopicId, Topic), DecodeError> {
+    let id = TopicId(reader.u128("topic id")?);
+    let name = take_name(reader, "topic name", TopicName::LENGTH_MAX, |value| {
+        TopicName::new(value)
+    })?;
+    let count = reader.count("partitions", 20)?;
+    let mut partitions = Vec::with_capacity(count);
+    for _ in 0..count {
+        partitions.push(Partition {
+            log_start: KafkaOffset(reader.i64("log start")?),
+            next: KafkaOffset(reader.i64("next")?),
+            leader_epoch: reader.i32("leader epoch")?,
+        });
+    }
+    Ok((id, Topic { name, partitions }))
+}
+
+fn put_edge(out: &mut BytesMut, edge: &Edge) {
+    out.put_u64_le(edge.session_epoch.0);
+    put_map(out, &edge.streams, |out, name, stream| {
+        put_bytes(out, name.as_str().as_bytes());
+        out.put_u64_le(stream.head.incarnation.0);
+        out.put_u64_le(stream.head.next.0);
+        out.put_u128_le(stream.head.hash.0);
+        put_target(out, &stream.target);
+    });
+}
+
+fn take_edge(reader: &mut Reader) -> Result<(EdgeId, Edge), DecodeError> {
+    let id = take_name(reader, "edge id", EdgeId::LENGTH_MAX, |value| {
+        EdgeId::new(value)
+    })?;
+    let session_epoch = SessionEpoch(reader.u64("session epoch")?);
+    let streams = take_map(reader, "streams", take_stream)?;
+    Ok((
+        id,
+        Edge {
+            session_epoch,
+            streams,
+        },
+    ))
+}
+
+fn take_stream(reader: &mut Reader) -> Result<(StreamName, Stream), DecodeError> {
+    let name = take_name(reader, "stream name", StreamName::LENGTH_MAX, |value| {
+        StreamName::new(value)
+    })?;
+    let head = Head {
+        incarnation: Incarnation(reader.u64("incarnation")?),
+        next: EdgeOffset(reader.u64("next")?),
+        hash: BoundaryHash(reader.u128("hash")?),
+    };
+    let target = take_target(reader)?;
+    Ok((name, Stream { head, target }))
+}
+
+fn take_group(
+    reader: &mut Reader,
+) -> Result<(GroupName, BTreeMap<Target, Committed>), DecodeError> {
+    let name = take_name(reader, "group id", GroupName::LENGTH_MAX, |value| {
+        GroupName::new(value)
+    })?;
+    Ok((name, take_map(reader, "offsets", take_committed)?))
+}
+
+fn put_committed(out: &mut BytesMut, target: &Target, committed: &Committed) {
+    put_target(out, target);
+    out.put_i64_le(committed.offset.0);
+    out.put_i32_le(committed.leader_epoch);
+    put_bytes(out, committed.metadata.as_bytes());
+    out.put_i64_le(committed.commit_time_ms);
+}
+
+fn take_committed(reader: &mut Reader) -> Result<(Target, Committed), DecodeError> {
+    let target = take_target(reader)?;
+    let committed = Committed {
+        offset: KafkaOffset(reader.i64("offset")?),
+        leader_epoch: reader.i32("leader epoch")?,
+        metadata: reader.string("metadata", OffsetCommit::METADATA_BYTES_MAX)?,
+        commit_time_ms: reader.i64("commit time")?,
+    };
+    Ok((target, committed))
+}
+
+fn put_target(out: &mut BytesMut, target: &Target) {
+    out.put_u128_le(target.topic_id.0);
+    out.put_i32_le(target.partition.0);
+}
+
+fn take_target(reader: &mut Reader) -> Result<Target, DecodeError> {
+    Ok(Target {
+        topic_id: TopicId(reader.u128("topic id")?),
+        partition: PartitionId(reader.i32("partition")?),
+    })
+}
