@@ -109,7 +109,10 @@ impl Uplink {
                     match end {
                         End::Stopping => return,
                         // Somebody else has this edge's identity: do not fight at full speed.
-                        End::Closed(CloseCode::Fenced) => pause = RECONNECT_MAX,
+                        End::Closed(CloseCode::Fenced) => {
+                            self.metrics.alarm("fenced");
+                            pause = RECONNECT_MAX;
+                        }
                         End::Closed(_) => {}
                         End::Lost(why) => {
                             tracing::info!(hub = %self.hub, why, "uplink: the connection is lost");
@@ -189,7 +192,14 @@ impl Uplink {
                         tracing::warn!(%error, "uplink: the hub sent what is no frame");
                         break End::Closed(CloseCode::Protocol);
                     }
-                    Err(error) => break End::Lost(handle.end_reason().unwrap_or_else(|| error.to_string())),
+                    // The code may come alone: a close does not wait for frames.
+                    Err(_) if handle.peer_code() == Some(CloseCode::Fenced) => {
+                        break End::Closed(CloseCode::Fenced);
+                    }
+                    Err(error) => {
+                        let reason = handle.end_reason();
+                        break End::Lost(reason.unwrap_or_else(|| error.to_string()));
+                    }
                 },
                 grown = self.committer.grown().take() => self.grow(grown),
                 Some(done) = self.results.recv() => {
