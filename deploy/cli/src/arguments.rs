@@ -34,7 +34,12 @@ pub(crate) struct UpArguments {
     #[arg(long)]
     pub(crate) demo: bool,
     /// The folder that keeps everything
-    #[arg(long, value_name = "DIR", default_value = "./tidegate-data", env = "TIDEGATE_DATA")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "./tidegate-data",
+        env = "TIDEGATE_DATA"
+    )]
     pub(crate) data: PathBuf,
     /// Where devices connect by MQTT
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = address)]
@@ -60,7 +65,12 @@ pub(crate) struct UpArguments {
     pub(crate) insecure: bool,
     /// What is logged to stderr: error, warn, info, debug, trace, or a filter such as
     /// tidegate_edge=debug
-    #[arg(long, value_name = "FILTER", default_value = "warn", env = "TIDEGATE_LOG")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "warn",
+        env = "TIDEGATE_LOG"
+    )]
     pub(crate) log: String,
 }
 
@@ -125,7 +135,10 @@ mod tests {
             [1883, 9092, 7443, 8080, 8081]
         );
         assert_eq!(up.data, PathBuf::from("./tidegate-data"));
-        assert_eq!((up.demo, up.insecure, up.log.as_str()), (false, false, "warn"));
+        assert_eq!(
+            (up.demo, up.insecure, up.log.as_str()),
+            (false, false, "warn")
+        );
     }
 
     #[test]
@@ -148,7 +161,10 @@ mod tests {
         let bad = parse("up --kafka-advertised kafka").unwrap_err();
         assert!(bad.contains("kafka.example.com:9092"), "{bad}");
         let unknown = parse("up --demmo").unwrap_err();
-        assert!(unknown.contains("--demmo") && unknown.contains("--demo"), "{unknown}");
+        assert!(
+            unknown.contains("--demmo") && unknown.contains("--demo"),
+            "{unknown}"
+        );
         for line in [bad, unknown, parse("down").unwrap_err()] {
             assert_eq!(line.lines().count(), 1, "{line}");
         }

@@ -33,11 +33,34 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
     spec.check().unwrap();
     assert!(!spec.streams.is_empty(), "the streams section is read");
     for key in [
-        "data", "mqtt", "listeners", "address", "insecure", "packet_bytes_max", "connections_max",
-        "http", "journal", "commit_linger", "commit_bytes_max", "bytes_max", "routes", "filter",
-        "stream", "key", "streams", "topic", "compression", "uplink", "cloud", "certificate", "ca",
+        "data",
+        "mqtt",
+        "listeners",
+        "address",
+        "insecure",
+        "packet_bytes_max",
+        "connections_max",
+        "http",
+        "journal",
+        "commit_linger",
+        "commit_bytes_max",
+        "bytes_max",
+        "routes",
+        "filter",
+        "stream",
+        "key",
+        "streams",
+        "topic",
+        "compression",
+        "uplink",
+        "cloud",
+        "certificate",
+        "ca",
     ] {
-        assert!(EDGE.contains(&format!("{key}:")), "edge.yaml does not show {key}");
+        assert!(
+            EDGE.contains(&format!("{key}:")),
+            "edge.yaml does not show {key}"
+        );
     }
 }
 
@@ -48,7 +71,21 @@ fn the_cloud_sample_is_the_default() {
     assert_eq!(Config::parse(CLOUD).unwrap(), Config::default());
     let on = Config::parse(&switch_on(CLOUD)).unwrap();
     assert!(on.kafka.advertised.is_some(), "advertised is shown");
-    for key in ["data", "kafka", "address", "insecure", "advertised", "bridge", "http", "topics", "name", "partitions"] {
-        assert!(CLOUD.contains(&format!("{key}:")), "cloud.yaml does not show {key}");
+    for key in [
+        "data",
+        "kafka",
+        "address",
+        "insecure",
+        "advertised",
+        "bridge",
+        "http",
+        "topics",
+        "name",
+        "partitions",
+    ] {
+        assert!(
+            CLOUD.contains(&format!("{key}:")),
+            "cloud.yaml does not show {key}"
+        );
     }
 }

@@ -1,7 +1,10 @@
 //! What goes to the person: colour only on a terminal, a status line that is rewritten in place, and
 //! logs that do not run into it.
 
-#![cfg_attr(not(feature = "up"), allow(dead_code, reason = "no command but up needs it yet"))]
+#![cfg_attr(
+    not(feature = "up"),
+    allow(dead_code, reason = "no command but up needs it yet")
+)]
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,7 +91,9 @@ impl Terminal {
     /// The filter cannot be read.
     pub(crate) fn log_to_stderr(&self, filter: &str) -> anyhow::Result<()> {
         let parsed = EnvFilter::builder().parse(filter).map_err(|error| {
-            anyhow::anyhow!("--log {filter:?} is not a filter, such as warn or tidegate_edge=debug: {error}")
+            anyhow::anyhow!(
+                "--log {filter:?} is not a filter, such as warn or tidegate_edge=debug: {error}"
+            )
         })?;
         tracing_subscriber::fmt()
             .with_env_filter(parsed)

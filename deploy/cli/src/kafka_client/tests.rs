@@ -71,11 +71,20 @@ async fn liar(answer: &'static [u8]) -> SocketAddr {
 async fn a_listener_that_is_no_kafka_is_an_error_and_no_panic() {
     let huge = liar(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let error = Consumer::connect(huge, topic("telemetry"), StartAt::End).await;
-    assert!(matches!(error, Err(ClientError::TooLarge { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(ClientError::TooLarge { .. })),
+        "{error:?}"
+    );
     let short = liar(b"\0\0\0\x05\0\0\0\x01").await;
     let error = Consumer::connect(short, topic("telemetry"), StartAt::End).await;
-    assert!(matches!(error, Err(ClientError::Broken { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(ClientError::Broken { .. })),
+        "{error:?}"
+    );
     let other = liar(b"\0\0\0\x05\0\0\0\x09\0").await;
     let error = Consumer::connect(other, topic("telemetry"), StartAt::End).await;
-    assert!(matches!(error, Err(ClientError::Protocol { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(ClientError::Protocol { .. })),
+        "{error:?}"
+    );
 }
