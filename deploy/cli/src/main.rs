@@ -16,7 +16,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use arguments::{Arguments, Command};
+use arguments::Arguments;
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         #[cfg(feature = "up")]
-        Command::Up(arguments) => up::run(*arguments),
+        arguments::Command::Up(arguments) => up::run(*arguments),
     }
 }
 

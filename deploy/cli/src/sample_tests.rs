@@ -3,7 +3,6 @@
 use tidegate_shared::fleet::{EdgeSpec, parse_yaml};
 
 const EDGE: &str = include_str!("../../edge.yaml");
-const CLOUD: &str = include_str!("../../cloud.yaml");
 
 /// Turns on the settings that are turned off, `#key: value` or `#  key: value`; prose has one space
 /// after its `#`.
@@ -68,6 +67,7 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
 #[test]
 fn the_cloud_sample_is_the_default() {
     use tidegate_cloud::Config;
+    const CLOUD: &str = include_str!("../../cloud.yaml");
     assert_eq!(Config::parse(CLOUD).unwrap(), Config::default());
     let on = Config::parse(&switch_on(CLOUD)).unwrap();
     assert!(on.kafka.advertised.is_some(), "advertised is shown");

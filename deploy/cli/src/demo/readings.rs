@@ -105,7 +105,7 @@ impl Sampler {
         };
         networks.refresh(true);
         for (interface, data) in networks.iter() {
-            let interface = topic_level(interface);
+            let interface = topic_level(&interface.to_string_lossy());
             let totals = [
                 ("received_bytes", data.total_received()),
                 ("sent_bytes", data.total_transmitted()),

@@ -34,14 +34,12 @@ const NO_REPLICA: BrokerId = BrokerId(-1);
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StartAt {
-    #[cfg_attr(not(test), expect(dead_code, reason = "for `topic consume`"))]
     Beginning,
     End,
 }
 
 /// A record and where it stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for `topic consume`"))]
 pub(crate) struct Consumed {
     pub(crate) partition: PartitionId,
     pub(crate) offset: KafkaOffset,
