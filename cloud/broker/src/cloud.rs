@@ -4,9 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, anyhow};
+use tidegate_bridge::{HubAuthority, Listener};
 use tidegate_cloud_protocol::groups::GroupLimits;
 use tidegate_cloud_protocol::ledger::Command;
 use tidegate_cloud_protocol::ledger::command::{Begin, CreateTopic};
+use tidegate_shared::data_lock::DataLock;
 use tidegate_shared::id::TopicId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,8 +18,8 @@ use uuid::Uuid;
 use crate::broker::Broker;
 use crate::config::{Config, TopicConfig, split_host_port};
 use crate::coordinator::Coordinator;
+use crate::hub;
 use crate::kafka;
-use crate::lock::DataLock;
 use crate::{http, sequencer};
 
 /// A running cloud node.
@@ -26,6 +28,7 @@ pub struct Cloud {
     broker: Broker,
     kafka_address: SocketAddr,
     http_address: SocketAddr,
+    bridge_address: SocketAddr,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
     _lock: DataLock,
@@ -41,6 +44,7 @@ impl Cloud {
         let lock = DataLock::take(&config.data)?;
         let kafka = bind("kafka", config.kafka.address).await?;
         let http = bind("http", config.http.address).await?;
+        let bridge = bind_bridge(&config)?;
         let directory = config.data.join("log");
         let opened = tokio::task::spawn_blocking(move || Broker::open(&directory)).await?;
         let broker = opened.context("cannot open the log")?;
@@ -50,16 +54,20 @@ impl Cloud {
             broker,
             kafka_address: kafka.local_addr()?,
             http_address: http.local_addr()?,
+            bridge_address: bridge.local_address()?,
             shutdown,
             tasks: JoinSet::new(),
             _lock: lock,
         };
         cloud.serve_kafka(kafka, &config, stopping.clone())?;
-        cloud.serve_http(http, stopping);
-        // The hub's listener begins here.
+        cloud.serve_http(http, stopping.clone());
+        cloud
+            .tasks
+            .spawn(hub::serve(bridge, cloud.broker(), stopping));
         tracing::info!(
             kafka = %cloud.kafka_address,
             http = %cloud.http_address,
+            bridge = %cloud.bridge_address,
             data = %config.data.display(),
             "the cloud is ready"
         );
@@ -78,6 +86,11 @@ impl Cloud {
 
     pub fn http_address(&self) -> SocketAddr {
         self.http_address
+    }
+
+    /// Where edges connect (UDP).
+    pub fn bridge_address(&self) -> SocketAddr {
+        self.bridge_address
     }
 
     /// Stops listeners, then the log after what is queued. Returns when all has ended.
@@ -168,6 +181,14 @@ async fn prepare(broker: &Broker, topics: &[TopicConfig]) -> anyhow::Result<()> 
         }
     }
     Ok(())
+}
+
+fn bind_bridge(config: &Config) -> anyhow::Result<Listener> {
+    let authority = HubAuthority::open(config.tls_folder())?;
+    Ok(Listener::bind(
+        config.bridge.address,
+        authority.hub_credentials()?,
+    )?)
 }
 
 async fn bind(listener: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

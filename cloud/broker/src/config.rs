@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use tidegate_shared::fleet::parse_yaml;
 use tidegate_shared::id::TopicName;
 
 use crate::limits::TOPIC_PARTITIONS_MAX;
@@ -38,10 +39,8 @@ pub struct KafkaConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BridgeConfig {
-    /// Default: `127.0.0.1:7443`.
+    /// Default: `127.0.0.1:7443`. Any address will do: edges are known by their certificates.
     pub address: SocketAddr,
-    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
-    pub insecure: bool,
 }
 
 /// The listener for health, metrics and administration.
@@ -102,7 +101,6 @@ impl Default for BridgeConfig {
     fn default() -> Self {
         Self {
             address: loopback(7443),
-            insecure: false,
         }
     }
 }
@@ -124,20 +122,24 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("in the configuration {}", path.display()))
+        Self::parse(&text).with_context(|| format!("{}", path.display()))
     }
 
     /// Reads and checks YAML.
     pub fn parse(yaml: &str) -> anyhow::Result<Self> {
-        let config: Self = serde_yaml::from_str(yaml)?;
+        let config: Self = parse_yaml(yaml)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Where the CA and the hub's certificate lie.
+    pub fn tls_folder(&self) -> PathBuf {
+        self.data.join("tls")
     }
 
     /// Refuses what cannot work or would be unsafe.
     pub fn check(&self) -> anyhow::Result<()> {
         check_exposed("kafka", self.kafka.address, self.kafka.insecure)?;
-        check_exposed("bridge", self.bridge.address, self.bridge.insecure)?;
         check_exposed("http", self.http.address, self.http.insecure)?;
         if let Some(advertised) = &self.kafka.advertised {
             split_host_port(advertised)?;

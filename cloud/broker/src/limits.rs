@@ -44,6 +44,12 @@ pub const KAFKA_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(600);
 /// A response that the client does not take within this time ends its connection.
 pub const KAFKA_WRITE_MAX: Duration = Duration::from_secs(60);
 
+/// Batch bytes of one edge that the ledger has not answered; past it, no more are read.
+pub const HUB_OFFERED_BYTES_MAX: usize = 16 << 20;
+
+/// Questions of one edge that wait for the ledger.
+pub const HUB_QUESTIONS_MAX: usize = 256;
+
 /// A topic has at most so many partitions.
 pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 

@@ -1,11 +1,13 @@
 //! The daemon `tidegate-cloud`.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use tidegate_bridge::HubAuthority;
 use tidegate_cloud::{Cloud, Config};
+use tidegate_shared::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -14,14 +16,33 @@ use tracing_subscriber::EnvFilter;
 #[command(name = "tidegate-cloud", version)]
 struct Arguments {
     /// The configuration, a YAML file. Without it, all defaults apply.
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CLOUD_CONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TIDEGATE_CLOUD_CONFIG",
+        global = true
+    )]
     config: Option<PathBuf>,
     /// The folder that holds everything; overrides `data` in the configuration.
-    #[arg(long, value_name = "DIR", env = "TIDEGATE_CLOUD_DATA")]
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_CLOUD_DATA", global = true)]
     data: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `tidegate_cloud=debug`.
-    #[arg(long, default_value = "info", env = "TIDEGATE_LOG")]
+    #[arg(long, default_value = "info", env = "TIDEGATE_LOG", global = true)]
     log: String,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a certificate for an edge, signed by this cloud's CA: ca.crt, edge.crt and edge.key.
+    Certificate {
+        /// The edge's id: 1 to 64 of a-z A-Z 0-9 . _ -
+        edge: String,
+        /// The folder to write into.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -50,6 +71,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(data) = arguments.data {
         config.data = data;
     }
+    if let Some(Command::Certificate { edge, out }) = arguments.command {
+        return make_certificate(&config, edge, &out);
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let cloud = Box::pin(Cloud::start(config)).await?;
@@ -63,5 +87,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
     }
     cloud.shutdown().await;
+    Ok(())
+}
+
+fn make_certificate(config: &Config, edge: String, out: &Path) -> anyhow::Result<()> {
+    let edge = EdgeId::new(edge)?;
+    let files = HubAuthority::open(config.tls_folder())?.issue_edge(&edge, out)?;
+    println!("edge         {edge}");
+    println!("certificate  {}", files.certificate.display());
+    println!("key          {}", files.key.display());
+    println!("ca           {}", files.ca.display());
     Ok(())
 }

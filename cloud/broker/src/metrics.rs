@@ -15,6 +15,12 @@ pub struct ReasonLabels {
     pub reason: Reason,
 }
 
+/// With which code the hub closed a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CloseLabels {
+    pub code: &'static str,
+}
+
 /// Why an offer was refused, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are the label's values")]
@@ -62,6 +68,8 @@ pub struct Metrics {
     pub storage_errors: Counter<u64, AtomicU64>,
     /// Counted by the hub.
     pub connected_edges: Gauge,
+    pub bridge_closed_connections: Family<CloseLabels, Counter>,
+    pub bridge_rejected_handshakes: Counter<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -115,6 +123,11 @@ impl Metrics {
                 &self.kafka_bad_requests,
             ),
             (
+                "bridge_rejected_handshakes",
+                "Bridge connections turned away before an edge was known",
+                &self.bridge_rejected_handshakes,
+            ),
+            (
                 "storage_errors",
                 "Batches that could not be read back whole",
                 &self.storage_errors,
@@ -131,6 +144,9 @@ impl Metrics {
             connections,
             self.kafka_connections.clone(),
         );
+        let closed = "Bridge connections closed for a breach, by code";
+        let family = self.bridge_closed_connections.clone();
+        registry.register("bridge_closed_connections", closed, family);
         let edges = "Edges connected to the hub";
         registry.register("connected_edges", edges, self.connected_edges.clone());
     }

@@ -1,1 +1,16 @@
-//! Fleet types.
+//! Fleet types: what YAML says of edges. A lone node's `edge.yaml` is the `spec` of a profile, so the
+//! cloud validates with these types what an edge will run.
+
+mod spec;
+mod units;
+
+pub use spec::{
+    EdgeSpec, HttpSpec, JournalSpec, ListenerSpec, MqttSpec, RouteKey, RouteSpec, SpecError,
+    StreamSpec, UplinkSpec,
+};
+pub use units::{ByteSize, Span, UnitError};
+#[cfg(feature = "yaml")]
+pub use yaml::{YamlError, parse_yaml};
+
+#[cfg(feature = "yaml")]
+mod yaml;

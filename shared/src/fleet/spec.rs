@@ -1,0 +1,295 @@
+//! The `spec` of a profile: all that an edge is asked to be. Every field has a default, so that a
+//! lone node runs on an empty file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::{ByteSize, Span};
+use crate::id::{StreamName, TopicName};
+use crate::record::Compression;
+use crate::topic::TopicFilter;
+
+/// `edge.yaml`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EdgeSpec {
+    /// The folder that holds everything. Default: `tidegate-edge`.
+    pub data: PathBuf,
+    pub mqtt: MqttSpec,
+    pub http: HttpSpec,
+    pub journal: JournalSpec,
+    /// Which messages are kept, and in which stream; the first that matches counts. Default: every
+    /// topic goes to the stream `telemetry`, keyed by its topic.
+    pub routes: Vec<RouteSpec>,
+    /// Settings of streams, by name. A stream that is not named here has the defaults.
+    pub streams: BTreeMap<StreamName, StreamSpec>,
+    /// Where the streams land. Without it, the edge keeps them.
+    pub uplink: Option<UplinkSpec>,
+}
+
+/// How devices connect over MQTT.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MqttSpec {
+    /// Default: one on `127.0.0.1:1883`.
+    pub listeners: Vec<ListenerSpec>,
+    /// The largest packet. Default: `1MiB`.
+    pub packet_bytes_max: ByteSize,
+    /// Connections at once, over all listeners. Default: 20000.
+    pub connections_max: usize,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerSpec {
+    pub address: SocketAddr,
+    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// Health and metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSpec {
+    /// Default: `127.0.0.1:8081`.
+    pub address: SocketAddr,
+    /// As for MQTT listeners.
+    pub insecure: bool,
+}
+
+/// The edge's store.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalSpec {
+    /// How long a commit waits for company. Default: `10ms`; `0` is "at once".
+    pub commit_linger: Span,
+    /// A commit is made at the latest when this much has gathered. Default: `2MiB`.
+    pub commit_bytes_max: ByteSize,
+    /// What the journal may use on disk. Past it, publishers are refused. Default: `10GiB`.
+    pub bytes_max: ByteSize,
+}
+
+/// Sends what matches to one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    pub filter: TopicFilter,
+    pub stream: StreamName,
+    /// Default: `topic`.
+    #[serde(default)]
+    pub key: RouteKey,
+}
+
+/// What becomes the Kafka record's key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteKey {
+    /// The MQTT topic.
+    #[default]
+    Topic,
+    /// The publisher's client id.
+    ClientId,
+    /// No key.
+    None,
+}
+
+/// One stream's settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamSpec {
+    /// The Kafka topic that it lands in. Default: the stream's name.
+    pub topic: Option<TopicName>,
+    /// Default: `zstd`.
+    pub compression: Compression,
+}
+
+/// The way to the cloud.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UplinkSpec {
+    /// `host:port` of the hub.
+    pub cloud: String,
+    /// The edge's certificate, its key, and the cloud's CA: PEM files. Relative paths start at the
+    /// configuration file's folder.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub ca: PathBuf,
+}
+
+/// A spec that cannot work or would be unsafe.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SpecError {
+    #[error(
+        "{key} {address} can be reached from other machines, and clients are not authenticated: use 127.0.0.1, or set insecure: true beside it"
+    )]
+    Exposed {
+        key: &'static str,
+        address: SocketAddr,
+    },
+    #[error("{key} is {value}; it must lie between {min} and {max}")]
+    Range {
+        key: &'static str,
+        value: String,
+        min: String,
+        max: String,
+    },
+    #[error("uplink.cloud {0:?} is not host:port, such as cloud.example.com:7443")]
+    Cloud(String),
+    #[error("stream {0} has no topic of its own name: # is for lanes; name a topic under streams")]
+    StreamTopic(StreamName),
+}
+
+impl Default for EdgeSpec {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("tidegate-edge"),
+            mqtt: MqttSpec::default(),
+            http: HttpSpec::default(),
+            journal: JournalSpec::default(),
+            routes: vec![RouteSpec {
+                filter: TopicFilter::new("#").expect("it is a filter"),
+                stream: StreamName::new("telemetry").expect("it is a name"),
+                key: RouteKey::Topic,
+            }],
+            streams: BTreeMap::new(),
+            uplink: None,
+        }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+impl Default for MqttSpec {
+    fn default() -> Self {
+        Self {
+            listeners: vec![ListenerSpec {
+                address: loopback(1883),
+                insecure: false,
+            }],
+            packet_bytes_max: ByteSize(1 << 20),
+            connections_max: 20_000,
+        }
+    }
+}
+
+impl Default for HttpSpec {
+    fn default() -> Self {
+        Self {
+            address: loopback(8081),
+            insecure: false,
+        }
+    }
+}
+
+impl Default for JournalSpec {
+    fn default() -> Self {
+        Self {
+            commit_linger: Span(Duration::from_millis(10)),
+            commit_bytes_max: ByteSize(2 << 20),
+            bytes_max: ByteSize(10 << 30),
+        }
+    }
+}
+
+impl EdgeSpec {
+    /// The topic that a stream lands in.
+    pub fn topic_of(&self, stream: &StreamName) -> Result<TopicName, SpecError> {
+        match self
+            .streams
+            .get(stream)
+            .and_then(|settings| settings.topic.clone())
+        {
+            Some(topic) => Ok(topic),
+            None => {
+                TopicName::new(stream.as_str()).map_err(|_| SpecError::StreamTopic(stream.clone()))
+            }
+        }
+    }
+
+    /// How a stream's batches are packed.
+    pub fn compression_of(&self, stream: &StreamName) -> Compression {
+        self.streams
+            .get(stream)
+            .map(|settings| settings.compression)
+            .unwrap_or_default()
+    }
+
+    /// Refuses what cannot work or would be unsafe.
+    pub fn check(&self) -> Result<(), SpecError> {
+        for listener in &self.mqtt.listeners {
+            exposed("mqtt.listeners", listener.address, listener.insecure)?;
+        }
+        exposed("http.address", self.http.address, self.http.insecure)?;
+        let size = |key, value: ByteSize, min, max| {
+            let (min, max) = (ByteSize(min), ByteSize(max));
+            if (min..=max).contains(&value) {
+                return Ok(());
+            }
+            let (value, min, max) = (value.to_string(), min.to_string(), max.to_string());
+            Err(SpecError::Range {
+                key,
+                value,
+                min,
+                max,
+            })
+        };
+        // A packet's record must fit a commit, and a commit a log file of 8 MiB.
+        size(
+            "mqtt.packet_bytes_max",
+            self.mqtt.packet_bytes_max,
+            1 << 10,
+            1 << 20,
+        )?;
+        size(
+            "journal.commit_bytes_max",
+            self.journal.commit_bytes_max,
+            64 << 10,
+            2 << 20,
+        )?;
+        size(
+            "journal.bytes_max",
+            self.journal.bytes_max,
+            64 << 20,
+            1 << 44,
+        )?;
+        if self.journal.commit_linger > Span(Duration::from_secs(10)) {
+            let value = format!("{:?}", self.journal.commit_linger.0);
+            let (min, max) = ("0".to_owned(), "10s".to_owned());
+            return Err(SpecError::Range {
+                key: "journal.commit_linger",
+                value,
+                min,
+                max,
+            });
+        }
+        for route in &self.routes {
+            self.topic_of(&route.stream)?;
+        }
+        if let Some(uplink) = &self.uplink {
+            let port = uplink
+                .cloud
+                .rsplit_once(':')
+                .map(|(_, port)| port.parse::<u16>());
+            if !matches!(port, Some(Ok(1..))) {
+                return Err(SpecError::Cloud(uplink.cloud.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exposed(key: &'static str, address: SocketAddr, insecure: bool) -> Result<(), SpecError> {
+    if insecure || address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(SpecError::Exposed { key, address })
+}

@@ -1,0 +1,98 @@
+//! The YAML loader: one place that turns a file's text into a type, and a mistake in it into one line
+//! that says where.
+
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+/// A mistake in a YAML text.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct YamlError {
+    /// From 1; 0 where it is not known.
+    pub line: u64,
+    pub column: u64,
+    pub message: String,
+}
+
+/// Parses YAML; an empty text is an empty mapping.
+pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    let is_comment = |line: &str| {
+        let line = line.trim();
+        line.is_empty() || line.starts_with('#')
+    };
+    let text = if text.lines().all(is_comment) {
+        "{}"
+    } else {
+        text
+    };
+    serde_yaml::from_str(text).map_err(|error| locate(&error))
+}
+
+fn locate(error: &serde_yaml::Error) -> YamlError {
+    let (line, column) = error.location().map_or((0, 0), |location| {
+        (location.line() as u64, location.column() as u64)
+    });
+    // The library's text spans lines and shows the source; the first line says what is wrong.
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first);
+    let message = match message.split_once(": ") {
+        Some((place, rest)) if place.starts_with("line ") => rest,
+        _ => message,
+    };
+    YamlError {
+        line,
+        column,
+        message: message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::EdgeSpec;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        for text in ["", "# nothing yet\n", "{}"] {
+            assert_eq!(parse_yaml::<EdgeSpec>(text), Ok(EdgeSpec::default()));
+        }
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let text = "
+data: /var/lib/tidegate-edge
+mqtt:
+  listeners:
+    - address: 127.0.0.1:11883
+journal: {commit_linger: 250ms, bytes_max: 64MiB}
+routes:
+  - {filter: 'alarms/#', stream: alarms, key: client_id}
+  - {filter: '#', stream: telemetry}
+streams:
+  alarms: {topic: plant-alarms, compression: lz4}
+uplink: {cloud: 'cloud:7443', certificate: edge.crt, key: edge.key, ca: ca.crt}
+";
+        let spec = parse_yaml::<EdgeSpec>(text).unwrap();
+        spec.check().unwrap();
+        let alarms = &spec.routes[0].stream;
+        assert_eq!(spec.topic_of(alarms).unwrap().as_str(), "plant-alarms");
+        assert_eq!(
+            spec.topic_of(&spec.routes[1].stream).unwrap().as_str(),
+            "telemetry"
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_located() {
+        let error = parse_yaml::<EdgeSpec>("data: x\njournal:\n  comit_linger: 1s\n").unwrap_err();
+        assert_eq!(error.line, 3, "{error}");
+        assert!(error.message.contains("comit_linger"), "{error}");
+        assert!(error.to_string().lines().count() == 1, "{error}");
+        let error = parse_yaml::<EdgeSpec>("journal: {bytes_max: 8MB}").unwrap_err();
+        assert!(error.to_string().contains("8MB"), "{error}");
+        let error = parse_yaml::<EdgeSpec>("data: [").unwrap_err();
+        assert!(error.line > 0, "{error}");
+    }
+}
