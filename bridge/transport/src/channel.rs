@@ -15,6 +15,8 @@ pub enum ChannelError {
     #[error("the stream ended")]
     Ended,
     #[error(transparent)]
+    Connection(#[from] quinn::ConnectionError),
+    #[error(transparent)]
     Read(#[from] quinn::ReadError),
     #[error(transparent)]
     Write(#[from] quinn::WriteError),
@@ -23,14 +25,29 @@ pub enum ChannelError {
 /// Reads frames.
 #[derive(Debug)]
 pub struct FrameReader {
-    stream: quinn::RecvStream,
+    source: Source,
     buffer: BytesMut,
+}
+
+/// QUIC shows a stream to the accepting end only once something was written to it.
+#[derive(Debug)]
+enum Source {
+    Awaited(quinn::Connection),
+    Open(quinn::RecvStream),
 }
 
 impl FrameReader {
     pub(crate) fn new(stream: quinn::RecvStream) -> Self {
         Self {
-            stream,
+            source: Source::Open(stream),
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// Reads from the next one-way stream that the peer writes to.
+    pub(crate) fn awaiting(connection: quinn::Connection) -> Self {
+        Self {
+            source: Source::Awaited(connection),
             buffer: BytesMut::new(),
         }
     }
@@ -41,9 +58,16 @@ impl FrameReader {
             if let Some(frame) = Frame::decode(&mut self.buffer)? {
                 return Ok(frame);
             }
-            let chunk = self.stream.read_chunk(64 << 10, true).await?;
-            self.buffer
-                .extend_from_slice(&chunk.ok_or(ChannelError::Ended)?.bytes);
+            match &mut self.source {
+                Source::Awaited(connection) => {
+                    self.source = Source::Open(connection.accept_uni().await?);
+                }
+                Source::Open(stream) => {
+                    let chunk = stream.read_chunk(64 << 10, true).await?;
+                    let chunk = chunk.ok_or(ChannelError::Ended)?;
+                    self.buffer.extend_from_slice(&chunk.bytes);
+                }
+            }
         }
     }
 

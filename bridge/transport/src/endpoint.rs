@@ -34,6 +34,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 const BIDIRECTIONAL_STREAMS_MAX: u32 = 1;
 const UNIDIRECTIONAL_STREAMS_MAX: u32 = 4;
 
+/// What is said at a close, beside the code.
+const CLOSE_REASON_BYTES_MAX: usize = 200;
+
 /// Connections whose handshake is not done. More are refused.
 const HANDSHAKES_MAX: usize = 1024;
 
@@ -140,12 +143,12 @@ impl Attempt {
         let connection = self.incoming.accept()?.await?;
         let edge = peer_edge(&connection)?;
         let (control_out, control_in) = connection.accept_bi().await?;
-        let bulk = connection.accept_uni().await?;
+        let bulk_in = Some(FrameReader::awaiting(connection.clone()));
         let connection = Connection {
-            quic: connection,
+            handle: Handle { quic: connection },
             control_in: FrameReader::new(control_in),
             control_out: FrameWriter::new(control_out),
-            bulk_in: Some(FrameReader::new(bulk)),
+            bulk_in,
             bulk_out: None,
         };
         Ok((edge, connection))
@@ -236,7 +239,7 @@ impl Dialer {
         let (control_out, control_in) = connection.open_bi().await?;
         let bulk = connection.open_uni().await?;
         Ok(Connection {
-            quic: connection,
+            handle: Handle { quic: connection },
             control_in: FrameReader::new(control_in),
             control_out: FrameWriter::new(control_out),
             bulk_in: None,
@@ -249,7 +252,7 @@ impl Dialer {
 /// reads and writes them from tasks of their own.
 #[derive(Debug)]
 pub struct Connection {
-    pub quic: quinn::Connection,
+    pub handle: Handle,
     pub control_in: FrameReader,
     pub control_out: FrameWriter,
     /// The hub's end has it.
@@ -258,19 +261,40 @@ pub struct Connection {
     pub bulk_out: Option<FrameWriter>,
 }
 
-impl Connection {
+/// The connection itself, for as long as its streams are elsewhere. Clones mean the same one.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    quic: quinn::Connection,
+}
+
+impl Handle {
     pub fn peer(&self) -> SocketAddr {
         self.quic.remote_address()
     }
 
     /// Closes at once with a code that the peer sees.
     pub fn close(&self, code: CloseCode, why: &str) {
-        close(&self.quic, code, why);
+        let why = &why.as_bytes()[..why.len().min(CLOSE_REASON_BYTES_MAX)];
+        self.quic.close(VarInt::from_u32(code as u32), why);
     }
-}
 
-/// Closes at once with a code that the peer sees.
-pub fn close(connection: &quinn::Connection, code: CloseCode, why: &str) {
-    let why = &why.as_bytes()[..why.len().min(200)];
-    connection.close(VarInt::from_u32(code as u32), why);
+    /// Returns once the connection is closed, by whichever end.
+    pub async fn closed(&self) {
+        self.quic.closed().await;
+    }
+
+    /// Why the connection ended, in words: what the peer said when it closed, if it did.
+    pub fn end_reason(&self) -> Option<String> {
+        Some(match self.quic.close_reason()? {
+            quinn::ConnectionError::ApplicationClosed(closed) => {
+                let code = CloseCode::from_number(closed.error_code.into_inner());
+                let code = code.map_or("unknown", CloseCode::name);
+                format!(
+                    "closed by the peer: {code} {}",
+                    String::from_utf8_lossy(&closed.reason)
+                )
+            }
+            other => other.to_string(),
+        })
+    }
 }

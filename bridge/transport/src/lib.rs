@@ -11,5 +11,5 @@ mod identity;
 
 pub use certificates::{CertificateError, Credentials, EdgeFiles, HubAuthority};
 pub use channel::{ChannelError, FrameReader, FrameWriter};
-pub use endpoint::{Attempt, ConnectError, Connection, Dialer, ListenError, Listener, close};
+pub use endpoint::{Attempt, ConnectError, Connection, Dialer, Handle, ListenError, Listener};
 pub use identity::{IdentityError, edge_uri};

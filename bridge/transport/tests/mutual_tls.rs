@@ -36,7 +36,7 @@ async fn frames_go_both_ways_between_an_edge_and_its_hub() {
             .await
             .unwrap();
         connection.control_out.flush().await.unwrap();
-        connection.quic.closed().await;
+        connection.handle.closed().await;
         (edge, from_control, from_bulk)
     });
     let mut dialer = Dialer::new(credentials(&files)).unwrap();
@@ -54,7 +54,7 @@ async fn frames_go_both_ways_between_an_edge_and_its_hub() {
         connection.control_in.read().await.unwrap(),
         Frame::Ping(Ping { nonce: 3 })
     );
-    connection.close(
+    connection.handle.close(
         tidegate_bridge_protocol::reply_code::CloseCode::Shutdown,
         "done",
     );

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tidegate_bridge::{Attempt, ChannelError, Connection, FrameReader, Listener, close};
+use tidegate_bridge::{Attempt, ChannelError, Connection, FrameReader, Listener};
 use tidegate_bridge_protocol::frame::{AnnouncedStream, Frame, GrantedStream, Landed, Refused};
 use tidegate_bridge_protocol::hub::{HubConnection, HubError, HubEvent, Land};
 use tidegate_bridge_protocol::landing::RefusedReason;
@@ -145,14 +145,15 @@ impl Link {
             let _ = self.connection.control_out.write(&frame).await;
         }
         let _ = self.connection.control_out.flush().await;
-        let (edge, peer) = (&self.edge, self.connection.peer());
+        let (edge, peer) = (&self.edge, self.connection.handle.peer());
         match end {
             End::Stopping => self
                 .connection
+                .handle
                 .close(CloseCode::Shutdown, "the cloud is stopping"),
             End::Gone(why) => {
                 tracing::info!(%edge, %peer, why, "an edge is gone");
-                self.connection.close(CloseCode::Shutdown, "");
+                self.connection.handle.close(CloseCode::Shutdown, "");
             }
             End::Refused(HubError { code, why }) => {
                 let labels = CloseLabels { code: code.name() };
@@ -162,7 +163,7 @@ impl Link {
                     .get_or_create(&labels)
                     .inc();
                 tracing::warn!(%edge, %peer, %code, why, "a bridge connection was closed");
-                close(&self.connection.quic, code, &why);
+                self.connection.handle.close(code, &why);
             }
         }
     }

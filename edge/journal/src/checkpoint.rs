@@ -87,6 +87,11 @@ impl Journal {
         self.finish_checkpoint(job.run())
     }
 
+    /// Whether a job is out whose result was not taken yet.
+    pub fn checkpoint_is_running(&self) -> bool {
+        self.checkpoint_running
+    }
+
     /// Whether enough was appended that a checkpoint is due before its time.
     pub fn checkpoint_is_due(&self) -> bool {
         let bytes = self.writer.bytes_written - self.bytes_at_checkpoint;

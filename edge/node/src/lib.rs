@@ -1,1 +1,21 @@
 //! The edge node: listeners, router, uplink; a library and the daemon tidegate-edge.
+//!
+//! A message's way: `mqtt::driver` (socket, and the session machine of `edge/protocol`) → `router` (who
+//! is online and wants it; which stream keeps it) → `committer` (one thread that owns the journal:
+//! group commit, then the acknowledgements) → `uplink` (reads what is durable, sends it to the hub by
+//! the `Sender` of `bridge/protocol`, and tells the journal what has landed).
+//!
+//! Architecture invariant: no decision about a protocol is made here, and nothing is acknowledged
+//! but by the committer.
+
+mod committer;
+mod edge;
+mod http;
+pub mod limits;
+mod metrics;
+mod mqtt;
+mod record;
+mod router;
+mod uplink;
+
+pub use edge::{Edge, EdgeCounters, load_spec};

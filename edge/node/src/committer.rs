@@ -1,0 +1,423 @@
+//! The one committer: a thread that owns the journal. Everybody hands it operations; it commits what
+//! has gathered when the linger is over or the commit is full, and then wakes all waiters.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidegate_edge_journal::{
+    AppendRefused, CheckpointDone, CheckpointJob, CommitError, Journal, JournalReader, JournalStats,
+};
+use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken};
+use tidegate_shared::id::{
+    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, SessionEpoch, StreamId,
+};
+use tidegate_shared::record::Record;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use crate::limits::{CHECKPOINT_INTERVAL, COMMIT_QUEUE_BYTES_MAX};
+use crate::mqtt::Mailbox;
+use crate::record::queue_bytes;
+
+/// Who waits for a record to be durable: a publish on a connection.
+pub(crate) type Waiter = (Arc<Mailbox>, PublishToken);
+
+enum Operation {
+    Append {
+        stream: StreamId,
+        record: Record,
+        waiter: Option<Waiter>,
+        _room: OwnedSemaphorePermit,
+    },
+    StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
+    StoreGrant(StreamId, Incarnation, oneshot::Sender<()>),
+    Landed(StreamId, EdgeOffset, BoundaryHash),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Streams that got something durable since the uplink last looked.
+#[derive(Debug, Default)]
+pub(crate) struct Grown {
+    streams: Mutex<BTreeSet<StreamId>>,
+    notify: Notify,
+}
+
+impl Grown {
+    fn add(&self, streams: impl IntoIterator<Item = StreamId>) {
+        self.streams
+            .lock()
+            .expect("nobody panics with it")
+            .extend(streams);
+        self.notify.notify_one();
+    }
+
+    /// Waits until there is at least one, and takes all. Safe to cancel.
+    pub(crate) async fn take(&self) -> BTreeSet<StreamId> {
+        loop {
+            let taken = std::mem::take(&mut *self.streams.lock().expect("nobody panics with it"));
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// The handle that everybody has; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Committer {
+    operations: mpsc::Sender<Operation>,
+    room: Arc<Semaphore>,
+    reader: JournalReader,
+    shared: Arc<Shared>,
+    failure: watch::Receiver<Option<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    grown: Grown,
+    stats: Mutex<JournalStats>,
+    refused: AtomicU64,
+}
+
+impl std::fmt::Debug for Operation {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Operation")
+    }
+}
+
+impl Committer {
+    /// Starts the thread.
+    pub(crate) fn start(journal: Journal, linger: Duration) -> std::io::Result<Self> {
+        let (operations, queue) = mpsc::channel();
+        let (failed, failure) = watch::channel(None);
+        let shared = Arc::new(Shared::default());
+        let reader = journal.reader();
+        let (checkpoints, checkpoints_done) = start_checkpointer()?;
+        let worker = Worker {
+            journal,
+            linger,
+            shared: Arc::clone(&shared),
+            operations: operations.clone(),
+            checkpoints,
+            checkpoints_done,
+            waiting: Waiting::default(),
+            checkpoint_at: Instant::now() + CHECKPOINT_INTERVAL,
+            changed: false,
+        };
+        thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || {
+                if let Err(error) = worker.run(&queue) {
+                    tracing::error!(%error, "the journal failed: nothing more is acknowledged");
+                    failed.send_replace(Some(error.to_string()));
+                }
+            })?;
+        let room = Arc::new(Semaphore::new(COMMIT_QUEUE_BYTES_MAX));
+        Ok(Self {
+            operations,
+            room,
+            reader,
+            shared,
+            failure,
+        })
+    }
+
+    /// Hands a record over, waiting while the queue is full. The waiter's mailbox is told when it is
+    /// durable.
+    pub(crate) async fn append(&self, stream: StreamId, record: Record, waiter: Option<Waiter>) {
+        let bytes = queue_bytes(&record).min(COMMIT_QUEUE_BYTES_MAX) as u32;
+        let room = Arc::clone(&self.room);
+        let Ok(room) = room.acquire_many_owned(bytes).await else {
+            return;
+        };
+        self.send(Operation::Append {
+            stream,
+            record,
+            waiter,
+            _room: room,
+        });
+    }
+
+    /// Stores what Welcome said; returns once it is durable, or false.
+    pub(crate) async fn store_session(
+        &self,
+        cluster: ClusterIncarnation,
+        session_epoch: SessionEpoch,
+    ) -> bool {
+        let (done, stored) = oneshot::channel();
+        self.send(Operation::StoreSession(cluster, session_epoch, done));
+        stored.await.is_ok()
+    }
+
+    /// Stores a granted incarnation; returns once it is durable, or false.
+    pub(crate) async fn store_grant(&self, stream: StreamId, incarnation: Incarnation) -> bool {
+        let (done, stored) = oneshot::channel();
+        self.send(Operation::StoreGrant(stream, incarnation, done));
+        stored.await.is_ok()
+    }
+
+    pub(crate) fn landed(&self, stream: StreamId, landed: EdgeOffset, hash: BoundaryHash) {
+        self.send(Operation::Landed(stream, landed, hash));
+    }
+
+    /// After a failure nothing is taken, and nobody is answered: the node is about to end.
+    fn send(&self, operation: Operation) {
+        let _ = self.operations.send(operation);
+    }
+
+    pub(crate) fn reader(&self) -> &JournalReader {
+        &self.reader
+    }
+
+    pub(crate) fn grown(&self) -> &Grown {
+        &self.shared.grown
+    }
+
+    pub(crate) fn stats(&self) -> JournalStats {
+        *self.shared.stats.lock().expect("nobody panics with it")
+    }
+
+    /// Publishes that were refused since the journal is full.
+    pub(crate) fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the journal has failed, with the reason.
+    pub(crate) async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the committer has ended".to_owned(),
+        }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.failure.has_changed().is_ok() && self.failure.borrow().is_none()
+    }
+
+    /// Commits what is queued, checkpoints, and ends.
+    pub(crate) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        self.send(Operation::Stop(done));
+        let _ = stopped.await;
+    }
+}
+
+/// Those who are told when the commit under way is durable.
+#[derive(Debug, Default)]
+struct Waiting {
+    publishes: Vec<Waiter>,
+    states: Vec<oneshot::Sender<()>>,
+    streams: BTreeSet<StreamId>,
+    since: Option<Instant>,
+}
+
+/// The thread's own.
+struct Worker {
+    journal: Journal,
+    linger: Duration,
+    shared: Arc<Shared>,
+    operations: mpsc::Sender<Operation>,
+    checkpoints: mpsc::Sender<CheckpointJob>,
+    checkpoints_done: mpsc::Receiver<CheckpointDone>,
+    waiting: Waiting,
+    checkpoint_at: Instant,
+    /// Something was committed since the last checkpoint.
+    changed: bool,
+}
+
+impl Worker {
+    fn run(mut self, queue: &mpsc::Receiver<Operation>) -> Result<(), CommitError> {
+        loop {
+            let now = Instant::now();
+            let commit_at = self.waiting.since.map(|since| since + self.linger);
+            let wake_at = commit_at
+                .unwrap_or(self.checkpoint_at)
+                .min(self.checkpoint_at);
+            match queue.recv_timeout(wake_at.saturating_duration_since(now)) {
+                Ok(Operation::Stop(done)) => {
+                    self.commit()?;
+                    self.final_checkpoint()?;
+                    let _ = done.send(());
+                    return Ok(());
+                }
+                Ok(operation) => self.take(operation, queue)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            self.finish_checkpoint(false)?;
+            let now = Instant::now();
+            if self
+                .waiting
+                .since
+                .is_some_and(|since| now >= since + self.linger)
+            {
+                self.commit()?;
+            }
+            if now >= self.checkpoint_at || self.journal.checkpoint_is_due() {
+                self.checkpoint(now);
+            }
+        }
+    }
+
+    /// Takes an operation, and with it all that is queued behind it, up to a full commit.
+    fn take(
+        &mut self,
+        first: Operation,
+        queue: &mpsc::Receiver<Operation>,
+    ) -> Result<(), CommitError> {
+        let mut next = Some(first);
+        while let Some(operation) = next {
+            self.stage(operation)?;
+            if self.journal.staged_is_full() {
+                self.commit()?;
+            }
+            next = queue.try_recv().ok();
+            if let Some(Operation::Stop(done)) = next {
+                // Seen again by `run`: the queue is empty behind it, or is not worth waiting for.
+                let _ = self.operations.send(Operation::Stop(done));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn stage(&mut self, operation: Operation) -> Result<(), CommitError> {
+        match operation {
+            Operation::Append {
+                stream,
+                record,
+                waiter,
+                ..
+            } => match self.journal.append(stream, &record) {
+                Ok(()) => {
+                    self.waiting.streams.insert(stream);
+                    self.waiting.publishes.extend(waiter);
+                }
+                Err(error) => self.refuse(waiter, &error),
+            },
+            Operation::StoreSession(cluster, session_epoch, done) => {
+                self.journal.see_session(cluster, session_epoch);
+                self.waiting.states.push(done);
+            }
+            Operation::StoreGrant(stream, incarnation, done) => {
+                self.journal.grant(stream, incarnation);
+                self.waiting.states.push(done);
+            }
+            Operation::Landed(stream, landed, hash) => {
+                self.journal.advance_landed(stream, landed, hash);
+                self.changed = true;
+                return Ok(());
+            }
+            Operation::Stop(_) => return Ok(()),
+        }
+        if self.journal.wants_commit() {
+            self.waiting.since.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, waiter: Option<Waiter>, error: &AppendRefused) {
+        tracing::warn!(%error, "a publish was refused");
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some((mailbox, token)) = waiter {
+            mailbox.committed(vec![(token, Err(PublishRefused::TooLarge))]);
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), CommitError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if !self.journal.wants_commit() {
+            return Ok(());
+        }
+        if self.journal.checkpoint_is_overdue() {
+            // Going on without it would let the log outgrow it.
+            self.finish_checkpoint(true)?;
+        }
+        let outcome = match self.journal.commit() {
+            Ok(_) => Ok(()),
+            Err(CommitError::Full) => {
+                let publishes = waiting.publishes.len() as u64;
+                self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
+                tracing::warn!(publishes, "the journal is full: publishes are refused");
+                Err(PublishRefused::QuotaExceeded)
+            }
+            Err(error) => return Err(error),
+        };
+        self.changed = true;
+        *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
+        if outcome.is_ok() {
+            self.shared.grown.add(waiting.streams);
+            for done in waiting.states {
+                let _ = done.send(());
+            }
+        }
+        tell(waiting.publishes, outcome);
+        Ok(())
+    }
+}
+
+/// Tells each connection once what became of its publishes.
+fn tell(mut publishes: Vec<Waiter>, outcome: Result<(), PublishRefused>) {
+    // Stable: a connection's tokens stay in their order.
+    publishes.sort_by_key(|(mailbox, _)| Arc::as_ptr(mailbox) as usize);
+    let same = |a: &Waiter, b: &Waiter| Arc::ptr_eq(&a.0, &b.0);
+    for group in publishes.chunk_by(same) {
+        let tokens = group.iter().map(|(_, token)| (*token, outcome)).collect();
+        group[0].0.committed(tokens);
+    }
+}
+
+impl Worker {
+    /// Hands what changed to the checkpointer.
+    fn checkpoint(&mut self, now: Instant) {
+        self.checkpoint_at = now + CHECKPOINT_INTERVAL;
+        if !self.changed {
+            return;
+        }
+        if let Some(job) = self.journal.begin_checkpoint() {
+            self.changed = false;
+            let _ = self.checkpoints.send(job);
+        }
+    }
+
+    /// Takes the result of the checkpoint that is under way, if it is there, or waits for it.
+    fn finish_checkpoint(&mut self, wait: bool) -> Result<(), CommitError> {
+        let done = if wait {
+            self.checkpoints_done.recv().ok()
+        } else {
+            self.checkpoints_done.try_recv().ok()
+        };
+        done.map_or(Ok(()), |done| self.journal.finish_checkpoint(done))
+    }
+
+    /// Leaves nothing to replay.
+    fn final_checkpoint(&mut self) -> Result<(), CommitError> {
+        if self.journal.checkpoint_is_running() {
+            self.finish_checkpoint(true)?;
+        }
+        self.journal.checkpoint()
+    }
+}
+
+type Checkpointer = (mpsc::Sender<CheckpointJob>, mpsc::Receiver<CheckpointDone>);
+
+/// The thread that writes checkpoints while commits go on. It ends with the worker.
+fn start_checkpointer() -> std::io::Result<Checkpointer> {
+    let (jobs, queue) = mpsc::channel::<CheckpointJob>();
+    let (done, results) = mpsc::channel();
+    thread::Builder::new()
+        .name("checkpointer".to_owned())
+        .spawn(move || {
+            while let Ok(job) = queue.recv() {
+                if done.send(job.run()).is_err() {
+                    break;
+                }
+            }
+        })?;
+    Ok((jobs, results))
+}

@@ -1,0 +1,262 @@
+//! The whole node: opens the journal, binds the listeners, starts the uplink, and ends them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use tidegate_bridge::Credentials;
+use tidegate_edge_journal::limits::Limits;
+use tidegate_edge_journal::media::Directory;
+use tidegate_edge_journal::{Journal, JournalReader};
+use tidegate_shared::data_lock::DataLock;
+use tidegate_shared::fleet::{EdgeSpec, UplinkSpec, parse_yaml};
+use tidegate_shared::id::{EdgeId, StoreId, StreamId};
+use tidegate_shared::record::Compression;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::committer::Committer;
+use crate::metrics::Metrics;
+use crate::mqtt;
+use crate::router::{Route, Router};
+use crate::uplink::Uplink;
+
+/// A running edge node.
+#[derive(Debug)]
+pub struct Edge {
+    id: Option<EdgeId>,
+    committer: Committer,
+    metrics: Arc<Metrics>,
+    mqtt_addresses: Vec<SocketAddr>,
+    http_address: SocketAddr,
+    shutdown: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    _lock: DataLock,
+}
+
+/// Messages so far: received since the start; stored and landed ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeCounters {
+    pub received: u64,
+    pub stored: u64,
+    pub landed: u64,
+}
+
+/// Reads `edge.yaml`. Relative paths in it start at its folder.
+///
+/// # Errors
+/// One line with the file's path, and the line where the YAML is at fault.
+pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let shown = path.display();
+    let mut spec: EdgeSpec = parse_yaml(&text).map_err(|error| anyhow!("{shown}: {error}"))?;
+    spec.check().with_context(|| shown.to_string())?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if let Some(uplink) = &mut spec.uplink {
+        for path in [&mut uplink.certificate, &mut uplink.key, &mut uplink.ca] {
+            *path = folder.join(&path);
+        }
+    }
+    Ok(spec)
+}
+
+impl Edge {
+    /// Starts a node: returns once its journal is open and its listeners answer.
+    ///
+    /// # Errors
+    /// With what to do about it: the folder is in use, the journal is damaged, a port is taken.
+    pub async fn start(spec: EdgeSpec) -> anyhow::Result<Self> {
+        spec.check()?;
+        let credentials = spec.uplink.as_ref().map(load_credentials).transpose()?;
+        let id = credentials.as_ref().map(Credentials::edge_id).transpose()?;
+        let lock = DataLock::take(&spec.data)?;
+        let mut listeners = Vec::new();
+        for listener in &spec.mqtt.listeners {
+            listeners.push(bind("mqtt.listeners", listener.address).await?);
+        }
+        let http = bind("http.address", spec.http.address).await?;
+        let opening = spec.clone();
+        let (journal, routes) =
+            tokio::task::spawn_blocking(move || open_journal(&opening)).await??;
+        let compression = compressions(&journal.reader(), &spec);
+        let committer = Committer::start(journal, spec.journal.commit_linger.0)?;
+        let metrics = Arc::new(Metrics::default());
+        let router = Arc::new(Router::new(routes));
+        let (shutdown, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut mqtt_addresses = Vec::new();
+        for listener in listeners {
+            mqtt_addresses.push(listener.local_addr()?);
+            let (router, metrics) = (Arc::clone(&router), Arc::clone(&metrics));
+            let context = mqtt::Context::new(&spec.mqtt, router, committer.clone(), metrics);
+            tasks.spawn(mqtt::serve(listener, context, stopping.clone()));
+        }
+        let http_address = http.local_addr()?;
+        let service =
+            crate::http::router(committer.clone(), Arc::clone(&router), Arc::clone(&metrics));
+        tasks.spawn(serve_http(http, service, stopping.clone()));
+        if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {
+            let (committer, metrics) = (committer.clone(), Arc::clone(&metrics));
+            let uplink = Uplink::new(uplink, credentials, committer, compression, metrics)?;
+            tasks.spawn(async move { Box::pin(uplink.run(stopping)).await });
+        }
+        let edge = Self {
+            id,
+            committer,
+            metrics,
+            mqtt_addresses,
+            http_address,
+            shutdown,
+            tasks,
+            _lock: lock,
+        };
+        edge.announce(&spec);
+        Ok(edge)
+    }
+
+    fn announce(&self, spec: &EdgeSpec) {
+        let id = self.id.as_ref().map_or("(no uplink)", EdgeId::as_str);
+        tracing::info!(
+            edge = id,
+            mqtt = ?self.mqtt_addresses,
+            http = %self.http_address,
+            data = %spec.data.display(),
+            "the edge is ready"
+        );
+    }
+
+    /// Who this edge is, by its certificate.
+    pub fn id(&self) -> Option<&EdgeId> {
+        self.id.as_ref()
+    }
+
+    /// Where MQTT clients are served; the ports that were given where the spec said 0.
+    pub fn mqtt_addresses(&self) -> Vec<SocketAddr> {
+        self.mqtt_addresses.clone()
+    }
+
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    pub fn counters(&self) -> EdgeCounters {
+        let streams = self.committer.reader().streams();
+        EdgeCounters {
+            received: self.metrics.messages_received.get(),
+            stored: streams.iter().map(|stream| stream.next.0).sum(),
+            landed: streams.iter().map(|stream| stream.landed.0).sum(),
+        }
+    }
+
+    /// Returns when the journal has failed, with the reason: a new start opens it anew.
+    pub async fn failed(&self) -> String {
+        self.committer.failed().await
+    }
+
+    /// Says goodbye to clients and hub, commits what is queued, and leaves nothing to replay.
+    pub async fn shutdown(mut self) {
+        self.shutdown.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the edge has failed");
+            }
+        }
+        self.committer.stop().await;
+    }
+}
+
+fn load_credentials(uplink: &UplinkSpec) -> anyhow::Result<Credentials> {
+    Credentials::load(&uplink.certificate, &uplink.key, &uplink.ca).context("uplink")
+}
+
+/// Opens the journal, and in it the stream of each route.
+fn open_journal(
+    spec: &EdgeSpec,
+) -> anyhow::Result<(Journal, Vec<(tidegate_shared::topic::TopicFilter, Route)>)> {
+    let defaults = Limits::default();
+    let limits = Limits {
+        commit_bytes_max: spec.journal.commit_bytes_max.0 as usize,
+        // A packet's properties take more as record headers than they did in the packet.
+        record_bytes_max: (spec.mqtt.packet_bytes_max.0 as usize)
+            .min(spec.journal.commit_bytes_max.0 as usize),
+        log_files_max: (spec.journal.bytes_max.0 as usize / defaults.log_file_bytes).max(4),
+        ..defaults
+    };
+    let folder = spec.data.join("journal");
+    let medium = Directory::open(&folder)
+        .with_context(|| format!("the journal's folder {} cannot be used", folder.display()))?;
+    let new_store_id = StoreId(random_id()?);
+    let (mut journal, report) = Journal::open(Arc::new(medium), limits, new_store_id)
+        .with_context(|| format!("the journal in {} cannot be opened", folder.display()))?;
+    if report.created {
+        tracing::info!(folder = %folder.display(), "a new journal");
+    } else {
+        let (frames, records) = (report.frames_replayed, report.records_replayed);
+        tracing::info!(
+            frames,
+            records,
+            "the journal is open; replayed past the checkpoint"
+        );
+    }
+    let mut routes = Vec::new();
+    for route in &spec.routes {
+        let topic = spec.topic_of(&route.stream)?;
+        let compression = spec.compression_of(&route.stream);
+        let stream = journal.open_stream(&route.stream, &topic, compression)?;
+        routes.push((
+            route.filter.clone(),
+            Route {
+                stream,
+                key: route.key,
+            },
+        ));
+    }
+    journal.commit()?;
+    Ok((journal, routes))
+}
+
+fn compressions(reader: &JournalReader, spec: &EdgeSpec) -> BTreeMap<StreamId, Compression> {
+    let streams = reader.streams().into_iter();
+    streams
+        .map(|stream| (stream.stream, spec.compression_of(&stream.name)))
+        .collect()
+}
+
+fn random_id() -> io::Result<u128> {
+    let mut bytes = [0; 16];
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+async fn serve_http(
+    listener: TcpListener,
+    service: axum::Router,
+    mut stopping: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        served = axum::serve(listener, service).into_future() => {
+            if let Err(error) = served {
+                tracing::error!(%error, "http: the listener has failed");
+            }
+        }
+        _ = stopping.changed() => {}
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => anyhow!(
+                "port {} is in use on {}: stop what listens there, or change {key}",
+                address.port(),
+                address.ip()
+            ),
+            _ => anyhow!("cannot listen on {address} ({key}): {error}"),
+        })
+}

@@ -1,0 +1,46 @@
+//! The node's named limits, beside those of the protocols and the journal.
+
+use std::time::Duration;
+
+/// Records that wait for the committer, in bytes. Publishers wait while it is full.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// Checkpoints are this far apart, if anything changed.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Messages that wait for one subscriber's task, beside the queue of its session.
+pub const MAILBOX_MESSAGES_MAX: usize = 4096;
+
+/// What those messages may take, payloads and topics counted.
+pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes read from a socket at once.
+pub const READ_BYTES: usize = 64 << 10;
+
+/// Bytes that wait to be written to a socket; past it the client is not read from.
+pub const WRITE_BYTES_MAX: usize = 256 << 10;
+
+/// What was said to a client at the end may take so long to be written.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The first pause before the hub is tried again, and the longest.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(100);
+pub const RECONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// A connection attempt takes at most so long.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Chunks below this are merged with their neighbours before they are sent.
+pub const MERGE_CHUNK_BYTES_MAX: usize = 32 << 10;
+
+/// Streams that `/metrics` names one by one.
+pub const METRICS_STREAMS_MAX: usize = 200;
+
+/// Log lines about one kind of misbehaviour are at least this far apart.
+pub const WARN_INTERVAL: Duration = Duration::from_secs(1);
+
+const _: () = {
+    // A publish that is taken finds room, if it waits for long enough.
+    assert!(COMMIT_QUEUE_BYTES_MAX >= 2 << 20);
+    assert!(COMMIT_QUEUE_BYTES_MAX <= u32::MAX as usize);
+};

@@ -1,0 +1,66 @@
+//! The daemon `tidegate-edge`.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidegate_edge::{Edge, load_spec};
+use tidegate_shared::fleet::EdgeSpec;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The edge node of Tidegate: devices publish to it over MQTT; it keeps every message and sends it on.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-edge", version)]
+struct Arguments {
+    /// The configuration, a YAML file. Without it, all defaults apply, and there is no uplink.
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_EDGE_CONFIG")]
+    config: Option<PathBuf>,
+    /// The folder that holds everything; overrides `data` in the configuration.
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_EDGE_DATA")]
+    data: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `tidegate_edge=debug`.
+    #[arg(long, default_value = "info", env = "TIDEGATE_LOG")]
+    log: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tidegate-edge: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(&arguments.log)?)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let mut spec = match &arguments.config {
+        Some(path) => load_spec(path)?,
+        None => EdgeSpec::default(),
+    };
+    if let Some(data) = arguments.data {
+        spec.data = data;
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let edge = Box::pin(Edge::start(spec)).await?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        reason = edge.failed() => {
+            // Nothing can be acknowledged any more; a start opens the journal anew.
+            anyhow::bail!("the journal failed: {reason}");
+        }
+    }
+    edge.shutdown().await;
+    Ok(())
+}

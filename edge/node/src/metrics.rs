@@ -1,0 +1,193 @@
+//! The node's counters, as Prometheus reads them. Names begin with `tidegate_`.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+use crate::committer::Committer;
+use crate::limits::METRICS_STREAMS_MAX;
+use crate::router::Router;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct NameLabels {
+    name: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabels {
+    stream: String,
+}
+
+type Count = Counter<u64, AtomicU64>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub mqtt_connections: Gauge,
+    pub mqtt_packets_received: Count,
+    pub messages_received: Count,
+    pub mqtt_messages_delivered: Count,
+    pub mqtt_messages_dropped: Count,
+    mqtt_closed: Family<NameLabels, Counter>,
+    pub uplink_connected: Gauge,
+    pub uplink_connect_failures: Count,
+    alarms: Family<NameLabels, Counter>,
+}
+
+impl Metrics {
+    /// Counts a connection that did not end by itself.
+    pub(crate) fn closed(&self, name: &'static str) -> u64 {
+        self.mqtt_closed.get_or_create(&NameLabels { name }).inc()
+    }
+
+    pub(crate) fn alarm(&self, name: &'static str) {
+        self.alarms.get_or_create(&NameLabels { name }).inc();
+    }
+
+    /// The text that Prometheus scrapes.
+    pub(crate) fn encode(&self, committer: &Committer, router: &Router) -> String {
+        let mut registry = Registry::with_prefix("tidegate");
+        self.register(&mut registry);
+        register_journal(&mut registry, committer);
+        let subscriptions = ConstGauge::new(router.subscriptions() as i64);
+        registry.register(
+            "mqtt_subscriptions",
+            "Subscriptions of online clients",
+            subscriptions,
+        );
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("writing to a String does not fail");
+        text
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let counters = [
+            (
+                "mqtt_packets_received",
+                "MQTT packets received",
+                &self.mqtt_packets_received,
+            ),
+            (
+                "messages_received",
+                "Messages that clients published",
+                &self.messages_received,
+            ),
+            (
+                "mqtt_messages_delivered",
+                "Messages queued for online subscribers",
+                &self.mqtt_messages_delivered,
+            ),
+            (
+                "mqtt_messages_dropped",
+                "QoS 0 messages that a subscriber had no room for, or were larger than it takes",
+                &self.mqtt_messages_dropped,
+            ),
+            (
+                "uplink_connect_failures",
+                "Attempts to reach the hub that failed",
+                &self.uplink_connect_failures,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        let connections = self.mqtt_connections.clone();
+        registry.register("mqtt_connections", "Open MQTT connections", connections);
+        let connected = self.uplink_connected.clone();
+        registry.register(
+            "uplink_connected",
+            "1 while the hub is connected",
+            connected,
+        );
+        let closed = self.mqtt_closed.clone();
+        registry.register(
+            "mqtt_closed",
+            "MQTT connections closed by the node, by reason",
+            closed,
+        );
+        let alarms = self.alarms.clone();
+        registry.register("alarms", "What an operator should know, by kind", alarms);
+    }
+}
+
+fn register_journal(registry: &mut Registry, committer: &Committer) {
+    let stats = committer.stats();
+    let counters = [
+        ("journal_commits", "Commits", stats.commits),
+        ("journal_records", "Records committed", stats.records),
+        ("journal_syncs", "fdatasyncs of the commit log", stats.syncs),
+        (
+            "journal_log_written_bytes",
+            "Frames, headers and tables written",
+            stats.log_bytes,
+        ),
+        (
+            "journal_log_filled_bytes",
+            "Zeros written into new log files",
+            stats.fill_bytes,
+        ),
+        (
+            "journal_checkpoints",
+            "Checkpoints written to the index",
+            stats.checkpoints,
+        ),
+        (
+            "journal_refused",
+            "Publishes refused by the journal",
+            committer.refused(),
+        ),
+    ];
+    for (name, help, value) in counters {
+        registry.register(name, help, ConstCounter::new(value));
+    }
+    let files = ConstGauge::new(stats.log_files as i64);
+    registry.register("journal_log_files", "Log files, spares included", files);
+    let streams = committer.reader().streams();
+    let gauge = Family::<StreamLabels, Gauge>::default();
+    let (next, landed, first) = (gauge.clone(), Family::default(), Family::default());
+    let (mut landed_sum, mut next_sum) = (0, 0);
+    for (index, status) in streams.iter().enumerate() {
+        landed_sum += status.landed.0;
+        next_sum += status.next.0;
+        if index < METRICS_STREAMS_MAX {
+            let labels = StreamLabels {
+                stream: status.name.to_string(),
+            };
+            let set = |family: &Family<StreamLabels, Gauge>, value: u64| {
+                family.get_or_create(&labels).set(value as i64);
+            };
+            set(&next, status.next.0);
+            set(&landed, status.landed.0);
+            set(&first, status.first.0);
+        }
+    }
+    registry.register(
+        "journal_stream_next_offset",
+        "A stream's next edge offset",
+        next,
+    );
+    registry.register(
+        "journal_stream_first_offset",
+        "A stream's oldest kept edge offset",
+        first,
+    );
+    registry.register(
+        "uplink_stream_landed_offset",
+        "The cloud has all below it",
+        landed,
+    );
+    let streams = ConstGauge::new(streams.len() as i64);
+    registry.register("journal_streams", "Streams", streams);
+    let stored = ConstCounter::new(next_sum);
+    registry.register("stored_messages", "Messages in all streams, ever", stored);
+    let landed = ConstCounter::new(landed_sum);
+    registry.register(
+        "landed_messages",
+        "Messages of all streams that landed, ever",
+        landed,
+    );
+}

@@ -1,0 +1,140 @@
+//! What others want of a connection's task: deliveries, results of commits, and that it end. The
+//! mailbox is bounded in messages and bytes; who does not empty it loses QoS 0 messages, and is
+//! disconnected rather than have a QoS 1 message skipped.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tidegate_edge_protocol::mqtt::codec::{Message, Qos, SubscriptionIdentifier};
+use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken};
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tokio::sync::Notify;
+
+use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+
+/// A message for a subscriber, before its session gives it a packet.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    pub message: Arc<Message>,
+    pub qos: Qos,
+    pub qos_max: Qos,
+    pub retain: bool,
+    pub identifiers: Vec<SubscriptionIdentifier>,
+}
+
+impl Letter {
+    fn bytes(&self) -> usize {
+        self.message.payload.len() + self.message.topic.len() + 64
+    }
+}
+
+/// What became of a publish.
+pub(crate) type Outcome = (PublishToken, Result<(), PublishRefused>);
+
+/// All that gathered since the mailbox was last emptied.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// At most as many as the inbound window.
+    pub outcomes: Vec<Outcome>,
+    pub letters: Vec<Letter>,
+    pub shut_down: Option<ReasonCode>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    contents: Mutex<Contents>,
+    bytes: AtomicUsize,
+    filled: AtomicBool,
+    notify: Notify,
+    dropped_qos0: AtomicUsize,
+}
+
+impl Mailbox {
+    fn put(&self, change: impl FnOnce(&mut Contents)) {
+        change(&mut self.contents.lock().expect("nobody panics with it"));
+        self.filled.store(true, Ordering::Release);
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn committed(&self, outcomes: Vec<Outcome>) {
+        self.put(|contents| contents.outcomes.extend(outcomes));
+    }
+
+    pub(crate) fn shut_down(&self, reason: ReasonCode) {
+        self.put(|contents| contents.shut_down = contents.shut_down.or(Some(reason)));
+    }
+
+    pub(crate) fn deliver(&self, letter: Letter) {
+        let bytes = letter.bytes();
+        self.put(|contents| {
+            let full = contents.letters.len() >= MAILBOX_MESSAGES_MAX
+                || self.bytes.load(Ordering::Relaxed) + bytes > MAILBOX_BYTES_MAX;
+            if !full {
+                self.bytes.fetch_add(bytes, Ordering::Relaxed);
+                contents.letters.push(letter);
+            } else if letter.qos.min(letter.qos_max) == Qos::AtMostOnce {
+                self.dropped_qos0.fetch_add(1, Ordering::Relaxed);
+            } else {
+                contents.shut_down = contents.shut_down.or(Some(ReasonCode::QuotaExceeded));
+            }
+        });
+    }
+
+    /// Everything that is there, if anything is.
+    pub(crate) fn take(&self) -> Option<Contents> {
+        if !self.filled.swap(false, Ordering::Acquire) {
+            return None;
+        }
+        let contents = std::mem::take(&mut *self.contents.lock().expect("nobody panics with it"));
+        self.bytes.store(0, Ordering::Relaxed);
+        Some(contents)
+    }
+
+    /// Returns once something is there. Safe to cancel.
+    pub(crate) async fn filled(&self) {
+        while !self.filled.load(Ordering::Acquire) {
+            self.notify.notified().await;
+        }
+    }
+
+    /// QoS 0 messages that found no room.
+    pub(crate) fn take_dropped(&self) -> u64 {
+        self.dropped_qos0.swap(0, Ordering::Relaxed) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(qos: Qos, bytes: usize) -> Letter {
+        let payload = vec![0; bytes].into();
+        let message = Arc::new(Message {
+            payload,
+            ..Message::default()
+        });
+        Letter {
+            message,
+            qos,
+            qos_max: qos,
+            retain: false,
+            identifiers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_drops_qos_0_and_ends_qos_1() {
+        let mailbox = Mailbox::default();
+        for _ in 0..9 {
+            mailbox.deliver(letter(Qos::AtMostOnce, 1 << 20));
+        }
+        assert_eq!(mailbox.take_dropped(), 2);
+        mailbox.deliver(letter(Qos::AtLeastOnce, 1 << 20));
+        let contents = mailbox.take().unwrap();
+        assert_eq!(contents.letters.len(), 7);
+        assert_eq!(contents.shut_down, Some(ReasonCode::QuotaExceeded));
+        mailbox.deliver(letter(Qos::AtLeastOnce, 1 << 20));
+        assert_eq!(mailbox.take().unwrap().letters.len(), 1);
+        assert!(mailbox.take().is_none());
+    }
+}

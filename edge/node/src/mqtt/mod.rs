@@ -1,0 +1,114 @@
+//! The MQTT driver: listeners, and a task for each connection.
+
+mod driver;
+mod mailbox;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
+use tidegate_shared::fleet::MqttSpec;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::committer::Committer;
+use crate::metrics::Metrics;
+use crate::router::Router;
+
+pub(crate) use mailbox::{Letter, Mailbox};
+
+/// What every connection works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub router: Arc<Router>,
+    pub committer: Committer,
+    pub metrics: Arc<Metrics>,
+    pub limits: ConnectionLimits,
+    pub connections_max: usize,
+    connection_ids: Arc<AtomicU64>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        spec: &MqttSpec,
+        router: Arc<Router>,
+        committer: Committer,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let packet_bytes_max = NonZeroU32::new(spec.packet_bytes_max.0 as u32);
+        let defaults = ConnectionLimits::default();
+        let limits = ConnectionLimits {
+            packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
+            // Retained messages and shared subscriptions need the journal's part in them first.
+            retain_available: false,
+            shared_subscription_available: false,
+            ..defaults
+        };
+        let connections_max = spec.connections_max;
+        let connection_ids = Arc::new(AtomicU64::new(1));
+        Self {
+            router,
+            committer,
+            metrics,
+            limits,
+            connections_max,
+            connection_ids,
+        }
+    }
+
+    fn next_id(&self) -> u64 {
+        self.connection_ids.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Takes connections until told to stop; then lets each say goodbye.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    context: Context,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    open(&mut connections, socket, peer, &context, &stopping);
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: it passes when somebody leaves.
+                    tracing::warn!(%error, "mqtt: a connection could not be taken");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            _ = stopping.changed() => break,
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+fn open(
+    connections: &mut JoinSet<()>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    context: &Context,
+    stopping: &watch::Receiver<bool>,
+) {
+    let open = context.metrics.mqtt_connections.get();
+    if open >= context.connections_max as i64 {
+        tracing::warn!(%peer, open, "mqtt: too many connections: this one is closed");
+        context.metrics.closed("too_many_connections");
+        return;
+    }
+    let _ = socket.set_nodelay(true);
+    context.metrics.mqtt_connections.inc();
+    let (context, stopping) = (context.clone(), stopping.clone());
+    connections.spawn(async move {
+        let metrics = Arc::clone(&context.metrics);
+        driver::run(socket, peer, context, stopping).await;
+        metrics.mqtt_connections.dec();
+    });
+}

@@ -1,0 +1,182 @@
+//! Where a message goes: to online subscribers, and by a route into a stream. Clients are known here by
+//! their connection; who owns which client id is decided here too.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, RwLock};
+
+use tidegate_edge_protocol::mqtt::codec::{Message, Qos, SubscriptionIdentifier};
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_edge_protocol::mqtt::subscriptions::Subscriptions;
+use tidegate_shared::fleet::RouteKey;
+use tidegate_shared::id::StreamId;
+use tidegate_shared::topic::TopicFilter;
+
+use crate::mqtt::{Letter, Mailbox};
+
+/// A route whose stream is open in the journal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub stream: StreamId,
+    pub key: RouteKey,
+}
+
+/// A connection's number, never used again while the process lives.
+pub(crate) type ConnectionId = u64;
+
+/// What a subscription asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscription {
+    pub mailbox: Arc<Mailbox>,
+    pub qos_max: Qos,
+    pub no_local: bool,
+    pub retain_as_published: bool,
+    pub identifier: Option<SubscriptionIdentifier>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Router {
+    /// The route's rank: the first that matches counts.
+    routes: Subscriptions<usize, Route>,
+    subscriptions: RwLock<Subscriptions<ConnectionId, Subscription>>,
+    clients: Mutex<HashMap<String, (ConnectionId, Arc<Mailbox>)>>,
+}
+
+impl Router {
+    pub(crate) fn new(routes: Vec<(TopicFilter, Route)>) -> Self {
+        let mut trie = Subscriptions::new();
+        for (rank, (filter, route)) in routes.into_iter().enumerate() {
+            trie.subscribe(filter, rank, route);
+        }
+        Self {
+            routes: trie,
+            subscriptions: RwLock::default(),
+            clients: Mutex::default(),
+        }
+    }
+
+    /// The first route that matches.
+    pub(crate) fn route(&self, topic: &str) -> Option<Route> {
+        let mut first: Option<(usize, Route)> = None;
+        self.routes.matches(topic, |rank, route| {
+            if first.is_none_or(|(other, _)| *rank < other) {
+                first = Some((*rank, *route));
+            }
+        });
+        first.map(|(_, route)| route)
+    }
+
+    pub(crate) fn subscribe(&self, id: ConnectionId, filter: TopicFilter, what: Subscription) {
+        let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
+        subscriptions.subscribe(filter, id, what);
+    }
+
+    /// Whether there was such a subscription.
+    pub(crate) fn unsubscribe(&self, id: ConnectionId, filter: &TopicFilter) -> bool {
+        let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
+        subscriptions.unsubscribe(filter, &id).is_some()
+    }
+
+    /// Puts the message into the mailbox of each online subscriber, once, with the identifiers of
+    /// all its subscriptions that match `[MQTT-3.3.4-3]`, at the highest QoS among them
+    /// `[MQTT-3.3.4-2]`. Returns how many there are.
+    pub(crate) fn fan_out(
+        &self,
+        publisher: ConnectionId,
+        message: &Arc<Message>,
+        qos: Qos,
+        retain: bool,
+    ) -> usize {
+        let mut letters: Vec<(ConnectionId, Arc<Mailbox>, Letter)> = Vec::new();
+        {
+            let subscriptions = self.subscriptions.read().expect("nobody panics with it");
+            if subscriptions.is_empty() {
+                return 0;
+            }
+            subscriptions.matches(message.topic.as_str(), |id, subscription| {
+                if subscription.no_local && *id == publisher {
+                    return;
+                }
+                let retain = retain && subscription.retain_as_published;
+                let identifier = subscription.identifier;
+                match letters.iter_mut().find(|(other, ..)| other == id) {
+                    Some((.., letter)) => {
+                        letter.qos_max = letter.qos_max.max(subscription.qos_max);
+                        letter.retain |= retain;
+                        letter.identifiers.extend(identifier);
+                    }
+                    None => {
+                        let letter = Letter {
+                            message: Arc::clone(message),
+                            qos,
+                            qos_max: subscription.qos_max,
+                            retain,
+                            identifiers: identifier.into_iter().collect(),
+                        };
+                        letters.push((*id, Arc::clone(&subscription.mailbox), letter));
+                    }
+                }
+            });
+        }
+        let count = letters.len();
+        letters
+            .into_iter()
+            .for_each(|(_, mailbox, letter)| mailbox.deliver(letter));
+        count
+    }
+
+    /// A client id belongs to its newest connection `[MQTT-3.1.4-3]`: the one before is told to go.
+    pub(crate) fn take_over(&self, client_id: &str, id: ConnectionId, mailbox: &Arc<Mailbox>) {
+        let mut clients = self.clients.lock().expect("nobody panics with it");
+        let entry = (id, Arc::clone(mailbox));
+        if let Some((_, before)) = clients.insert(client_id.to_owned(), entry) {
+            before.shut_down(ReasonCode::SessionTakenOver);
+        }
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn leave(&self, client_id: &str, id: ConnectionId) {
+        self.subscriptions
+            .write()
+            .expect("nobody panics with it")
+            .remove_all(&id);
+        let mut clients = self.clients.lock().expect("nobody panics with it");
+        if clients
+            .get(client_id)
+            .is_some_and(|(owner, _)| *owner == id)
+        {
+            clients.remove(client_id);
+        }
+    }
+
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.subscriptions
+            .read()
+            .expect("nobody panics with it")
+            .len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_route_that_matches_counts() {
+        let route = |stream| Route {
+            stream: StreamId(stream),
+            key: RouteKey::Topic,
+        };
+        let filter = |filter: &str| TopicFilter::new(filter).unwrap();
+        let routes = vec![
+            (filter("alarms/#"), route(0)),
+            (filter("+/7"), route(1)),
+            (filter("#"), route(2)),
+        ];
+        let router = Router::new(routes);
+        let stream = |topic| router.route(topic).map(|route| route.stream.0);
+        assert_eq!(stream("alarms/7"), Some(0));
+        assert_eq!(stream("plant/7"), Some(1));
+        assert_eq!(stream("plant/8"), Some(2));
+        assert_eq!(stream("$SYS/uptime"), None);
+    }
+}

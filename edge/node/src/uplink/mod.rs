@@ -1,0 +1,379 @@
+//! The uplink's driver: connects to the hub, feeds the sender machine, and does what it asks for.
+
+mod merge;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_bridge::{ChannelError, Connection, Credentials, Dialer, FrameWriter};
+use tidegate_bridge_protocol::frame::Frame;
+use tidegate_bridge_protocol::limits::SenderLimits;
+use tidegate_bridge_protocol::reply_code::CloseCode;
+use tidegate_bridge_protocol::sender::{Alarm, LocalStream, SealedBatch, Sender, SenderEvent};
+use tidegate_edge_journal::{JournalReader, StreamStatus};
+use tidegate_shared::fleet::UplinkSpec;
+use tidegate_shared::id::{EdgeOffset, Incarnation, SessionEpoch, StreamId};
+use tidegate_shared::record::Compression;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use crate::committer::Committer;
+use crate::limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN};
+use crate::metrics::Metrics;
+
+/// What comes back from work that the sender asked for.
+enum Done {
+    Read {
+        stream: StreamId,
+        from: EdgeOffset,
+        batches: Vec<SealedBatch>,
+    },
+    SessionStored(SessionEpoch),
+    GrantStored(StreamId, Incarnation),
+    Proof(
+        StreamId,
+        EdgeOffset,
+        Option<tidegate_shared::id::BoundaryHash>,
+    ),
+}
+
+/// Why a connection ended.
+enum End {
+    Stopping,
+    Lost(String),
+    Closed(CloseCode),
+}
+
+pub(crate) struct Uplink {
+    hub: String,
+    dialer: Dialer,
+    sender: Sender,
+    committer: Committer,
+    compression: BTreeMap<StreamId, Compression>,
+    metrics: Arc<Metrics>,
+    done: mpsc::UnboundedSender<Done>,
+    results: mpsc::UnboundedReceiver<Done>,
+}
+
+impl Uplink {
+    pub(crate) fn new(
+        spec: &UplinkSpec,
+        credentials: Credentials,
+        committer: Committer,
+        compression: BTreeMap<StreamId, Compression>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let reader = committer.reader();
+        let (cluster, session_epoch) = reader.session();
+        let mut sender = Sender::new(
+            SenderLimits::default(),
+            reader.store_id(),
+            cluster,
+            session_epoch,
+        );
+        for stream in reader.streams() {
+            sender.handle_stream(local(stream));
+        }
+        let (done, results) = mpsc::unbounded_channel();
+        let dialer = Dialer::new(credentials)?;
+        let hub = spec.cloud.clone();
+        Ok(Self {
+            hub,
+            dialer,
+            sender,
+            committer,
+            compression,
+            metrics,
+            done,
+            results,
+        })
+    }
+
+    /// Connects, again and again, until told to stop.
+    pub(crate) async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let mut pause = RECONNECT_MIN;
+        let mut said = false;
+        loop {
+            let connecting = timeout(CONNECT_TIMEOUT, self.connect());
+            let connected = tokio::select! {
+                connected = connecting => connected,
+                _ = stopping.changed() => return,
+            };
+            match connected.unwrap_or_else(|_| Err("the hub does not answer".to_owned())) {
+                Ok(connection) => {
+                    tracing::info!(hub = %self.hub, "uplink: connected");
+                    self.metrics.uplink_connected.set(1);
+                    let end = self.exchange(connection, &mut stopping).await;
+                    self.metrics.uplink_connected.set(0);
+                    self.sender.handle_disconnected();
+                    match end {
+                        End::Stopping => return,
+                        // Somebody else has this edge's identity: do not fight at full speed.
+                        End::Closed(CloseCode::Fenced) => pause = RECONNECT_MAX,
+                        End::Closed(_) => {}
+                        End::Lost(why) => {
+                            tracing::info!(hub = %self.hub, why, "uplink: the connection is lost");
+                            pause = RECONNECT_MIN;
+                        }
+                    }
+                    said = false;
+                }
+                Err(why) => {
+                    // Once per outage; the counter tells the rest.
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!(hub = %self.hub, why, "uplink: no connection; data is kept");
+                    }
+                    self.metrics.uplink_connect_failures.inc();
+                }
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = stopping.changed() => return,
+            }
+            pause = (pause * 2).min(RECONNECT_MAX);
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Connection, String> {
+        let resolved = tokio::net::lookup_host(&self.hub).await;
+        let mut addresses = resolved.map_err(|error| format!("{}: {error}", self.hub))?;
+        let address: SocketAddr = addresses.next().ok_or("the hub's name has no address")?;
+        self.dialer
+            .connect(address)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    async fn exchange(
+        &mut self,
+        connection: Connection,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> End {
+        let Connection {
+            handle,
+            mut control_in,
+            control_out,
+            bulk_out,
+            ..
+        } = connection;
+        let Some(bulk_out) = bulk_out else {
+            return End::Lost("no stream".to_owned());
+        };
+        let (control, control_task) = start_writer(control_out);
+        let (bulk, bulk_task) = start_writer(bulk_out);
+        self.sender.handle_connected();
+        let end = loop {
+            if let Some(code) = self.act() {
+                break End::Closed(code);
+            }
+            while let Some(frame) = self.sender.poll_transmit() {
+                // Bounded by the sender's window; the writers' end is seen as the connection's.
+                let writer = if matches!(frame, Frame::Batch(_)) {
+                    &bulk
+                } else {
+                    &control
+                };
+                let _ = writer.send(frame);
+            }
+            let deadline = self.sender.poll_timeout();
+            let wake = deadline.unwrap_or_else(|| Instant::now() + CONNECT_TIMEOUT);
+            tokio::select! {
+                frame = control_in.read() => match frame {
+                    Ok(frame) => {
+                        self.sender.handle_frame(Instant::now(), frame);
+                        while let Ok(Some(frame)) = control_in.read_buffered() {
+                            self.sender.handle_frame(Instant::now(), frame);
+                        }
+                    }
+                    Err(ChannelError::Frame(error)) => {
+                        tracing::warn!(%error, "uplink: the hub sent what is no frame");
+                        break End::Closed(CloseCode::Protocol);
+                    }
+                    Err(error) => break End::Lost(handle.end_reason().unwrap_or_else(|| error.to_string())),
+                },
+                grown = self.committer.grown().take() => self.grow(grown),
+                Some(done) = self.results.recv() => {
+                    self.take(done);
+                    while let Ok(done) = self.results.try_recv() {
+                        self.take(done);
+                    }
+                }
+                () = sleep_until(wake.into()), if deadline.is_some() => {
+                    self.sender.handle_timeout(Instant::now());
+                }
+                _ = stopping.changed() => break End::Stopping,
+            }
+        };
+        let code = match end {
+            End::Closed(code) => code,
+            _ => CloseCode::Shutdown,
+        };
+        handle.close(code, code.name());
+        control_task.abort();
+        bulk_task.abort();
+        end
+    }
+
+    fn grow(&mut self, streams: impl IntoIterator<Item = StreamId>) {
+        for stream in streams {
+            if let Some(status) = self.committer.reader().stream(stream) {
+                self.sender.handle_stream(local(status));
+            }
+        }
+    }
+
+    fn take(&mut self, done: Done) {
+        match done {
+            Done::Read {
+                stream,
+                from,
+                batches,
+            } => {
+                self.sender
+                    .handle_read(Instant::now(), stream, from, batches);
+            }
+            Done::SessionStored(epoch) => self.sender.handle_session_stored(epoch),
+            Done::GrantStored(stream, incarnation) => {
+                self.sender.handle_grant_stored(stream, incarnation);
+            }
+            Done::Proof(stream, offset, hash) => self.sender.handle_proof(stream, offset, hash),
+        }
+    }
+
+    /// Does what the sender asks for; says with which code it wants the connection closed.
+    fn act(&mut self) -> Option<CloseCode> {
+        while let Some(event) = self.sender.poll_event() {
+            let done = self.done.clone();
+            let committer = self.committer.clone();
+            match event {
+                SenderEvent::StoreSession {
+                    cluster_incarnation,
+                    session_epoch,
+                } => {
+                    tokio::spawn(async move {
+                        if committer
+                            .store_session(cluster_incarnation, session_epoch)
+                            .await
+                        {
+                            let _ = done.send(Done::SessionStored(session_epoch));
+                        }
+                    });
+                }
+                SenderEvent::StoreGrant {
+                    stream,
+                    incarnation,
+                } => {
+                    tokio::spawn(async move {
+                        if committer.store_grant(stream, incarnation).await {
+                            let _ = done.send(Done::GrantStored(stream, incarnation));
+                        }
+                    });
+                }
+                SenderEvent::Prove { stream, offset } => {
+                    let reader = committer.reader().clone();
+                    tokio::task::spawn_blocking(move || {
+                        let hash = reader.hash_at(stream, offset).unwrap_or_else(|error| {
+                            tracing::error!(%stream, %offset, %error, "uplink: no proof");
+                            None
+                        });
+                        let _ = done.send(Done::Proof(stream, offset, hash));
+                    });
+                }
+                SenderEvent::Read {
+                    stream,
+                    from,
+                    bytes_max,
+                } => {
+                    let reader = committer.reader().clone();
+                    let compression = self.compression.get(&stream).copied().unwrap_or_default();
+                    tokio::task::spawn_blocking(move || {
+                        let batches = read(&reader, stream, from, bytes_max, compression);
+                        let _ = done.send(Done::Read {
+                            stream,
+                            from,
+                            batches,
+                        });
+                    });
+                }
+                SenderEvent::Landed {
+                    stream,
+                    landed,
+                    hash,
+                    ..
+                } => {
+                    self.committer.landed(stream, landed, hash);
+                }
+                SenderEvent::Alarm(alarm) => self.alarm(&alarm),
+                SenderEvent::Close(code) => {
+                    tracing::warn!(hub = %self.hub, %code, "uplink: closing");
+                    return Some(code);
+                }
+            }
+        }
+        None
+    }
+
+    fn alarm(&self, alarm: &Alarm) {
+        let name = match alarm {
+            Alarm::CloudRestored { .. } => "cloud_restored",
+            Alarm::Diverged { .. } => "diverged",
+            Alarm::Unreadable { .. } => "unreadable",
+            Alarm::Parked { .. } => "parked",
+        };
+        self.metrics.alarm(name);
+        tracing::error!(%alarm, "uplink: alarm");
+    }
+}
+
+/// Writes frames from a queue; what queues up goes out together.
+fn start_writer(
+    mut writer: FrameWriter,
+) -> (mpsc::UnboundedSender<Frame>, tokio::task::JoinHandle<()>) {
+    let (sender, mut frames) = mpsc::unbounded_channel();
+    let task = tokio::spawn(async move {
+        while let Some(frame) = frames.recv().await {
+            let mut written = writer.write(&frame).await;
+            while let (Ok(()), Ok(frame)) = (&written, frames.try_recv()) {
+                written = writer.write(&frame).await;
+            }
+            if written.is_err() || writer.flush().await.is_err() {
+                return;
+            }
+        }
+        writer.finish();
+    });
+    (sender, task)
+}
+
+/// A failed read is logged and comes back empty: the sender tries again later.
+fn read(
+    reader: &JournalReader,
+    stream: StreamId,
+    from: EdgeOffset,
+    bytes_max: usize,
+    compression: Compression,
+) -> Vec<SealedBatch> {
+    let chunks = reader
+        .read(stream, from, bytes_max)
+        .map_err(anyhow::Error::from);
+    let merged = chunks.and_then(|chunks| Ok(merge::merge(chunks, bytes_max, compression)?));
+    merged.unwrap_or_else(|error| {
+        tracing::error!(%stream, %from, %error, "uplink: the journal cannot be read");
+        Vec::new()
+    })
+}
+
+fn local(status: StreamStatus) -> LocalStream {
+    LocalStream {
+        stream: status.stream,
+        name: status.name,
+        topic: status.topic,
+        incarnation: status.incarnation,
+        first: status.first,
+        next: status.next,
+        landed: status.landed,
+        landed_hash: status.landed_hash,
+    }
+}
