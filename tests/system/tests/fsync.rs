@@ -20,8 +20,12 @@ const SYNCS_MAX: usize = 100;
 enum Event {
     /// The payload with this number was read from a socket.
     Read(u16),
-    SyncBegins { thread: u32 },
-    SyncDone { thread: u32 },
+    SyncBegins {
+        thread: u32,
+    },
+    SyncDone {
+        thread: u32,
+    },
     /// The PUBACK with this id was handed to a socket.
     Puback(u16),
 }
@@ -38,12 +42,18 @@ fn hex(bytes: &[u8]) -> String {
 /// printed in two lines.
 fn events(trace: &str, data: &Path) -> Vec<Event> {
     let data = data.display().to_string();
-    let markers: Vec<_> = (0..ONE_BY_ONE).map(|id| hex(marker(id).as_bytes())).collect();
+    let markers: Vec<_> = (0..ONE_BY_ONE)
+        .map(|id| hex(marker(id).as_bytes()))
+        .collect();
     let mut events = Vec::new();
     let mut syncing = std::collections::HashSet::new();
     for line in trace.lines() {
-        let Some((thread, call)) = line.trim_start().split_once(' ') else { continue };
-        let Ok(thread) = thread.parse::<u32>() else { continue };
+        let Some((thread, call)) = line.trim_start().split_once(' ') else {
+            continue;
+        };
+        let Ok(thread) = thread.parse::<u32>() else {
+            continue;
+        };
         let call = call.trim_start();
         let resumed = call.strip_prefix("<... ").unwrap_or_default();
         if call.starts_with("fdatasync(") && call.contains(&data) {
@@ -56,12 +66,17 @@ fn events(trace: &str, data: &Path) -> Vec<Event> {
         } else if resumed.starts_with("fdatasync resumed") && syncing.remove(&thread) {
             assert!(call.ends_with("= 0"), "a sync failed: {line}");
             events.push(Event::SyncDone { thread });
-        } else if call.starts_with("read") || call.starts_with("recv") || resumed.starts_with("re") {
+        } else if call.starts_with("read") || call.starts_with("recv") || resumed.starts_with("re")
+        {
             let found = markers.iter().position(|marker| call.contains(marker));
             events.extend(found.map(|number| Event::Read(number as u16)));
         } else if call.contains("TCP:[") {
             let puback = |id: &u16| call.contains(&format!("\"{}\"", hex(&puback(*id))));
-            events.extend((1..=ONE_BY_ONE).find(puback).map(|id| Event::Puback(id - 1)));
+            events.extend(
+                (1..=ONE_BY_ONE)
+                    .find(puback)
+                    .map(|id| Event::Puback(id - 1)),
+            );
         }
     }
     events
@@ -75,10 +90,15 @@ fn puback(id: u16) -> [u8; 4] {
 /// Whether between the read of a message and its PUBACK a sync began and ended.
 fn synced(events: &[Event], number: u16) -> Result<(), String> {
     let at = |event: Event| {
-        events.iter().position(|found| *found == event).ok_or(format!("no {event:?} in the trace"))
+        events
+            .iter()
+            .position(|found| *found == event)
+            .ok_or(format!("no {event:?} in the trace"))
     };
     let (read, acknowledged) = (at(Event::Read(number))?, at(Event::Puback(number))?);
-    let between = events.get(read..acknowledged).ok_or("the PUBACK came before the PUBLISH")?;
+    let between = events
+        .get(read..acknowledged)
+        .ok_or("the PUBACK came before the PUBLISH")?;
     let mut begun = Vec::new();
     for event in between {
         match event {
@@ -87,12 +107,17 @@ fn synced(events: &[Event], number: u16) -> Result<(), String> {
             _ => {}
         }
     }
-    Err(format!("no fdatasync between the read of message {number} and its PUBACK"))
+    Err(format!(
+        "no fdatasync between the read of message {number} and its PUBACK"
+    ))
 }
 
 #[test]
 fn the_check_notices_a_missing_sync() {
-    let sync = [Event::SyncBegins { thread: 2 }, Event::SyncDone { thread: 2 }];
+    let sync = [
+        Event::SyncBegins { thread: 2 },
+        Event::SyncDone { thread: 2 },
+    ];
     let [begins, done] = sync;
     assert!(synced(&[Event::Read(0), Event::Puback(0)], 0).is_err());
     // Begun before the message was there: it need not cover it.
@@ -123,12 +148,16 @@ fn puback_follows_an_fdatasync_that_many_share() {
     let calls = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,fdatasync,fsync";
     let out = trace.display().to_string();
     // -D: the edge stays our child, and strace follows its end.
-    site.edge.wrap(&["strace", "-D", "-f", "-xx", "-yy", "-s", "256", "-e", calls, "-o", &out]);
+    site.edge.wrap(&[
+        "strace", "-D", "-f", "-xx", "-yy", "-s", "256", "-e", calls, "-o", &out,
+    ]);
     site.start();
 
     let mut client = Client::connect(site.edge.mqtt, EDGE_ID).unwrap();
     for number in 0..ONE_BY_ONE {
-        client.publish(number + 1, "plant/traced", marker(number).as_bytes()).unwrap();
+        client
+            .publish(number + 1, "plant/traced", marker(number).as_bytes())
+            .unwrap();
     }
     let wanted = hex(&puback(ONE_BY_ONE));
     let quiet = wait::until("strace has written the last PUBACK", wait::SOON, || {
@@ -153,7 +182,10 @@ fn puback_follows_an_fdatasync_that_many_share() {
     let after = read(&trace);
     let syncs = after[quiet.len()..].matches("fdatasync(").count();
     println!("{IN_FLIGHT} messages in flight: {syncs} fdatasyncs");
-    assert!((1..=SYNCS_MAX).contains(&syncs), "{syncs} fdatasyncs for {IN_FLIGHT} messages");
+    assert!(
+        (1..=SYNCS_MAX).contains(&syncs),
+        "{syncs} fdatasyncs for {IN_FLIGHT} messages"
+    );
 }
 
 fn read(trace: &PathBuf) -> String {

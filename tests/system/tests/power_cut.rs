@@ -13,7 +13,11 @@ use tidegate_system_tests::random::Random;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::{skip, workspace};
 
-const PLAN: Plan = Plan { devices_per_client: 2, messages_per_device: 850, rate: 100.0 };
+const PLAN: Plan = Plan {
+    devices_per_client: 2,
+    messages_per_device: 850,
+    rate: 100.0,
+};
 
 /// An ext4 file system in a file, mounted while this lives.
 struct Image {
@@ -39,7 +43,10 @@ impl Image {
 
     /// All I/O fails from here on, and what was not synced is lost.
     fn cut_power(&self) {
-        let status = workspace::python("shutdown_fs.py").arg(&self.mount).status().unwrap();
+        let status = workspace::python("shutdown_fs.py")
+            .arg(&self.mount)
+            .status()
+            .unwrap();
         assert!(status.success(), "the shutdown ioctl: {status}");
     }
 
@@ -59,14 +66,24 @@ impl Drop for Image {
 }
 
 fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String> {
-    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let path = format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    );
     let mut command = Command::new(program);
-    let output = command.env("PATH", path).args(arguments).args(paths).output();
+    let output = command
+        .env("PATH", path)
+        .args(arguments)
+        .args(paths)
+        .output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+    Err(format!(
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
 }
 
 #[test]
@@ -107,16 +124,27 @@ fn cut_under_load(round: u32, scratch: &Scratch, image: &Image, after: Duration)
     site.edge.kill();
     site.cloud.kill();
     image.remount();
-    assert!(!unsynced.exists(), "the cut kept what was not synced: it proves nothing");
+    assert!(
+        !unsynced.exists(),
+        "the cut kept what was not synced: it proves nothing"
+    );
 
     site.start();
     let sent = load.finish(Duration::from_secs(60));
     assert_eq!(sent.acknowledgements() as u64, messages);
     let landed = site.edge.wait_landed(messages);
-    let records = kafka::read_all(site.cloud.kafka, STREAM, &scratch.path().join("records.jsonl"));
+    let records = kafka::read_all(
+        site.cloud.kafka,
+        STREAM,
+        &scratch.path().join("records.jsonl"),
+    );
     let read: Vec<Read> = records.iter().map(kafka::Record::message).collect();
     let faults = account::faults(&sent, &read, landed);
-    assert!(faults.is_empty(), "round {round}, cut after {after:?}:\n{}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "round {round}, cut after {after:?}:\n{}",
+        faults.join("\n")
+    );
     println!(
         "round {round}: cut after {after:?}; {messages} messages, {} transmissions, {} records",
         sent.transmissions(),

@@ -30,9 +30,8 @@ fn batches(mut set: &[u8]) -> Vec<&[u8]> {
 /// Whether some file below a folder has the batch, whatever its base offset and leader epoch.
 fn has_batch(folder: &Path, batch: &[u8]) -> bool {
     files(folder).iter().any(|bytes| {
-        find_all(bytes, &batch[REST_AT..]).any(|at| {
-            at >= REST_AT && bytes[at - 8..at - 4] == batch[LENGTH_AT..EPOCH_AT]
-        })
+        find_all(bytes, &batch[REST_AT..])
+            .any(|at| at >= REST_AT && bytes[at - 8..at - 4] == batch[LENGTH_AT..EPOCH_AT])
     })
 }
 
@@ -67,7 +66,9 @@ fn a_batch_is_the_same_in_journal_log_and_fetch() {
     let mut client = Client::connect(site.edge.mqtt, "same-bytes").unwrap();
     // Each lands before the next is sent: nothing is there to be merged, and each chunk is a batch.
     for number in 0..3_u16 {
-        client.publish(number + 1, "plant/single", b"a message alone").unwrap();
+        client
+            .publish(number + 1, "plant/single", b"a message alone")
+            .unwrap();
         site.edge.wait_landed(u64::from(number) + 1);
     }
     // Enough alike to be compressed.
@@ -82,7 +83,11 @@ fn a_batch_is_the_same_in_journal_log_and_fetch() {
     let landed = site.edge.wait_landed(203);
     assert_eq!(landed, 203);
 
-    let records = kafka::read_all(site.cloud.kafka, STREAM, &scratch.path().join("records.jsonl"));
+    let records = kafka::read_all(
+        site.cloud.kafka,
+        STREAM,
+        &scratch.path().join("records.jsonl"),
+    );
     assert_eq!(records.len(), 203);
     let fetched = wait::until("a fetch has all", wait::SOON, || {
         let set = kafka::fetch(site.cloud.kafka, STREAM, records[0].partition, 0);
@@ -94,12 +99,24 @@ fn a_batch_is_the_same_in_journal_log_and_fetch() {
     let batches = batches(&fetched);
     let kinds: Vec<_> = batches.iter().map(|batch| compression(batch)).collect();
     println!("{} batches, compression {kinds:?}", batches.len());
-    assert!(kinds.contains(&4), "no batch was compressed with zstd: {kinds:?}");
+    assert!(
+        kinds.contains(&4),
+        "no batch was compressed with zstd: {kinds:?}"
+    );
     for (at, batch) in batches.iter().enumerate() {
-        assert!(has_batch(&site.cloud.data, batch), "batch {at} is not so in the cloud's log");
-        assert!(has_batch(&site.edge.data, batch), "batch {at} is not so in the edge's journal");
+        assert!(
+            has_batch(&site.cloud.data, batch),
+            "batch {at} is not so in the cloud's log"
+        );
+        assert!(
+            has_batch(&site.edge.data, batch),
+            "batch {at} is not so in the edge's journal"
+        );
         let mut other = batch.to_vec();
         *other.last_mut().unwrap() ^= 1;
-        assert!(!has_batch(&site.edge.data, &other), "the comparison finds anything");
+        assert!(
+            !has_batch(&site.edge.data, &other),
+            "the comparison finds anything"
+        );
     }
 }

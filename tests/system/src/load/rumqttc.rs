@@ -6,12 +6,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS, Request};
+use tokio::sync::Semaphore;
 
 use super::{Plan, payload, topic};
 use crate::account::{Message, Sent};
 
-/// Messages that a device has under way at most.
+/// Messages that a device has queued or under way at most.
 const IN_FLIGHT_MAX: u16 = 20;
+
+/// How many packet ids rumqttc uses. It loses messages when, after a reconnect, what it repeats and
+/// what was queued need more; so it gets more than can be there.
+const PACKET_IDS: u16 = 5 * IN_FLIGHT_MAX;
 
 const RECONNECT_AFTER: Duration = Duration::from_millis(50);
 
@@ -50,22 +55,24 @@ fn run(broker: SocketAddr, plan: Plan, device: String) -> Sent {
     let runtime = runtime.expect("a runtime can be made");
     let mut options = MqttOptions::new(&device, broker.ip().to_string(), broker.port());
     options
-        .set_inflight(IN_FLIGHT_MAX)
+        .set_inflight(PACKET_IDS)
         .set_keep_alive(Duration::from_secs(30));
     runtime.block_on(async {
-        let (client, event_loop) = AsyncClient::new(options, 10);
-        let publishing = publish(client, plan, device.clone());
-        let following = Follower::new(device, plan.messages_per_device).follow(event_loop);
+        let (client, event_loop) = AsyncClient::new(options, usize::from(IN_FLIGHT_MAX));
+        let room = Semaphore::new(usize::from(IN_FLIGHT_MAX));
+        let publishing = publish(client, plan, device.clone(), &room);
+        let following = Follower::new(device, plan.messages_per_device, &room).follow(event_loop);
         tokio::join!(publishing, following).1
     })
 }
 
-async fn publish(client: AsyncClient, plan: Plan, device: String) {
+async fn publish(client: AsyncClient, plan: Plan, device: String, room: &Semaphore) {
     let start = Instant::now();
     let topic = topic(&device);
     for number in 0..plan.messages_per_device {
         let due = start + Duration::from_secs_f64(number as f64 / plan.rate);
         tokio::time::sleep_until(due.into()).await;
+        room.acquire().await.expect("it is never closed").forget();
         let payload = payload(&device, number);
         let queued = client
             .publish(&topic, QoS::AtLeastOnce, false, payload)
@@ -77,17 +84,19 @@ async fn publish(client: AsyncClient, plan: Plan, device: String) {
 /// Learns from the event loop what was sent and acknowledged. Messages get their packet ids in the
 /// order in which they were queued, and keep them when they are sent again.
 #[derive(Debug)]
-struct Follower {
+struct Follower<'a> {
     device: String,
     count: u64,
     next: u64,
     under_way: HashMap<u16, u64>,
     acknowledged: u64,
     sent: Sent,
+    room: &'a Semaphore,
+    kept: Vec<Request>,
 }
 
-impl Follower {
-    fn new(device: String, count: u64) -> Self {
+impl<'a> Follower<'a> {
+    fn new(device: String, count: u64, room: &'a Semaphore) -> Self {
         let (under_way, sent) = (HashMap::new(), Sent::default());
         Self {
             device,
@@ -96,6 +105,8 @@ impl Follower {
             under_way,
             acknowledged: 0,
             sent,
+            room,
+            kept: Vec::new(),
         }
     }
 
@@ -104,9 +115,12 @@ impl Follower {
             match event_loop.poll().await {
                 Ok(Event::Outgoing(Outgoing::Publish(id))) => self.sent(id),
                 Ok(Event::Incoming(Packet::PubAck(ack))) => self.acknowledged(ack.pkid),
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    event_loop.pending.extend(self.kept.drain(..));
+                }
                 Ok(_) => {}
                 Err(_) => {
-                    self.put_in_order(&mut event_loop);
+                    self.keep(&mut event_loop);
                     tokio::time::sleep(RECONNECT_AFTER).await;
                 }
             }
@@ -132,21 +146,24 @@ impl Follower {
     fn acknowledged(&mut self, id: u16) {
         if let Some(number) = self.under_way.remove(&id) {
             self.acknowledged += 1;
+            self.room.add_permits(1);
             self.sent.acknowledged(self.message(number));
         }
     }
 
-    /// A cut while it repeats makes rumqttc repeat in a wrong order: what had been repeated goes to
-    /// the end. The order is the device's, not the broker's, so it is put right here.
-    fn put_in_order(&self, event_loop: &mut EventLoop) {
-        let mut pending: Vec<_> = event_loop.pending.drain(..).collect();
-        pending.sort_by_key(|request| {
-            match request {
-                Request::Publish(publish) => self.under_way.get(&publish.pkid).copied(),
-                _ => None,
-            }
-            .map_or((1, 0), |number| (0, number))
-        });
-        event_loop.pending.extend(pending);
+    /// After a cut, takes what is to be sent again out of the event loop: rumqttc forgets it when the
+    /// broker has no session, and repeats it in a wrong order when it was cut while it repeated.
+    fn keep(&mut self, event_loop: &mut EventLoop) {
+        self.kept.extend(event_loop.pending.drain(..));
+        self.kept.sort_by_key(number);
     }
+}
+
+/// Which message a request publishes.
+fn number(request: &Request) -> Option<u64> {
+    let Request::Publish(publish) = request else {
+        return None;
+    };
+    let text = std::str::from_utf8(&publish.payload).ok()?;
+    text.split(':').nth(1)?.parse().ok()
 }
