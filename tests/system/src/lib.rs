@@ -3,6 +3,7 @@
 //! it sees only what a user would see.
 
 pub mod account;
+pub mod bridge;
 pub mod http;
 pub mod kafka;
 pub mod load;

@@ -68,6 +68,12 @@ impl Cloud {
         cloud
     }
 
+    /// Appends to the configuration, before the start.
+    pub fn configure(&self, yaml: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        write(&self.config, &(text + yaml));
+    }
+
     /// Makes an edge's certificate: `ca.crt`, `edge.crt` and `edge.key` in `out`.
     pub fn certificate(&self, edge_id: &str, out: &Path) {
         let mut command = Command::new(workspace::binary("tidegate-cloud"));

@@ -41,7 +41,7 @@ fn hex(bytes: &[u8]) -> String {
 /// The events of a trace by `strace -f -xx -yy`. A call that another thread's call interrupts is
 /// printed in two lines.
 fn events(trace: &str, data: &Path) -> Vec<Event> {
-    let data = data.display().to_string();
+    let data = hex(data.as_os_str().as_encoded_bytes());
     let markers: Vec<_> = (0..ONE_BY_ONE)
         .map(|id| hex(marker(id).as_bytes()))
         .collect();
@@ -124,11 +124,12 @@ fn the_check_notices_a_missing_sync() {
     assert!(synced(&[begins, Event::Read(0), done, Event::Puback(0)], 0).is_err());
     let trace = format!(
         "7 recvfrom(9<TCP:[a->b]>, \"\\x32{}\", 99, 0, NULL, NULL) = 30\n\
-         8 fdatasync(5</data/x> <unfinished ...>\n\
+         8 fdatasync(5<{}> <unfinished ...>\n\
          7 epoll_wait(3) = 1\n\
          8 <... fdatasync resumed>) = 0\n\
          7 sendto(9<TCP:[a->b]>, \"{}\", 4, 0, NULL, 0) = 4\n",
         hex(marker(3).as_bytes()),
+        hex(b"/data/x"),
         hex(&puback(4)),
     );
     let found = events(&trace, Path::new("/data"));
