@@ -1,5 +1,10 @@
 //! Real QUIC over loopback: frames both ways, and strangers turned away.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers outside a test function are tests too"
+)]
+
 use std::net::SocketAddr;
 
 use tidegate_bridge::{Credentials, Dialer, EdgeFiles, HubAuthority, Listener};

@@ -306,10 +306,7 @@ fn find_frames(
     files: &BTreeMap<u64, OpenLogFile>,
 ) -> Result<Vec<Found>, OpenError> {
     let mut found = Vec::new();
-    loop {
-        let Some(file) = files.get(&tail.file) else {
-            break;
-        };
+    while let Some(file) = files.get(&tail.file) {
         while let Ok((header, bytes)) = file.read_frame(tail.at as usize)? {
             if header.kind != FrameKind::Commit || header.previous_crc != tail.crc {
                 break;

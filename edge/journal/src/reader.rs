@@ -90,6 +90,9 @@ pub enum ReadError {
     Io(#[from] io::Error),
 }
 
+/// A leased file, and places of chunks in it.
+type Located = (Arc<OpenLogFile>, Vec<ChunkPlace>);
+
 /// Reads durable chunks; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct JournalReader {
@@ -191,7 +194,7 @@ impl JournalReader {
         stream: StreamId,
         from: EdgeOffset,
         bytes_max: usize,
-    ) -> Result<Option<(Arc<OpenLogFile>, Vec<ChunkPlace>)>, ReadError> {
+    ) -> Result<Option<Located>, ReadError> {
         let (file, end) = {
             let shared = self.lock();
             let state = shared.state.streams.get(&stream);

@@ -1,5 +1,6 @@
 //! The node's named limits, beside those of the protocols and the journal.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// Records that wait for the committer, in bytes. Publishers wait while it is full.
@@ -13,6 +14,10 @@ pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 
 /// What those messages may take, payloads and topics counted.
 pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
+
+/// QoS 1 publishes of one client that are not acknowledged yet. A lone device's throughput is at most
+/// this per `commit_linger`; what they take together is bounded by the commit queue.
+pub const INFLIGHT_INBOUND_MAX: NonZeroU16 = NonZeroU16::new(1024).unwrap();
 
 /// Bytes read from a socket at once.
 pub const READ_BYTES: usize = 64 << 10;

@@ -29,9 +29,9 @@ pub fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
 }
 
 fn locate(error: &serde_yaml::Error) -> YamlError {
-    let (line, column) = error.location().map_or((0, 0), |location| {
-        (location.line() as u64, location.column() as u64)
-    });
+    let (line, column) = error
+        .location()
+        .map_or((0, 0), |location| (location.line(), location.column()));
     // The library's text spans lines and shows the source; the first line says what is wrong.
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();

@@ -10,7 +10,7 @@ use super::{LogFile, Medium, Slot};
 
 const DATABASE_FILE: &str = "index.redb";
 const LOG_FOLDER: &str = "log";
-const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// A folder with `index.redb` and `log/00000.log …`.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::committer::Committer;
+use crate::limits::INFLIGHT_INBOUND_MAX;
 use crate::metrics::Metrics;
 use crate::router::Router;
 
@@ -42,6 +43,7 @@ impl Context {
         let defaults = ConnectionLimits::default();
         let limits = ConnectionLimits {
             packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
+            inflight_inbound_max: INFLIGHT_INBOUND_MAX,
             // Retained messages and shared subscriptions need the journal's part in them first.
             retain_available: false,
             shared_subscription_available: false,
