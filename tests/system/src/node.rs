@@ -90,10 +90,16 @@ impl Cloud {
         );
     }
 
-    pub fn start(&mut self) {
+    /// What starts it.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(workspace::binary("tidegate-cloud"));
         command.arg("--config").arg(&self.config);
-        self.process = Some(Process::start("tidegate-cloud", command, &self.log));
+        command
+    }
+
+    pub fn start(&mut self) {
+        let process = Process::start("tidegate-cloud", self.command(), &self.log);
+        self.process = Some(process);
     }
 
     pub fn process(&mut self) -> &mut Process {
