@@ -1,1 +1,26 @@
-//! Whole processes by path, real clients, faults; no workspace dependency.
+//! The harness of the system tests: it starts the product's binaries by path, drives real clients,
+//! breaks things, and waits for events with a deadline. It imports nothing of the workspace, so that
+//! it sees only what a user would see.
+
+pub mod account;
+pub mod bridge;
+pub mod http;
+pub mod kafka;
+pub mod load;
+pub mod mqtt;
+pub mod node;
+pub mod ports;
+pub mod process;
+pub mod random;
+pub mod scratch;
+pub mod wait;
+pub mod workspace;
+
+/// Says loudly that a test did not run; `tests/run` counts the line.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)*) => {{
+        println!("SKIPPED: {}", format_args!($($reason)*));
+        return;
+    }};
+}

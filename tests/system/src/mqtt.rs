@@ -1,0 +1,114 @@
+//! MQTT 3.1.1 by hand, for tests that must know every byte and its moment.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// One connection, its CONNACK taken.
+#[derive(Debug)]
+pub struct Client {
+    pub stream: TcpStream,
+}
+
+impl Client {
+    pub fn connect(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(broker)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&connect(client_id))?;
+        let mut client = Self { stream };
+        let (first, body) = client.read_packet()?;
+        if first != 0x20 || body != [0, 0] {
+            return Err(io::Error::other(format!(
+                "not a CONNACK: {first:#x} {body:?}"
+            )));
+        }
+        Ok(client)
+    }
+
+    /// One packet: its first byte, and what follows the length.
+    pub fn read_packet(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        let first = self.read_byte()?;
+        let mut length = 0;
+        for shift in [0, 7, 14, 21] {
+            let byte = self.read_byte()?;
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body)?;
+        Ok((first, body))
+    }
+
+    /// Waits for a PUBACK, and returns its packet id.
+    pub fn read_puback(&mut self) -> io::Result<u16> {
+        let (first, body) = self.read_packet()?;
+        match (first, body.as_slice()) {
+            (0x40, [high, low]) => Ok(u16::from_be_bytes([*high, *low])),
+            _ => Err(io::Error::other(format!(
+                "not a PUBACK: {first:#x} {body:?}"
+            ))),
+        }
+    }
+
+    /// Publishes at QoS 1, and waits for the PUBACK.
+    pub fn publish(&mut self, id: u16, topic: &str, payload: &[u8]) -> io::Result<()> {
+        self.stream.write_all(&publish(id, topic, payload))?;
+        let acknowledged = self.read_puback()?;
+        if acknowledged != id {
+            return Err(io::Error::other(format!(
+                "PUBACK of {acknowledged}, not of {id}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn read_byte(&mut self) -> io::Result<u8> {
+        let mut byte = [0];
+        self.stream.read_exact(&mut byte)?;
+        Ok(byte[0])
+    }
+}
+
+/// A CONNECT with a clean session and no keep-alive.
+pub fn connect(client_id: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_string(&mut body, "MQTT");
+    body.extend([4, 2, 0, 0]);
+    put_string(&mut body, client_id);
+    packet(0x10, &body)
+}
+
+/// A PUBLISH at QoS 1.
+pub fn publish(id: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_string(&mut body, topic);
+    body.extend(id.to_be_bytes());
+    body.extend(payload);
+    packet(0x32, &body)
+}
+
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u16).to_be_bytes());
+    out.extend(text.as_bytes());
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut left = body.len();
+    loop {
+        let byte = (left & 0x7f) as u8;
+        left >>= 7;
+        packet.push(if left > 0 { byte | 0x80 } else { byte });
+        if left == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
+}

@@ -1,0 +1,249 @@
+//! A cloud and an edge as two processes, in a folder of their own, with certificates made by the
+//! cloud's own command. They keep their ports over restarts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::Process;
+use crate::{http, ports, wait, workspace};
+
+/// The edge's id in all tests.
+pub const EDGE_ID: &str = "edge-1";
+
+/// The one stream of the default routes.
+pub const STREAM: &str = "telemetry";
+
+/// The cloud: its files and addresses, and its process while it runs.
+#[derive(Debug)]
+pub struct Cloud {
+    pub kafka: SocketAddr,
+    pub bridge: SocketAddr,
+    pub http: SocketAddr,
+    pub data: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+/// The edge: likewise.
+#[derive(Debug)]
+pub struct Edge {
+    pub mqtt: SocketAddr,
+    pub http: SocketAddr,
+    pub data: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+    wrapper: Vec<String>,
+}
+
+/// One of each.
+#[derive(Debug)]
+pub struct Site {
+    pub cloud: Cloud,
+    pub edge: Edge,
+}
+
+impl Cloud {
+    /// Writes the configuration; data goes below `data`, all else below `folder`.
+    pub fn new(folder: &Path, data: &Path) -> Self {
+        let cloud = Self {
+            kafka: ports::free(),
+            bridge: ports::free(),
+            http: ports::free(),
+            data: data.join("cloud"),
+            config: folder.join("cloud.yaml"),
+            log: folder.join("cloud.log"),
+            process: None,
+        };
+        let yaml = format!(
+            "data: {}\nkafka:\n  address: {}\nbridge:\n  address: {}\nhttp:\n  address: {}\n",
+            cloud.data.display(),
+            cloud.kafka,
+            cloud.bridge,
+            cloud.http
+        );
+        write(&cloud.config, &yaml);
+        cloud
+    }
+
+    /// Appends to the configuration, before the start.
+    pub fn configure(&self, yaml: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        write(&self.config, &(text + yaml));
+    }
+
+    /// Makes an edge's certificate: `ca.crt`, `edge.crt` and `edge.key` in `out`.
+    pub fn certificate(&self, edge_id: &str, out: &Path) {
+        let mut command = Command::new(workspace::binary("tidegate-cloud"));
+        command
+            .args(["certificate", edge_id, "--data"])
+            .arg(&self.data)
+            .arg("--out")
+            .arg(out);
+        let output = command.output().expect("tidegate-cloud can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "tidegate-cloud certificate: {said}"
+        );
+    }
+
+    /// What starts it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(workspace::binary("tidegate-cloud"));
+        command.arg("--config").arg(&self.config);
+        command
+    }
+
+    pub fn start(&mut self) {
+        let process = Process::start("tidegate-cloud", self.command(), &self.log);
+        self.process = Some(process);
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the cloud was started")
+    }
+
+    pub fn kill(&mut self) {
+        self.process().kill();
+    }
+
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        wait_healthy("tidegate-cloud", self.http, self.process.as_mut());
+    }
+
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        http::metric(self.http, sample)
+    }
+}
+
+impl Edge {
+    /// Writes the configuration of an edge that holds the certificate in `certificates`.
+    pub fn new(folder: &Path, data: &Path, certificates: &Path, cloud: SocketAddr) -> Self {
+        let edge = Self {
+            mqtt: ports::free(),
+            http: ports::free(),
+            data: data.join("edge"),
+            config: folder.join("edge.yaml"),
+            log: folder.join("edge.log"),
+            process: None,
+            wrapper: Vec::new(),
+        };
+        let [certificate, key, ca] =
+            ["edge.crt", "edge.key", "ca.crt"].map(|name| certificates.join(name));
+        let yaml = format!(
+            "data: {}\nmqtt:\n  listeners:\n    - address: {}\nhttp:\n  address: {}\n\
+             uplink:\n  cloud: {cloud}\n  certificate: {}\n  key: {}\n  ca: {}\n",
+            edge.data.display(),
+            edge.mqtt,
+            edge.http,
+            certificate.display(),
+            key.display(),
+            ca.display()
+        );
+        write(&edge.config, &yaml);
+        edge
+    }
+
+    /// A command that starts the edge as its child, such as `strace`.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    pub fn start(&mut self) {
+        let binary = workspace::binary("tidegate-edge");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(binary),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary);
+                command
+            }
+        };
+        command.arg("--config").arg(&self.config);
+        self.process = Some(Process::start("tidegate-edge", command, &self.log));
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the edge was started")
+    }
+
+    pub fn kill(&mut self) {
+        self.process().kill();
+    }
+
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        wait_healthy("tidegate-edge", self.http, self.process.as_mut());
+    }
+
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        http::metric(self.http, sample)
+    }
+
+    /// The offset that the stream's next journal entry gets.
+    pub fn next_offset(&self) -> Option<u64> {
+        let sample = format!("tidegate_journal_stream_next_offset{{stream=\"{STREAM}\"}}");
+        self.metric(&sample).map(|value| value as u64)
+    }
+
+    /// Up to where the stream has landed.
+    pub fn landed_offset(&self) -> Option<u64> {
+        let sample = format!("tidegate_uplink_stream_landed_offset{{stream=\"{STREAM}\"}}");
+        self.metric(&sample).map(|value| value as u64)
+    }
+
+    /// Waits until all that is in the journal has landed; returns how many entries that is.
+    #[track_caller]
+    pub fn wait_landed(&self, at_least: u64) -> u64 {
+        let what = format!("the edge has landed all, {at_least} entries at least");
+        wait::until(&what, wait::SOON * 4, || {
+            let next = self.next_offset()?;
+            (next >= at_least && self.landed_offset()? == next).then_some(next)
+        })
+    }
+}
+
+impl Site {
+    /// Both nodes, not started, with their files in `folder` and their data below `data`.
+    pub fn new(folder: &Path, data: &Path) -> Self {
+        let cloud = Cloud::new(folder, data);
+        let certificates = folder.join("certificates");
+        cloud.certificate(EDGE_ID, &certificates);
+        let edge = Edge::new(folder, data, &certificates, cloud.bridge);
+        Self { cloud, edge }
+    }
+
+    /// Both nodes, ready.
+    pub fn started(folder: &Path) -> Self {
+        let mut site = Self::new(folder, folder);
+        site.start();
+        site
+    }
+
+    #[track_caller]
+    pub fn start(&mut self) {
+        self.cloud.start();
+        self.edge.start();
+        self.cloud.wait_ready();
+        self.edge.wait_ready();
+    }
+}
+
+#[track_caller]
+fn wait_healthy(name: &str, address: SocketAddr, process: Option<&mut Process>) {
+    let process = process.expect("the node was started");
+    wait::until(&format!("{name} is healthy"), wait::SOON, || {
+        if let Some(status) = process.exited() {
+            panic!("{name} has ended: {status}");
+        }
+        matches!(http::get(address, "/healthz"), Some((200, _))).then_some(())
+    });
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
