@@ -28,6 +28,8 @@ pub struct SenderLimits {
     pub parked_retry: Duration,
     /// Reads of the journal under way at once.
     pub reads_max: usize,
+    /// Streams in one of them.
+    pub read_streams_max: usize,
 }
 
 impl Default for SenderLimits {
@@ -38,6 +40,7 @@ impl Default for SenderLimits {
             answer_timeout: Duration::from_secs(30),
             parked_retry: Duration::from_secs(30),
             reads_max: 4,
+            read_streams_max: 256,
         }
     }
 }

@@ -283,6 +283,16 @@ impl Handle {
         self.quic.closed().await;
     }
 
+    /// With which code the peer closed the connection, if it did.
+    pub fn peer_code(&self) -> Option<CloseCode> {
+        match self.quic.close_reason()? {
+            quinn::ConnectionError::ApplicationClosed(closed) => {
+                CloseCode::from_number(closed.error_code.into_inner())
+            }
+            _ => None,
+        }
+    }
+
     /// Why the connection ended, in words: what the peer said when it closed, if it did.
     pub fn end_reason(&self) -> Option<String> {
         Some(match self.quic.close_reason()? {

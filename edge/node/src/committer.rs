@@ -25,6 +25,9 @@ use crate::record::queue_bytes;
 /// Who waits for a record to be durable: a publish on a connection.
 pub(crate) type Waiter = (Arc<Mailbox>, PublishToken);
 
+/// A stream's new landed offset, and the hash there.
+pub(crate) type Landing = (StreamId, EdgeOffset, BoundaryHash);
+
 enum Operation {
     Append {
         stream: StreamId,
@@ -34,7 +37,7 @@ enum Operation {
     },
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
     StoreGrant(StreamId, Incarnation, oneshot::Sender<()>),
-    Landed(StreamId, EdgeOffset, BoundaryHash),
+    Landed(Vec<Landing>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -160,8 +163,8 @@ impl Committer {
         stored.await.is_ok()
     }
 
-    pub(crate) fn landed(&self, stream: StreamId, landed: EdgeOffset, hash: BoundaryHash) {
-        self.send(Operation::Landed(stream, landed, hash));
+    pub(crate) fn landed(&self, landings: Vec<Landing>) {
+        self.send(Operation::Landed(landings));
     }
 
     /// After a failure nothing is taken, and nobody is answered: the node is about to end.
@@ -308,8 +311,10 @@ impl Worker {
                 self.journal.grant(stream, incarnation);
                 self.waiting.states.push(done);
             }
-            Operation::Landed(stream, landed, hash) => {
-                self.journal.advance_landed(stream, landed, hash);
+            Operation::Landed(landings) => {
+                for (stream, landed, hash) in landings {
+                    self.journal.advance_landed(stream, landed, hash);
+                }
                 self.changed = true;
                 return Ok(());
             }

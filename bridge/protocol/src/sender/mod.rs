@@ -7,6 +7,7 @@
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -27,6 +28,7 @@ use crate::reply_code::CloseCode;
 
 pub use stream::LocalStream;
 use stream::{InFlight, SendStream, StreamPhase};
+use timers::Timers;
 
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +48,10 @@ pub enum SenderEvent {
         stream: StreamId,
         offset: EdgeOffset,
     },
-    /// Read chunks, merge small ones, then call [`Sender::handle_read`].
+    /// Read chunks of these streams from these offsets on, in turn while there is room, merge small
+    /// ones, then call [`Sender::handle_read`] with an answer for each.
     Read {
-        stream: StreamId,
-        from: EdgeOffset,
+        streams: Vec<(StreamId, EdgeOffset)>,
         bytes_max: usize,
     },
     /// The cloud has all below `landed`: tell the journal.
@@ -100,6 +102,24 @@ pub struct SealedBatch {
     pub batch: Bytes,
 }
 
+/// What the journal had of one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamRead {
+    pub stream: StreamId,
+    pub from: EdgeOffset,
+    pub outcome: ReadOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// In order, from `from` on; at least one.
+    Batches(Vec<SealedBatch>),
+    /// The room was taken by the streams before it: it is asked for again.
+    NoRoom,
+    /// The stream rests for a while.
+    Failed,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Offline,
@@ -121,6 +141,7 @@ pub struct Sender {
     to_announce: VecDeque<StreamId>,
     ready: VecDeque<StreamId>,
     next_request: u64,
+    timers: Timers,
     window_bytes: usize,
     reads: usize,
     outbox: VecDeque<Frame>,
@@ -146,6 +167,7 @@ impl Sender {
             to_announce: VecDeque::new(),
             ready: VecDeque::new(),
             next_request: 1,
+            timers: Timers::new(limits.answer_timeout),
             window_bytes: 0,
             reads: 0,
             outbox: VecDeque::new(),
@@ -181,6 +203,7 @@ impl Sender {
         self.outbox.clear();
         self.to_announce.clear();
         self.ready.clear();
+        self.timers.clear();
         self.window_bytes = 0;
         for stream in self.streams.values_mut() {
             stream.clear_in_flight();
@@ -411,11 +434,7 @@ impl Sender {
             return;
         };
         // An answer to what is no longer under way was overtaken by another one.
-        if !stream
-            .in_flight
-            .iter()
-            .any(|offer| offer.request == refused.request)
-        {
+        if !stream.is_under_way(refused.request) {
             return;
         }
         match refused.reason {
@@ -443,7 +462,8 @@ impl Sender {
     fn rest(&mut self, now: Instant, id: StreamId, alarm: Alarm) {
         if let Some(stream) = self.streams.get_mut(&id) {
             self.window_bytes -= stream.clear_in_flight();
-            stream.phase = StreamPhase::Parked(now + self.limits.parked_retry);
+            stream.phase = StreamPhase::Parked;
+            self.timers.note_rest(id, now + self.limits.parked_retry);
             self.events.push_back(SenderEvent::Alarm(alarm));
         }
     }
@@ -461,28 +481,34 @@ impl Sender {
         }
     }
 
-    /// What the journal had from `from` on; `batches` is empty where the read failed, and the stream
-    /// then rests for a while.
-    pub fn handle_read(
-        &mut self,
-        now: Instant,
-        id: StreamId,
-        from: EdgeOffset,
-        batches: Vec<SealedBatch>,
-    ) {
+    /// The answer to one [`SenderEvent::Read`].
+    pub fn handle_read(&mut self, now: Instant, reads: Vec<StreamRead>) {
         self.reads -= 1;
-        if let Some(stream) = self.streams.get_mut(&id) {
+        for StreamRead {
+            stream: id,
+            from,
+            outcome,
+        } in reads
+        {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
             stream.reading = false;
             if stream.phase == StreamPhase::Open && stream.sent == from {
-                if batches.is_empty() {
-                    self.rest(now, id, Alarm::Unreadable { stream: id, from });
+                match outcome {
+                    ReadOutcome::Batches(batches) => {
+                        batches
+                            .into_iter()
+                            .for_each(|batch| self.offer(now, id, batch));
+                    }
+                    ReadOutcome::NoRoom => {}
+                    ReadOutcome::Failed => {
+                        self.rest(now, id, Alarm::Unreadable { stream: id, from });
+                    }
                 }
-                batches
-                    .into_iter()
-                    .for_each(|batch| self.offer(now, id, batch));
             }
+            self.make_ready(id);
         }
-        self.make_ready(id);
         self.pump();
     }
 
@@ -504,8 +530,8 @@ impl Sender {
             end,
             hash_after,
             bytes,
-            sent_at: now,
         });
+        self.timers.note_sent(now, id, request);
         stream.sent = end;
         stream.sent_hash = hash_after;
         self.window_bytes += bytes;
@@ -556,6 +582,25 @@ impl Sender {
         while self.reads < self.limits.reads_max
             && self.window_bytes + (self.reads + 1) * bytes_max <= self.limits.window_bytes_max
         {
+            let streams = self.take_ready();
+            if streams.is_empty() {
+                break;
+            }
+            self.reads += 1;
+            self.events
+                .push_back(SenderEvent::Read { streams, bytes_max });
+        }
+        let streams = &self.streams;
+        self.timers.settle(|id, request| {
+            let stream = streams.get(&id);
+            stream.is_some_and(|stream| stream.is_under_way(request))
+        });
+    }
+
+    /// The next streams in turn that have something to send; each at the offset to read from.
+    fn take_ready(&mut self) -> Vec<(StreamId, EdgeOffset)> {
+        let mut taken = Vec::new();
+        while taken.len() < self.limits.read_streams_max {
             let Some(id) = self.ready.pop_front() else {
                 break;
             };
@@ -565,15 +610,10 @@ impl Sender {
             stream.queued = false;
             if stream.has_more() {
                 stream.reading = true;
-                self.reads += 1;
-                let from = stream.sent;
-                self.events.push_back(SenderEvent::Read {
-                    stream: id,
-                    from,
-                    bytes_max,
-                });
+                taken.push((id, stream.sent));
             }
         }
+        taken
     }
 
     /// Time has come to [`Sender::poll_timeout`].
@@ -581,22 +621,17 @@ impl Sender {
         if !self.is_online() {
             return;
         }
-        let limit = self.limits.answer_timeout;
-        let late = |stream: &SendStream| {
-            stream
-                .in_flight
-                .front()
-                .is_some_and(|offer| now >= offer.sent_at + limit)
-        };
-        if self.streams.values().any(late) {
+        if self.timers.is_late(now) {
             self.events
                 .push_back(SenderEvent::Close(CloseCode::Timeout));
             return;
         }
-        for (id, stream) in &mut self.streams {
-            if matches!(stream.phase, StreamPhase::Parked(until) if now >= until) {
+        for id in self.timers.take_rested(now) {
+            if let Some(stream) = self.streams.get_mut(&id)
+                && stream.phase == StreamPhase::Parked
+            {
                 stream.phase = StreamPhase::New;
-                self.to_announce.push_back(*id);
+                self.to_announce.push_back(id);
             }
         }
         self.pump();
@@ -604,14 +639,7 @@ impl Sender {
 
     /// When [`Sender::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.is_online() {
-            return None;
-        }
-        let due = |stream: &SendStream| match stream.phase {
-            StreamPhase::Parked(until) => Some(until),
-            _ => Some(stream.in_flight.front()?.sent_at + self.limits.answer_timeout),
-        };
-        self.streams.values().filter_map(due).min()
+        self.is_online().then(|| self.timers.next())?
     }
 
     pub fn poll_transmit(&mut self) -> Option<Frame> {

@@ -1,7 +1,6 @@
 //! One stream as the sender sees it: what is here, what the hub has, what is under way.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, StreamId, StreamName, TopicName};
 
@@ -32,8 +31,8 @@ pub(super) enum StreamPhase {
     /// The journal is asked for the hash at E.
     Proving(EdgeOffset, BoundaryHash),
     Open,
-    /// Rests until then; its data is kept.
-    Parked(Instant),
+    /// Rests for a while; its data is kept.
+    Parked,
     /// The hub's position cannot be proved. It stays so until the connection is made again.
     Diverged,
 }
@@ -45,7 +44,6 @@ pub(super) struct InFlight {
     pub end: EdgeOffset,
     pub hash_after: BoundaryHash,
     pub bytes: usize,
-    pub sent_at: Instant,
 }
 
 #[derive(Debug)]
@@ -76,6 +74,13 @@ impl SendStream {
 
     pub(super) fn has_more(&self) -> bool {
         self.phase == StreamPhase::Open && !self.reading && self.sent < self.local.next
+    }
+
+    /// Requests grow, so the queue is sorted by them.
+    pub(super) fn is_under_way(&self, request: u64) -> bool {
+        self.in_flight
+            .binary_search_by_key(&request, |offer| offer.request)
+            .is_ok()
     }
 
     /// Forgets what was under way; returns its bytes.

@@ -444,13 +444,10 @@ impl World {
                     let hash = self.journal.hash_at(stream, offset);
                     self.sender.handle_proof(stream, offset, hash);
                 }
-                SenderEvent::Read { stream, from, .. } => {
-                    let failed = self.faulty && self.random.chance(20);
-                    let random = &mut self.random;
-                    let batches = self.journal.read(stream, from, random);
-                    let batches = if failed { Vec::new() } else { batches };
+                SenderEvent::Read { streams, .. } => {
+                    let reads = self.read(streams);
                     let now = self.now();
-                    self.sender.handle_read(now, stream, from, batches);
+                    self.sender.handle_read(now, reads);
                 }
                 SenderEvent::Landed {
                     stream,
@@ -467,6 +464,29 @@ impl World {
                 SenderEvent::Close(_) => self.cut(),
             }
         }
+    }
+
+    /// Sometimes a read fails, and sometimes there is room for the first stream only.
+    fn read(&mut self, streams: Vec<(StreamId, EdgeOffset)>) -> Vec<StreamRead> {
+        let mut reads = Vec::new();
+        for (index, (stream, from)) in streams.into_iter().enumerate() {
+            let outcome = if self.faulty && self.random.chance(20) {
+                ReadOutcome::Failed
+            } else if index > 0 && self.random.chance(300) {
+                ReadOutcome::NoRoom
+            } else {
+                match self.journal.read(stream, from, &mut self.random) {
+                    batches if batches.is_empty() => ReadOutcome::Failed,
+                    batches => ReadOutcome::Batches(batches),
+                }
+            };
+            reads.push(StreamRead {
+                stream,
+                from,
+                outcome,
+            });
+        }
+        reads
     }
 
     fn check(&self) {
@@ -641,10 +661,9 @@ proptest! {
                     SenderEvent::Prove { stream, offset } => {
                         world.sender.handle_proof(stream, offset, Some(BoundaryHash(1)));
                     }
-                    SenderEvent::Read { stream, from, .. } => {
-                        let random = &mut world.random;
-                        let batches = world.journal.read(stream, from, random);
-                        world.sender.handle_read(now, stream, from, batches);
+                    SenderEvent::Read { streams, .. } => {
+                        let reads = world.read(streams);
+                        world.sender.handle_read(now, reads);
                     }
                     _ => {}
                 }

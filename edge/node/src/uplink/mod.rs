@@ -11,7 +11,9 @@ use tidegate_bridge::{ChannelError, Connection, Credentials, Dialer, FrameWriter
 use tidegate_bridge_protocol::frame::Frame;
 use tidegate_bridge_protocol::limits::SenderLimits;
 use tidegate_bridge_protocol::reply_code::CloseCode;
-use tidegate_bridge_protocol::sender::{Alarm, LocalStream, SealedBatch, Sender, SenderEvent};
+use tidegate_bridge_protocol::sender::{
+    Alarm, LocalStream, ReadOutcome, SealedBatch, Sender, SenderEvent, StreamRead,
+};
 use tidegate_edge_journal::{JournalReader, StreamStatus};
 use tidegate_shared::fleet::UplinkSpec;
 use tidegate_shared::id::{EdgeOffset, Incarnation, SessionEpoch, StreamId};
@@ -19,17 +21,13 @@ use tidegate_shared::record::Compression;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::committer::Committer;
+use crate::committer::{Committer, Landing};
 use crate::limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN};
 use crate::metrics::Metrics;
 
 /// What comes back from work that the sender asked for.
 enum Done {
-    Read {
-        stream: StreamId,
-        from: EdgeOffset,
-        batches: Vec<SealedBatch>,
-    },
+    Read(Vec<StreamRead>),
     SessionStored(SessionEpoch),
     GrantStored(StreamId, Incarnation),
     Proof(
@@ -51,7 +49,7 @@ pub(crate) struct Uplink {
     dialer: Dialer,
     sender: Sender,
     committer: Committer,
-    compression: BTreeMap<StreamId, Compression>,
+    compression: Arc<BTreeMap<StreamId, Compression>>,
     metrics: Arc<Metrics>,
     done: mpsc::UnboundedSender<Done>,
     results: mpsc::UnboundedReceiver<Done>,
@@ -84,7 +82,7 @@ impl Uplink {
             dialer,
             sender,
             committer,
-            compression,
+            compression: Arc::new(compression),
             metrics,
             done,
             results,
@@ -111,7 +109,10 @@ impl Uplink {
                     match end {
                         End::Stopping => return,
                         // Somebody else has this edge's identity: do not fight at full speed.
-                        End::Closed(CloseCode::Fenced) => pause = RECONNECT_MAX,
+                        End::Closed(CloseCode::Fenced) => {
+                            self.metrics.alarm("fenced");
+                            pause = RECONNECT_MAX;
+                        }
                         End::Closed(_) => {}
                         End::Lost(why) => {
                             tracing::info!(hub = %self.hub, why, "uplink: the connection is lost");
@@ -191,7 +192,14 @@ impl Uplink {
                         tracing::warn!(%error, "uplink: the hub sent what is no frame");
                         break End::Closed(CloseCode::Protocol);
                     }
-                    Err(error) => break End::Lost(handle.end_reason().unwrap_or_else(|| error.to_string())),
+                    // The code may come alone: a close does not wait for frames.
+                    Err(_) if handle.peer_code() == Some(CloseCode::Fenced) => {
+                        break End::Closed(CloseCode::Fenced);
+                    }
+                    Err(error) => {
+                        let reason = handle.end_reason();
+                        break End::Lost(reason.unwrap_or_else(|| error.to_string()));
+                    }
                 },
                 grown = self.committer.grown().take() => self.grow(grown),
                 Some(done) = self.results.recv() => {
@@ -226,14 +234,7 @@ impl Uplink {
 
     fn take(&mut self, done: Done) {
         match done {
-            Done::Read {
-                stream,
-                from,
-                batches,
-            } => {
-                self.sender
-                    .handle_read(Instant::now(), stream, from, batches);
-            }
+            Done::Read(reads) => self.sender.handle_read(Instant::now(), reads),
             Done::SessionStored(epoch) => self.sender.handle_session_stored(epoch),
             Done::GrantStored(stream, incarnation) => {
                 self.sender.handle_grant_stored(stream, incarnation);
@@ -244,6 +245,15 @@ impl Uplink {
 
     /// Does what the sender asks for; says with which code it wants the connection closed.
     fn act(&mut self) -> Option<CloseCode> {
+        let mut landings = Vec::new();
+        let close = self.act_on_events(&mut landings);
+        if !landings.is_empty() {
+            self.committer.landed(landings);
+        }
+        close
+    }
+
+    fn act_on_events(&mut self, landings: &mut Vec<Landing>) -> Option<CloseCode> {
         while let Some(event) = self.sender.poll_event() {
             let done = self.done.clone();
             let committer = self.committer.clone();
@@ -281,20 +291,12 @@ impl Uplink {
                         let _ = done.send(Done::Proof(stream, offset, hash));
                     });
                 }
-                SenderEvent::Read {
-                    stream,
-                    from,
-                    bytes_max,
-                } => {
+                SenderEvent::Read { streams, bytes_max } => {
                     let reader = committer.reader().clone();
-                    let compression = self.compression.get(&stream).copied().unwrap_or_default();
+                    let compression = Arc::clone(&self.compression);
                     tokio::task::spawn_blocking(move || {
-                        let batches = read(&reader, stream, from, bytes_max, compression);
-                        let _ = done.send(Done::Read {
-                            stream,
-                            from,
-                            batches,
-                        });
+                        let reads = read(&reader, streams, bytes_max, &compression);
+                        let _ = done.send(Done::Read(reads));
                     });
                 }
                 SenderEvent::Landed {
@@ -303,7 +305,7 @@ impl Uplink {
                     hash,
                     ..
                 } => {
-                    self.committer.landed(stream, landed, hash);
+                    landings.push((stream, landed, hash));
                 }
                 SenderEvent::Alarm(alarm) => self.alarm(&alarm),
                 SenderEvent::Close(code) => {
@@ -347,8 +349,39 @@ fn start_writer(
     (sender, task)
 }
 
-/// A failed read is logged and comes back empty: the sender tries again later.
+/// Reads stream after stream while there is room; small chunks are merged.
 fn read(
+    reader: &JournalReader,
+    streams: Vec<(StreamId, EdgeOffset)>,
+    bytes_max: usize,
+    compression: &BTreeMap<StreamId, Compression>,
+) -> Vec<StreamRead> {
+    let mut room = bytes_max;
+    let mut reads = Vec::with_capacity(streams.len());
+    for (stream, from) in streams {
+        let outcome = if room == 0 {
+            ReadOutcome::NoRoom
+        } else {
+            let compression = compression.get(&stream).copied().unwrap_or_default();
+            let batches = read_stream(reader, stream, from, room, compression);
+            let bytes: usize = batches.iter().map(|batch| batch.batch.len()).sum();
+            room = room.saturating_sub(bytes);
+            match bytes {
+                0 => ReadOutcome::Failed,
+                _ => ReadOutcome::Batches(batches),
+            }
+        };
+        reads.push(StreamRead {
+            stream,
+            from,
+            outcome,
+        });
+    }
+    reads
+}
+
+/// A failed read is logged and comes back empty: the sender tries again later.
+fn read_stream(
     reader: &JournalReader,
     stream: StreamId,
     from: EdgeOffset,

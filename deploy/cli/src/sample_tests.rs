@@ -1,0 +1,91 @@
+//! The sample YAML in `deploy/` must be what it says: readable, safe, and all defaults.
+
+use tidegate_shared::fleet::{EdgeSpec, parse_yaml};
+
+const EDGE: &str = include_str!("../../edge.yaml");
+
+/// Turns on the settings that are turned off, `#key: value` or `#  key: value`; prose has one space
+/// after its `#`.
+fn switch_on(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let off = line.strip_prefix('#').filter(|rest| {
+            let word = rest.split_whitespace().next().unwrap_or_default();
+            word.ends_with(':') && (!rest.starts_with(' ') || rest.starts_with("  "))
+        });
+        off.unwrap_or(line)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_edge_sample_is_the_default_and_an_uplink() {
+    let mut spec = parse_yaml::<EdgeSpec>(EDGE).unwrap();
+    spec.check().unwrap();
+    let uplink = spec.uplink.take().expect("a sample of an uplink");
+    assert_eq!(uplink.cloud, "127.0.0.1:7443");
+    assert_eq!(spec, EdgeSpec::default());
+}
+
+#[test]
+fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
+    let spec = parse_yaml::<EdgeSpec>(&switch_on(EDGE)).unwrap();
+    spec.check().unwrap();
+    assert!(!spec.streams.is_empty(), "the streams section is read");
+    for key in [
+        "data",
+        "mqtt",
+        "listeners",
+        "address",
+        "insecure",
+        "packet_bytes_max",
+        "connections_max",
+        "http",
+        "journal",
+        "commit_linger",
+        "commit_bytes_max",
+        "bytes_max",
+        "routes",
+        "filter",
+        "stream",
+        "key",
+        "streams",
+        "topic",
+        "compression",
+        "uplink",
+        "cloud",
+        "certificate",
+        "ca",
+    ] {
+        assert!(
+            EDGE.contains(&format!("{key}:")),
+            "edge.yaml does not show {key}"
+        );
+    }
+}
+
+#[cfg(feature = "up")]
+#[test]
+fn the_cloud_sample_is_the_default() {
+    use tidegate_cloud::Config;
+    const CLOUD: &str = include_str!("../../cloud.yaml");
+    assert_eq!(Config::parse(CLOUD).unwrap(), Config::default());
+    let on = Config::parse(&switch_on(CLOUD)).unwrap();
+    assert!(on.kafka.advertised.is_some(), "advertised is shown");
+    for key in [
+        "data",
+        "kafka",
+        "address",
+        "insecure",
+        "advertised",
+        "bridge",
+        "http",
+        "topics",
+        "name",
+        "partitions",
+    ] {
+        assert!(
+            CLOUD.contains(&format!("{key}:")),
+            "cloud.yaml does not show {key}"
+        );
+    }
+}
