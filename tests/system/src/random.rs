@@ -24,7 +24,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -34,7 +34,7 @@ impl Random {
 
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.number() % end
     }
 
     /// `count` moments within `span`, in order.
@@ -59,6 +59,6 @@ mod tests {
             one.moments(9, Duration::from_secs(30)),
             other.moments(9, Duration::from_secs(30))
         );
-        assert_ne!(Random::seeded(8).next(), Random::seeded(7).next());
+        assert_ne!(Random::seeded(8).number(), Random::seeded(7).number());
     }
 }

@@ -1,6 +1,8 @@
 //! PUBACK only after fdatasync, and one fdatasync for many: read from a trace of the edge's system
 //! calls.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,8 @@
 //! A real power cut: both nodes' data on a file system that is shut down under load. `kill -9`
 //! keeps the page cache; this does not.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Encode once: a batch has the same bytes in the edge's journal, in the cloud's log and in a Fetch
 //! response, but for base offset and leader epoch, which lie outside its CRC.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::Write as _;
 use std::path::Path;
 

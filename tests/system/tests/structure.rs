@@ -1,5 +1,7 @@
 //! The house's directions (DESIGN section 2), read from `cargo metadata`, and its top level.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! `tidegate up`, and how all binaries refuse what can't work: one clear line and a non-zero exit.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
