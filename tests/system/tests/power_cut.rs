@@ -15,10 +15,11 @@ use tidegate_system_tests::random::Random;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::{skip, workspace};
 
+/// As many messages as in the journey: 50,000 where all three clients are there, in 15 s.
 const PLAN: Plan = Plan {
-    devices_per_client: 2,
-    messages_per_device: 850,
-    rate: 100.0,
+    devices_per_client: 4,
+    messages_per_device: 4_170,
+    rate: 278.0,
 };
 
 /// An ext4 file system in a file, mounted while this lives.
