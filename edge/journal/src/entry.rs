@@ -11,6 +11,7 @@ use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
 use crate::frame::RawEntry;
 use crate::log_file::ChunkPlace;
+use crate::rows::{self, RowEntry};
 
 /// One thing that a commit makes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(crate) enum Entry {
         cluster_incarnation: ClusterIncarnation,
         session_epoch: SessionEpoch,
     },
+    /// 16, 17, 18: a row of the node's own is put, deleted, changed.
+    Row(RowEntry),
 }
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
@@ -109,6 +112,7 @@ impl Entry {
     pub(crate) fn encode(&self) -> (u8, BytesMut) {
         let mut out = BytesMut::new();
         let tag = match self {
+            Self::Row(row) => return row.encode(),
             Self::Chunk(chunk) => {
                 out = chunk.fields();
                 out.put_slice(&chunk.batch);
@@ -180,6 +184,9 @@ impl Entry {
                 },
                 session_epoch: SessionEpoch(reader.u64("session epoch")?),
             },
+            tag @ (rows::ROW_PUT_TAG | rows::ROW_DELETE_TAG | rows::ROW_CHANGE_TAG) => {
+                Self::Row(RowEntry::decode(tag, raw.body.clone())?)
+            }
             tag => return Err(EntryError::UnknownTag(tag)),
         })
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use redb::Database;
 use thiserror::Error;
 use tidegate_shared::id::{
@@ -18,9 +19,10 @@ use crate::limits::{Limits, STREAMS_MAX};
 use crate::log_file::FileTable;
 use crate::pool::{Need, PoolError};
 use crate::reader::{JournalReader, Shared};
-use crate::staged::Staged;
+use crate::rows::{Row, RowEntry, RowTable};
+use crate::staged::{RowCommit, Staged};
 use crate::state::{ApplyError, FileState, RowKey};
-use crate::tables::TableError;
+use crate::tables::{self, TableError};
 use crate::writer::Writer;
 
 /// A record that cannot be staged.
@@ -177,6 +179,22 @@ impl Journal {
         {
             self.staged.push_landed(stream, landed, hash);
         }
+    }
+
+    /// Stages an operation on a row of the node's own. Those on one row take effect in their order.
+    pub fn stage_row(&mut self, row: RowEntry, when: RowCommit) {
+        self.staged.push_row(row, when);
+    }
+
+    /// The node's own rows of a table, by key. Only what a checkpoint has written is seen: ask
+    /// before anything is committed.
+    pub fn rows(&self, table: RowTable) -> Result<Vec<(Bytes, Row)>, TableError> {
+        tables::load_rows(&self.database, table)
+    }
+
+    /// Whether anything is staged that rides with the next commit, whoever asks for it.
+    pub fn has_riders(&self) -> bool {
+        self.staged.has_riders()
     }
 
     /// Bytes staged for the next commit.

@@ -6,10 +6,22 @@ use tidegate_shared::id::{BoundaryHash, EdgeOffset, StreamId};
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
 use crate::entry::{ChunkEntry, Entry};
+use crate::rows::RowEntry;
 use crate::state::{State, Tail};
 
 /// Builders of streams that were quiet for a commit are kept for the next, up to this many.
 const IDLE_BUILDERS_MAX: usize = 64;
+
+/// When an operation on a row is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowCommit {
+    /// With the next commit, whoever asks for it.
+    Rides,
+    /// It asks for a commit.
+    Awaited,
+    /// It asks for one, and is refused with the commit's records where those find no space.
+    WithRecords,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
@@ -17,8 +29,12 @@ pub(crate) struct Staged {
     builders: Vec<(StreamId, BatchBuilder)>,
     by_stream: HashMap<StreamId, usize>,
     idle: Vec<BatchBuilder>,
-    /// Entries that somebody waits for.
     entries: Vec<Entry>,
+    /// Somebody waits for one of them.
+    awaited: bool,
+    /// Places of those that mean nothing without this commit's records, here and as last sealed.
+    beside_records: Vec<usize>,
+    sealed_beside_records: Vec<usize>,
     /// Landed advances ride along; they ask for no commit of their own.
     landed: BTreeMap<StreamId, (EdgeOffset, BoundaryHash)>,
     bytes: usize,
@@ -42,9 +58,24 @@ impl Staged {
         self.bytes += builder.bytes() - before;
     }
 
+    /// Adds an entry that somebody waits for.
     pub(crate) fn push_entry(&mut self, entry: Entry) {
         self.bytes += 512;
+        self.awaited = true;
         self.entries.push(entry);
+    }
+
+    pub(crate) fn push_row(&mut self, row: RowEntry, when: RowCommit) {
+        self.bytes += row.bytes();
+        match when {
+            RowCommit::Rides => {}
+            RowCommit::Awaited => self.awaited = true,
+            RowCommit::WithRecords => {
+                self.awaited = true;
+                self.beside_records.push(self.entries.len());
+            }
+        }
+        self.entries.push(Entry::Row(row));
     }
 
     pub(crate) fn push_landed(&mut self, stream: StreamId, landed: EdgeOffset, hash: BoundaryHash) {
@@ -62,7 +93,12 @@ impl Staged {
 
     /// Whether anybody waits for a commit.
     pub(crate) fn wants_commit(&self) -> bool {
-        self.has_records() || !self.entries.is_empty()
+        self.has_records() || self.awaited
+    }
+
+    /// Whether anything waits for a commit that others ask for.
+    pub(crate) fn has_riders(&self) -> bool {
+        !self.entries.is_empty()
     }
 
     pub(crate) fn forget_landed(&mut self) {
@@ -77,6 +113,8 @@ impl Staged {
         tail: &mut Tail,
     ) -> Vec<Entry> {
         let mut sealed = std::mem::take(&mut self.entries);
+        self.sealed_beside_records = std::mem::take(&mut self.beside_records);
+        self.awaited = false;
         for (stream, (landed, hash)) in std::mem::take(&mut self.landed) {
             sealed.push(Entry::Landed {
                 stream,
@@ -116,9 +154,12 @@ impl Staged {
 
     /// After a commit that found no space: the records are refused, all else waits for the next.
     pub(crate) fn keep_all_but_records(&mut self, entries: Vec<Entry>) {
-        for entry in entries {
+        let beside_records = std::mem::take(&mut self.sealed_beside_records);
+        for (index, entry) in entries.into_iter().enumerate() {
             match entry {
                 Entry::Chunk(_) => {}
+                Entry::Row(_) if beside_records.binary_search(&index).is_ok() => {}
+                Entry::Row(row) => self.push_row(row, RowCommit::Awaited),
                 Entry::Landed {
                     stream,
                     landed,
