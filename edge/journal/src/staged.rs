@@ -2,15 +2,34 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, StreamId};
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
 use crate::entry::{ChunkEntry, Entry};
 use crate::rows::RowEntry;
 use crate::state::{State, Tail};
+use crate::topics::TopicKeys;
 
 /// Builders of streams that were quiet for a commit are kept for the next, up to this many.
 const IDLE_BUILDERS_MAX: usize = 64;
+
+/// What one commit adds to one stream.
+#[derive(Debug)]
+struct Building {
+    stream: StreamId,
+    builder: BatchBuilder,
+    topics: TopicKeys,
+    marks: Vec<u8>,
+}
+
+/// One byte where all are the same.
+fn packed(mut marks: Vec<u8>) -> Bytes {
+    if marks.windows(2).all(|pair| pair[0] == pair[1]) {
+        marks.truncate(1);
+    }
+    marks.into()
+}
 
 /// When an operation on a row is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +45,7 @@ pub enum RowCommit {
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
     /// In the order in which streams were first written to in this commit.
-    builders: Vec<(StreamId, BatchBuilder)>,
+    builders: Vec<Building>,
     by_stream: HashMap<StreamId, usize>,
     idle: Vec<BatchBuilder>,
     entries: Vec<Entry>,
@@ -42,20 +61,27 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    pub(crate) fn push_record(&mut self, stream: StreamId, record: &Record) {
+    pub(crate) fn push_record(&mut self, stream: StreamId, record: &Record, mark: u8) {
         let index = *self.by_stream.entry(stream).or_insert_with(|| {
-            self.builders
-                .push((stream, self.idle.pop().unwrap_or_default()));
+            self.builders.push(Building {
+                stream,
+                builder: self.idle.pop().unwrap_or_default(),
+                topics: TopicKeys::default(),
+                marks: Vec::new(),
+            });
             self.builders.len() - 1
         });
-        let builder = &mut self.builders[index].1;
+        let building = &mut self.builders[index];
+        let builder = &mut building.builder;
         let before = if builder.is_empty() {
             0
         } else {
             builder.bytes()
         };
         builder.push(record);
-        self.bytes += builder.bytes() - before;
+        self.bytes += builder.bytes() + 1 - before;
+        building.topics.add(record);
+        building.marks.push(mark);
     }
 
     /// Adds an entry that somebody waits for.
@@ -122,7 +148,8 @@ impl Staged {
                 hash,
             });
         }
-        for (id, mut builder) in std::mem::take(&mut self.builders) {
+        for building in std::mem::take(&mut self.builders) {
+            let (id, mut builder) = (building.stream, building.builder);
             // A stream that is itself new in this commit is not in the state yet.
             let (base_offset, hash_before, previous) = state
                 .streams
@@ -143,7 +170,10 @@ impl Staged {
                 position: tail.next_position,
                 hash_before,
                 previous,
+                topics: building.topics.bits(),
+                marks: packed(building.marks),
                 batch,
+                topic_keys: building.topics,
             }));
             tail.next_position = tail.next_position.plus(u64::from(count));
         }

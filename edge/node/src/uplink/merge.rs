@@ -113,6 +113,7 @@ mod tests {
                     base_offset: offset,
                     count,
                     position: Position(offset.0),
+                    marks: Bytes::new(),
                     hash_before: hash,
                     hash_after: hash_after(hash, &batch),
                     batch,
