@@ -126,9 +126,8 @@ impl JournalReader {
             return None;
         }
         let holds = |file: &&Arc<OpenLogFile>| file.header.first_position <= from;
-        let newest_first = shared.files.values().rev();
-        let file = newest_first.clone().find(holds);
-        let file = Arc::clone(file.or(newest_first.last())?);
+        let file = shared.files.values().rev().find(holds);
+        let file = Arc::clone(file.or(shared.files.values().next())?);
         let sequence = file.header.sequence;
         let mut behind = shared.files.range(sequence + 1..);
         let end = behind
