@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use tidegate_edge_protocol::mqtt::codec::{
-    Decoder, Message, Publish, PublishProperties, Qos, Text, Will,
+    Decoder, Message, Publish, PublishProperties, Text, Will,
 };
 use tidegate_edge_protocol::mqtt::connection::{
     Accepted, CloseReason, Closed, ConnectRequest, Connection, DeliverOutcome, Delivery,
@@ -211,6 +211,10 @@ impl Task {
                         .collect();
                     self.machine.handle_unsubscribed(token, reasons);
                 }
+                // The session ends with its connection: there is nothing to store.
+                Event::Release { token, .. } => self.machine.handle_released(token),
+                Event::Assign { token, .. } => self.machine.handle_assigned(token),
+                Event::Received { token, .. } => self.machine.handle_received(token),
                 Event::DeliveryDone { .. } => {}
                 Event::WillDue(will) => self.publish_will(*will).await,
                 Event::Closed(closed) => {
@@ -312,7 +316,7 @@ impl Task {
         let granted = request.granted();
         let subscription = Subscription {
             mailbox: Arc::clone(&self.mailbox),
-            qos_max: request.options.qos_max.min(Qos::AtLeastOnce),
+            qos_max: request.options.qos_max,
             no_local: request.options.no_local,
             retain_as_published: request.options.retain_as_published,
             identifier,
