@@ -23,6 +23,13 @@ pub const PACKET_BYTES_MAX_DEFAULT: NonZeroU32 = NonZeroU32::new(1024 * 1024).un
 /// Packet identifiers of one direction of a session: 1 to 65,535.
 pub const PACKET_IDS_MAX: usize = u16::MAX as usize;
 
+/// Subscriptions of one session.
+pub const SESSION_SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// Positions that a session keeps in mind beyond its cursor: in flight, or (QoS 2) done while an
+/// earlier one is not. Reading for the session stops there.
+pub const SESSION_AHEAD_MAX: usize = 4_096;
+
 /// Unacknowledged messages in each direction by default.
 pub const INFLIGHT_MAX_DEFAULT: NonZeroU16 = NonZeroU16::new(128).unwrap();
 
@@ -95,9 +102,10 @@ impl ConnectionLimits {
         // Otherwise a message that one client may send could never reach another.
         assert!(self.outbound_queue_bytes_max >= self.packet_bytes_max.get() as usize);
         assert!(self.outbound_queue_messages_max > 0);
-        // What is queued may have its identifier already; one must be left for who needs another.
-        let inflight_outbound_max = usize::from(self.inflight_outbound_max.get());
-        assert!(self.outbound_queue_messages_max + inflight_outbound_max < PACKET_IDS_MAX);
+        // In flight, left in flight by an earlier connection, or queued with its identifier: one
+        // must be left for who needs another.
+        let inflight_max = usize::from(self.inflight_outbound_max.get());
+        assert!(2 * inflight_max + self.outbound_queue_messages_max < PACKET_IDS_MAX);
         // A client that is never read from can't be answered.
         assert!(self.subscribes_pending_max > 0);
         assert!(self.replies_queued_max > 0);

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use tidegate_shared::topic::TopicFilter;
+use tidegate_shared::topic::{TopicError, TopicFilter, split_share};
 
 use crate::mqtt::{
     codec::{
@@ -129,8 +129,11 @@ pub struct Accepted {
     pub response_information: Option<Text>,
     pub user_properties: Vec<UserProperty>,
     /// QoS 2 identifiers that earlier connections of this session received and did not see
-    /// released. All that those connections were about to commit must be in it, or undone.
+    /// released. All that those connections were about to commit must be durable by now.
     pub received: Vec<PacketId>,
+    /// Identifiers of deliveries that will be handed in with them (`Delivery::resent`,
+    /// `handle_release_again`); until then no other delivery gets them.
+    pub unacknowledged: Vec<PacketId>,
 }
 
 /// A PUBLISH of QoS 1 or 2 that waits for its commit.
@@ -185,6 +188,21 @@ pub struct SharedFilter {
     pub name: Text,
     pub group: Option<String>,
     pub filter: TopicFilter,
+}
+
+impl SharedFilter {
+    /// Takes `$share/group/filter` apart, and checks the filter.
+    pub fn parse(name: Text) -> Result<Self, TopicError> {
+        let (group, filter) = match split_share(&name)? {
+            Some((group, filter)) => (Some(group.to_owned()), TopicFilter::new(filter)?),
+            None => (None, TopicFilter::new(name.as_str())?),
+        };
+        Ok(Self {
+            name,
+            group,
+            filter,
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

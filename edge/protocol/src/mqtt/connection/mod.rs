@@ -182,6 +182,8 @@ impl Connection {
             &self.limits,
         );
         self.inbound.resume(std::mem::take(&mut accepted.received));
+        let unacknowledged = std::mem::take(&mut accepted.unacknowledged);
+        self.outbound.window.keep(unacknowledged);
         let connack = handshake::connack(&request, accepted, &self.limits);
         self.replies.push_back(Packet::Connack(Box::new(connack)));
         self.will = request.will.map(Box::new);

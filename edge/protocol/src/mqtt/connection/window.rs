@@ -1,7 +1,7 @@
 //! What is on its way to the client: packet identifiers, how far each delivery has come, and how
 //! many there may be at once. It holds no messages; those are in the queue or with the client.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::mqtt::{
     codec::{PacketId, Qos},
@@ -25,6 +25,8 @@ pub(super) struct Window {
     admitted: usize,
     /// PUBRELs for an earlier connection's deliveries, not completed yet.
     released_again: usize,
+    /// Identifiers of the session whose deliveries have not been handed in yet.
+    kept: HashSet<PacketId>,
     /// Identifiers whose PUBREL waits for its turn `[MQTT-4.6.0-4]`.
     releasing: VecDeque<PacketId>,
     last_packet_id: u16,
@@ -81,9 +83,15 @@ impl Window {
             by_token: HashMap::new(),
             admitted: 0,
             released_again: 0,
+            kept: HashSet::new(),
             releasing: VecDeque::new(),
             last_packet_id: 0,
         }
+    }
+
+    /// Nobody but the deliveries that have them already gets these identifiers.
+    pub(super) fn keep(&mut self, packet_ids: Vec<PacketId>) {
+        self.kept = packet_ids.into_iter().collect();
     }
 
     /// Lets one more in, if there is room `[MQTT-4.9.0-2]`. PUBRELs of earlier connections don't
@@ -159,6 +167,7 @@ impl Window {
         };
         let before = self.entries.insert(packet_id, entry);
         assert!(before.is_none(), "an identifier is in use once");
+        self.kept.remove(&packet_id);
         let exactly_once = !matches!(
             stage,
             Stage::SentAtLeastOnce | Stage::Reserved(Qos::AtMostOnce | Qos::AtLeastOnce)
@@ -174,6 +183,7 @@ impl Window {
             self.last_packet_id = self.last_packet_id.wrapping_add(1);
             if let Some(packet_id) = PacketId::new(self.last_packet_id)
                 && !self.entries.contains_key(&packet_id)
+                && !self.kept.contains(&packet_id)
             {
                 return packet_id;
             }

@@ -186,6 +186,23 @@ fn a_session_is_taken_up_where_it_was() {
     assert_eq!(closed(server), expected);
 }
 
+/// [MQTT-2.2.1-4]: nor are those whose deliveries are still to come.
+#[test]
+fn identifiers_of_the_session_are_not_given_to_others() {
+    let mut server = Server::new(ConnectionLimits::default());
+    server.send(V4);
+    let accepted = Accepted {
+        unacknowledged: vec![packet_id(1), packet_id(2)],
+        ..Accepted::default()
+    };
+    server.connection.handle_accepted(server.now, accepted);
+    server.transmitted();
+    deliver(&mut server, 1, Qos::AtLeastOnce);
+    assert_eq!(server.transmitted(), publish(1, false, 3));
+    deliver_again(&mut server, 2, Qos::ExactlyOnce, Some(1));
+    assert_eq!(server.transmitted(), publish(2, true, 1));
+}
+
 /// 4.9: PUBRELs that are sent again take nothing from the client's receive maximum; our own limit
 /// holds for all.
 #[test]

@@ -1,0 +1,232 @@
+//! Server, network and client as one, moved on by steps: packets arrive or are lost, commits
+//! happen or are lost, and at the end both sides must come to rest with every promise kept.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::BytesMut;
+use proptest::{prelude::*, sample::select};
+
+use super::{
+    client::{Client, Violated, message, number},
+    server::{Server, Wait},
+    *,
+};
+use crate::mqtt::codec::{Decoder, Packet, Version};
+
+/// Rounds in which server and client must come to rest.
+const ROUNDS_MAX: usize = 1_000;
+
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// Another client's message, for ours or not.
+    Append(Qos, bool),
+    /// Our client publishes.
+    Publish(Qos),
+    /// So many packets arrive.
+    ToServer(usize),
+    ToClient(usize),
+    /// The server reads its log.
+    Read,
+    Commit,
+    Cut,
+    /// So many of the frames that are not durable survive.
+    Crash(usize),
+    /// With this receive maximum.
+    Connect(u16),
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    let qos = || select(vec![Qos::AtLeastOnce, Qos::ExactlyOnce, Qos::ExactlyOnce]);
+    prop_oneof![
+        6 => (qos(), prop::bool::weighted(0.8)).prop_map(|(qos, ours)| Step::Append(qos, ours)),
+        1 => Just(Step::Append(Qos::AtMostOnce, true)),
+        3 => qos().prop_map(Step::Publish),
+        8 => (1..5_usize).prop_map(Step::ToServer),
+        8 => (1..5_usize).prop_map(Step::ToClient),
+        6 => Just(Step::Read),
+        6 => Just(Step::Commit),
+        2 => Just(Step::Cut),
+        2 => (0..4_usize).prop_map(Step::Crash),
+        4 => (1..5_u16).prop_map(Step::Connect),
+    ]
+}
+
+pub(super) struct Model {
+    server: Server,
+    client: Client,
+    to_server: VecDeque<Packet>,
+    to_client: VecDeque<Packet>,
+    decoder: Decoder,
+    appended: u64,
+}
+
+impl Model {
+    pub(super) fn new(version: Version, broken: Option<Wait>) -> Self {
+        Self {
+            server: Server::new(broken),
+            client: Client::new(version),
+            to_server: VecDeque::new(),
+            to_client: VecDeque::new(),
+            decoder: Decoder::client(version, u32::MAX),
+            appended: 0,
+        }
+    }
+
+    pub(super) fn run(mut self, steps: Vec<Step>) -> Result<(), Violated> {
+        for step in steps {
+            self.step(step)?;
+        }
+        self.rest()?;
+        // What nobody waited for is lost, and costs at most a repetition.
+        self.step(Step::Crash(0))?;
+        self.rest()
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), Violated> {
+        match step {
+            Step::Append(qos, ours) => {
+                let topic = if ours { "out/a" } else { "elsewhere" };
+                self.server.append(qos, message(topic, self.appended));
+                self.appended += 1;
+            }
+            Step::Publish(qos) => {
+                let packets = self.client.publish(qos);
+                self.to_server.extend(packets);
+            }
+            Step::ToServer(packets) => self.to_server(packets),
+            Step::ToClient(packets) => self.to_client(packets)?,
+            Step::Read => self.server.read(),
+            Step::Commit => self.server.commit(),
+            Step::Cut => {
+                self.server.cut();
+                self.disconnected();
+            }
+            Step::Crash(lucky) => {
+                self.server.crash(lucky);
+                self.disconnected();
+            }
+            Step::Connect(window) => self.connect(window),
+        }
+        self.server.check()
+    }
+
+    fn connect(&mut self, window: u16) {
+        self.server.cut();
+        self.disconnected();
+        self.server.connect();
+        self.to_server.push_back(self.client.connect(window));
+    }
+
+    fn disconnected(&mut self) {
+        self.to_server.clear();
+        self.to_client.clear();
+        self.client.disconnected();
+    }
+
+    fn to_server(&mut self, packets: usize) {
+        for _ in 0..packets {
+            if !self.server.can_read() {
+                break;
+            }
+            if let Some(packet) = self.to_server.pop_front() {
+                self.server.handle_packet(packet);
+            }
+        }
+    }
+
+    fn to_client(&mut self, packets: usize) -> Result<(), Violated> {
+        let mut bytes = BytesMut::new();
+        self.server.transmit(&mut bytes);
+        while let Some(packet) = self.decoder.decode(&mut bytes).unwrap() {
+            self.to_client.push_back(packet);
+        }
+        for _ in 0..packets {
+            if let Some(packet) = self.to_client.pop_front() {
+                let answers = self.client.handle_packet(packet)?;
+                self.to_server.extend(answers);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on without faults until nobody has anything to do, and then checks all.
+    fn rest(&mut self) -> Result<(), Violated> {
+        for _ in 0..ROUNDS_MAX {
+            if self.server.connection.is_none() {
+                self.connect(4);
+            }
+            self.to_server(1_000);
+            self.server.commit();
+            self.server.read();
+            self.to_client(1_000)?;
+            self.server.check()?;
+            let idle = self.to_server.is_empty() && self.client.is_idle();
+            if idle && self.server.is_idle() {
+                return self.check();
+            }
+        }
+        Err("it does not come to rest".to_owned())
+    }
+
+    fn check(&self) -> Result<(), Violated> {
+        self.check_deliveries()?;
+        self.check_publishes()
+    }
+
+    /// What is in the log for our client has reached it.
+    fn check_deliveries(&self) -> Result<(), Violated> {
+        let mut times = BTreeMap::new();
+        let mut firsts = Vec::new();
+        for (number, qos) in &self.client.delivered {
+            let times = times.entry(*number).or_insert(0);
+            *times += 1;
+            if *times == 1 && *qos > Qos::AtMostOnce {
+                firsts.push(*number);
+            }
+        }
+        if !firsts.is_sorted() {
+            return Err(format!("out of order: {firsts:?}"));
+        }
+        let ours = self.server.log.iter();
+        for (qos, message) in ours.filter(|(_, message)| message.topic == "out/a") {
+            let number = number(message);
+            let times = times.remove(&number).unwrap_or(0);
+            let refused = u64::from(self.client.refused.contains(&number));
+            let kept = match qos {
+                Qos::AtMostOnce => true,
+                Qos::AtLeastOnce => times >= 1,
+                Qos::ExactlyOnce => times + refused == 1,
+            };
+            if !kept {
+                return Err(format!("{qos:?} {number} was delivered {times} times"));
+            }
+        }
+        match times.keys().next() {
+            Some(number) => Err(format!("{number} was delivered and is not in the log")),
+            None => Ok(()),
+        }
+    }
+
+    /// What our client published is in the log.
+    fn check_publishes(&self) -> Result<(), Violated> {
+        let mut times = BTreeMap::new();
+        let mut firsts = Vec::new();
+        let own = self.server.log.iter();
+        for (qos, message) in own.filter(|(_, message)| message.topic == "in") {
+            let times = times.entry(number(message)).or_insert(0);
+            *times += 1;
+            if *times == 1 {
+                firsts.push(number(message));
+            } else if *qos == Qos::ExactlyOnce {
+                return Err(format!("QoS 2 {} is in the log again", number(message)));
+            }
+        }
+        match firsts.into_iter().eq(0..self.client.published) {
+            true => Ok(()),
+            false => Err(format!(
+                "of {} published the log has {times:?}",
+                self.client.published
+            )),
+        }
+    }
+}
