@@ -3,13 +3,16 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, NameError, Position, SessionEpoch,
     StreamId, StreamName, TopicName,
 };
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
+use crate::clock::JournalTime;
 use crate::frame::RawEntry;
+use crate::gap::{Gap, GapEntry};
 use crate::log_file::ChunkPlace;
 
 /// One thing that a commit makes durable.
@@ -39,6 +42,10 @@ pub(crate) enum Entry {
         cluster_incarnation: ClusterIncarnation,
         session_epoch: SessionEpoch,
     },
+    /// 6: an interval of a stream is lost.
+    Gap(GapEntry),
+    /// 7: the clocks when the frame was made; the newest that could be believed of the wall's.
+    Clock { time: JournalTime, wall_ms: i64 },
 }
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
@@ -55,15 +62,16 @@ pub(crate) struct ChunkEntry {
 }
 
 /// A chunk entry's fields before the batch.
-const CHUNK_FIELDS_BYTES: usize = 52;
+pub(crate) const CHUNK_FIELDS_BYTES: usize = 52;
 
 impl ChunkEntry {
-    pub(crate) fn place(&self, body_at: usize, body_bytes: usize) -> ChunkPlace {
+    pub(crate) fn place(&self, body_at: usize, body_bytes: usize, time_s: u32) -> ChunkPlace {
         ChunkPlace {
             base_offset: self.base_offset,
             count: self.count,
             at: body_at as u32,
             bytes: body_bytes as u32,
+            time_s,
         }
     }
 
@@ -151,6 +159,15 @@ impl Entry {
                 out.put_u64_le(session_epoch.0);
                 5
             }
+            Self::Gap(entry) => {
+                put_gap(&mut out, entry);
+                6
+            }
+            Self::Clock { time, wall_ms } => {
+                out.put_u64_le(time.0);
+                out.put_i64_le(*wall_ms);
+                7
+            }
         };
         (tag, out)
     }
@@ -180,9 +197,60 @@ impl Entry {
                 },
                 session_epoch: SessionEpoch(reader.u64("session epoch")?),
             },
+            6 => Self::Gap(take_gap(&mut reader)?),
+            7 => Self::Clock {
+                time: JournalTime(reader.u64("journal time")?),
+                wall_ms: reader.i64("wall time")?,
+            },
             tag => return Err(EntryError::UnknownTag(tag)),
         })
     }
+}
+
+fn put_gap(out: &mut BytesMut, entry: &GapEntry) {
+    let gap = &entry.gap;
+    out.put_u32_le(entry.stream.0);
+    out.put_u64_le(gap.from.0);
+    out.put_u64_le(gap.to.0);
+    out.put_u8(gap.reason as u8);
+    out.put_u128_le(gap.hash_before.0);
+    out.put_u128_le(gap.hash_after.0);
+    out.put_u32_le(entry.died.0);
+    out.put_u64_le(entry.died.1);
+    out.put_u32_le(entry.boundaries.len() as u32);
+    for (offset, hash) in &entry.boundaries {
+        out.put_u64_le(offset.0);
+        out.put_u128_le(hash.0);
+    }
+}
+
+fn take_gap(reader: &mut Reader) -> Result<GapEntry, WireError> {
+    let stream = StreamId(reader.u32("stream")?);
+    let (from, to) = (reader.u64("gap's start")?, reader.u64("gap's end")?);
+    let reason = GapReason::from_number(reader.u8("gap's reason")?);
+    let field = "gap";
+    let gap = Gap {
+        from: EdgeOffset(from),
+        to: EdgeOffset(to),
+        reason: reason
+            .filter(|_| from < to)
+            .ok_or(WireError::Invalid { field })?,
+        hash_before: BoundaryHash(reader.u128("hash before")?),
+        hash_after: BoundaryHash(reader.u128("hash after")?),
+    };
+    let died = (reader.u32("chunks")?, reader.u64("bytes")?);
+    let count = reader.count("boundaries", 24)?;
+    let mut boundaries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let offset = EdgeOffset(reader.u64("boundary")?);
+        boundaries.push((offset, BoundaryHash(reader.u128("boundary's hash")?)));
+    }
+    Ok(GapEntry {
+        stream,
+        gap,
+        died,
+        boundaries,
+    })
 }
 
 #[cfg(test)]
@@ -219,6 +287,22 @@ mod tests {
             Entry::Session {
                 cluster_incarnation: ClusterIncarnation { counter: 1, id: 2 },
                 session_epoch: SessionEpoch(3),
+            },
+            Entry::Gap(GapEntry {
+                stream,
+                gap: Gap {
+                    from: EdgeOffset(10),
+                    to: EdgeOffset(14),
+                    reason: GapReason::Overflow,
+                    hash_before: BoundaryHash(1),
+                    hash_after: BoundaryHash(2),
+                },
+                died: (3, 4),
+                boundaries: vec![(EdgeOffset(12), BoundaryHash(5))],
+            }),
+            Entry::Clock {
+                time: JournalTime(1),
+                wall_ms: -2,
             },
         ];
         for (index, entry) in entries.into_iter().enumerate() {

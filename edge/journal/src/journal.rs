@@ -12,10 +12,12 @@ use tidegate_shared::id::{
 };
 use tidegate_shared::record::{Compression, Record};
 
-use crate::entry::Entry;
+use crate::clock::JournalTime;
+use crate::entry::{CHUNK_FIELDS_BYTES, Entry};
 use crate::frame::{ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameBuilder};
 use crate::limits::{Limits, STREAMS_MAX};
-use crate::log_file::FileTable;
+use crate::log_file::{FileTable, OpenLogFile};
+use crate::media::Medium;
 use crate::pool::{Need, PoolError};
 use crate::reader::{JournalReader, Shared};
 use crate::staged::Staged;
@@ -72,12 +74,21 @@ pub struct JournalStats {
     pub checkpoints: u64,
     pub log_files: usize,
     pub log_files_spare: usize,
+    /// Records that were ever declared lost, over all streams.
+    pub gap_records: u64,
+    /// 1 while the index has no space for its checkpoint.
+    pub checkpoint_needs_space: bool,
 }
+
+/// A commit that finds no space makes room and tries again so often.
+const ROOM_TRIES_MAX: usize = 4;
 
 /// The store of one edge. Owned by its one committer.
 #[derive(Debug)]
 pub struct Journal {
-    pub(crate) database: Arc<Database>,
+    pub(crate) medium: Arc<dyn Medium>,
+    /// `None` after a checkpoint that found no space, until it can be opened again.
+    pub(crate) database: Option<Arc<Database>>,
     pub(crate) limits: Limits,
     pub(crate) shared: Arc<Mutex<Shared>>,
     pub(crate) writer: Writer,
@@ -85,6 +96,15 @@ pub struct Journal {
     pub(crate) compression: HashMap<StreamId, Compression>,
     pub(crate) checkpoint_running: bool,
     pub(crate) bytes_at_checkpoint: u64,
+    /// The same of the last one that is durable.
+    pub(crate) bytes_checkpointed: u64,
+    pub(crate) checkpoint_needs_space: bool,
+    /// Dead files whose deaths no checkpoint has recorded yet, since it found no space.
+    pub(crate) dead_unwritten: Vec<Arc<OpenLogFile>>,
+    pub(crate) condemned_unwritten: Vec<Arc<OpenLogFile>>,
+    pub(crate) reserve_is_held: bool,
+    pub(crate) time_at_open: JournalTime,
+    pub(crate) time_at_checkpoint: JournalTime,
     pub(crate) next_stream: StreamId,
     pub(crate) staged_names: HashMap<StreamName, StreamId>,
     pub(crate) failed: bool,
@@ -210,13 +230,27 @@ impl Journal {
         let entries = self
             .staged
             .seal(&lock(&self.shared).state, &self.compression, &mut tail);
+        if need == Need::Records && self.must_wait_for_space() {
+            self.staged.keep_all_but_records(entries);
+            return Err(CommitError::Full);
+        }
         if entries.is_empty() {
             return Ok(Committed {
                 next_position: before,
                 records: 0,
             });
         }
-        match self.write(&entries, need, tail.next_position) {
+        let mut written = self.write(&entries, need, tail.next_position);
+        for _ in 0..ROOM_TRIES_MAX {
+            if need == Need::Freeing || !matches!(written, Err(PoolError::Full)) {
+                break;
+            }
+            if !self.make_room()? {
+                break;
+            }
+            written = self.write(&entries, need, tail.next_position);
+        }
+        match written {
             Ok(()) => self.staged_names.clear(),
             Err(PoolError::Full) => {
                 self.staged.keep_all_but_records(entries);
@@ -233,7 +267,7 @@ impl Journal {
         })
     }
 
-    fn write(
+    pub(crate) fn write(
         &mut self,
         entries: &[Entry],
         need: Need,
@@ -257,12 +291,15 @@ impl Journal {
             .map(|(tag, body)| builder.push(*tag, &[body]))
             .collect();
         let frame_at = self.writer.tail.at as usize;
-        self.writer.tail.next_position = next_position;
-        self.writer.append(builder)?;
-        self.writer.sync()?;
-        self.apply(entries, frame_at, &places)
-            .map_err(io::Error::other)?;
-        Ok(())
+        let position = std::mem::replace(&mut self.writer.tail.next_position, next_position);
+        if let Err(error) = self.writer.append(builder) {
+            self.writer.tail.next_position = position;
+            return Err(error.into());
+        }
+        // Whatever a sync fails with, what the medium has is not known.
+        self.writer.sync().map_err(PoolError::Io)?;
+        let applied = self.apply(entries, frame_at, &places);
+        applied.map_err(|error| PoolError::Io(io::Error::other(error)))
     }
 
     /// Takes a durable frame's entries up into the state, where readers see them.
@@ -280,14 +317,15 @@ impl Journal {
             let body_at = frame_at + place;
             shared.state.apply(entry, file, body_at)?;
             if let Entry::Chunk(chunk) = entry {
-                let body_bytes = chunk.fields().len() + chunk.batch.len();
-                shared
-                    .active_table
-                    .push(chunk.stream, chunk.place(body_at, body_bytes));
+                let body_bytes = CHUNK_FIELDS_BYTES + chunk.batch.len();
+                let place = chunk.place(body_at, body_bytes, shared.state.meta.time.seconds());
+                shared.active_table.push(chunk.stream, place);
             }
         }
+        shared.state.take_policies(&mut shared.policies_of_new);
         if let Some(state) = shared.state.files.get_mut(&file) {
             state.used = used;
+            state.next_position = self.writer.tail.next_position;
             shared.state.dirty.insert(RowKey::File(file));
         }
         Ok(())
@@ -314,6 +352,8 @@ impl Journal {
 
     pub fn stats(&self) -> JournalStats {
         JournalStats {
+            gap_records: self.shared().state.gap_records,
+            checkpoint_needs_space: self.checkpoint_needs_space,
             commits: self.commits,
             records: self.records,
             syncs: self.writer.syncs,
@@ -337,6 +377,8 @@ fn seal_and_go_on(shared: &mut Shared, full: u64, table: FileTable, writer: &Wri
         slot,
         used: writer.tail.at,
         sealed: false,
+        damaged: false,
+        next_position: writer.tail.next_position,
         runs: 0,
     };
     shared.state.files.insert(sequence, state);

@@ -15,15 +15,22 @@
 
 mod checkpoint;
 mod chunk;
+mod clock;
+mod damage;
 mod entry;
 mod frame;
+mod gap;
 mod journal;
 pub mod limits;
 mod log_file;
 pub mod media;
 mod open;
+mod overflow;
 mod pool;
 mod reader;
+mod replay;
+mod retention;
+mod sending;
 mod staged;
 mod state;
 mod tables;
@@ -33,9 +40,13 @@ mod writer;
 
 pub use checkpoint::{CheckpointDone, CheckpointJob};
 pub use chunk::{Chunk, hash_after};
+pub use clock::{JournalTime, PLAUSIBLE_WALL_MS_MIN, Tick, is_plausible};
 pub use entry::EntryError;
+pub use gap::Gap;
 pub use journal::{AppendRefused, CommitError, Committed, Journal, JournalStats};
 pub use open::{OpenError, OpenReport};
 pub use reader::{JournalReader, ReadError, StreamStatus};
+pub use retention::{Overflow, Retention, StreamPolicy};
+pub use sending::ToSend;
 pub use state::ApplyError;
 pub use tables::TableError;

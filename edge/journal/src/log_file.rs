@@ -72,6 +72,15 @@ pub(crate) struct ChunkPlace {
     /// Where the entry's body begins in the file, and its length.
     pub at: u32,
     pub bytes: u32,
+    /// When it was made, in seconds of the journal's clock.
+    pub time_s: u32,
+}
+
+impl ChunkPlace {
+    /// The offset after the chunk.
+    pub(crate) fn end(&self) -> EdgeOffset {
+        self.base_offset.plus(u64::from(self.count))
+    }
 }
 
 /// All chunks of one file, by stream, in order.
@@ -90,7 +99,7 @@ impl FileTable {
     /// Bytes that the table takes at the end of its file, at most.
     pub(crate) fn frame_bytes(&self) -> usize {
         let entries = self.streams.len() * (frame::ENTRY_HEADER_BYTES + 4);
-        frame::aligned(frame::FRAME_HEADER_BYTES + entries + self.chunks * 20)
+        frame::aligned(frame::FRAME_HEADER_BYTES + entries + self.chunks * PLACE_BYTES)
     }
 
     /// Places of a stream's chunks that reach past `from`.
@@ -98,19 +107,19 @@ impl FileTable {
         let Some(places) = self.streams.get(&stream) else {
             return &[];
         };
-        let first =
-            places.partition_point(|place| place.base_offset.plus(u64::from(place.count)) <= from);
+        let first = places.partition_point(|place| place.end() <= from);
         &places[first..]
     }
 
     fn encode_stream(stream: StreamId, places: &[ChunkPlace]) -> BytesMut {
-        let mut out = BytesMut::with_capacity(4 + places.len() * 20);
+        let mut out = BytesMut::with_capacity(4 + places.len() * PLACE_BYTES);
         out.put_u32_le(stream.0);
         for place in places {
             out.put_u64_le(place.base_offset.0);
             out.put_u32_le(place.count);
             out.put_u32_le(place.at);
             out.put_u32_le(place.bytes);
+            out.put_u32_le(place.time_s);
         }
         out
     }
@@ -129,6 +138,10 @@ impl FileTable {
     fn decode(entries: Vec<frame::RawEntry>) -> Result<Self, FrameError> {
         let mut table = Self::default();
         for entry in entries {
+            // Another tag's places have another shape: the file itself is read instead.
+            if entry.tag != TABLE_TAG {
+                return Err(FrameError::NoFrame);
+            }
             let mut reader = Reader::new(entry.body);
             let stream = StreamId(reader.u32("stream")?);
             while !reader.is_empty() {
@@ -137,6 +150,7 @@ impl FileTable {
                     count: reader.u32("count")?,
                     at: reader.u32("place")?,
                     bytes: reader.u32("bytes")?,
+                    time_s: reader.u32("time")?,
                 };
                 table.push(stream, place);
             }
@@ -145,7 +159,9 @@ impl FileTable {
     }
 }
 
-const TABLE_TAG: u8 = 1;
+/// One stream's places. 1 was the same without times.
+const TABLE_TAG: u8 = 2;
+const PLACE_BYTES: usize = 24;
 
 /// An open log file. Readers hold it as their lease: it is not recycled while one does.
 #[derive(Debug)]
@@ -182,20 +198,6 @@ impl OpenLogFile {
         Ok(Ok((header, block.freeze())))
     }
 
-    /// Whether a good commit of this file lies anywhere from `at` on: then what ended the replay
-    /// there is damage, and not the tail.
-    pub(crate) fn has_frame_after(&self, at: usize) -> io::Result<bool> {
-        for at in (at..self.bytes).step_by(FRAME_ALIGN_BYTES) {
-            if let Ok((header, bytes)) = self.read_frame(at)?
-                && header.kind == FrameKind::Commit
-                && frame::parse(self.header.store_id, &bytes).is_ok()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// The chunks in the frames before `end`: from the table that lies there, else by reading the
     /// file.
     pub(crate) fn load_table(&self, end: usize) -> io::Result<FileTable> {
@@ -209,27 +211,61 @@ impl OpenLogFile {
         self.scan_table(end)
     }
 
+    /// As [`OpenLogFile::load_table`], by reading every frame. Blocks in which no good frame begins
+    /// are passed over: what lies there is missing in the table.
     pub(crate) fn scan_table(&self, end: usize) -> io::Result<FileTable> {
         let mut table = FileTable::default();
-        let mut at = LOG_FILE_HEADER_BYTES;
+        let (mut at, mut time_s) = (LOG_FILE_HEADER_BYTES, 0);
         while at < end {
-            let damaged = |error: &dyn std::fmt::Display| {
-                let sequence = self.header.sequence;
-                io::Error::other(format!(
-                    "log file {sequence} is damaged at byte {at}: {error}"
-                ))
+            let Some((header, entries)) = self.good_frame(at)? else {
+                at += FRAME_ALIGN_BYTES;
+                continue;
             };
-            let (header, bytes) = self.read_frame(at)?.map_err(|error| damaged(&error))?;
-            let entries = frame::parse(self.header.store_id, &bytes);
-            for raw in entries.map_err(|error| damaged(&error))? {
+            for raw in entries {
                 let body_at = at + raw.body_at;
-                if let Ok(Entry::Chunk(chunk)) = Entry::decode(&raw) {
-                    table.push(chunk.stream, chunk.place(body_at, raw.body.len()));
+                match Entry::decode(&raw) {
+                    Ok(Entry::Clock { time, .. }) => time_s = time.seconds(),
+                    Ok(Entry::Chunk(chunk)) => {
+                        table.push(chunk.stream, chunk.place(body_at, raw.body.len(), time_s));
+                    }
+                    _ => {}
                 }
             }
             at += frame::aligned(header.bytes);
         }
         Ok(table)
+    }
+
+    /// The commit that begins at `at`, if a good one does.
+    pub(crate) fn good_frame(
+        &self,
+        at: usize,
+    ) -> io::Result<Option<(FrameHeader, Vec<frame::RawEntry>)>> {
+        let Ok((header, bytes)) = self.read_frame(at)? else {
+            return Ok(None);
+        };
+        let entries = frame::parse(self.header.store_id, &bytes).ok();
+        let entries = entries.filter(|_| header.kind == FrameKind::Commit);
+        Ok(entries.map(|entries| (header, entries)))
+    }
+
+    /// Whether what looks like a frame of this file begins at `at`.
+    pub(crate) fn has_frame_header(&self, at: usize) -> io::Result<bool> {
+        let mut block = BytesMut::zeroed(FRAME_ALIGN_BYTES);
+        self.file.read_at(at as u64, &mut block)?;
+        let header = frame::parse_header(block.freeze());
+        Ok(header.is_ok_and(|header| header.file_sequence == self.header.sequence))
+    }
+
+    /// Where the next good commit of this file begins, from `at` on: then what ended the replay
+    /// before it is damage, and not the tail.
+    pub(crate) fn next_good_frame(&self, at: usize) -> io::Result<Option<usize>> {
+        for at in (at..self.bytes).step_by(FRAME_ALIGN_BYTES) {
+            if self.good_frame(at)?.is_some() {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -266,6 +302,7 @@ mod tests {
                 count: 3,
                 at: index,
                 bytes: 9,
+                time_s: 5,
             };
             table.push(StreamId(index % 7), place);
         }

@@ -77,6 +77,10 @@ impl Staged {
         tail: &mut Tail,
     ) -> Vec<Entry> {
         let mut sealed = std::mem::take(&mut self.entries);
+        if !self.builders.is_empty() {
+            let (time, wall_ms) = (state.meta.time, state.meta.wall_ms);
+            sealed.push(Entry::Clock { time, wall_ms });
+        }
         for (stream, (landed, hash)) in std::mem::take(&mut self.landed) {
             sealed.push(Entry::Landed {
                 stream,
@@ -118,7 +122,7 @@ impl Staged {
     pub(crate) fn keep_all_but_records(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             match entry {
-                Entry::Chunk(_) => {}
+                Entry::Chunk(_) | Entry::Clock { .. } => {}
                 Entry::Landed {
                     stream,
                     landed,

@@ -11,8 +11,11 @@ use tidegate_shared::id::{
 };
 
 use crate::chunk;
+use crate::clock::JournalTime;
 use crate::entry::{ChunkEntry, Entry};
+use crate::gap::Gap;
 use crate::media::Slot;
+use crate::retention::{LandedMarks, StreamPolicy};
 
 /// One stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,17 @@ pub(crate) struct StreamState {
     pub landed_hash: BoundaryHash,
     /// Where its newest chunk lies: file sequence and byte.
     pub last_chunk: (u64, u32),
+    pub policy: StreamPolicy,
+    pub landed_marks: LandedMarks,
+    /// Records that were ever declared lost.
+    pub gap_records: u64,
+    /// What is lost and not landed, in order. Kept in a table of its own.
+    pub gaps: Vec<Gap>,
+    /// Hashes past the landed offset, of boundaries that may have been sent and whose data is gone.
+    /// Kept in a table of its own.
+    pub boundaries: BTreeMap<EdgeOffset, BoundaryHash>,
+    /// All below it may have been sent. Not kept: at every opening it is `next`.
+    pub offered: EdgeOffset,
     /// Its chunks, oldest file first. Kept in a table of its own.
     pub runs: VecDeque<Run>,
 }
@@ -46,6 +60,12 @@ impl StreamState {
             landed: EdgeOffset(0),
             landed_hash: BoundaryHash::START,
             last_chunk: (0, 0),
+            policy: StreamPolicy::default(),
+            landed_marks: LandedMarks::new(),
+            gap_records: 0,
+            gaps: Vec::new(),
+            boundaries: BTreeMap::new(),
+            offered: EdgeOffset(0),
             runs: VecDeque::new(),
         }
     }
@@ -56,14 +76,17 @@ impl StreamState {
     }
 }
 
-/// What one stream has in one log file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of one stream lives in one log file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     pub file: u64,
     pub first: EdgeOffset,
     pub next: EdgeOffset,
     pub chunks: u32,
     pub bytes: u64,
+    /// When its first and last chunk were made, in seconds of the journal's clock.
+    pub first_time_s: u32,
+    pub last_time_s: u32,
 }
 
 /// One log file that holds something living.
@@ -73,6 +96,10 @@ pub(crate) struct FileState {
     /// Where its frames end.
     pub used: u32,
     pub sealed: bool,
+    /// A part of it cannot be read: it is set aside, and not used again, once nothing lives in it.
+    pub damaged: bool,
+    /// The position that follows its last message.
+    pub next_position: Position,
     /// Streams with a run in it; derived from the runs.
     pub runs: u32,
 }
@@ -95,6 +122,9 @@ pub(crate) struct Meta {
     pub next_file: u64,
     pub cluster_incarnation: ClusterIncarnation,
     pub session_epoch: SessionEpoch,
+    pub time: JournalTime,
+    /// The newest wall clock that could be believed; 0 where none was ever seen.
+    pub wall_ms: i64,
 }
 
 /// A row that the next checkpoint writes (or deletes, where it is no more).
@@ -103,6 +133,8 @@ pub(crate) enum RowKey {
     Stream(StreamId),
     Run(StreamId, u64),
     File(u64),
+    Gap(StreamId, EdgeOffset),
+    Boundary(StreamId, EdgeOffset),
 }
 
 /// An entry that does not follow from what was there before.
@@ -120,13 +152,31 @@ pub enum ApplyError {
     Hash(StreamId),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     pub meta: Meta,
     pub streams: BTreeMap<StreamId, StreamState>,
     pub names: BTreeMap<StreamName, StreamId>,
     pub files: BTreeMap<u64, FileState>,
     pub dirty: BTreeSet<RowKey>,
+    /// Records that were ever declared lost, over all streams.
+    pub gap_records: u64,
+    /// Files that reach this position are kept for sessions, whatever retention says.
+    pub needed_from: Position,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            meta: Meta::default(),
+            streams: BTreeMap::new(),
+            names: BTreeMap::new(),
+            files: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            gap_records: 0,
+            needed_from: Position(u64::MAX),
+        }
+    }
 }
 
 impl State {
@@ -168,11 +218,16 @@ impl State {
                 self.meta.cluster_incarnation = *cluster_incarnation;
                 self.meta.session_epoch = *session_epoch;
             }
+            Entry::Gap(gap) => self.apply_gap(gap)?,
+            Entry::Clock { time, wall_ms } => {
+                self.meta.time = self.meta.time.max(*time);
+                self.meta.wall_ms = *wall_ms;
+            }
         }
         Ok(())
     }
 
-    fn stream_mut(&mut self, stream: StreamId) -> Result<&mut StreamState, ApplyError> {
+    pub(crate) fn stream_mut(&mut self, stream: StreamId) -> Result<&mut StreamState, ApplyError> {
         self.dirty.insert(RowKey::Stream(stream));
         self.streams
             .get_mut(&stream)
@@ -186,6 +241,7 @@ impl State {
         body_at: usize,
     ) -> Result<(), ApplyError> {
         let id = chunk.stream;
+        let time_s = self.meta.time.seconds();
         let stream = self.stream_mut(id)?;
         if chunk.base_offset != stream.next {
             let (found, expected) = (chunk.base_offset, stream.next);
@@ -204,6 +260,10 @@ impl State {
         let bytes = chunk.batch.len() as u64;
         match stream.runs.back_mut().filter(|run| run.file == file) {
             Some(run) => {
+                if run.chunks == 0 {
+                    run.first_time_s = time_s;
+                }
+                run.last_time_s = time_s;
                 run.next = stream.next;
                 run.chunks += 1;
                 run.bytes += bytes;
@@ -216,6 +276,8 @@ impl State {
                     next,
                     chunks: 1,
                     bytes,
+                    first_time_s: time_s,
+                    last_time_s: time_s,
                 });
                 if let Some(file) = self.files.get_mut(&file) {
                     file.runs += 1;
@@ -224,38 +286,6 @@ impl State {
         }
         self.dirty.insert(RowKey::Run(id, file));
         Ok(())
-    }
-
-    /// Moves a stream's landed offset on; never back.
-    pub(crate) fn apply_landed(
-        &mut self,
-        stream: StreamId,
-        landed: EdgeOffset,
-        hash: BoundaryHash,
-    ) -> Result<(), ApplyError> {
-        let state = self.stream_mut(stream)?;
-        if landed > state.landed {
-            state.landed = landed;
-            state.landed_hash = hash;
-            self.bury(stream);
-        }
-        Ok(())
-    }
-
-    /// Lets go of a stream's landed runs in files that are full.
-    fn bury(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        while let Some(run) = stream.runs.front().copied() {
-            let file = self.files.get_mut(&run.file).filter(|file| file.sealed);
-            let Some(file) = file.filter(|_| run.next <= stream.landed) else {
-                break;
-            };
-            file.runs -= 1;
-            stream.runs.pop_front();
-            self.dirty.insert(RowKey::Run(id, run.file));
-        }
     }
 
     /// A file is full: what had landed in it already can go.
@@ -267,20 +297,5 @@ impl State {
         for stream in streams {
             self.bury(stream);
         }
-    }
-
-    /// Takes out the full files in which nothing lives. They may be used again once a checkpoint
-    /// that records this is durable, and not before.
-    pub(crate) fn take_dead_files(&mut self) -> Vec<u64> {
-        let dead = self
-            .files
-            .iter()
-            .filter(|(_, file)| file.sealed && file.runs == 0);
-        let dead: Vec<u64> = dead.map(|(sequence, _)| *sequence).collect();
-        for sequence in &dead {
-            self.files.remove(sequence);
-            self.dirty.insert(RowKey::File(*sequence));
-        }
-        dead
     }
 }
