@@ -5,6 +5,7 @@
 
 pub mod data_lock;
 pub mod fleet;
+pub mod gap;
 pub mod id;
 pub mod record;
 pub mod topic;

@@ -3,13 +3,16 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, NameError, Position, SessionEpoch,
     StreamId, StreamName, TopicName,
 };
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
+use crate::clock::JournalTime;
 use crate::frame::RawEntry;
+use crate::gap::{Gap, GapEntry};
 use crate::log_file::ChunkPlace;
 use crate::rows::{self, RowEntry};
 use crate::topics::TopicKeys;
@@ -41,6 +44,10 @@ pub(crate) enum Entry {
         cluster_incarnation: ClusterIncarnation,
         session_epoch: SessionEpoch,
     },
+    /// 6: an interval of a stream is lost.
+    Gap(GapEntry),
+    /// 7: the clocks when the frame was made; the newest that could be believed of the wall's.
+    Clock { time: JournalTime, wall_ms: i64 },
     /// 16, 17, 18: a row of the node's own is put, deleted, changed.
     Row(RowEntry),
 }
@@ -65,10 +72,10 @@ pub(crate) struct ChunkEntry {
 }
 
 /// A chunk entry's fields before the marks and the batch.
-const CHUNK_FIELDS_BYTES: usize = 64;
+pub(crate) const CHUNK_FIELDS_BYTES: usize = 64;
 
 impl ChunkEntry {
-    pub(crate) fn place(&self, body_at: usize, body_bytes: usize) -> ChunkPlace {
+    pub(crate) fn place(&self, body_at: usize, body_bytes: usize, time_s: u32) -> ChunkPlace {
         ChunkPlace {
             base_offset: self.base_offset,
             count: self.count,
@@ -76,6 +83,7 @@ impl ChunkEntry {
             bytes: body_bytes as u32,
             position: self.position,
             topics: self.topics,
+            time_s,
         }
     }
 
@@ -101,6 +109,18 @@ impl ChunkEntry {
 
     pub(crate) fn decode(body: Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new(body);
+        let mut chunk = Self::take_fields(&mut reader)?;
+        chunk.marks = reader.bytes("marks", usize::MAX)?;
+        chunk.batch = reader.rest().clone();
+        Ok(chunk)
+    }
+
+    /// Without marks and batch, from the body's first bytes.
+    pub(crate) fn decode_fields(body: Bytes) -> Result<Self, WireError> {
+        Self::take_fields(&mut Reader::new(body))
+    }
+
+    fn take_fields(reader: &mut Reader) -> Result<Self, WireError> {
         Ok(Self {
             stream: StreamId(reader.u32("stream")?),
             base_offset: EdgeOffset(reader.u64("base offset")?),
@@ -109,8 +129,8 @@ impl ChunkEntry {
             hash_before: BoundaryHash(reader.u128("hash before")?),
             previous: (reader.u64("previous file")?, reader.u32("previous place")?),
             topics: reader.u64("topics")?,
-            marks: reader.bytes("marks", usize::MAX)?,
-            batch: reader.rest().clone(),
+            marks: Bytes::new(),
+            batch: Bytes::new(),
             topic_keys: TopicKeys::default(),
         })
     }
@@ -175,6 +195,15 @@ impl Entry {
                 out.put_u64_le(session_epoch.0);
                 5
             }
+            Self::Gap(entry) => {
+                put_gap(&mut out, entry);
+                6
+            }
+            Self::Clock { time, wall_ms } => {
+                out.put_u64_le(time.0);
+                out.put_i64_le(*wall_ms);
+                7
+            }
         };
         (tag, out)
     }
@@ -204,12 +233,63 @@ impl Entry {
                 },
                 session_epoch: SessionEpoch(reader.u64("session epoch")?),
             },
+            6 => Self::Gap(take_gap(&mut reader)?),
+            7 => Self::Clock {
+                time: JournalTime(reader.u64("journal time")?),
+                wall_ms: reader.i64("wall time")?,
+            },
             tag @ (rows::ROW_PUT_TAG | rows::ROW_DELETE_TAG | rows::ROW_CHANGE_TAG) => {
                 Self::Row(RowEntry::decode(tag, raw.body.clone())?)
             }
             tag => return Err(EntryError::UnknownTag(tag)),
         })
     }
+}
+
+fn put_gap(out: &mut BytesMut, entry: &GapEntry) {
+    let gap = &entry.gap;
+    out.put_u32_le(entry.stream.0);
+    out.put_u64_le(gap.from.0);
+    out.put_u64_le(gap.to.0);
+    out.put_u8(gap.reason as u8);
+    out.put_u128_le(gap.hash_before.0);
+    out.put_u128_le(gap.hash_after.0);
+    out.put_u32_le(entry.died.0);
+    out.put_u64_le(entry.died.1);
+    out.put_u32_le(entry.boundaries.len() as u32);
+    for (offset, hash) in &entry.boundaries {
+        out.put_u64_le(offset.0);
+        out.put_u128_le(hash.0);
+    }
+}
+
+fn take_gap(reader: &mut Reader) -> Result<GapEntry, WireError> {
+    let stream = StreamId(reader.u32("stream")?);
+    let (from, to) = (reader.u64("gap's start")?, reader.u64("gap's end")?);
+    let reason = GapReason::from_number(reader.u8("gap's reason")?);
+    let field = "gap";
+    let gap = Gap {
+        from: EdgeOffset(from),
+        to: EdgeOffset(to),
+        reason: reason
+            .filter(|_| from < to)
+            .ok_or(WireError::Invalid { field })?,
+        hash_before: BoundaryHash(reader.u128("hash before")?),
+        hash_after: BoundaryHash(reader.u128("hash after")?),
+    };
+    let died = (reader.u32("chunks")?, reader.u64("bytes")?);
+    let count = reader.count("boundaries", 24)?;
+    let mut boundaries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let offset = EdgeOffset(reader.u64("boundary")?);
+        boundaries.push((offset, BoundaryHash(reader.u128("boundary's hash")?)));
+    }
+    Ok(GapEntry {
+        stream,
+        gap,
+        died,
+        boundaries,
+    })
 }
 
 #[cfg(test)]
@@ -249,6 +329,22 @@ mod tests {
             Entry::Session {
                 cluster_incarnation: ClusterIncarnation { counter: 1, id: 2 },
                 session_epoch: SessionEpoch(3),
+            },
+            Entry::Gap(GapEntry {
+                stream,
+                gap: Gap {
+                    from: EdgeOffset(10),
+                    to: EdgeOffset(14),
+                    reason: GapReason::Overflow,
+                    hash_before: BoundaryHash(1),
+                    hash_after: BoundaryHash(2),
+                },
+                died: (3, 4),
+                boundaries: vec![(EdgeOffset(12), BoundaryHash(5))],
+            }),
+            Entry::Clock {
+                time: JournalTime(1),
+                wall_ms: -2,
             },
         ];
         for (index, entry) in entries.into_iter().enumerate() {

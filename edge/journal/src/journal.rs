@@ -13,10 +13,12 @@ use tidegate_shared::id::{
 };
 use tidegate_shared::record::{Compression, Record};
 
+use crate::clock::JournalTime;
 use crate::entry::Entry;
 use crate::frame::{ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameBuilder};
 use crate::limits::{Limits, STREAMS_MAX};
-use crate::log_file::FileTable;
+use crate::log_file::{FileTable, OpenLogFile};
+use crate::media::Medium;
 use crate::pool::{Need, PoolError};
 use crate::reader::{JournalReader, Shared};
 use crate::rows::{Row, RowEntry, RowTable};
@@ -74,12 +76,21 @@ pub struct JournalStats {
     pub checkpoints: u64,
     pub log_files: usize,
     pub log_files_spare: usize,
+    /// Records that were ever declared lost, over all streams.
+    pub gap_records: u64,
+    /// 1 while the index has no space for its checkpoint.
+    pub checkpoint_needs_space: bool,
 }
+
+/// A commit that finds no space makes room and tries again so often.
+const ROOM_TRIES_MAX: usize = 4;
 
 /// The store of one edge. Owned by its one committer.
 #[derive(Debug)]
 pub struct Journal {
-    pub(crate) database: Arc<Database>,
+    pub(crate) medium: Arc<dyn Medium>,
+    /// `None` after a checkpoint that found no space, until it can be opened again.
+    pub(crate) database: Option<Arc<Database>>,
     pub(crate) limits: Limits,
     pub(crate) shared: Arc<Mutex<Shared>>,
     pub(crate) writer: Writer,
@@ -87,6 +98,15 @@ pub struct Journal {
     pub(crate) compression: HashMap<StreamId, Compression>,
     pub(crate) checkpoint_running: bool,
     pub(crate) bytes_at_checkpoint: u64,
+    /// The same of the last one that is durable.
+    pub(crate) bytes_checkpointed: u64,
+    pub(crate) checkpoint_needs_space: bool,
+    /// Dead files whose deaths no checkpoint has recorded yet, since it found no space.
+    pub(crate) dead_unwritten: Vec<Arc<OpenLogFile>>,
+    pub(crate) condemned_unwritten: Vec<Arc<OpenLogFile>>,
+    pub(crate) reserve_is_held: bool,
+    pub(crate) time_at_open: JournalTime,
+    pub(crate) time_at_checkpoint: JournalTime,
     pub(crate) next_stream: StreamId,
     pub(crate) staged_names: HashMap<StreamName, StreamId>,
     pub(crate) failed: bool,
@@ -199,7 +219,17 @@ impl Journal {
     /// The node's own rows of a table, by key. Only what a checkpoint has written is seen: ask
     /// before anything is committed.
     pub fn rows(&self, table: RowTable) -> Result<Vec<(Bytes, Row)>, TableError> {
-        tables::load_rows(&self.database, table)
+        let database = self.database.as_deref();
+        database.map_or_else(
+            || Ok(Vec::new()),
+            |database| tables::load_rows(database, table),
+        )
+    }
+
+    /// From here on client sessions read; see [`JournalReader::read_log`]. The journal keeps it over
+    /// a restart: a session that begins says so before its first row.
+    pub fn set_needed_from(&mut self, position: Position) {
+        self.shared().state.meta.needed_from = position;
     }
 
     /// Whether anything is staged that rides with the next commit, whoever asks for it.
@@ -238,13 +268,27 @@ impl Journal {
         let entries = self
             .staged
             .seal(&lock(&self.shared).state, &self.compression, &mut tail);
+        if need == Need::Records && self.must_wait_for_space() {
+            self.staged.keep_all_but_records(entries);
+            return Err(CommitError::Full);
+        }
         if entries.is_empty() {
             return Ok(Committed {
                 next_position: before,
                 records: 0,
             });
         }
-        match self.write(&entries, need, tail.next_position) {
+        let mut written = self.write(&entries, need, tail.next_position);
+        for _ in 0..ROOM_TRIES_MAX {
+            if need == Need::Freeing || !matches!(written, Err(PoolError::Full)) {
+                break;
+            }
+            if !self.make_room()? {
+                break;
+            }
+            written = self.write(&entries, need, tail.next_position);
+        }
+        match written {
             Ok(()) => self.staged_names.clear(),
             Err(PoolError::Full) => {
                 self.staged.keep_all_but_records(entries);
@@ -261,7 +305,7 @@ impl Journal {
         })
     }
 
-    fn write(
+    pub(crate) fn write(
         &mut self,
         entries: &[Entry],
         need: Need,
@@ -285,12 +329,15 @@ impl Journal {
             .map(|(tag, body)| builder.push(*tag, &[body]))
             .collect();
         let frame_at = self.writer.tail.at as usize;
-        self.writer.tail.next_position = next_position;
-        self.writer.append(builder)?;
-        self.writer.sync()?;
-        self.apply(entries, frame_at, &places)
-            .map_err(io::Error::other)?;
-        Ok(())
+        let position = std::mem::replace(&mut self.writer.tail.next_position, next_position);
+        if let Err(error) = self.writer.append(builder) {
+            self.writer.tail.next_position = position;
+            return Err(error.into());
+        }
+        // Whatever a sync fails with, what the medium has is not known.
+        self.writer.sync().map_err(PoolError::Io)?;
+        let applied = self.apply(entries, frame_at, &places);
+        applied.map_err(|error| PoolError::Io(io::Error::other(error)))
     }
 
     /// Takes a durable frame's entries up into the state, where readers see them.
@@ -308,15 +355,18 @@ impl Journal {
             let body_at = frame_at + place;
             shared.state.apply(entry, file, body_at)?;
             if let Entry::Chunk(chunk) = entry {
-                let place = chunk.place(body_at, chunk.body_bytes());
+                let time_s = shared.state.meta.time.seconds();
+                let place = chunk.place(body_at, chunk.body_bytes(), time_s);
                 shared.active_table.push(chunk.stream, place);
                 shared.active_table.summary.add(&chunk.topic_keys);
                 shared.active_order.push((chunk.stream, place));
             }
         }
         shared.next_position = self.writer.tail.next_position;
+        shared.state.take_policies(&mut shared.policies_of_new);
         if let Some(state) = shared.state.files.get_mut(&file) {
             state.used = used;
+            state.next_position = self.writer.tail.next_position;
             shared.state.dirty.insert(RowKey::File(file));
         }
         Ok(())
@@ -343,6 +393,8 @@ impl Journal {
 
     pub fn stats(&self) -> JournalStats {
         JournalStats {
+            gap_records: self.shared().state.gap_records,
+            checkpoint_needs_space: self.checkpoint_needs_space,
             commits: self.commits,
             records: self.records,
             syncs: self.writer.syncs,
@@ -368,6 +420,8 @@ fn seal_and_go_on(shared: &mut Shared, full: u64, table: FileTable, writer: &Wri
         slot,
         used: writer.tail.at,
         sealed: false,
+        damaged: false,
+        next_position: writer.tail.next_position,
         runs: 0,
     };
     shared.state.files.insert(sequence, state);

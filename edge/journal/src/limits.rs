@@ -13,6 +13,16 @@ pub const SPARE_LOG_FILES: usize = 2;
 /// Tables of full log files kept in memory for readers that lag behind.
 pub const FILE_TABLES_CACHED_MAX: usize = 16;
 
+/// Hashes kept of one stream's dropped boundaries that may have been sent, from its landed offset
+/// on: after a restart that can be all it had. Beyond it they join the gap.
+pub const BOUNDARIES_KEPT_MAX: usize = 16_384;
+
+/// The first log files are made however little the disk has left: without them nothing goes.
+pub const LOG_FILES_MIN: usize = SPARE_LOG_FILES + 1;
+
+/// So much of the journal's time may be forgotten by a crash of an idle edge.
+pub const CLOCK_CHECKPOINT_INTERVAL_MS: u64 = 60_000;
+
 /// Streams of one journal. Each costs a few hundred bytes of memory.
 pub const STREAMS_MAX: usize = 100_000;
 
@@ -29,6 +39,10 @@ pub struct Limits {
     pub checkpoint_log_bytes_max: usize,
     /// Log files in all, spares included; with all of them in use, appends are refused.
     pub log_files_max: usize,
+    /// No new log file is made with less than this left on the file system; 0 for no floor.
+    pub free_disk_min_bytes: u64,
+    /// Held in a file of its own, and given up when the index has no space for a checkpoint.
+    pub reserve_bytes: u64,
 }
 
 impl Default for Limits {
@@ -39,6 +53,8 @@ impl Default for Limits {
             record_bytes_max: 1 << 20,
             checkpoint_log_bytes_max: 16 << 20,
             log_files_max: 1280, // 10 GiB
+            free_disk_min_bytes: 256 << 20,
+            reserve_bytes: 8 << 20,
         }
     }
 }
@@ -64,7 +80,7 @@ impl Limits {
         let fits = LOG_FILE_HEADER_BYTES + frame_bytes_max * 2 <= self.log_file_bytes;
         assert!(fits, "a log file holds the largest frame and its table");
         assert!(
-            self.log_files_max > SPARE_LOG_FILES + 1,
+            self.log_files_max > LOG_FILES_MIN,
             "one file is active, others spare"
         );
     }

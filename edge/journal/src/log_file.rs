@@ -77,6 +77,15 @@ pub(crate) struct ChunkPlace {
     pub position: Position,
     /// Which topics may be in it; see [`crate::topics`].
     pub topics: u64,
+    /// When it was made, in seconds of the journal's clock.
+    pub time_s: u32,
+}
+
+impl ChunkPlace {
+    /// The offset after the chunk.
+    pub(crate) fn end(&self) -> EdgeOffset {
+        self.base_offset.plus(u64::from(self.count))
+    }
 }
 
 /// All chunks of one file, by stream, in order.
@@ -115,8 +124,7 @@ impl FileTable {
         let Some(places) = self.streams.get(&stream) else {
             return &[];
         };
-        let first =
-            places.partition_point(|place| place.base_offset.plus(u64::from(place.count)) <= from);
+        let first = places.partition_point(|place| place.end() <= from);
         &places[first..]
     }
 
@@ -130,6 +138,7 @@ impl FileTable {
             out.put_u32_le(place.bytes);
             out.put_u64_le(place.position.0);
             out.put_u64_le(place.topics);
+            out.put_u32_le(place.time_s);
         }
         out
     }
@@ -154,6 +163,10 @@ impl FileTable {
                 table.summary = summary.ok_or(FrameError::NoFrame)?;
                 continue;
             }
+            // Another tag's places have another shape: the file itself is read instead.
+            if entry.tag != TABLE_TAG {
+                return Err(FrameError::NoFrame);
+            }
             let mut reader = Reader::new(entry.body);
             let stream = StreamId(reader.u32("stream")?);
             while !reader.is_empty() {
@@ -164,6 +177,7 @@ impl FileTable {
                     bytes: reader.u32("bytes")?,
                     position: Position(reader.u64("position")?),
                     topics: reader.u64("topics")?,
+                    time_s: reader.u32("time")?,
                 };
                 table.push(stream, place);
             }
@@ -172,9 +186,10 @@ impl FileTable {
     }
 }
 
-const TABLE_TAG: u8 = 1;
-const SUMMARY_TAG: u8 = 2;
-const PLACE_BYTES: usize = 36;
+/// One stream's places. 1 was the same without positions, topics and times.
+const TABLE_TAG: u8 = 2;
+const SUMMARY_TAG: u8 = 3;
+const PLACE_BYTES: usize = 40;
 /// What a chunk adds to a table, where it is its stream's first.
 pub(crate) const PLACE_FRAME_BYTES_MAX: usize = PLACE_BYTES + frame::ENTRY_HEADER_BYTES + 4;
 
@@ -213,20 +228,6 @@ impl OpenLogFile {
         Ok(Ok((header, block.freeze())))
     }
 
-    /// Whether a good commit of this file lies anywhere from `at` on: then what ended the replay
-    /// there is damage, and not the tail.
-    pub(crate) fn has_frame_after(&self, at: usize) -> io::Result<bool> {
-        for at in (at..self.bytes).step_by(FRAME_ALIGN_BYTES) {
-            if let Ok((header, bytes)) = self.read_frame(at)?
-                && header.kind == FrameKind::Commit
-                && frame::parse(self.header.store_id, &bytes).is_ok()
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// The chunks in the frames before `end`: from the table that lies there, else by reading the
     /// file.
     pub(crate) fn load_table(&self, end: usize) -> io::Result<FileTable> {
@@ -240,28 +241,62 @@ impl OpenLogFile {
         self.scan_table(end)
     }
 
+    /// As [`OpenLogFile::load_table`], by reading every frame. Blocks in which no good frame begins
+    /// are passed over: what lies there is missing in the table.
     pub(crate) fn scan_table(&self, end: usize) -> io::Result<FileTable> {
         let mut table = FileTable::default();
-        let mut at = LOG_FILE_HEADER_BYTES;
+        let (mut at, mut time_s) = (LOG_FILE_HEADER_BYTES, 0);
         while at < end {
-            let damaged = |error: &dyn std::fmt::Display| {
-                let sequence = self.header.sequence;
-                io::Error::other(format!(
-                    "log file {sequence} is damaged at byte {at}: {error}"
-                ))
+            let Some((header, entries)) = self.good_frame(at)? else {
+                at += FRAME_ALIGN_BYTES;
+                continue;
             };
-            let (header, bytes) = self.read_frame(at)?.map_err(|error| damaged(&error))?;
-            let entries = frame::parse(self.header.store_id, &bytes);
-            for raw in entries.map_err(|error| damaged(&error))? {
+            for raw in entries {
                 let body_at = at + raw.body_at;
-                if let Ok(Entry::Chunk(chunk)) = Entry::decode(&raw) {
-                    table.summary.add(&TopicKeys::of_batch(&chunk.batch));
-                    table.push(chunk.stream, chunk.place(body_at, raw.body.len()));
+                match Entry::decode(&raw) {
+                    Ok(Entry::Clock { time, .. }) => time_s = time.seconds(),
+                    Ok(Entry::Chunk(chunk)) => {
+                        table.summary.add(&TopicKeys::of_batch(&chunk.batch));
+                        table.push(chunk.stream, chunk.place(body_at, raw.body.len(), time_s));
+                    }
+                    _ => {}
                 }
             }
             at += frame::aligned(header.bytes);
         }
         Ok(table)
+    }
+
+    /// The commit that begins at `at`, if a good one does.
+    pub(crate) fn good_frame(
+        &self,
+        at: usize,
+    ) -> io::Result<Option<(FrameHeader, Vec<frame::RawEntry>)>> {
+        let Ok((header, bytes)) = self.read_frame(at)? else {
+            return Ok(None);
+        };
+        let entries = frame::parse(self.header.store_id, &bytes).ok();
+        let entries = entries.filter(|_| header.kind == FrameKind::Commit);
+        Ok(entries.map(|entries| (header, entries)))
+    }
+
+    /// Whether what looks like a frame of this file begins at `at`.
+    pub(crate) fn has_frame_header(&self, at: usize) -> io::Result<bool> {
+        let mut block = BytesMut::zeroed(FRAME_ALIGN_BYTES);
+        self.file.read_at(at as u64, &mut block)?;
+        let header = frame::parse_header(block.freeze());
+        Ok(header.is_ok_and(|header| header.file_sequence == self.header.sequence))
+    }
+
+    /// Where the next good commit of this file begins, from `at` on: then what ended the replay
+    /// before it is damage, and not the tail.
+    pub(crate) fn next_good_frame(&self, at: usize) -> io::Result<Option<usize>> {
+        for at in (at..self.bytes).step_by(FRAME_ALIGN_BYTES) {
+            if self.good_frame(at)?.is_some() {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -300,6 +335,7 @@ mod tests {
                 bytes: 9,
                 position: Position(u64::from(index)),
                 topics: 1,
+                time_s: 5,
             };
             table.push(StreamId(index % 7), place);
         }

@@ -19,6 +19,8 @@ const LIMITS: Limits = Limits {
     record_bytes_max: 4 << 10,
     checkpoint_log_bytes_max: 128 << 10,
     log_files_max: 256,
+    free_disk_min_bytes: 0,
+    reserve_bytes: 0,
 };
 
 #[derive(Clone, Debug)]

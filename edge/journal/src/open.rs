@@ -1,30 +1,30 @@
 //! Opening a journal: load the index, replay the frames past the checkpoint, write those again to a
-//! fresh file, checkpoint, and only then serve.
-//!
-//! The frames are written again because what a reader sees after a crash need not be on the medium:
-//! after an fsync that failed, the page cache shows what the medium never got.
+//! fresh file, checkpoint, and only then serve. What is damaged is set aside, and what was lost with
+//! it becomes gaps: that keeps no journal from opening.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use bytes::BytesMut;
-use redb::Database;
+use bytes::{Bytes, BytesMut};
+use redb::{Database, DatabaseError, StorageError};
 use thiserror::Error;
-use tidegate_shared::id::{StoreId, StreamId};
+use tidegate_shared::id::{Position, StoreId, StreamId};
 
-use crate::entry::{Entry, EntryError};
-use crate::frame::{self, FrameBuilder, FrameKind, RawEntry};
-use crate::journal::{CommitError, Journal, lock};
-use crate::limits::{LOG_FILE_HEADER_BYTES, Limits};
+use crate::clock::JournalTime;
+use crate::frame;
+use crate::journal::{CommitError, Journal};
+use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES, Limits};
 use crate::log_file::{LogFileHeader, OpenLogFile};
-use crate::media::Medium;
-use crate::pool::{Need, Pool, PoolError};
+use crate::media::{Aside, LogFile, Medium, Slot};
+use crate::pool::{Pool, PoolError};
 use crate::reader::Shared;
+use crate::replay::{Replay, find_frames};
+use crate::rows::RowTable;
 use crate::staged::Staged;
-use crate::state::{ApplyError, FileState, Meta, RowKey, State, Tail};
+use crate::state::{FileState, Meta, RowKey, Run, State};
 use crate::tables::{self, TableError};
-use crate::topics::TopicKeys;
 use crate::writer::Writer;
 
 /// Why a journal cannot be opened.
@@ -38,8 +38,6 @@ pub enum OpenError {
     Table(#[from] TableError),
     #[error("log file {file} is damaged at byte {at}: {why}")]
     Damaged { file: u64, at: u32, why: String },
-    #[error("log file {0}, which the index names, is missing or is another store's")]
-    Missing(u64),
     #[error("no log file is free, and none can be made: free some disk space")]
     Full,
     #[error("the journal cannot be written: {0}")]
@@ -56,19 +54,23 @@ impl From<PoolError> for OpenError {
 }
 
 /// What opening found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenReport {
     /// There was no journal: this one is new.
     pub created: bool,
+    /// The index was lost: this is a new store, and what the old one held is set aside.
+    pub index_lost: bool,
     /// Frames past the last checkpoint.
     pub frames_replayed: u64,
     pub records_replayed: u64,
-}
-
-/// A frame past the checkpoint, as it was found.
-struct Found {
-    next_position: tidegate_shared::id::Position,
-    entries: Vec<RawEntry>,
+    /// A line for each thing that was damaged.
+    pub damage: Vec<String>,
+    /// The new names of files that were set aside.
+    pub set_aside: Vec<String>,
+    /// Records that opening declared lost.
+    pub gap_records: u64,
+    /// Records of streams that nothing is known of, since what made them is lost.
+    pub records_lost: u64,
 }
 
 /// What the medium holds.
@@ -76,9 +78,11 @@ struct Gathered {
     shared: Shared,
     pool: Pool,
     /// The frames past the checkpoint.
-    found: Vec<Found>,
+    replay: Replay,
     /// The files in which those lie. They are the only copy until the next checkpoint.
     held: Vec<Arc<OpenLogFile>>,
+    /// Runs whose log file is gone.
+    lost: Vec<(StreamId, Run)>,
     next_file: u64,
 }
 
@@ -90,9 +94,12 @@ impl Journal {
         new_store_id: StoreId,
     ) -> Result<(Self, OpenReport), OpenError> {
         limits.check();
-        let database = Arc::new(medium.open_database()?);
-        let loaded = tables::load(&database)?;
-        let created = loaded.is_none();
+        let mut report = OpenReport::default();
+        let (database, loaded) = open_index(&medium, &mut report)?;
+        if loaded.is_none() {
+            set_old_store_aside(&medium, &mut report)?;
+        }
+        report.created = loaded.is_none() && !report.index_lost;
         let state = loaded.unwrap_or_else(|| State {
             meta: Meta {
                 store_id: new_store_id,
@@ -103,31 +110,46 @@ impl Journal {
         let Gathered {
             shared,
             mut pool,
-            found,
+            replay,
             held,
+            lost,
             next_file,
-        } = gather(&medium, limits, state)?;
-        pool.keep_spares()?;
-        let mut report = OpenReport {
-            created,
-            ..OpenReport::default()
-        };
+        } = gather(&medium, limits, state, &mut report)?;
+        let spares = pool.keep_spares();
+        if spares.is_err() || pool.spares() == 0 {
+            // What is held for a full disk is for this.
+            medium.release_reserve()?;
+        }
         let meta = shared.state.meta;
         let file_bytes = limits.log_file_bytes;
         let writer = Writer::begin(pool, meta.store_id, file_bytes, meta.tail, next_file, true)?;
-        let mut journal = Self::assemble(database, limits, shared, writer);
-        for frame in found {
+        let mut journal = Self::assemble(medium, Arc::new(database), limits, shared, writer);
+        let gap_records = journal.stats().gap_records;
+        let over_damage = !replay.notes.is_empty() || !lost.is_empty();
+        report.damage.extend(replay.notes);
+        for frame in replay.frames {
             report.frames_replayed += 1;
-            journal.rewrite(frame)?;
+            journal.rewrite(frame, over_damage, &mut report)?;
         }
         journal.writer.sync()?;
         report.records_replayed = journal.writer.tail.next_position.0 - meta.tail.next_position.0;
+        journal.declare_lost(lost)?;
+        journal.begin_life(meta.tail.next_position)?;
         journal.checkpoint()?;
-        journal.writer.pool.recycle(held);
+        let is_damaged = |file: &Arc<OpenLogFile>| replay.damaged.contains(&file.header.sequence);
+        let (damaged, good) = held.into_iter().partition(is_damaged);
+        journal.writer.pool.recycle(good);
+        let set_aside = journal.writer.pool.condemn(damaged);
+        journal.writer.pool.opened();
+        let spares = journal.writer.pool.keep_spares();
+        spares.map_err(|error| journal.fail(error))?;
+        report.set_aside.extend(set_aside);
+        report.gap_records = journal.stats().gap_records - gap_records;
         Ok((journal, report))
     }
 
     fn assemble(
+        medium: Arc<dyn Medium>,
         database: Arc<Database>,
         limits: Limits,
         mut shared: Shared,
@@ -137,7 +159,8 @@ impl Journal {
         let next_stream = last_stream.map_or(StreamId(0), |id| StreamId(id.0 + 1));
         enter_active(&mut shared, &writer);
         Self {
-            database,
+            medium,
+            database: Some(database),
             limits,
             shared: Arc::new(Mutex::new(shared)),
             writer,
@@ -145,6 +168,13 @@ impl Journal {
             compression: HashMap::new(),
             checkpoint_running: false,
             bytes_at_checkpoint: 0,
+            bytes_checkpointed: 0,
+            checkpoint_needs_space: false,
+            dead_unwritten: Vec::new(),
+            condemned_unwritten: Vec::new(),
+            reserve_is_held: false,
+            time_at_open: JournalTime::default(),
+            time_at_checkpoint: JournalTime::default(),
             next_stream,
             staged_names: HashMap::new(),
             failed: false,
@@ -154,48 +184,94 @@ impl Journal {
         }
     }
 
-    /// Appends a frame that was found past the checkpoint to the fresh file, and takes it up.
-    fn rewrite(&mut self, found: Found) -> Result<(), OpenError> {
-        let bytes: usize = found.entries.iter().map(|entry| entry.body.len() + 5).sum();
-        let bytes = bytes + frame::FRAME_HEADER_BYTES;
-        let chunks = found.entries.len();
-        if self
-            .writer
-            .is_full_for(&lock(&self.shared).active_table, bytes, chunks)
-        {
-            self.writer.sync()?;
-            self.roll(Need::Freeing, true)?;
-        }
-        let mut builder = FrameBuilder::new(bytes);
-        let places: Vec<usize> = found
-            .entries
-            .iter()
-            .map(|entry| builder.push(entry.tag, &[&entry.body]))
-            .collect();
-        let frame_at = self.writer.tail.at as usize;
-        self.writer.tail.next_position = found.next_position;
-        self.writer.append(builder)?;
-        let file = self.writer.tail.file;
-        let damaged = |why: String| OpenError::Damaged {
-            file,
-            at: frame_at as u32,
-            why,
-        };
-        let entries: Result<Vec<Entry>, EntryError> =
-            found.entries.iter().map(Entry::decode).collect();
-        let mut entries = entries.map_err(|error| damaged(error.to_string()))?;
-        for entry in &mut entries {
-            match entry {
-                Entry::Stream { stream, .. } => {
-                    self.next_stream = self.next_stream.max(StreamId(stream.0 + 1));
-                }
-                Entry::Chunk(chunk) => chunk.topic_keys = TopicKeys::of_batch(&chunk.batch),
-                _ => {}
+    /// What is known of this process only begins here. `checkpointed`: where the index ended.
+    fn begin_life(&mut self, checkpointed: Position) -> Result<(), TableError> {
+        let table = RowTable::ClientSessions;
+        let has_sessions = !self.rows(table)?.is_empty();
+        let time = {
+            let state = &mut self.shared().state;
+            let is_session = |(of, _): &(RowTable, Bytes)| *of == table;
+            if has_sessions || state.rows.keys().any(|key| is_session(key)) {
+                // Who began after the checkpoint may need all that came after it.
+                state.meta.needed_from = state.meta.needed_from.min(checkpointed);
             }
-        }
-        self.apply(&entries, frame_at, &places)
-            .map_err(|error: ApplyError| damaged(error.to_string()))
+            for stream in state.streams.values_mut() {
+                // What an earlier life has sent is not known: it may be all.
+                stream.offered = stream.next;
+            }
+            state.meta.time
+        };
+        self.time_at_open = time;
+        Ok(())
     }
+}
+
+/// Opens and loads the index. One that is damaged is set aside, and a new one is made.
+fn open_index(
+    medium: &Arc<dyn Medium>,
+    report: &mut OpenReport,
+) -> Result<(Database, Option<State>), OpenError> {
+    // redb may panic on pages that are damaged.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let database = medium.open_database()?;
+        let loaded = tables::load(&database)?;
+        Ok::<_, OpenError>((database, loaded))
+    }));
+    let why = match opened {
+        Ok(Ok(opened)) => return Ok(opened),
+        Ok(Err(error)) if !is_damage(&error) => return Err(error),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it cannot be read".to_owned(),
+    };
+    report.damage.push(format!("the index is lost: {why}"));
+    report.set_aside.push(medium.set_aside(Aside::Database)?);
+    report.index_lost = true;
+    Ok((medium.open_database()?, None))
+}
+
+fn is_damage(error: &OpenError) -> bool {
+    use io::ErrorKind::{InvalidData, UnexpectedEof};
+    let is_bad = |error: &io::Error| matches!(error.kind(), InvalidData | UnexpectedEof);
+    match error {
+        OpenError::Database(DatabaseError::Storage(StorageError::Io(error))) => is_bad(error),
+        OpenError::Database(DatabaseError::Storage(StorageError::Corrupted(_))) => true,
+        OpenError::Database(DatabaseError::RepairAborted) => true,
+        OpenError::Table(TableError::Row(_) | TableError::Name(_)) => true,
+        OpenError::Table(TableError::Redb(error)) => match &**error {
+            redb::Error::Io(error) => is_bad(error),
+            redb::Error::Corrupted(_) | redb::Error::TableTypeMismatch { .. } => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Log files with frames in them, and no index that knows them: those of a store whose index is
+/// lost. Nobody can tell what streams they hold, but they are not written over either.
+fn set_old_store_aside(medium: &Arc<dyn Medium>, report: &mut OpenReport) -> io::Result<()> {
+    for slot in medium.slots()? {
+        let file = medium.open(slot)?;
+        let Some(header) = read_header(&*file) else {
+            continue;
+        };
+        let bytes = LOG_FILE_HEADER_BYTES + FRAME_ALIGN_BYTES;
+        let open = OpenLogFile {
+            slot,
+            header,
+            file,
+            bytes,
+        };
+        // A file without a frame was made by an opening that was cut short.
+        if open.has_frame_header(LOG_FILE_HEADER_BYTES)? {
+            if !report.index_lost {
+                let why = "the index is lost: it is missing";
+                report.damage.push(why.to_owned());
+                report.index_lost = true;
+            }
+            report.set_aside.push(medium.set_aside(Aside::Log(slot))?);
+        }
+    }
+    Ok(())
 }
 
 fn enter_active(shared: &mut Shared, writer: &Writer) {
@@ -204,6 +280,8 @@ fn enter_active(shared: &mut Shared, writer: &Writer) {
         slot: active.slot,
         used: writer.tail.at,
         sealed: false,
+        damaged: false,
+        next_position: writer.tail.next_position,
         runs: 0,
     };
     shared.state.files.insert(active.header.sequence, state);
@@ -221,23 +299,34 @@ fn gather(
     medium: &Arc<dyn Medium>,
     limits: Limits,
     mut state: State,
+    report: &mut OpenReport,
 ) -> Result<Gathered, OpenError> {
-    let (mut files, mut pool) = open_files(medium, limits, state.meta.store_id)?;
+    let (mut files, mut pool) = open_files(medium, limits, &state, report)?;
     let next_file = files.keys().next_back().map_or(1, |last| last + 1);
     let next_file = next_file.max(state.meta.next_file);
     let tail = state.meta.tail;
-    let found = find_frames(state.meta.store_id, tail, &files)?;
+    let replay = find_frames(tail, &files);
     if let Some(file) = state.files.get_mut(&tail.file) {
         // What follows the checkpoint is written again elsewhere: for the index this file ends here.
         file.used = tail.at;
+        file.damaged |= replay.damaged.contains(&tail.file);
     }
     let mut shared = Shared::default();
     shared.state = state;
+    let mut missing = Vec::new();
     for (sequence, file) in &shared.state.files {
-        let open = files.remove(sequence).filter(|open| open.slot == file.slot);
-        let open = open.ok_or(OpenError::Missing(*sequence))?;
-        shared.files.insert(*sequence, Arc::new(open));
+        match files.remove(sequence).filter(|open| open.slot == file.slot) {
+            Some(open) => drop(shared.files.insert(*sequence, Arc::new(open))),
+            None => missing.push(*sequence),
+        }
     }
+    for sequence in &missing {
+        let why = "it is missing, or not what the index knows";
+        report
+            .damage
+            .push(format!("log file {sequence} is lost: {why}"));
+    }
+    let lost = take_lost_runs(&mut shared.state, &missing);
     seal_old(&mut shared.state);
     let mut held = Vec::new();
     for (sequence, file) in files {
@@ -250,17 +339,45 @@ fn gather(
     Ok(Gathered {
         shared,
         pool,
-        found,
+        replay,
         held,
+        lost,
         next_file,
     })
+}
+
+/// Takes out what lay in files that are gone.
+fn take_lost_runs(state: &mut State, missing: &[u64]) -> Vec<(StreamId, Run)> {
+    let mut lost = Vec::new();
+    if missing.is_empty() {
+        return lost;
+    }
+    for (id, stream) in &mut state.streams {
+        let gone = |run: &&Run| missing.contains(&run.file);
+        lost.extend(stream.runs.iter().filter(gone).map(|run| (*id, *run)));
+        stream.runs.retain(|run| !missing.contains(&run.file));
+    }
+    let rows = lost.iter().map(|(id, run)| RowKey::Run(*id, run.file));
+    state.dirty.extend(rows);
+    for sequence in missing {
+        state.files.remove(sequence);
+        state.dirty.insert(RowKey::File(*sequence));
+    }
+    lost
+}
+
+fn read_header(file: &dyn LogFile) -> Option<LogFileHeader> {
+    let mut block = BytesMut::zeroed(LOG_FILE_HEADER_BYTES);
+    file.read_at(0, &mut block).ok()?;
+    LogFileHeader::decode(block.freeze())
 }
 
 /// Opens every log file of this store, by sequence; the others go to the pool.
 fn open_files(
     medium: &Arc<dyn Medium>,
     limits: Limits,
-    store_id: StoreId,
+    state: &State,
+    report: &mut OpenReport,
 ) -> Result<(BTreeMap<u64, OpenLogFile>, Pool), OpenError> {
     let slots = medium.slots()?;
     let mut pool = Pool::new(Arc::clone(medium), limits, &slots);
@@ -268,22 +385,23 @@ fn open_files(
     let bytes = limits.log_file_bytes;
     for slot in slots {
         let file = medium.open(slot)?;
-        let mut block = BytesMut::zeroed(LOG_FILE_HEADER_BYTES);
-        let read = file.read_at(0, &mut block);
-        let header = read
-            .ok()
-            .and_then(|()| LogFileHeader::decode(block.freeze()));
-        match header.filter(|header| header.store_id == store_id) {
+        let header = read_header(&*file).filter(|header| header.store_id == state.meta.store_id);
+        let header = header.or_else(|| {
+            let header = header_by_first_frame(&file, slot, bytes, state)?;
+            let sequence = header.sequence;
+            let why = "its header cannot be read; its first frame says what it is";
+            report.damage.push(format!("log file {sequence}: {why}"));
+            Some(header)
+        });
+        match header {
             Some(header) => {
-                files.insert(
-                    header.sequence,
-                    OpenLogFile {
-                        slot,
-                        header,
-                        file,
-                        bytes,
-                    },
-                );
+                let open = OpenLogFile {
+                    slot,
+                    header,
+                    file,
+                    bytes,
+                };
+                files.insert(header.sequence, open);
             }
             // A file that was left half made is made whole before it counts.
             None if file.read_at(bytes as u64 - 1, &mut [0]).is_err() => {
@@ -295,6 +413,37 @@ fn open_files(
     Ok((files, pool))
 }
 
+/// A file that the index needs is known without its header. Not so one that follows the checkpoint:
+/// it could as well hold copies that an opening made and did not finish.
+fn header_by_first_frame(
+    file: &Arc<dyn LogFile>,
+    slot: Slot,
+    bytes: usize,
+    state: &State,
+) -> Option<LogFileHeader> {
+    let mut block = BytesMut::zeroed(FRAME_ALIGN_BYTES);
+    file.read_at(LOG_FILE_HEADER_BYTES as u64, &mut block)
+        .ok()?;
+    let first = frame::parse_header(Bytes::copy_from_slice(&block)).ok()?;
+    let header = LogFileHeader {
+        store_id: state.meta.store_id,
+        sequence: first.file_sequence,
+        first_position: Position(0),
+        previous_crc: first.previous_crc,
+        rewritten: false,
+    };
+    let known = state.files.get(&header.sequence);
+    let wanted = known.is_some_and(|known| known.slot == slot);
+    let open = OpenLogFile {
+        slot,
+        header,
+        file: Arc::clone(file),
+        bytes,
+    };
+    let good = open.good_frame(LOG_FILE_HEADER_BYTES).ok()?.is_some();
+    (wanted && good).then_some(header)
+}
+
 /// Every file that was there before is full now: writing goes on in a fresh one.
 fn seal_old(state: &mut State) {
     let open = state.files.iter().filter(|(_, file)| !file.sealed);
@@ -303,49 +452,4 @@ fn seal_old(state: &mut State) {
     for file in open {
         state.seal(file, streams.iter().copied());
     }
-}
-
-/// The frames that follow the checkpoint, file after file, up to the tail.
-fn find_frames(
-    store_id: StoreId,
-    mut tail: Tail,
-    files: &BTreeMap<u64, OpenLogFile>,
-) -> Result<Vec<Found>, OpenError> {
-    let mut found = Vec::new();
-    while let Some(file) = files.get(&tail.file) {
-        while let Ok((header, bytes)) = file.read_frame(tail.at as usize)? {
-            if header.kind != FrameKind::Commit || header.previous_crc != tail.crc {
-                break;
-            }
-            let Ok(entries) = frame::parse(store_id, &bytes) else {
-                break;
-            };
-            found.push(Found {
-                next_position: header.next_position,
-                entries,
-            });
-            tail.at += frame::aligned(header.bytes) as u32;
-            tail.crc = header.crc;
-        }
-        // A file is begun only after the frames before it are durable, so it must follow on.
-        let next = files
-            .get(&(tail.file + 1))
-            .filter(|next| !next.header.rewritten);
-        let follows = next.is_some_and(|next| next.header.previous_crc == tail.crc);
-        if follows {
-            tail.file += 1;
-            tail.at = LOG_FILE_HEADER_BYTES as u32;
-            continue;
-        }
-        if next.is_some() || file.has_frame_after(tail.at as usize)? {
-            let why = "a good frame follows a bad one".to_owned();
-            return Err(OpenError::Damaged {
-                file: tail.file,
-                at: tail.at,
-                why,
-            });
-        }
-        break;
-    }
-    Ok(found)
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::limits::{Limits, SPARE_LOG_FILES};
+use crate::limits::{LOG_FILES_MIN, Limits, SPARE_LOG_FILES};
 use crate::log_file::OpenLogFile;
-use crate::media::{LogFile, Medium, Slot};
+use crate::media::{self, Aside, LogFile, Medium, Slot};
 
 /// Why no file is to be had.
 #[derive(Debug, Error)]
@@ -16,7 +16,17 @@ pub(crate) enum PoolError {
     #[error("no log file is free")]
     Full,
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+/// ENOSPC is overflow, wherever it comes from.
+impl From<io::Error> for PoolError {
+    fn from(error: io::Error) -> Self {
+        match media::is_full(&error) {
+            true => Self::Full,
+            false => Self::Io(error),
+        }
+    }
 }
 
 /// What the next file is for.
@@ -38,8 +48,12 @@ pub(crate) struct Pool {
     spares: Vec<(Slot, Arc<dyn LogFile>)>,
     /// Dead by a durable checkpoint, but maybe still leased by a reader.
     leased: Vec<Arc<OpenLogFile>>,
+    /// Dead and damaged: set aside as soon as no reader holds them.
+    condemned: Vec<Arc<OpenLogFile>>,
     /// Bytes written to fill new files with zeros.
     pub filled_bytes: u64,
+    /// An opening may go over all bounds but the disk's: without it nothing is ever freed.
+    pub is_opening: bool,
 }
 
 impl Pool {
@@ -51,7 +65,9 @@ impl Pool {
             slots: slots.len(),
             spares: Vec::new(),
             leased: Vec::new(),
+            condemned: Vec::new(),
             filled_bytes: 0,
+            is_opening: true,
         }
     }
 
@@ -69,17 +85,24 @@ impl Pool {
         self.spares.pop().ok_or(PoolError::Full)
     }
 
+    /// The opening is done.
+    pub(crate) fn opened(&mut self) {
+        self.is_opening = false;
+    }
+
     fn add(&mut self) -> Result<(), PoolError> {
-        if self.slots >= self.limits.log_files_max {
+        if self.slots >= self.limits.log_files_max && !self.is_opening {
             return Err(PoolError::Full);
         }
-        let made = self
-            .medium
-            .create(self.next_slot, self.limits.log_file_bytes);
-        let file = made.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PoolError::Full,
-            _ => PoolError::Io(error),
-        })?;
+        let bytes = self.limits.log_file_bytes;
+        let floor = self.limits.free_disk_min_bytes;
+        if floor > 0 && self.slots >= LOG_FILES_MIN && !self.is_opening {
+            let left = self.medium.free_bytes()?;
+            if left < floor.saturating_add(bytes as u64) {
+                return Err(PoolError::Full);
+            }
+        }
+        let file = self.medium.create(self.next_slot, bytes)?;
         self.filled_bytes += self.limits.log_file_bytes as u64;
         self.spares.push((self.next_slot, file));
         self.next_slot += 1;
@@ -91,7 +114,7 @@ impl Pool {
     /// find out when they need a file.
     pub(crate) fn keep_spares(&mut self) -> io::Result<()> {
         self.collect_leases();
-        while self.spares.len() < SPARE_LOG_FILES {
+        while self.is_short() && (!self.is_opening || self.slots < LOG_FILES_MIN) {
             match self.add() {
                 Ok(()) => {}
                 Err(PoolError::Full) => break,
@@ -107,9 +130,41 @@ impl Pool {
         self.collect_leases();
     }
 
+    /// As [`Pool::recycle`] for files that are damaged: they are not used again.
+    /// Returns the new names of those that no reader holds.
+    pub(crate) fn condemn(&mut self, dead: Vec<Arc<OpenLogFile>>) -> Vec<String> {
+        self.condemned.extend(dead);
+        self.set_aside()
+    }
+
+    fn set_aside(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        for file in std::mem::take(&mut self.condemned) {
+            match Arc::try_unwrap(file) {
+                Ok(file) => {
+                    // Where it cannot be renamed it is at least not used again by this process.
+                    names.extend(self.medium.set_aside(Aside::Log(file.slot)));
+                    self.slots -= 1;
+                }
+                Err(file) => self.condemned.push(file),
+            }
+        }
+        names
+    }
+
+    /// Whether fewer spares are there than are kept ready.
+    pub(crate) fn is_short(&self) -> bool {
+        self.spares.len() < SPARE_LOG_FILES
+    }
+
     fn collect_leases(&mut self) {
+        self.set_aside();
         for file in std::mem::take(&mut self.leased) {
             match Arc::try_unwrap(file) {
+                // Made while opening, beyond the bound.
+                Ok(file) if self.slots > self.limits.log_files_max && !self.is_short() => {
+                    self.slots -= usize::from(self.medium.remove(file.slot).is_ok());
+                }
                 Ok(file) => self.spares.push((file.slot, file.file)),
                 Err(file) => self.leased.push(file),
             }

@@ -13,10 +13,12 @@ use tidegate_shared::id::{
 use tidegate_shared::record::Batch;
 
 use crate::chunk::{self, Chunk};
-use crate::entry::ChunkEntry;
+use crate::entry::{CHUNK_FIELDS_BYTES, ChunkEntry};
+use crate::gap::Gap;
 use crate::limits::FILE_TABLES_CACHED_MAX;
 use crate::log_file::{ChunkPlace, FileTable, OpenLogFile};
 use crate::log_reader::{Order, Orders};
+use crate::retention::StreamPolicy;
 use crate::state::State;
 
 /// What committer and readers share. The lock is held for look-ups, never for I/O.
@@ -32,6 +34,10 @@ pub(crate) struct Shared {
     pub next_position: Position,
     /// What log readers keep of full files.
     pub orders: Orders,
+    /// What is being dropped below these offsets: nobody sends it any more.
+    pub dropping: BTreeMap<StreamId, EdgeOffset>,
+    /// Policies of streams whose commit is still to come.
+    pub policies_of_new: BTreeMap<StreamId, StreamPolicy>,
     /// Tables of full files, the least recently used first.
     tables: Vec<(u64, Arc<FileTable>)>,
 }
@@ -79,6 +85,13 @@ pub struct StreamStatus {
     pub hash: BoundaryHash,
     pub landed: EdgeOffset,
     pub landed_hash: BoundaryHash,
+    /// Records that were ever declared lost.
+    pub gap_records: u64,
+    /// What is lost and not landed.
+    pub gaps: Vec<Gap>,
+    /// Batch bytes that live.
+    pub bytes: u64,
+    pub policy: StreamPolicy,
 }
 
 /// Why a read failed.
@@ -92,6 +105,8 @@ pub enum ReadError {
         from: EdgeOffset,
         first: EdgeOffset,
     },
+    #[error("stream {stream} has lost {} to {}: {}", gap.from, gap.to, gap.reason)]
+    Lost { stream: StreamId, gap: Gap },
     #[error("log file {file} is damaged at byte {at}: {why}")]
     Damaged { file: u64, at: u32, why: String },
     #[error(transparent)]
@@ -99,7 +114,7 @@ pub enum ReadError {
 }
 
 /// A leased file, and places of chunks in it.
-type Located = (Arc<OpenLogFile>, Vec<ChunkPlace>);
+pub(crate) type Located = (Arc<OpenLogFile>, Vec<ChunkPlace>);
 
 /// Reads durable chunks; cheap to clone.
 #[derive(Clone, Debug)]
@@ -144,7 +159,7 @@ impl JournalReader {
     }
 
     /// Whole chunks of `stream` from the one that holds `from`: at least one where there is one,
-    /// and then as many as fit `bytes_max`. Empty at the stream's end.
+    /// and then as many as fit `bytes_max`, up to a gap. Empty at the stream's end.
     pub fn read(
         &self,
         stream: StreamId,
@@ -153,12 +168,22 @@ impl JournalReader {
     ) -> Result<Vec<Chunk>, ReadError> {
         let mut chunks = Vec::new();
         let (mut next, mut bytes) = (from, 0);
-        while let Some((file, places)) = self.locate(stream, next, bytes_max - bytes)? {
+        loop {
+            let (file, places) = match self.locate(stream, next, bytes_max - bytes) {
+                Ok(Some(located)) => located,
+                Ok(None) => break,
+                // What was read before it is good.
+                Err(_) if !chunks.is_empty() => break,
+                Err(error) => return Err(error),
+            };
             for place in places {
                 if !chunks.is_empty() && bytes + place.bytes as usize > bytes_max {
                     return Ok(chunks);
                 }
-                let chunk = read_chunk(&file, stream, &place)?;
+                let chunk = match read_chunk(&file, stream, &place) {
+                    Err(_) if !chunks.is_empty() => return Ok(chunks),
+                    read => read?,
+                };
                 bytes += place.bytes as usize;
                 next = chunk.end();
                 chunks.push(chunk);
@@ -176,20 +201,16 @@ impl JournalReader {
         stream: StreamId,
         offset: EdgeOffset,
     ) -> Result<Option<BoundaryHash>, ReadError> {
-        let status = self
-            .stream(stream)
-            .ok_or(ReadError::UnknownStream(stream))?;
-        if offset == status.next {
-            return Ok(Some(status.hash));
-        }
-        if offset == status.landed {
-            return Ok(Some(status.landed_hash));
-        }
-        if offset == EdgeOffset(0) {
-            return Ok(Some(BoundaryHash::START));
-        }
-        if offset < status.first || offset > status.next {
-            return Ok(None);
+        {
+            let shared = self.lock();
+            let state = shared.state.streams.get(&stream);
+            let state = state.ok_or(ReadError::UnknownStream(stream))?;
+            if let Some(hash) = state.kept_hash(offset) {
+                return Ok(Some(hash));
+            }
+            if offset < state.first() || offset > state.next || state.gap_at(offset).is_some() {
+                return Ok(None);
+            }
         }
         let chunks = self.read(stream, offset, 1)?;
         let at_boundary = chunks.first().filter(|chunk| chunk.base_offset == offset);
@@ -203,12 +224,15 @@ impl JournalReader {
         from: EdgeOffset,
         bytes_max: usize,
     ) -> Result<Option<Located>, ReadError> {
-        let (file, end) = {
+        let limit = {
             let shared = self.lock();
             let state = shared.state.streams.get(&stream);
             let state = state.ok_or(ReadError::UnknownStream(stream))?;
             if from >= state.next {
                 return Ok(None);
+            }
+            if let Some(gap) = state.gap_at(from) {
+                return Err(ReadError::Lost { stream, gap: *gap });
             }
             if from < state.first() {
                 return Err(ReadError::Gone {
@@ -217,26 +241,53 @@ impl JournalReader {
                     first: state.first(),
                 });
             }
-            let at = state.runs.partition_point(|run| run.next <= from);
-            let sequence = state.runs[at].file;
-            let file = Arc::clone(&shared.files[&sequence]);
-            if !shared.state.files[&sequence].sealed {
-                let places = shared.active_table.places_from(stream, from);
-                return Ok(Some((file, bounded(places, bytes_max))));
-            }
-            (file, shared.state.files[&sequence].used as usize)
+            state.next_gap(from)
         };
-        let sequence = file.header.sequence;
-        let table = self.table_of(&file, end)?;
-        let places = bounded(table.places_from(stream, from), bytes_max);
-        if places.is_empty() {
-            let why = format!("offset {from} of stream {stream} is not in its table");
+        let Some((file, places)) = self.run_of(stream, from)? else {
+            return Ok(None);
+        };
+        let first = places.partition_point(|place| place.end() <= from);
+        let end = places.partition_point(|place| place.base_offset < limit);
+        let places = &places[first.min(end)..end];
+        let holds = places
+            .first()
+            .is_some_and(|place| place.base_offset <= from);
+        if !holds {
+            let why = format!("offset {from} of stream {stream} cannot be found in it");
             return Err(ReadError::Damaged {
-                file: sequence,
-                at: end as u32,
+                file: file.header.sequence,
+                at: 0,
                 why,
             });
         }
+        let places = bounded(places, bytes_max);
+        Ok(Some((file, places)))
+    }
+
+    /// The log file that holds `offset`, leased, and all of the stream's chunks in it.
+    pub(crate) fn run_of(
+        &self,
+        stream: StreamId,
+        offset: EdgeOffset,
+    ) -> io::Result<Option<Located>> {
+        let (file, end) = {
+            let shared = self.lock();
+            let Some(state) = shared.state.streams.get(&stream) else {
+                return Ok(None);
+            };
+            let at = state.runs.partition_point(|run| run.next <= offset);
+            let Some(sequence) = state.runs.get(at).map(|run| run.file) else {
+                return Ok(None);
+            };
+            let file = Arc::clone(&shared.files[&sequence]);
+            if !shared.state.files[&sequence].sealed {
+                let places = shared.active_table.places_from(stream, EdgeOffset(0));
+                return Ok(Some((file, places.to_vec())));
+            }
+            (file, shared.state.files[&sequence].used as usize)
+        };
+        let table = self.table_of(&file, end)?;
+        let places = table.places_from(stream, EdgeOffset(0)).to_vec();
         Ok(Some((file, places)))
     }
 
@@ -250,6 +301,27 @@ impl JournalReader {
         let table = Arc::new(file.load_table(end)?);
         self.lock().cache_table(sequence, Arc::clone(&table));
         Ok(table)
+    }
+
+    pub(crate) fn run_places(
+        &self,
+        stream: StreamId,
+        offset: EdgeOffset,
+    ) -> io::Result<Vec<ChunkPlace>> {
+        Ok(self
+            .run_of(stream, offset)?
+            .map_or_else(Vec::new, |(_, places)| places))
+    }
+
+    /// A chunk's fields without its batch; not checked by a CRC.
+    pub(crate) fn read_fields(
+        &self,
+        file: &OpenLogFile,
+        place: &ChunkPlace,
+    ) -> io::Result<ChunkEntry> {
+        let mut fields = BytesMut::zeroed(CHUNK_FIELDS_BYTES);
+        file.file.read_at(u64::from(place.at), &mut fields)?;
+        ChunkEntry::decode_fields(fields.freeze()).map_err(io::Error::other)
     }
 }
 
@@ -265,6 +337,10 @@ fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
         hash: stream.hash,
         landed: stream.landed,
         landed_hash: stream.landed_hash,
+        gap_records: stream.gap_records,
+        gaps: stream.gaps.clone(),
+        bytes: stream.living_bytes(),
+        policy: stream.policy,
     })
 }
 

@@ -141,6 +141,10 @@ impl Staged {
         let mut sealed = std::mem::take(&mut self.entries);
         self.sealed_beside_records = std::mem::take(&mut self.beside_records);
         self.awaited = false;
+        if !self.builders.is_empty() {
+            let (time, wall_ms) = (state.meta.time, state.meta.wall_ms);
+            sealed.push(Entry::Clock { time, wall_ms });
+        }
         for (stream, (landed, hash)) in std::mem::take(&mut self.landed) {
             sealed.push(Entry::Landed {
                 stream,
@@ -187,7 +191,7 @@ impl Staged {
         let beside_records = std::mem::take(&mut self.sealed_beside_records);
         for (index, entry) in entries.into_iter().enumerate() {
             match entry {
-                Entry::Chunk(_) => {}
+                Entry::Chunk(_) | Entry::Clock { .. } => {}
                 Entry::Row(_) if beside_records.binary_search(&index).is_ok() => {}
                 Entry::Row(row) => self.push_row(row, RowCommit::Awaited),
                 Entry::Landed {

@@ -11,8 +11,11 @@ use tidegate_shared::id::{
 };
 
 use crate::chunk;
+use crate::clock::JournalTime;
 use crate::entry::{ChunkEntry, Entry};
+use crate::gap::Gap;
 use crate::media::Slot;
+use crate::retention::{LandedMarks, StreamPolicy};
 use crate::rows::{self, PendingRows};
 
 /// One stream.
@@ -32,6 +35,17 @@ pub(crate) struct StreamState {
     pub landed_hash: BoundaryHash,
     /// Where its newest chunk lies: file sequence and byte.
     pub last_chunk: (u64, u32),
+    pub policy: StreamPolicy,
+    pub landed_marks: LandedMarks,
+    /// Records that were ever declared lost.
+    pub gap_records: u64,
+    /// What is lost and not landed, in order. Kept in a table of its own.
+    pub gaps: Vec<Gap>,
+    /// Hashes past the landed offset, of boundaries that may have been sent and whose data is gone.
+    /// Kept in a table of its own.
+    pub boundaries: BTreeMap<EdgeOffset, BoundaryHash>,
+    /// All below it may have been sent. Not kept: at every opening it is `next`.
+    pub offered: EdgeOffset,
     /// Its chunks, oldest file first. Kept in a table of its own.
     pub runs: VecDeque<Run>,
 }
@@ -47,6 +61,12 @@ impl StreamState {
             landed: EdgeOffset(0),
             landed_hash: BoundaryHash::START,
             last_chunk: (0, 0),
+            policy: StreamPolicy::default(),
+            landed_marks: LandedMarks::new(),
+            gap_records: 0,
+            gaps: Vec::new(),
+            boundaries: BTreeMap::new(),
+            offered: EdgeOffset(0),
             runs: VecDeque::new(),
         }
     }
@@ -57,14 +77,17 @@ impl StreamState {
     }
 }
 
-/// What one stream has in one log file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of one stream lives in one log file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     pub file: u64,
     pub first: EdgeOffset,
     pub next: EdgeOffset,
     pub chunks: u32,
     pub bytes: u64,
+    /// When its first and last chunk were made, in seconds of the journal's clock.
+    pub first_time_s: u32,
+    pub last_time_s: u32,
 }
 
 /// One log file that holds something living.
@@ -74,6 +97,10 @@ pub(crate) struct FileState {
     /// Where its frames end.
     pub used: u32,
     pub sealed: bool,
+    /// A part of it cannot be read: it is set aside, and not used again, once nothing lives in it.
+    pub damaged: bool,
+    /// The position that follows its last message.
+    pub next_position: Position,
     /// Streams with a run in it; derived from the runs.
     pub runs: u32,
 }
@@ -88,7 +115,7 @@ pub(crate) struct Tail {
 }
 
 /// What stands alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub store_id: StoreId,
     pub tail: Tail,
@@ -96,6 +123,26 @@ pub(crate) struct Meta {
     pub next_file: u64,
     pub cluster_incarnation: ClusterIncarnation,
     pub session_epoch: SessionEpoch,
+    pub time: JournalTime,
+    /// The newest wall clock that could be believed; 0 where none was ever seen.
+    pub wall_ms: i64,
+    /// Files that reach this position are kept for client sessions, whatever retention says.
+    pub needed_from: Position,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            store_id: StoreId::default(),
+            tail: Tail::default(),
+            next_file: 0,
+            cluster_incarnation: ClusterIncarnation::default(),
+            session_epoch: SessionEpoch::default(),
+            time: JournalTime::default(),
+            wall_ms: 0,
+            needed_from: Position(u64::MAX),
+        }
+    }
 }
 
 /// A row that the next checkpoint writes (or deletes, where it is no more).
@@ -104,6 +151,8 @@ pub(crate) enum RowKey {
     Stream(StreamId),
     Run(StreamId, u64),
     File(u64),
+    Gap(StreamId, EdgeOffset),
+    Boundary(StreamId, EdgeOffset),
 }
 
 /// An entry that does not follow from what was there before.
@@ -130,6 +179,8 @@ pub(crate) struct State {
     pub dirty: BTreeSet<RowKey>,
     /// The node's own rows, as far as they changed since the last checkpoint.
     pub rows: PendingRows,
+    /// Records that were ever declared lost, over all streams.
+    pub gap_records: u64,
 }
 
 impl State {
@@ -171,12 +222,17 @@ impl State {
                 self.meta.cluster_incarnation = *cluster_incarnation;
                 self.meta.session_epoch = *session_epoch;
             }
+            Entry::Gap(gap) => self.apply_gap(gap)?,
+            Entry::Clock { time, wall_ms } => {
+                self.meta.time = self.meta.time.max(*time);
+                self.meta.wall_ms = *wall_ms;
+            }
             Entry::Row(row) => rows::apply(&mut self.rows, row),
         }
         Ok(())
     }
 
-    fn stream_mut(&mut self, stream: StreamId) -> Result<&mut StreamState, ApplyError> {
+    pub(crate) fn stream_mut(&mut self, stream: StreamId) -> Result<&mut StreamState, ApplyError> {
         self.dirty.insert(RowKey::Stream(stream));
         self.streams
             .get_mut(&stream)
@@ -190,6 +246,7 @@ impl State {
         body_at: usize,
     ) -> Result<(), ApplyError> {
         let id = chunk.stream;
+        let time_s = self.meta.time.seconds();
         let stream = self.stream_mut(id)?;
         if chunk.base_offset != stream.next {
             let (found, expected) = (chunk.base_offset, stream.next);
@@ -208,6 +265,10 @@ impl State {
         let bytes = chunk.batch.len() as u64;
         match stream.runs.back_mut().filter(|run| run.file == file) {
             Some(run) => {
+                if run.chunks == 0 {
+                    run.first_time_s = time_s;
+                }
+                run.last_time_s = time_s;
                 run.next = stream.next;
                 run.chunks += 1;
                 run.bytes += bytes;
@@ -220,6 +281,8 @@ impl State {
                     next,
                     chunks: 1,
                     bytes,
+                    first_time_s: time_s,
+                    last_time_s: time_s,
                 });
                 if let Some(file) = self.files.get_mut(&file) {
                     file.runs += 1;
@@ -228,38 +291,6 @@ impl State {
         }
         self.dirty.insert(RowKey::Run(id, file));
         Ok(())
-    }
-
-    /// Moves a stream's landed offset on; never back.
-    pub(crate) fn apply_landed(
-        &mut self,
-        stream: StreamId,
-        landed: EdgeOffset,
-        hash: BoundaryHash,
-    ) -> Result<(), ApplyError> {
-        let state = self.stream_mut(stream)?;
-        if landed > state.landed {
-            state.landed = landed;
-            state.landed_hash = hash;
-            self.bury(stream);
-        }
-        Ok(())
-    }
-
-    /// Lets go of a stream's landed runs in files that are full.
-    fn bury(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return;
-        };
-        while let Some(run) = stream.runs.front().copied() {
-            let file = self.files.get_mut(&run.file).filter(|file| file.sealed);
-            let Some(file) = file.filter(|_| run.next <= stream.landed) else {
-                break;
-            };
-            file.runs -= 1;
-            stream.runs.pop_front();
-            self.dirty.insert(RowKey::Run(id, run.file));
-        }
     }
 
     /// A file is full: what had landed in it already can go.
@@ -271,20 +302,5 @@ impl State {
         for stream in streams {
             self.bury(stream);
         }
-    }
-
-    /// Takes out the full files in which nothing lives. They may be used again once a checkpoint
-    /// that records this is durable, and not before.
-    pub(crate) fn take_dead_files(&mut self) -> Vec<u64> {
-        let dead = self
-            .files
-            .iter()
-            .filter(|(_, file)| file.sealed && file.runs == 0);
-        let dead: Vec<u64> = dead.map(|(sequence, _)| *sequence).collect();
-        for sequence in &dead {
-            self.files.remove(sequence);
-            self.dirty.insert(RowKey::File(*sequence));
-        }
-        dead
     }
 }

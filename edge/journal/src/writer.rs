@@ -9,6 +9,7 @@ use tidegate_shared::id::StoreId;
 use crate::frame::{self, FrameBuilder, FrameKind};
 use crate::limits::LOG_FILE_HEADER_BYTES;
 use crate::log_file::{FileTable, LogFileHeader, OpenLogFile, PLACE_FRAME_BYTES_MAX};
+use crate::media;
 use crate::pool::{Need, Pool, PoolError};
 use crate::state::Tail;
 
@@ -70,7 +71,10 @@ impl Writer {
         self.next_file += 1;
         // No sync: the table can be made again by reading the file.
         let bytes = table.encode(self.store_id, full.header.sequence, self.tail.next_position);
-        full.file.write_at(u64::from(at), &bytes)?;
+        match full.file.write_at(u64::from(at), &bytes) {
+            Err(error) if !media::is_full(&error) => return Err(error.into()),
+            _ => {}
+        }
         self.bytes_written += (LOG_FILE_HEADER_BYTES + bytes.len()) as u64;
         Ok(())
     }

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidegate_edge_journal::{
     CheckpointDone, CheckpointJob, CommitError, Journal, JournalReader, JournalStats, RowCommit,
-    RowEntry,
+    RowEntry, Tick,
 };
 use tidegate_edge_protocol::mqtt::connection::PublishRefused;
 use tidegate_shared::id::{
@@ -125,6 +125,7 @@ impl Committer {
             checkpoints_done,
             waiting: Waiting::default(),
             checkpoint_at: Instant::now() + CHECKPOINT_INTERVAL,
+            opened_at: Instant::now(),
             changed: false,
         };
         thread::Builder::new()
@@ -264,6 +265,7 @@ struct Worker {
     checkpoints_done: mpsc::Receiver<CheckpointDone>,
     waiting: Waiting,
     checkpoint_at: Instant,
+    opened_at: Instant,
     /// Something was committed since the last checkpoint.
     changed: bool,
 }
@@ -297,6 +299,7 @@ impl Worker {
                 self.commit()?;
             }
             if now >= self.checkpoint_at || self.journal.checkpoint_is_due() {
+                self.retain()?;
                 self.checkpoint(now)?;
             }
         }
@@ -398,6 +401,7 @@ impl Worker {
             // Going on without it would let the log outgrow it.
             self.finish_checkpoint(true)?;
         }
+        self.tick();
         let outcome = match self.journal.commit() {
             Ok(_) => {
                 self.shared.grown.add(waiting.streams);
@@ -450,6 +454,28 @@ fn tell(mut waiters: Vec<Waiter>, outcome: Result<(), PublishRefused>) {
 }
 
 impl Worker {
+    /// Tells the journal the time.
+    fn tick(&mut self) {
+        let monotonic_ms_since_open = self.opened_at.elapsed().as_millis() as u64;
+        self.journal.tick(Tick {
+            monotonic_ms_since_open,
+            wall_ms: now_ms(),
+        });
+    }
+
+    /// Lets go of what the streams' retention does not keep.
+    fn retain(&mut self) -> Result<(), CommitError> {
+        self.tick();
+        let before = self.journal.stats().gap_records;
+        self.journal.retain()?;
+        let records = self.journal.stats().gap_records - before;
+        self.changed |= records > 0 || self.journal.clock_is_due();
+        if records > 0 {
+            tracing::warn!(records, "messages that had not landed were dropped");
+        }
+        Ok(())
+    }
+
     /// Hands what changed to the checkpointer.
     fn checkpoint(&mut self, now: Instant) -> Result<(), CommitError> {
         self.checkpoint_at = now + CHECKPOINT_INTERVAL;
@@ -474,7 +500,18 @@ impl Worker {
         } else {
             self.checkpoints_done.try_recv().ok()
         };
-        done.map_or(Ok(()), |done| self.journal.finish_checkpoint(done))
+        let Some(done) = done else {
+            return Ok(());
+        };
+        let before = self.journal.stats().checkpoint_needs_space;
+        self.journal.finish_checkpoint(done)?;
+        if self.journal.stats().checkpoint_needs_space {
+            self.changed = true;
+            if !before {
+                tracing::warn!("the disk is full: the index cannot be written; it is tried again");
+            }
+        }
+        Ok(())
     }
 
     /// Leaves nothing to replay.
@@ -482,8 +519,20 @@ impl Worker {
         if self.journal.checkpoint_is_running() {
             self.finish_checkpoint(true)?;
         }
-        self.journal.checkpoint()
+        match self.journal.checkpoint() {
+            // What it would have written is replayed at the next start.
+            Err(CommitError::Full) => Ok(()),
+            done => done,
+        }
     }
+}
+
+/// Milliseconds since the Unix epoch, as the system says.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 type Checkpointer = (mpsc::Sender<CheckpointJob>, mpsc::Receiver<CheckpointDone>);

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::committer::Committer;
 use crate::metrics::Metrics;
 use crate::mqtt;
+use crate::policy::policy_of;
 use crate::router::{Route, Router};
 use crate::uplink::Uplink;
 
@@ -185,6 +186,7 @@ fn open_journal(
         record_bytes_max: (spec.mqtt.packet_bytes_max.0 as usize)
             .min(spec.journal.commit_bytes_max.0 as usize),
         log_files_max: (spec.journal.bytes_max.0 as usize / defaults.log_file_bytes).max(4),
+        free_disk_min_bytes: spec.journal.free_disk_min.0,
         ..defaults
     };
     let folder = spec.data.join("journal");
@@ -193,7 +195,21 @@ fn open_journal(
     let new_store_id = StoreId(random_id()?);
     let (mut journal, report) = Journal::open(Arc::new(medium), limits, new_store_id)
         .with_context(|| format!("the journal in {} cannot be opened", folder.display()))?;
-    if report.created {
+    for damage in &report.damage {
+        tracing::error!(damage, "the journal was damaged");
+    }
+    for name in &report.set_aside {
+        tracing::error!(folder = %folder.display(), name, "set aside; delete it once it is of no use");
+    }
+    if report.gap_records + report.records_lost > 0 {
+        let (declared, unknown) = (report.gap_records, report.records_lost);
+        tracing::error!(
+            declared,
+            unknown,
+            "messages were lost with what was damaged"
+        );
+    }
+    if report.created || report.index_lost {
         tracing::info!(folder = %folder.display(), "a new journal");
     } else {
         let (frames, records) = (report.frames_replayed, report.records_replayed);
@@ -208,6 +224,7 @@ fn open_journal(
         let topic = spec.topic_of(&route.stream)?;
         let compression = spec.compression_of(&route.stream);
         let stream = journal.open_stream(&route.stream, &topic, compression)?;
+        journal.set_policy(stream, policy_of(spec, &route.stream));
         routes.push((
             route.filter.clone(),
             Route {

@@ -14,6 +14,7 @@ mod http;
 pub mod limits;
 mod metrics;
 mod mqtt;
+mod policy;
 mod record;
 mod router;
 mod uplink;

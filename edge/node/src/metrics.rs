@@ -142,6 +142,11 @@ fn register_journal(registry: &mut Registry, committer: &Committer) {
             stats.checkpoints,
         ),
         (
+            "journal_gap_records",
+            "Records declared lost before they landed, ever",
+            stats.gap_records,
+        ),
+        (
             "journal_refused",
             "Publishes refused by the journal",
             committer.refused(),
@@ -152,6 +157,11 @@ fn register_journal(registry: &mut Registry, committer: &Committer) {
     }
     let files = ConstGauge::new(stats.log_files as i64);
     registry.register("journal_log_files", "Log files, spares included", files);
+    registry.register(
+        "journal_checkpoint_needs_space",
+        "1 while the index has no space for its checkpoint",
+        ConstGauge::new(i64::from(stats.checkpoint_needs_space)),
+    );
     let streams = committer.reader().streams();
     let gauge = Family::<StreamLabels, Gauge>::default();
     let (next, landed, first) = (gauge.clone(), Family::default(), Family::default());

@@ -1,6 +1,7 @@
 //! What becomes of an MQTT message: a Kafka record.
 
 use bytes::Bytes;
+use tidegate_edge_journal::is_plausible;
 use tidegate_edge_protocol::mqtt::codec::Message;
 use tidegate_shared::fleet::RouteKey;
 use tidegate_shared::record::{Header, Record};
@@ -10,9 +11,13 @@ const TOPIC_HEADER: &[u8] = b"mqtt.topic";
 const CONTENT_TYPE_HEADER: &[u8] = b"mqtt.content_type";
 const RESPONSE_TOPIC_HEADER: &[u8] = b"mqtt.response_topic";
 const CORRELATION_HEADER: &[u8] = b"mqtt.correlation_data";
+/// Says that the timestamp was taken by a clock that was never set: order is by offset.
+const CLOCK_HEADER: &[u8] = b"tidegate.clock";
+const CLOCK_UNSYNCHRONISED: &[u8] = b"unsynchronised";
 
 /// The record of a message that arrived at `timestamp_ms`. Key by the route; the topic in a header;
 /// the properties that concern its reader, user properties last, each as a header of its own name.
+/// A timestamp that cannot be true is flagged.
 pub(crate) fn from_message(
     message: &Message,
     key: RouteKey,
@@ -40,6 +45,10 @@ pub(crate) fn from_message(
             .map(|text| text.as_bytes()),
     );
     optional(CORRELATION_HEADER, properties.correlation_data.as_ref());
+    if !is_plausible(timestamp_ms) {
+        let value = Bytes::from_static(CLOCK_UNSYNCHRONISED);
+        headers.push(Header::new(Bytes::from_static(CLOCK_HEADER), value));
+    }
     for (name, value) in &properties.user_properties {
         headers.push(Header::new(
             name.as_bytes().clone(),
@@ -88,7 +97,8 @@ mod tests {
             },
         };
         let client_id = Bytes::from_static(b"sensor");
-        let record = from_message(&message, RouteKey::Topic, &client_id, 5);
+        const NOW_MS: i64 = 1_700_000_000_000;
+        let record = from_message(&message, RouteKey::Topic, &client_id, NOW_MS);
         assert_eq!(record.key.as_deref(), Some(&b"plant/7/temperature"[..]));
         assert_eq!(record.value.as_deref(), Some(&b"21.5"[..]));
         let headers: Vec<_> = record
@@ -103,7 +113,14 @@ mod tests {
             (b"unit", b"again"),
         ];
         assert_eq!(headers, expected);
-        let by_client = from_message(&message, RouteKey::ClientId, &client_id, 5);
-        assert_eq!(by_client.key, Some(client_id));
+        let by_client = from_message(&message, RouteKey::ClientId, &client_id, NOW_MS);
+        assert_eq!(by_client.key, Some(client_id.clone()));
+        // A board that booted in 1970.
+        let flagged = from_message(&message, RouteKey::Topic, &client_id, 5);
+        let expected = Header::new(
+            Bytes::from_static(b"tidegate.clock"),
+            Bytes::from_static(b"unsynchronised"),
+        );
+        assert!(flagged.headers.contains(&expected));
     }
 }

@@ -72,8 +72,12 @@ pub struct JournalSpec {
     pub commit_linger: Span,
     /// A commit is made at the latest when this much has gathered. Default: `2MiB`.
     pub commit_bytes_max: ByteSize,
-    /// What the journal may use on disk. Past it, publishers are refused. Default: `10GiB`.
+    /// What the journal may use on disk. Past it, streams do as their `overflow` says. Default:
+    /// `10GiB`.
     pub bytes_max: ByteSize,
+    /// Nothing is added to the journal's files with less than this left on the file system. Default:
+    /// `256MiB`; `0` is no floor.
+    pub free_disk_min: ByteSize,
 }
 
 /// Sends what matches to one stream.
@@ -108,6 +112,32 @@ pub struct StreamSpec {
     pub topic: Option<TopicName>,
     /// Default: `zstd`.
     pub compression: Compression,
+    pub retention: RetentionSpec,
+    /// What happens when the journal is full. Default: `reject`.
+    pub overflow: OverflowSpec,
+}
+
+/// How long a stream's records are kept at the edge. What has landed may go at once by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionSpec {
+    /// What is older goes, landed or not. Only time while the node runs counts. Default: no bound.
+    pub age: Option<Span>,
+    /// Past it the oldest goes, landed or not. Default: no bound.
+    pub bytes: Option<ByteSize>,
+    /// What has landed stays for so long, while there is space. Default: `0`.
+    pub keep_after_landed: Span,
+}
+
+/// What happens to a stream when the journal is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverflowSpec {
+    /// What is new is refused.
+    #[default]
+    Reject,
+    /// The oldest goes, and is declared lost.
+    DropOldest,
 }
 
 /// The way to the cloud.
@@ -196,6 +226,7 @@ impl Default for JournalSpec {
             commit_linger: Span(Duration::from_millis(10)),
             commit_bytes_max: ByteSize(2 << 20),
             bytes_max: ByteSize(10 << 30),
+            free_disk_min: ByteSize(256 << 20),
         }
     }
 }

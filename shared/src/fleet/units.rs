@@ -16,10 +16,10 @@ pub struct UnitError {
 }
 
 /// A length of time, as `10ms`, `5s`, `2m`, `12h`, `7d`, or `0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// A number of bytes, as `512B`, `64KiB`, `8MiB`, `10GiB`.
+/// A number of bytes, as `512B`, `64KiB`, `8MiB`, `10GiB`, or `0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -63,6 +63,7 @@ impl FromStr for ByteSize {
                 "MiB" => 20,
                 "GiB" => 30,
                 "TiB" => 40,
+                "" if number == 0 => 0,
                 _ => return None,
             };
             Some(Self(number.checked_mul(1 << shift)?))

@@ -68,8 +68,10 @@ fn with_hint(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::fleet::EdgeSpec;
+    use crate::fleet::{EdgeSpec, OverflowSpec, Span};
 
     #[test]
     fn an_empty_file_is_the_default() {
@@ -91,11 +93,19 @@ routes:
   - {filter: '#', stream: telemetry}
 streams:
   alarms: {topic: plant-alarms, compression: lz4}
+  telemetry: {overflow: drop_oldest, retention: {age: 7d, keep_after_landed: 1h}}
 uplink: {cloud: 'cloud:7443', certificate: edge.crt, key: edge.key, ca: ca.crt}
 ";
         let spec = parse_yaml::<EdgeSpec>(text).unwrap();
         spec.check().unwrap();
         let alarms = &spec.routes[0].stream;
+        let telemetry = &spec.streams[&spec.routes[1].stream];
+        assert_eq!(telemetry.overflow, OverflowSpec::DropOldest);
+        assert_eq!(telemetry.retention.bytes, None);
+        assert_eq!(
+            telemetry.retention.age,
+            Some(Span(Duration::from_secs(7 * 86_400)))
+        );
         assert_eq!(spec.topic_of(alarms).unwrap().as_str(), "plant-alarms");
         assert_eq!(
             spec.topic_of(&spec.routes[1].stream).unwrap().as_str(),
@@ -113,6 +123,9 @@ uplink: {cloud: 'cloud:7443', certificate: edge.crt, key: edge.key, ca: ca.crt}
             "{error}"
         );
         assert!(error.to_string().lines().count() == 1, "{error}");
+        let wrong = "streams: {a: {retention: {until_landed: false}}}";
+        let error = parse_yaml::<EdgeSpec>(wrong).unwrap_err();
+        assert!(error.message.contains("until_landed"), "{error}");
         let error = parse_yaml::<EdgeSpec>("journal: {bytes_max: 8MB}").unwrap_err();
         assert!(error.to_string().contains("8MB"), "{error}");
         let error = parse_yaml::<EdgeSpec>("data: [").unwrap_err();

@@ -6,10 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{LogFile, Medium, Slot};
+use super::{Aside, LogFile, Medium, Slot};
 
 const DATABASE_FILE: &str = "index.redb";
 const LOG_FOLDER: &str = "log";
+/// Space held for a checkpoint on a full disk.
+const RESERVE_FILE: &str = "reserve";
 static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 /// A folder with `index.redb` and `log/00000.log …`.
@@ -69,12 +71,62 @@ impl Medium for Directory {
         Ok(Arc::new(DirectoryFile { file }))
     }
 
+    fn remove(&self, slot: Slot) -> io::Result<()> {
+        fs::remove_file(self.log_path(slot))?;
+        sync_folder(&self.root.join(LOG_FOLDER))
+    }
+
     fn open_database(&self) -> Result<redb::Database, redb::DatabaseError> {
         let database = redb::Builder::new()
             .set_cache_size(1 << 20)
             .create(self.root.join(DATABASE_FILE))?;
         sync_folder(&self.root).map_err(redb::StorageError::Io)?;
         Ok(database)
+    }
+
+    fn set_aside(&self, what: Aside) -> io::Result<String> {
+        let path = match what {
+            Aside::Database => self.root.join(DATABASE_FILE),
+            Aside::Log(slot) => self.log_path(slot),
+        };
+        let named = |number: u32| {
+            let mut name = path.clone().into_os_string();
+            name.push(format!(".damaged-{number}"));
+            PathBuf::from(name)
+        };
+        let free = (1..).map(named).find(|path| !path.exists());
+        let to = free.ok_or(io::ErrorKind::AlreadyExists)?;
+        fs::rename(&path, &to)?;
+        sync_folder(path.parent().unwrap_or(&self.root))?;
+        Ok(to
+            .strip_prefix(&self.root)
+            .unwrap_or(&to)
+            .display()
+            .to_string())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn hold_reserve(&self, bytes: u64) -> io::Result<()> {
+        let path = self.root.join(RESERVE_FILE);
+        if fs::metadata(&path).is_ok_and(|found| found.len() == bytes) {
+            return Ok(());
+        }
+        let made = create_zeroed(&path, bytes as usize);
+        if made.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        made.map(drop)
+    }
+
+    fn release_reserve(&self) -> io::Result<()> {
+        match fs::remove_file(self.root.join(RESERVE_FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_folder(&self.root),
+        }
     }
 }
 

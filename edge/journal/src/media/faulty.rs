@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{LogFile, Medium, Slot};
+use super::{Aside, LogFile, Medium, Slot};
 
 /// The unit in which a medium writes whole: a write may be torn between sectors, not inside one.
 const SECTOR_BYTES: usize = 512;
@@ -36,6 +36,10 @@ struct State {
     writes: u64,
     fail_at: Option<u64>,
     failed: bool,
+    /// What fails says ENOSPC, and stops failing when space is there again.
+    fails_full: bool,
+    /// Bytes that all files together may have.
+    space: Option<u64>,
     sync_is_ignored: bool,
     /// Handles opened before a power cut are dead after it.
     generation: u64,
@@ -45,6 +49,9 @@ struct State {
 enum FileName {
     Database,
     Log(Slot),
+    Reserve,
+    /// Set aside: how many were before it.
+    Aside(usize),
 }
 
 #[derive(Debug, Default)]
@@ -94,12 +101,66 @@ impl FaultyMedium {
         state.generation += 1;
         state.fail_at = None;
         state.failed = false;
+        state.fails_full = false;
     }
 
     /// From now on the `nth` changing call fails with EIO, and all after it, until the next cut.
     pub fn fail_at_write(&self, nth: u64) {
         let mut state = self.lock();
         state.fail_at = Some(state.writes + nth);
+    }
+
+    /// As [`FaultyMedium::fail_at_write`], with ENOSPC: until [`FaultyMedium::free_space`], every
+    /// changing call fails but those that give space back.
+    pub fn fill_up_at_write(&self, nth: u64) {
+        self.fail_at_write(nth);
+        self.lock().fails_full = true;
+    }
+
+    /// There is space again.
+    pub fn free_space(&self) {
+        let mut state = self.lock();
+        (state.fail_at, state.failed, state.fails_full) = (None, false, false);
+        state.space = None;
+    }
+
+    /// All files together get at most so many bytes; growing beyond it is ENOSPC.
+    pub fn limit_space(&self, bytes: u64) {
+        self.lock().space = Some(bytes);
+    }
+
+    /// Bytes that all files have now.
+    pub fn used_bytes(&self) -> u64 {
+        let state = self.lock();
+        state
+            .files
+            .values()
+            .map(|file| file.seen.len() as u64)
+            .sum()
+    }
+
+    /// Files that were set aside.
+    pub fn set_aside_files(&self) -> usize {
+        let state = self.lock();
+        let aside = |name: &&FileName| matches!(name, FileName::Aside(_));
+        state.files.keys().filter(aside).count()
+    }
+
+    /// Flips a byte of the index or a log file on the medium itself: no write of anybody's.
+    pub fn damage(&self, what: Aside, offset: usize) {
+        let mut state = self.lock();
+        if let Some(file) = state.files.get_mut(&name_of(what)) {
+            for bytes in [&mut file.seen, &mut file.durable] {
+                if let Some(byte) = bytes.get_mut(offset) {
+                    *byte ^= 0xff;
+                }
+            }
+        }
+    }
+
+    /// Takes a file away.
+    pub fn lose(&self, what: Aside) {
+        self.lock().files.remove(&name_of(what));
     }
 
     /// Changing calls so far.
@@ -124,6 +185,13 @@ impl FaultyMedium {
             medium: self.clone(),
             name,
         }
+    }
+}
+
+fn name_of(what: Aside) -> FileName {
+    match what {
+        Aside::Database => FileName::Database,
+        Aside::Log(slot) => FileName::Log(slot),
     }
 }
 
@@ -178,7 +246,7 @@ impl Medium for FaultyMedium {
         let state = self.lock();
         let slots = state.files.keys().filter_map(|name| match name {
             FileName::Log(slot) => Some(*slot),
-            FileName::Database => None,
+            _ => None,
         });
         Ok(slots.collect())
     }
@@ -189,14 +257,13 @@ impl Medium for FaultyMedium {
 
     fn create(&self, slot: Slot, bytes: usize) -> io::Result<Arc<dyn LogFile>> {
         let handle = self.handle(FileName::Log(slot));
-        handle.change(|file| {
-            *file = FileState {
-                seen: vec![0; bytes],
-                durable: vec![0; bytes],
-                unsynced: vec![],
-            };
-        })?;
+        handle.fill(bytes)?;
         Ok(Arc::new(handle))
+    }
+
+    fn remove(&self, slot: Slot) -> io::Result<()> {
+        self.lock().files.remove(&FileName::Log(slot));
+        Ok(())
     }
 
     fn open_database(&self) -> Result<redb::Database, redb::DatabaseError> {
@@ -204,6 +271,35 @@ impl Medium for FaultyMedium {
         redb::Builder::new()
             .set_cache_size(1 << 20)
             .create_with_backend(self.handle(FileName::Database))
+    }
+
+    fn set_aside(&self, what: Aside) -> io::Result<String> {
+        let number = self.set_aside_files() + 1;
+        let mut state = self.lock();
+        let file = state.files.remove(&name_of(what));
+        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        state.files.insert(FileName::Aside(number), file);
+        Ok(format!("{what:?}.damaged-{number}"))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let (used, state) = (self.used_bytes(), self.lock());
+        Ok(state
+            .space
+            .map_or(u64::MAX, |space| space.saturating_sub(used)))
+    }
+
+    fn hold_reserve(&self, bytes: u64) -> io::Result<()> {
+        let handle = self.handle(FileName::Reserve);
+        if handle.with(|file| file.seen.len() as u64)? == bytes {
+            return Ok(());
+        }
+        handle.fill(bytes as usize)
+    }
+
+    fn release_reserve(&self) -> io::Result<()> {
+        self.lock().files.remove(&FileName::Reserve);
+        Ok(())
     }
 }
 
@@ -229,11 +325,35 @@ impl Handle {
             let mut state = self.medium.lock();
             state.writes += 1;
             state.failed |= state.fail_at.is_some_and(|nth| state.writes >= nth);
+            if state.failed && state.fails_full {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             if state.failed {
                 return Err(io::Error::other("an injected I/O error"));
             }
         }
         self.with(act)
+    }
+
+    /// Makes room for a file of `length`, or says that there is none.
+    fn grow(&self, length: usize) -> io::Result<()> {
+        let before = self.with(|file| file.seen.len())?;
+        let growth = length.saturating_sub(before) as u64;
+        if growth > self.medium.free_bytes()? {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn fill(&self, bytes: usize) -> io::Result<()> {
+        self.grow(bytes)?;
+        self.change(|file| {
+            *file = FileState {
+                seen: vec![0; bytes],
+                durable: vec![0; bytes],
+                unsynced: vec![],
+            };
+        })
     }
 
     fn read_into(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -247,6 +367,7 @@ impl Handle {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.grow(offset as usize + bytes.len())?;
         self.change(|file| {
             overwrite(&mut file.seen, offset as usize, bytes);
             file.unsynced
@@ -293,6 +414,7 @@ impl redb::StorageBackend for Handle {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
+        self.grow(length as usize)?;
         self.change(|file| {
             file.seen.resize(length as usize, 0);
             file.unsynced.push(Change::Length(length as usize));

@@ -33,6 +33,30 @@ pub trait Medium: Debug + Send + Sync {
     /// Makes a file of `bytes` zeros, durable together with its name. A slot that was left behind
     /// half made is made anew.
     fn create(&self, slot: Slot, bytes: usize) -> io::Result<Arc<dyn LogFile>>;
+    /// Deletes a file.
+    fn remove(&self, slot: Slot) -> io::Result<()>;
     /// Opens redb, creating it where there is none.
     fn open_database(&self) -> Result<redb::Database, redb::DatabaseError>;
+    /// Renames what is damaged, so that it is out of the way and can still be looked at. Returns the
+    /// new name.
+    fn set_aside(&self, what: Aside) -> io::Result<String>;
+    /// Bytes that the file system has left for this process.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// Holds `bytes` of space in a file of that purpose, unless it does already.
+    fn hold_reserve(&self, bytes: u64) -> io::Result<()>;
+    /// Gives the held space back to the file system.
+    fn release_reserve(&self) -> io::Result<()>;
+}
+
+/// What is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    Database,
+    Log(Slot),
+}
+
+/// Whether an error says that there is no space, and not that the medium is broken.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }

@@ -5,13 +5,17 @@ use tidegate_shared::id::{ClusterIncarnation, Position, SessionEpoch, StoreId};
 use tidegate_shared::wire::Reader;
 
 use super::TableError;
+use crate::clock::JournalTime;
 use crate::state::{Meta, Tail};
 
-/// The journal's format. A change here needs a new golden folder.
-const FORMAT_VERSION: u32 = 1;
+/// The journal's format. A change here needs a new golden folder. Rows grow at their ends only: what
+/// an older format does not have gets its default.
+const FORMAT_VERSION: u32 = 3;
+/// The oldest that is read: 1 and 2 were never released.
+const FORMAT_VERSION_MIN: u32 = 3;
 
 pub(super) fn encode(meta: &Meta) -> BytesMut {
-    let mut out = BytesMut::with_capacity(88);
+    let mut out = BytesMut::with_capacity(96);
     out.put_u32_le(FORMAT_VERSION);
     out.put_u128_le(meta.store_id.0);
     out.put_u64_le(meta.tail.file);
@@ -22,13 +26,16 @@ pub(super) fn encode(meta: &Meta) -> BytesMut {
     out.put_u32_le(meta.cluster_incarnation.counter);
     out.put_u128_le(meta.cluster_incarnation.id);
     out.put_u64_le(meta.session_epoch.0);
+    out.put_u64_le(meta.time.0);
+    out.put_i64_le(meta.wall_ms);
+    out.put_u64_le(meta.needed_from.0);
     out
 }
 
 pub(super) fn decode(row: Bytes) -> Result<Meta, TableError> {
     let mut reader = Reader::new(row);
     let found = reader.u32("format version")?;
-    if found != FORMAT_VERSION {
+    if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&found) {
         return Err(TableError::Format {
             found,
             known: FORMAT_VERSION,
@@ -48,6 +55,9 @@ pub(super) fn decode(row: Bytes) -> Result<Meta, TableError> {
             id: reader.u128("cluster id")?,
         },
         session_epoch: SessionEpoch(reader.u64("session epoch")?),
+        time: JournalTime(reader.u64("journal time")?),
+        wall_ms: reader.i64("wall time")?,
+        needed_from: Position(reader.u64("needed from")?),
     })
 }
 
@@ -68,6 +78,9 @@ mod tests {
             next_file: 6,
             cluster_incarnation: ClusterIncarnation { counter: 7, id: 8 },
             session_epoch: SessionEpoch(9),
+            time: JournalTime(10),
+            wall_ms: 11,
+            needed_from: Position(12),
         };
         let row = encode(&meta).freeze();
         assert_eq!(decode(row.clone()).unwrap(), meta);
@@ -75,7 +88,7 @@ mod tests {
         newer[0] += 1;
         assert!(matches!(
             decode(newer.freeze()),
-            Err(TableError::Format { found: 2, .. })
+            Err(TableError::Format { found: 4, .. })
         ));
     }
 }

@@ -7,27 +7,34 @@
 //! | `2-streams` | stream | name, topic, offsets, hashes |
 //! | `3-runs` | (stream, log file) | which offsets lie there |
 //! | `4-files` | log file's sequence | slot and fill |
-//! | `5-rows` | (table, key) | a row of the node's own, and its changes |
+//! | `5-gaps` | (stream, first offset) | what is lost there |
+//! | `6-boundaries` | (stream, offset) | a hash kept of what was dropped |
+//! | `7-rows` | (table, key) | a row of the node's own, and its changes |
 
 mod file;
+mod gap;
 mod meta;
 mod run;
 mod stream;
 
 use bytes::{Bytes, BytesMut};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+};
 use thiserror::Error;
-use tidegate_shared::id::{NameError, StreamId};
+use tidegate_shared::id::{EdgeOffset, NameError, StreamId};
 use tidegate_shared::wire::WireError;
 
-use crate::rows::{PendingRows, Row, RowTable};
+use crate::rows::{self, PendingRows, Row, RowTable};
 use crate::state::{Meta, RowKey, State};
 
 const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("1-meta");
 const STREAMS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("2-streams");
 const RUNS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("3-runs");
 const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("4-files");
-const ROWS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("5-rows");
+const GAPS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("5-gaps");
+const BOUNDARIES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("6-boundaries");
+const ROWS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("7-rows");
 
 /// redb, or a row in it, cannot be read or written.
 #[derive(Debug, Error)]
@@ -84,21 +91,29 @@ impl Rows {
     }
 
     /// Writes them in one durable transaction.
-    pub(crate) fn write(self, database: &Database) -> Result<(), TableError> {
+    pub(crate) fn write(&self, database: &Database) -> Result<(), TableError> {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         {
             let mut streams = transaction.open_table(STREAMS)?;
             let mut runs = transaction.open_table(RUNS)?;
             let mut files = transaction.open_table(FILES)?;
-            for (key, row) in self.rows {
-                match (key, row.as_deref()) {
+            let mut gaps = transaction.open_table(GAPS)?;
+            let mut boundaries = transaction.open_table(BOUNDARIES)?;
+            for (key, row) in &self.rows {
+                match (*key, row.as_deref()) {
                     (RowKey::Stream(id), Some(row)) => drop(streams.insert(id.0, row)?),
                     (RowKey::Stream(id), None) => drop(streams.remove(id.0)?),
                     (RowKey::Run(id, file), Some(row)) => drop(runs.insert((id.0, file), row)?),
                     (RowKey::Run(id, file), None) => drop(runs.remove((id.0, file))?),
                     (RowKey::File(file), Some(row)) => drop(files.insert(file, row)?),
                     (RowKey::File(file), None) => drop(files.remove(file)?),
+                    (RowKey::Gap(id, at), Some(row)) => drop(gaps.insert((id.0, at.0), row)?),
+                    (RowKey::Gap(id, at), None) => drop(gaps.remove((id.0, at.0))?),
+                    (RowKey::Boundary(id, at), Some(row)) => {
+                        drop(boundaries.insert((id.0, at.0), row)?);
+                    }
+                    (RowKey::Boundary(id, at), None) => drop(boundaries.remove((id.0, at.0))?),
                 }
             }
             write_pending(&mut transaction.open_table(ROWS)?, &self.pending)?;
@@ -106,6 +121,14 @@ impl Rows {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// All that a checkpoint which failed had to write is due another time.
+    pub(crate) fn put_back(self, state: &mut State) {
+        state
+            .dirty
+            .extend(self.rows.into_iter().map(|(key, _)| key));
+        rows::put_back(&mut state.rows, self.pending);
     }
 }
 
@@ -158,6 +181,15 @@ fn encode_row(state: &State, key: RowKey) -> Option<BytesMut> {
             Some(run::encode(&stream.runs[at]))
         }
         RowKey::File(sequence) => state.files.get(&sequence).map(file::encode),
+        RowKey::Gap(id, from) => {
+            let gaps = &state.streams.get(&id)?.gaps;
+            let at = gaps.binary_search_by_key(&from, |gap| gap.from).ok()?;
+            Some(gap::encode(&gaps[at]))
+        }
+        RowKey::Boundary(id, offset) => {
+            let hash = state.streams.get(&id)?.boundaries.get(&offset)?;
+            Some(gap::encode_boundary(*hash))
+        }
     }
 }
 
@@ -186,6 +218,7 @@ pub(crate) fn load(database: &Database) -> Result<Option<State>, TableError> {
         state
             .names
             .insert(stream.name.clone(), StreamId(id.value()));
+        state.gap_records += stream.gap_records;
         state.streams.insert(StreamId(id.value()), stream);
     }
     // Keys come in order: a stream's runs by file, which is also by offset.
@@ -200,5 +233,34 @@ pub(crate) fn load(database: &Database) -> Result<Option<State>, TableError> {
             file.runs += 1;
         }
     }
+    load_gaps(&transaction, &mut state)?;
     Ok(Some(state))
+}
+
+/// Format 1 has no such tables.
+fn load_gaps(transaction: &ReadTransaction, state: &mut State) -> Result<(), TableError> {
+    let missing =
+        |error: &redb::TableError| matches!(error, redb::TableError::TableDoesNotExist(_));
+    match transaction.open_table(GAPS) {
+        Err(error) if missing(&error) => return Ok(()),
+        table => {
+            for row in table?.iter()? {
+                let (key, row) = row?;
+                let (id, from) = key.value();
+                let row = Bytes::copy_from_slice(row.value());
+                if let Some(stream) = state.streams.get_mut(&StreamId(id)) {
+                    stream.gaps.push(gap::decode(EdgeOffset(from), row)?);
+                }
+            }
+        }
+    }
+    for row in transaction.open_table(BOUNDARIES)?.iter()? {
+        let (key, row) = row?;
+        let (id, offset) = key.value();
+        let hash = gap::decode_boundary(Bytes::copy_from_slice(row.value()))?;
+        if let Some(stream) = state.streams.get_mut(&StreamId(id)) {
+            stream.boundaries.insert(EdgeOffset(offset), hash);
+        }
+    }
+    Ok(())
 }

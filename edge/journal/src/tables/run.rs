@@ -9,23 +9,32 @@ use super::TableError;
 use crate::state::Run;
 
 pub(super) fn encode(run: &Run) -> BytesMut {
-    let mut out = BytesMut::with_capacity(28);
+    let mut out = BytesMut::with_capacity(36);
     out.put_u64_le(run.first.0);
     out.put_u64_le(run.next.0);
     out.put_u32_le(run.chunks);
     out.put_u64_le(run.bytes);
+    out.put_u32_le(run.first_time_s);
+    out.put_u32_le(run.last_time_s);
     out
 }
 
 pub(super) fn decode(file: u64, row: Bytes) -> Result<Run, TableError> {
     let mut reader = Reader::new(row);
-    Ok(Run {
+    let mut run = Run {
         file,
         first: EdgeOffset(reader.u64("first")?),
         next: EdgeOffset(reader.u64("next")?),
         chunks: reader.u32("chunks")?,
         bytes: reader.u64("bytes")?,
-    })
+        ..Run::default()
+    };
+    // Format 1 ends here: what it has ages from its first opening by this build.
+    if !reader.is_empty() {
+        run.first_time_s = reader.u32("first time")?;
+        run.last_time_s = reader.u32("last time")?;
+    }
+    Ok(run)
 }
 
 #[cfg(test)]
@@ -40,6 +49,8 @@ mod tests {
             next: EdgeOffset(3),
             chunks: 4,
             bytes: 5,
+            first_time_s: 6,
+            last_time_s: 7,
         };
         assert_eq!(decode(1, encode(&run).freeze()).unwrap(), run);
     }
