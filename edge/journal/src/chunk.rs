@@ -14,6 +14,8 @@ pub struct Chunk {
     pub position: Position,
     /// What the node gave with each record, or one byte for all of them; see [`Chunk::mark`].
     pub marks: Bytes,
+    /// When it was made, in seconds of the journal's clock.
+    pub time_s: u32,
     pub hash_before: BoundaryHash,
     pub hash_after: BoundaryHash,
     /// Base offset in the batch's header is the edge offset.

@@ -13,6 +13,7 @@ use tidegate_shared::id::{
 use tidegate_shared::record::Batch;
 
 use crate::chunk::{self, Chunk};
+use crate::clock::JournalTime;
 use crate::entry::{CHUNK_FIELDS_BYTES, ChunkEntry};
 use crate::gap::Gap;
 use crate::limits::FILE_TABLES_CACHED_MAX;
@@ -131,6 +132,11 @@ impl JournalReader {
 
     pub fn store_id(&self) -> StoreId {
         self.lock().state.meta.store_id
+    }
+
+    /// The journal's clock, as it was last told.
+    pub fn time(&self) -> JournalTime {
+        self.lock().state.meta.time
     }
 
     /// The newest cluster incarnation and session epoch that this edge has stored.
@@ -384,6 +390,7 @@ fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chun
         count: entry.count,
         position: entry.position,
         marks: entry.marks,
+        time_s: place.time_s,
         hash_before: entry.hash_before,
         hash_after: chunk::hash_after(entry.hash_before, &batch),
         batch,

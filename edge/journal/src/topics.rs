@@ -134,6 +134,11 @@ impl TopicProbe {
         Self { keys: Some(keys) }
     }
 
+    /// Passes nothing over.
+    pub fn anything() -> Self {
+        Self { keys: None }
+    }
+
     pub(crate) fn may_be_in_chunk(&self, bits: u64) -> bool {
         let has = |key: &Key| bits & chunk_bits(*key) == chunk_bits(*key);
         self.keys.as_ref().is_none_or(|keys| keys.iter().any(has))

@@ -114,6 +114,7 @@ mod tests {
                     count,
                     position: Position(offset.0),
                     marks: Bytes::new(),
+                    time_s: 0,
                     hash_before: hash,
                     hash_after: hash_after(hash, &batch),
                     batch,

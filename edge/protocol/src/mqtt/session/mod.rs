@@ -101,6 +101,14 @@ impl ClientSession {
         self.expiry_interval_s
     }
 
+    /// Since when the client is away.
+    pub fn disconnected_at_ms(&self) -> Option<u64> {
+        match self.state {
+            State::Disconnected { at_ms } => Some(at_ms),
+            State::Ended | State::Connected => None,
+        }
+    }
+
     /// When it ends if the client stays away `[MQTT-4.1.0-2]`.
     pub fn expires_at_ms(&self) -> Option<u64> {
         match self.state {

@@ -1,0 +1,135 @@
+//! A client session in the hands of its connection: every change goes to the journal in the order in
+//! which it is made here.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tidegate_edge_journal::{RowEntry, RowOperation, RowTable};
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Reads, Sessions, deleted};
+use crate::committer::Waiter;
+use crate::limits::SESSION_CHANGES_MAX;
+use crate::router::ConnectionId;
+
+#[derive(Debug)]
+pub(crate) struct Held {
+    sessions: Arc<Sessions>,
+    id: ConnectionId,
+    session: OwnedMutexGuard<ClientSession>,
+    reads: Arc<Reads>,
+    /// In the row, behind its value.
+    changes: usize,
+}
+
+impl Held {
+    pub(super) fn new(
+        sessions: Arc<Sessions>,
+        id: ConnectionId,
+        session: OwnedMutexGuard<ClientSession>,
+        reads: Arc<Reads>,
+    ) -> Self {
+        Self {
+            sessions,
+            id,
+            session,
+            reads,
+            // Not known: the first change folds it.
+            changes: SESSION_CHANGES_MAX,
+        }
+    }
+
+    pub(crate) fn session(&self) -> &ClientSession {
+        &self.session
+    }
+
+    pub(crate) fn session_mut(&mut self) -> &mut ClientSession {
+        &mut self.session
+    }
+
+    /// Makes a change, and gives the row's operation that stores it; `None` where there is no session
+    /// to be kept.
+    pub(crate) fn change(&mut self, change: &Change) -> Option<RowEntry> {
+        let before = self.session.is_present();
+        self.follow_filters(change);
+        self.session.apply(change);
+        let now = self.session.is_present();
+        self.reads.follow(&self.session);
+        if matches!(change, Change::Begun { .. } | Change::Subscribed(_)) {
+            // Before the row: whoever has the row must have its messages.
+            self.sessions.tell_needed_from();
+        }
+        match (before, now) {
+            (false, false) => None,
+            (true, false) => {
+                self.sessions.router.unwant_all(self.session.client_id());
+                Some(deleted(self.session.client_id()))
+            }
+            _ if self.changes >= SESSION_CHANGES_MAX => {
+                self.changes = 0;
+                Some(folded(&self.session))
+            }
+            _ => {
+                self.changes += 1;
+                let mut out = BytesMut::new();
+                change.encode(&mut out);
+                Some(RowEntry {
+                    table: RowTable::ClientSessions,
+                    key: self.session.client_id().as_bytes().clone(),
+                    operation: RowOperation::Change(out.freeze()),
+                })
+            }
+        }
+    }
+
+    /// The router knows what offline sessions want, so that it is kept where no route does.
+    fn follow_filters(&self, change: &Change) {
+        let (router, client_id) = (&self.sessions.router, self.session.client_id());
+        match change {
+            Change::Begun { .. } => router.unwant_all(client_id),
+            Change::Subscribed(subscription) => {
+                router.want(client_id, &subscription.filter.filter);
+            }
+            Change::Unsubscribed(name) => {
+                if let Some(subscription) = self.session.subscription(name) {
+                    router.unwant(client_id, &subscription.filter.filter);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes changes and stores them; with a waiter, they ask for a commit, and it is told.
+    pub(crate) fn store(&mut self, changes: &[Change], waiter: Option<Waiter>) {
+        let rows: Vec<_> = changes
+            .iter()
+            .filter_map(|change| self.change(change))
+            .collect();
+        if !rows.is_empty() || waiter.is_some() {
+            self.sessions.committer.store(rows, waiter);
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.sessions.clock.now_ms()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let present = self.session.is_present();
+        self.sessions.leave(self.session.client_id(), self.id, present);
+    }
+}
+
+/// The whole session as its row's value.
+pub(super) fn folded(session: &ClientSession) -> RowEntry {
+    let mut out = BytesMut::new();
+    session.encode(&mut out);
+    RowEntry {
+        table: RowTable::ClientSessions,
+        key: session.client_id().as_bytes().clone(),
+        operation: RowOperation::Put(out.freeze()),
+    }
+}

@@ -1,0 +1,294 @@
+//! The client sessions of this node: who there is, who holds which, and how far each has read. What
+//! a session is, is decided in `edge/protocol`; its rows lie in the journal.
+//!
+//! A connection holds its client's session alone ([`Held`]) for as long as it lives; a newer one of the
+//! same client waits until the older has let go.
+
+mod feed;
+mod held;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidegate_edge_journal::{Journal, JournalTime, Row, RowEntry, RowOperation, RowTable};
+use tidegate_edge_protocol::mqtt::codec::{Text, Will};
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+use tidegate_shared::id::Position;
+use tidegate_shared::wire::{Reader, WireError};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::committer::Committer;
+use crate::mqtt::Mailbox;
+use crate::router::{ConnectionId, Router};
+
+pub(crate) use feed::Feed;
+pub(crate) use held::Held;
+
+/// A time that neither steps nor restarts, in milliseconds: what the journal's clock will say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    at_open: JournalTime,
+    opened: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new(at_open: JournalTime) -> Self {
+        Self {
+            at_open,
+            opened: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.at_open.0 + self.opened.elapsed().as_millis() as u64
+    }
+}
+
+/// One client's session, and who has it.
+#[derive(Debug)]
+struct Slot {
+    session: Arc<AsyncMutex<ClientSession>>,
+    /// The newest connection of the client.
+    owner: Option<(ConnectionId, Arc<Mailbox>)>,
+    reads: Arc<Reads>,
+}
+
+/// From where a session still reads the log, seen without holding it.
+#[derive(Debug)]
+struct Reads {
+    from: AtomicU64,
+}
+
+impl Reads {
+    const NOTHING: u64 = u64::MAX;
+
+    fn new(session: &ClientSession) -> Self {
+        let reads = Self {
+            from: AtomicU64::new(Self::NOTHING),
+        };
+        reads.follow(session);
+        reads
+    }
+
+    fn follow(&self, session: &ClientSession) {
+        let progress = session.progress();
+        let reads = session.is_present()
+            && (session.subscriptions().len() > 0 || progress.assigned_positions().next().is_some());
+        let from = if reads {
+            progress.stored_cursor().0
+        } else {
+            Self::NOTHING
+        };
+        self.from.store(from, Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) committer: Committer,
+    pub(crate) router: Arc<Router>,
+    pub(crate) clock: Clock,
+    slots: Mutex<HashMap<Text, Slot>>,
+    /// What the journal was told last.
+    needed_from: Mutex<Position>,
+}
+
+/// A session as its rows have it, and how many changes those hold.
+type Loaded = (ClientSession, usize);
+
+/// Reads the sessions' rows off a journal that was just opened.
+pub(crate) fn load(journal: &Journal) -> anyhow::Result<Vec<Loaded>> {
+    let rows = journal.rows(RowTable::ClientSessions)?;
+    let mut sessions = Vec::with_capacity(rows.len());
+    for (client_id, row) in rows {
+        let changes = row.changes.len();
+        let shown = String::from_utf8_lossy(&client_id).into_owned();
+        match unfold(client_id, row) {
+            Ok(session) => sessions.push((session, changes)),
+            // The others are not to suffer for it.
+            Err(error) => {
+                tracing::error!(client = shown, %error, "a client session cannot be read: it is lost");
+            }
+        }
+    }
+    Ok(sessions)
+}
+
+fn unfold(client_id: Bytes, row: Row) -> Result<ClientSession, WireError> {
+    let client_id = Text::new(client_id).map_err(|_| WireError::Invalid { field: "client id" })?;
+    let mut session = match row.value {
+        Some(value) => ClientSession::decode(value)?,
+        None => ClientSession::new(client_id),
+    };
+    for change in row.changes {
+        session.apply(&Change::decode(&mut Reader::new(change))?);
+    }
+    Ok(session)
+}
+
+impl Sessions {
+    /// Takes up what was loaded: whoever was connected is not any more.
+    pub(crate) fn new(
+        committer: Committer,
+        router: Arc<Router>,
+        clock: Clock,
+        loaded: Vec<Loaded>,
+    ) -> Arc<Self> {
+        let mut slots = HashMap::new();
+        let mut rows = Vec::new();
+        let at_ms = clock.now_ms();
+        for (mut session, changes) in loaded {
+            let client_id = session.client_id().clone();
+            if session.is_connected() {
+                session.apply(&Change::Disconnected { at_ms });
+                rows.push(held::folded(&session));
+            } else if !session.is_present() {
+                rows.push(deleted(&client_id));
+                continue;
+            } else if changes > 0 {
+                rows.push(held::folded(&session));
+            }
+            for subscription in session.subscriptions() {
+                router.want(&client_id, &subscription.filter.filter);
+            }
+            let slot = Slot {
+                reads: Arc::new(Reads::new(&session)),
+                session: Arc::new(AsyncMutex::new(session)),
+                owner: None,
+            };
+            slots.insert(client_id, slot);
+        }
+        committer.store(rows, None);
+        let sessions = Self {
+            committer,
+            router,
+            clock,
+            slots: Mutex::new(slots),
+            needed_from: Mutex::new(Position(0)),
+        };
+        sessions.tell_needed_from();
+        Arc::new(sessions)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Text, Slot>> {
+        self.slots.lock().expect("nobody panics with it")
+    }
+
+    /// Sessions that outlive their connections, and those of clients that are connected.
+    pub(crate) fn len(&self) -> usize {
+        self.slots().len()
+    }
+
+    /// A client id belongs to its newest connection `[MQTT-3.1.4-3]`: the one before is told to go,
+    /// and this returns once it has let go of the session.
+    pub(crate) async fn take_over(
+        self: &Arc<Self>,
+        client_id: &Text,
+        id: ConnectionId,
+        mailbox: &Arc<Mailbox>,
+    ) -> Held {
+        let (session, reads) = {
+            let mut slots = self.slots();
+            let slot = slots.entry(client_id.clone()).or_insert_with(|| {
+                let session = ClientSession::new(client_id.clone());
+                Slot {
+                    reads: Arc::new(Reads::new(&session)),
+                    session: Arc::new(AsyncMutex::new(session)),
+                    owner: None,
+                }
+            });
+            let owner = (id, Arc::clone(mailbox));
+            if let Some((_, before)) = slot.owner.replace(owner) {
+                before.shut_down(ReasonCode::SessionTakenOver);
+            }
+            (Arc::clone(&slot.session), Arc::clone(&slot.reads))
+        };
+        Held::new(Arc::clone(self), id, session.lock_owned().await, reads)
+    }
+
+    /// A connection has let go of its session.
+    fn leave(&self, client_id: &Text, id: ConnectionId, present: bool) {
+        let mut slots = self.slots();
+        let Some(slot) = slots.get_mut(client_id) else {
+            return;
+        };
+        // A newer connection waits for it, or has it.
+        if slot.owner.as_ref().is_none_or(|(owner, _)| *owner != id) {
+            return;
+        }
+        slot.owner = None;
+        if !present {
+            slots.remove(client_id);
+        }
+    }
+
+    /// Ends sessions whose time is over, lets the journal go of what nobody reads any more, and gives
+    /// the wills that are due. To be called about once a second.
+    pub(crate) fn sweep(&self) -> Vec<(Text, Will)> {
+        let now_ms = self.clock.now_ms();
+        let mut wills = Vec::new();
+        let mut rows = Vec::new();
+        self.slots().retain(|client_id, slot| {
+            let Some(mut session) = idle(slot) else {
+                return true;
+            };
+            let ends = session.expires_at_ms().is_some_and(|at_ms| at_ms <= now_ms);
+            if let Some(will) = due_will(&session, ends, now_ms) {
+                wills.push((client_id.clone(), will));
+                session.apply(&Change::WillCleared);
+                rows.push(held::folded(&session));
+            }
+            if ends {
+                rows.push(deleted(client_id));
+                self.router.unwant_all(client_id);
+            }
+            !ends
+        });
+        self.committer.store(rows, None);
+        self.tell_needed_from();
+        wills
+    }
+
+    /// Tells the journal what must be kept. A session that begins to read says so before its row is
+    /// stored; what is no longer read is let go of at the next sweep.
+    fn tell_needed_from(&self) {
+        let slots = self.slots();
+        let from = slots.values().map(|slot| &slot.reads.from);
+        let from = from.map(|from| from.load(Ordering::Relaxed)).min();
+        let from = Position(from.unwrap_or(Reads::NOTHING));
+        let mut told = self.needed_from.lock().expect("nobody panics with it");
+        if *told != from {
+            *told = from;
+            self.committer.needed_from(from);
+        }
+    }
+}
+
+/// A session that no connection has.
+fn idle(slot: &Slot) -> Option<tokio::sync::MutexGuard<'_, ClientSession>> {
+    match slot.owner {
+        Some(_) => None,
+        None => slot.session.try_lock().ok(),
+    }
+}
+
+/// A will waits for its delay, and for no longer than the session lives `[MQTT-3.1.3-9]`.
+fn due_will(session: &ClientSession, ends: bool, now_ms: u64) -> Option<Will> {
+    let will = session.will()?;
+    let delay_ms = u64::from(will.properties.will_delay_interval_s.unwrap_or(0)) * 1_000;
+    let at_ms = session.disconnected_at_ms()?.saturating_add(delay_ms);
+    (ends || at_ms <= now_ms).then(|| will.clone())
+}
+
+fn deleted(client_id: &Text) -> RowEntry {
+    RowEntry {
+        table: RowTable::ClientSessions,
+        key: client_id.as_bytes().clone(),
+        operation: RowOperation::Delete,
+    }
+}
