@@ -19,6 +19,9 @@ use crate::mqtt::codec::{Decoder, Packet, Version};
 /// Rounds in which server and client must come to rest.
 const ROUNDS_MAX: usize = 1_000;
 
+/// More than are ever under way at once.
+const PACKETS_MAX: usize = 1_000;
+
 /// Of those messages that expire.
 const MESSAGE_EXPIRY_S: u64 = 8;
 
@@ -43,6 +46,10 @@ pub(super) enum Step {
     Subscribe(Qos),
     /// So many seconds go by.
     Pass(u64),
+    /// All that can move moves once.
+    Round,
+    /// The client's application becomes slow, and is done with so many messages.
+    Slow(usize),
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
@@ -60,6 +67,8 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         4 => (1..5_u16).prop_map(Step::Connect),
         1 => qos().prop_map(Step::Subscribe),
         1 => (1..MESSAGE_EXPIRY_S).prop_map(Step::Pass),
+        4 => (0..3_usize).prop_map(Step::Slow),
+        4 => Just(Step::Round),
     ]
 }
 
@@ -123,6 +132,11 @@ impl Model {
             }
             Step::Connect(window) => self.connect(window),
             Step::Subscribe(qos) => self.server.subscribe(qos),
+            Step::Slow(done) => {
+                self.client.slow = true;
+                self.to_server.extend(self.client.acknowledge(done));
+            }
+            Step::Round => self.round()?,
             Step::Pass(seconds) => self.server.pass(Duration::from_secs(seconds)),
         }
         self.server.check()
@@ -167,17 +181,23 @@ impl Model {
         Ok(())
     }
 
+    fn round(&mut self) -> Result<(), Violated> {
+        self.reach_server(PACKETS_MAX);
+        self.server.commit();
+        self.server.read();
+        self.reach_client(PACKETS_MAX)?;
+        self.server.check()
+    }
+
     /// Goes on without faults until nobody has anything to do, and then checks all.
     fn rest(&mut self) -> Result<(), Violated> {
+        self.client.slow = false;
+        self.to_server.extend(self.client.acknowledge(usize::MAX));
         for _ in 0..ROUNDS_MAX {
             if self.server.connection.is_none() {
                 self.connect(4);
             }
-            self.reach_server(1_000);
-            self.server.commit();
-            self.server.read();
-            self.reach_client(1_000)?;
-            self.server.check()?;
+            self.round()?;
             let idle = self.to_server.is_empty() && self.client.is_idle();
             if idle && self.server.is_idle() {
                 return self.check();
