@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_edge_protocol::mqtt::codec::Qos;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_shared::fleet::MqttSpec;
 use tokio::net::{TcpListener, TcpStream};
@@ -44,7 +45,9 @@ impl Context {
         let limits = ConnectionLimits {
             packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
             inflight_inbound_max: INFLIGHT_INBOUND_MAX,
-            // Retained messages and shared subscriptions need the journal's part in them first.
+            // QoS 2, retained messages and shared subscriptions need the journal's part in them
+            // first.
+            qos_max: Qos::AtLeastOnce,
             retain_available: false,
             shared_subscription_available: false,
             ..defaults

@@ -267,7 +267,7 @@ pub enum DeliveryOutcome {
     Acknowledged,
     /// The client's PUBACK or PUBREC had an error code; it counts as delivered `[MQTT-4.4.0-2]`.
     RefusedByClient(ReasonCode),
-    /// It expired before it was sent, if QoS 2 perhaps after it was assigned an identifier.
+    /// It expired before it was sent or (QoS 2) assigned an identifier.
     Expired,
 }
 

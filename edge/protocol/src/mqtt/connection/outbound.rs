@@ -221,13 +221,10 @@ impl Outbound {
 
     fn expire(&mut self, head: &Queued) -> Transmitted {
         self.counters.expired += 1;
-        match (head.qos, head.packet_id) {
-            (Qos::AtMostOnce, _) => return Transmitted::Skipped,
-            (_, None) => self.window.leave(),
-            (_, Some(packet_id)) => {
-                self.window.end(packet_id);
-            }
+        if head.qos == Qos::AtMostOnce {
+            return Transmitted::Skipped;
         }
+        self.window.leave();
         Transmitted::Expired(head.delivery.token)
     }
 
@@ -245,10 +242,12 @@ impl Outbound {
 }
 
 impl Queued {
-    /// What was sent once does not expire any more `[MQTT-3.3.2-5]`, `[MQTT-4.3.3-7]`.
+    /// With its identifier the delivery has begun, and does not expire any more `[MQTT-3.3.2-5]`,
+    /// `[MQTT-4.3.3-7]`: a crash may leave it with the identifier, and it would be sent after all,
+    /// behind those that were behind it.
     fn is_expired(&self, now: Instant) -> bool {
         let expires_at = self.delivery.expires_at;
-        self.delivery.resent.is_none() && expires_at.is_some_and(|at| at <= now)
+        self.packet_id.is_none() && expires_at.is_some_and(|at| at <= now)
     }
 }
 

@@ -14,7 +14,12 @@
 //! | `Subscribe`, `Unsubscribe` | `Subscribed`, `Unsubscribed` | the answer |
 //!
 //! `OutboundCompleted` and `CursorMoved` ride with the next commit: a crash that loses them costs a
-//! repeated PUBREL, or a repeated message of QoS 1.
+//! repeated PUBREL, or a repeated message of QoS 1. A driver applies a change when it submits it.
+//!
+//! To take a session up: take in the earlier connection's `Closed` ([`Progress::sent`]), wait for all
+//! that it submitted, accept with [`ClientSession::received`] and [`Progress::packet_ids`], and work
+//! off [`Progress::resume`]. Each message goes through [`ClientSession::due`], before and after: it
+//! knows what is done, and which identifier a message has already.
 
 mod change;
 mod encode;

@@ -128,7 +128,8 @@ impl Progress {
     }
 
     /// A message was read, is due, and was handed to the connection. It stays outstanding until
-    /// `ClientSession::done`, which for QoS 0 is at once.
+    /// `ClientSession::done`, which for QoS 0 is at once. That is not durable by itself: after a crash
+    /// a message of QoS 0 may be read from the log again.
     pub fn taken(&mut self, position: Position) {
         if self.place(position) != Place::Done {
             self.outstanding

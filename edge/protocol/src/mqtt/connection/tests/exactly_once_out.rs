@@ -231,8 +231,8 @@ fn released_deliveries_count_for_our_own_limit() {
 
 /// [MQTT-3.3.2-5], [MQTT-4.3.3-7]
 #[test]
-fn what_was_sent_once_does_not_expire() {
-    let mut server = Server::default(V5);
+fn what_has_its_identifier_does_not_expire() {
+    let mut server = Server::connected(ConnectionLimits::default(), TWO_V5);
     for (token, resent) in [(1, Some(packet_id(5))), (2, None), (3, None)] {
         let mut delivery = delivery(token, "a", Qos::ExactlyOnce);
         delivery.resent = resent;
@@ -240,22 +240,23 @@ fn what_was_sent_once_does_not_expire() {
         let outcome = server.connection.handle_deliver(server.now, delivery);
         assert_eq!(outcome, DeliverOutcome::Queued);
     }
-    assert_eq!(server.events(), [assign(2, 1), assign(3, 2)]);
+    assert_eq!(server.events(), [assign(2, 1)]);
     server.pass(Duration::from_secs(2));
-    let sent = b"\x3c\x0d\x00\x01a\x00\x05\x05\x02\x00\x00\x00\x00hi";
-    assert_eq!(server.transmitted(), sent);
-    // Whose identifier is still under way waits for it.
-    assert!(server.events().is_empty());
     server.connection.handle_assigned(DeliveryToken(2));
-    server.connection.handle_assigned(DeliveryToken(3));
+    let sent = [
+        &b"\x3c\x0d\x00\x01a\x00\x05\x05\x02\x00\x00\x00\x00hi"[..],
+        b"\x34\x0d\x00\x01a\x00\x01\x05\x02\x00\x00\x00\x00hi",
+    ];
+    assert_eq!(server.transmitted(), sent.concat());
+    // The third has no place in the window before it expires.
+    server.send(b"\x50\x03\x00\x05\x97");
+    let refused = DeliveryOutcome::RefusedByClient(ReasonCode::QuotaExceeded);
+    assert_eq!(server.events(), [done(1, refused)]);
     assert!(server.transmitted().is_empty());
-    let expired = DeliveryOutcome::Expired;
-    assert_eq!(server.events(), [done(2, expired), done(3, expired)]);
-    assert_eq!(
-        closed(server),
-        [(5, DeliveryStage::ExactlyOnceAssigned)],
-        "their identifiers are free"
-    );
+    assert_eq!(server.events(), [done(3, DeliveryOutcome::Expired)]);
+    // It has left its place to the next.
+    deliver(&mut server, 4, Qos::ExactlyOnce);
+    assert_eq!(server.events(), [assign(4, 2)]);
 }
 
 /// 4.13: no answer makes sense of it.

@@ -28,6 +28,10 @@ pub(super) struct Client {
     inflight: Vec<Inflight>,
     pub published: u64,
     connected: bool,
+    /// The application takes its time with QoS 1.
+    pub slow: bool,
+    /// PUBACKs that it has yet to send.
+    held: VecDeque<Packet>,
 }
 
 struct Inflight {
@@ -50,16 +54,34 @@ impl Client {
             inflight: Vec::new(),
             published: 0,
             connected: false,
+            slow: false,
+            held: VecDeque::new(),
         }
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.outgoing.is_empty() && self.inflight.is_empty() && self.received.is_empty()
+        self.outgoing.is_empty()
+            && self.inflight.is_empty()
+            && self.received.is_empty()
+            && self.held.is_empty()
     }
 
     pub(super) fn disconnected(&mut self) {
         self.connected = false;
         self.unacknowledged.clear();
+        self.held.clear();
+    }
+
+    /// The application has done with so many messages of QoS 1.
+    pub(super) fn acknowledge(&mut self, messages: usize) -> Vec<Packet> {
+        let messages = messages.min(self.held.len());
+        let acks: Vec<_> = self.held.drain(..messages).collect();
+        for ack in &acks {
+            if let Packet::Puback(ack) = ack {
+                self.unacknowledged.remove(&ack.packet_id);
+            }
+        }
+        acks
     }
 
     pub(super) fn connect(&mut self, window: u16) -> Packet {
@@ -167,10 +189,11 @@ impl Client {
                 Ok(Vec::new())
             }
             PublishQos::AtLeastOnce(packet_id) => {
-                self.unacknowledged.remove(&packet_id);
                 self.delivered.push((number, Qos::AtLeastOnce));
                 let ack = Ack::new(packet_id, ReasonCode::Success);
-                Ok(vec![Packet::Puback(ack)])
+                self.held.push_back(Packet::Puback(ack));
+                let messages = if self.slow { 0 } else { self.held.len() };
+                Ok(self.acknowledge(messages))
             }
             PublishQos::ExactlyOnce(packet_id) => {
                 let reason = self.take_exactly_once(packet_id, number, publish.duplicate)?;

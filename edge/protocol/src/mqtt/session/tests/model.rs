@@ -1,7 +1,10 @@
 //! Server, network and client as one, moved on by steps: packets arrive or are lost, commits
 //! happen or are lost, and at the end both sides must come to rest with every promise kept.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use proptest::{prelude::*, sample::select};
@@ -15,6 +18,12 @@ use crate::mqtt::codec::{Decoder, Packet, Version};
 
 /// Rounds in which server and client must come to rest.
 const ROUNDS_MAX: usize = 1_000;
+
+/// More than are ever under way at once.
+const PACKETS_MAX: usize = 1_000;
+
+/// Of those messages that expire.
+const MESSAGE_EXPIRY_S: u64 = 8;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -33,6 +42,14 @@ pub(super) enum Step {
     Crash(usize),
     /// With this receive maximum.
     Connect(u16),
+    /// The subscription is replaced by one of this QoS.
+    Subscribe(Qos),
+    /// So many seconds go by.
+    Pass(u64),
+    /// All that can move moves once.
+    Round,
+    /// The client's application becomes slow, and is done with so many messages.
+    Slow(usize),
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
@@ -48,6 +65,10 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Cut),
         2 => (0..4_usize).prop_map(Step::Crash),
         4 => (1..5_u16).prop_map(Step::Connect),
+        1 => qos().prop_map(Step::Subscribe),
+        1 => (1..MESSAGE_EXPIRY_S).prop_map(Step::Pass),
+        4 => (0..3_usize).prop_map(Step::Slow),
+        4 => Just(Step::Round),
     ]
 }
 
@@ -86,15 +107,19 @@ impl Model {
         match step {
             Step::Append(qos, ours) => {
                 let topic = if ours { "out/a" } else { "elsewhere" };
-                self.server.append(qos, message(topic, self.appended));
+                let mut message = message(topic, self.appended);
+                if self.appended % 7 == 6 {
+                    message.properties.message_expiry_interval_s = Some(MESSAGE_EXPIRY_S as u32);
+                }
+                self.server.append(qos, message);
                 self.appended += 1;
             }
             Step::Publish(qos) => {
                 let packets = self.client.publish(qos);
                 self.to_server.extend(packets);
             }
-            Step::ToServer(packets) => self.to_server(packets),
-            Step::ToClient(packets) => self.to_client(packets)?,
+            Step::ToServer(packets) => self.reach_server(packets),
+            Step::ToClient(packets) => self.reach_client(packets)?,
             Step::Read => self.server.read(),
             Step::Commit => self.server.commit(),
             Step::Cut => {
@@ -106,6 +131,13 @@ impl Model {
                 self.disconnected();
             }
             Step::Connect(window) => self.connect(window),
+            Step::Subscribe(qos) => self.server.subscribe(qos),
+            Step::Slow(done) => {
+                self.client.slow = true;
+                self.to_server.extend(self.client.acknowledge(done));
+            }
+            Step::Round => self.round()?,
+            Step::Pass(seconds) => self.server.pass(Duration::from_secs(seconds)),
         }
         self.server.check()
     }
@@ -123,7 +155,7 @@ impl Model {
         self.client.disconnected();
     }
 
-    fn to_server(&mut self, packets: usize) {
+    fn reach_server(&mut self, packets: usize) {
         for _ in 0..packets {
             if !self.server.can_read() {
                 break;
@@ -134,7 +166,7 @@ impl Model {
         }
     }
 
-    fn to_client(&mut self, packets: usize) -> Result<(), Violated> {
+    fn reach_client(&mut self, packets: usize) -> Result<(), Violated> {
         let mut bytes = BytesMut::new();
         self.server.transmit(&mut bytes);
         while let Some(packet) = self.decoder.decode(&mut bytes).unwrap() {
@@ -149,17 +181,23 @@ impl Model {
         Ok(())
     }
 
+    fn round(&mut self) -> Result<(), Violated> {
+        self.reach_server(PACKETS_MAX);
+        self.server.commit();
+        self.server.read();
+        self.reach_client(PACKETS_MAX)?;
+        self.server.check()
+    }
+
     /// Goes on without faults until nobody has anything to do, and then checks all.
     fn rest(&mut self) -> Result<(), Violated> {
+        self.client.slow = false;
+        self.to_server.extend(self.client.acknowledge(usize::MAX));
         for _ in 0..ROUNDS_MAX {
             if self.server.connection.is_none() {
                 self.connect(4);
             }
-            self.to_server(1_000);
-            self.server.commit();
-            self.server.read();
-            self.to_client(1_000)?;
-            self.server.check()?;
+            self.round()?;
             let idle = self.to_server.is_empty() && self.client.is_idle();
             if idle && self.server.is_idle() {
                 return self.check();
@@ -175,30 +213,26 @@ impl Model {
 
     /// What is in the log for our client has reached it.
     fn check_deliveries(&self) -> Result<(), Violated> {
-        let mut times = BTreeMap::new();
+        let mut times: BTreeMap<u64, Vec<Qos>> = BTreeMap::new();
         let mut firsts = Vec::new();
         for (number, qos) in &self.client.delivered {
-            let times = times.entry(*number).or_insert(0);
-            *times += 1;
-            if *times == 1 && *qos > Qos::AtMostOnce {
+            let times = times.entry(*number).or_default();
+            times.push(*qos);
+            if times.len() == 1 && *qos > Qos::AtMostOnce {
                 firsts.push(*number);
             }
         }
         if !firsts.is_sorted() {
             return Err(format!("out of order: {firsts:?}"));
         }
-        let ours = self.server.log.iter();
-        for (qos, message) in ours.filter(|(_, message)| message.topic == "out/a") {
-            let number = number(message);
-            let times = times.remove(&number).unwrap_or(0);
-            let refused = u64::from(self.client.refused.contains(&number));
-            let kept = match qos {
-                Qos::AtMostOnce => true,
-                Qos::AtLeastOnce => times >= 1,
-                Qos::ExactlyOnce => times + refused == 1,
-            };
-            if !kept {
-                return Err(format!("{qos:?} {number} was delivered {times} times"));
+        let log = self.server.log.iter();
+        for logged in log.filter(|logged| logged.message.topic == "out/a") {
+            let number = number(&logged.message);
+            let times = times.remove(&number).unwrap_or_default();
+            let refused = self.client.refused.contains(&number);
+            let may_miss = refused || logged.expires_at.is_some();
+            if !kept(logged.qos, &times, may_miss) {
+                return Err(format!("{:?} {number} was delivered {times:?}", logged.qos));
             }
         }
         match times.keys().next() {
@@ -212,13 +246,14 @@ impl Model {
         let mut times = BTreeMap::new();
         let mut firsts = Vec::new();
         let own = self.server.log.iter();
-        for (qos, message) in own.filter(|(_, message)| message.topic == "in") {
-            let times = times.entry(number(message)).or_insert(0);
+        for logged in own.filter(|logged| logged.message.topic == "in") {
+            let number = number(&logged.message);
+            let times = times.entry(number).or_insert(0);
             *times += 1;
             if *times == 1 {
-                firsts.push(number(message));
-            } else if *qos == Qos::ExactlyOnce {
-                return Err(format!("QoS 2 {} is in the log again", number(message)));
+                firsts.push(number);
+            } else if logged.qos == Qos::ExactlyOnce {
+                return Err(format!("QoS 2 {number} is in the log again"));
             }
         }
         match firsts.into_iter().eq(0..self.client.published) {
@@ -229,4 +264,18 @@ impl Model {
             )),
         }
     }
+}
+
+/// Whether the times that a message reached the application are what its QoS allows. Under a
+/// subscription of QoS 1 it may come more than once, but after QoS 2 nothing more may come.
+fn kept(qos: Qos, times: &[Qos], may_miss: bool) -> bool {
+    if qos == Qos::AtMostOnce {
+        return true;
+    }
+    let (before, last) = match times {
+        [] => return may_miss,
+        [before @ .., last] => (before, last),
+    };
+    let at_least_once = before.iter().all(|qos| *qos == Qos::AtLeastOnce);
+    at_least_once && *last <= qos
 }

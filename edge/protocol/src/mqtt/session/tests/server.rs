@@ -1,7 +1,12 @@
 //! A driver as the session's documentation asks for: a log of frames that is durable up to a
 //! point, the session in memory, and the connection machine. A crash leaves the durable frames.
 
-use std::{collections::VecDeque, num::NonZeroU16, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    num::NonZeroU16,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 
@@ -29,10 +34,16 @@ pub(super) enum Wait {
 }
 
 /// One commit's worth, kept or lost as a whole.
-#[derive(Default)]
 struct Frame {
     changes: Vec<Change>,
-    message: Option<(Qos, Arc<Message>)>,
+    message: Option<Logged>,
+}
+
+#[derive(Clone)]
+pub(super) struct Logged {
+    pub qos: Qos,
+    pub message: Arc<Message>,
+    pub expires_at: Option<Instant>,
 }
 
 enum Answer {
@@ -49,7 +60,7 @@ pub(super) struct Server {
     frames: Vec<Frame>,
     durable: usize,
     /// The durable messages, by position.
-    pub log: Vec<(Qos, Arc<Message>)>,
+    pub log: Vec<Logged>,
     pub session: ClientSession,
     /// With the number of frames that must be durable.
     waiting: VecDeque<(usize, Answer)>,
@@ -75,30 +86,40 @@ impl Server {
             now: Instant::now(),
             violated: None,
         };
-        let subscription = Subscription {
-            filter: SharedFilter::parse(text("out/#")).unwrap(),
-            options: SubscriptionOptions {
-                qos_max: Qos::ExactlyOnce,
-                ..SubscriptionOptions::default()
-            },
-            identifier: None,
-            since: Position(0),
-        };
         let begun = Change::Begun {
             expiry_interval_s: u32::MAX,
             position: Position(0),
         };
-        let changes = vec![begun, Change::Subscribed(subscription)];
-        server.submit(Frame {
-            changes,
-            message: None,
-        });
+        server.change(begun);
+        server.subscribe(Qos::ExactlyOnce);
         server.commit();
         server
     }
 
+    pub(super) fn subscribe(&mut self, qos_max: Qos) {
+        let subscription = Subscription {
+            filter: SharedFilter::parse(text("out/#")).unwrap(),
+            options: SubscriptionOptions {
+                qos_max,
+                ..SubscriptionOptions::default()
+            },
+            identifier: None,
+            since: Position(self.log.len() as u64),
+        };
+        self.change(Change::Subscribed(subscription));
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        if let Some(connection) = &mut self.connection {
+            connection.handle_timeout(self.now);
+            self.handle_events();
+        }
+    }
+
     fn limits() -> ConnectionLimits {
         ConnectionLimits {
+            connect_timeout: Duration::from_secs(u64::from(u32::MAX)),
             inflight_inbound_max: NonZeroU16::new(CLIENT_INFLIGHT_MAX as u16).unwrap(),
             inflight_outbound_max: NonZeroU16::new(5).unwrap(),
             outbound_queue_messages_max: 6,
@@ -114,8 +135,17 @@ impl Server {
     pub(super) fn append(&mut self, qos: Qos, message: Message) {
         self.submit(Frame {
             changes: Vec::new(),
-            message: Some((qos, Arc::new(message))),
+            message: Some(self.logged(qos, message)),
         });
+    }
+
+    fn logged(&self, qos: Qos, message: Message) -> Logged {
+        let expiry_s = message.properties.message_expiry_interval_s;
+        Logged {
+            qos,
+            message: Arc::new(message),
+            expires_at: expiry_s.map(|s| self.now + Duration::from_secs(s.into())),
+        }
     }
 
     /// Writes a frame; the session takes its changes in at once.
@@ -209,7 +239,11 @@ impl Server {
 
     /// False where the connection does not take it.
     fn deliver(&mut self, position: Position) -> bool {
-        let (qos, message) = self.log[position.0 as usize].clone();
+        let Logged {
+            qos,
+            message,
+            expires_at,
+        } = self.log[position.0 as usize].clone();
         let publisher = if message.topic == "in" { "c" } else { "other" };
         let (Some(due), Some(connection)) = (
             self.session.due(&message.topic, publisher, position),
@@ -225,7 +259,7 @@ impl Server {
             qos_max: due.matched.qos_max,
             retain: false,
             subscription_identifiers: due.matched.identifiers,
-            expires_at: None,
+            expires_at,
             resent: due.resent,
         };
         match connection.handle_deliver(self.now, delivery) {
@@ -290,7 +324,7 @@ impl Server {
                 };
                 self.submit(Frame {
                     changes: received.into_iter().collect(),
-                    message: Some((publish.qos.qos(), Arc::new(publish.message))),
+                    message: Some(self.logged(publish.qos.qos(), publish.message)),
                 });
                 self.wait(Answer::Committed(token.unwrap()));
             }
