@@ -108,7 +108,12 @@ impl std::fmt::Debug for Operation {
 
 impl Committer {
     /// Starts the thread.
-    pub(crate) fn start(journal: Journal, linger: Duration) -> std::io::Result<Self> {
+    /// `unrouted` is a stream that stays here: nothing of it waits to land.
+    pub(crate) fn start(
+        journal: Journal,
+        linger: Duration,
+        unrouted: StreamId,
+    ) -> std::io::Result<Self> {
         let (operations, queue) = mpsc::channel();
         let (failed, failure) = watch::channel(None);
         let shared = Arc::new(Shared::default());
@@ -118,6 +123,7 @@ impl Committer {
         let worker = Worker {
             journal,
             linger,
+            unrouted,
             shared: Arc::clone(&shared),
             durable_until,
             operations: operations.clone(),
@@ -258,6 +264,7 @@ struct Waiting {
 struct Worker {
     journal: Journal,
     linger: Duration,
+    unrouted: StreamId,
     shared: Arc<Shared>,
     durable_until: watch::Sender<Position>,
     operations: mpsc::Sender<Operation>,
@@ -404,6 +411,12 @@ impl Worker {
         self.tick();
         let outcome = match self.journal.commit() {
             Ok(_) => {
+                if waiting.streams.contains(&self.unrouted)
+                    && let Some(status) = self.journal.reader().stream(self.unrouted)
+                {
+                    let (next, hash) = (status.next, status.hash);
+                    self.journal.advance_landed(self.unrouted, next, hash);
+                }
                 self.shared.grown.add(waiting.streams);
                 let next = self.journal.reader().next_position();
                 self.durable_until.send_replace(next);

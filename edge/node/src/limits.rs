@@ -50,6 +50,9 @@ pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 /// Expired sessions and wills that are due are looked for so often.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A connection waits so long for the one before to let go of the client's session.
+pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Retained messages of a node, and what they take in memory.
 pub const RETAINED_MESSAGES_MAX: usize = 100_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;

@@ -11,7 +11,8 @@ use prometheus_client::registry::Registry;
 
 use crate::committer::Committer;
 use crate::limits::METRICS_STREAMS_MAX;
-use crate::router::Router;
+use crate::retained::Retained;
+use crate::sessions::Sessions;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct NameLabels {
@@ -50,14 +51,25 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub(crate) fn encode(&self, committer: &Committer, router: &Router) -> String {
+    pub(crate) fn encode(&self, sessions: &Sessions, retained: &Retained) -> String {
+        let (committer, router) = (&sessions.committer, &sessions.router);
         let mut registry = Registry::with_prefix("tidegate");
         self.register(&mut registry);
         register_journal(&mut registry, committer);
         let subscriptions = ConstGauge::new(router.subscriptions() as i64);
         registry.register(
+            "mqtt_sessions",
+            "Client sessions: those that outlive their connections, and those of online clients",
+            ConstGauge::new(sessions.len() as i64),
+        );
+        registry.register(
+            "mqtt_retained_messages",
+            "Topics with a retained message",
+            ConstGauge::new(retained.len() as i64),
+        );
+        registry.register(
             "mqtt_subscriptions",
-            "Subscriptions of online clients",
+            "Subscriptions of online clients and of sessions",
             subscriptions,
         );
         let mut text = String::new();

@@ -233,8 +233,11 @@ mod tests {
     }
 
     fn any_text() -> impl Strategy<Value = Text> {
-        prop_oneof![Just("mqtt.topic".to_owned()), "[a-z]{1,4}".prop_map(String::from)]
-            .prop_map(|value| text(&value))
+        prop_oneof![
+            Just("mqtt.topic".to_owned()),
+            "[a-z]{1,4}".prop_map(String::from)
+        ]
+        .prop_map(|value| text(&value))
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 //! by their connection, or, where they read the journal, by their client id.
 
 use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
 use tidegate_edge_protocol::mqtt::codec::{Message, Qos, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::subscriptions::Subscriptions;
@@ -95,9 +96,15 @@ impl Router {
         first.map(|(_, route)| route)
     }
 
-    pub(crate) fn subscribe(&self, id: ConnectionId, filter: TopicFilter, what: Subscription) {
+    /// Whether it is a new one.
+    pub(crate) fn subscribe(
+        &self,
+        id: ConnectionId,
+        filter: TopicFilter,
+        what: Subscription,
+    ) -> bool {
         let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
-        subscriptions.subscribe(filter, id, what);
+        subscriptions.subscribe(filter, id, what).is_none()
     }
 
     /// Whether there was such a subscription.
@@ -116,6 +123,8 @@ impl Router {
         qos: Qos,
         retain: bool,
     ) -> usize {
+        let expiry_s = message.properties.message_expiry_interval_s;
+        let expires_at = expiry_s.map(|s| Instant::now() + Duration::from_secs(s.into()));
         let mut letters: Vec<(ConnectionId, Arc<Mailbox>, Letter)> = Vec::new();
         {
             let subscriptions = self.subscriptions.read().expect("nobody panics with it");
@@ -141,6 +150,7 @@ impl Router {
                             qos_max: subscription.qos_max,
                             retain,
                             identifiers: identifier.into_iter().collect(),
+                            expires_at,
                         };
                         letters.push((*id, Arc::clone(&subscription.mailbox), letter));
                     }
@@ -193,10 +203,16 @@ mod tests {
     #[test]
     fn what_only_a_session_wants_is_kept_apart() {
         let router = Router::new(Vec::new(), StreamId(9));
-        let (client, filter) = (Text::try_from("a").unwrap(), TopicFilter::new("x/+").unwrap());
+        let (client, filter) = (
+            Text::try_from("a").unwrap(),
+            TopicFilter::new("x/+").unwrap(),
+        );
         assert!(router.kept_in("x/1").is_none());
         router.want(&client, &filter);
-        assert_eq!(router.kept_in("x/1").map(|route| route.stream), Some(StreamId(9)));
+        assert_eq!(
+            router.kept_in("x/1").map(|route| route.stream),
+            Some(StreamId(9))
+        );
         assert!(router.kept_in("y").is_none());
         router.unwant(&client, &filter);
         assert!(router.kept_in("x/1").is_none());

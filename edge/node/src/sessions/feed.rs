@@ -213,6 +213,11 @@ impl Feed {
             return;
         }
         let subscriptions = session.subscriptions();
+        if subscriptions.len() == 0 && session.progress().assigned_positions().next().is_none() {
+            self.stretch.next = until;
+            self.wait = Wait::Growth;
+            return;
+        }
         let filters: Vec<_> = subscriptions.map(|own| own.filter.filter.clone()).collect();
         let assigned: HashSet<_> = session.progress().assigned_positions().collect();
         let reader = self.reader.clone();

@@ -21,6 +21,8 @@ pub(crate) struct Held {
     reads: Arc<Reads>,
     /// In the row, behind its value.
     changes: usize,
+    /// One of its subscriptions is not to get what its own client publishes.
+    no_local: bool,
 }
 
 impl Held {
@@ -33,6 +35,7 @@ impl Held {
         Self {
             sessions,
             id,
+            no_local: wants_no_local(&session),
             session,
             reads,
             // Not known: the first change folds it.
@@ -54,6 +57,9 @@ impl Held {
         let before = self.session.is_present();
         self.follow_filters(change);
         self.session.apply(change);
+        if let Change::Begun { .. } | Change::Subscribed(_) | Change::Unsubscribed(_) = change {
+            self.no_local = wants_no_local(&self.session);
+        }
         let now = self.session.is_present();
         self.reads.follow(&self.session);
         if matches!(change, Change::Begun { .. } | Change::Subscribed(_)) {
@@ -100,6 +106,10 @@ impl Held {
         }
     }
 
+    pub(crate) fn has_no_local(&self) -> bool {
+        self.no_local
+    }
+
     /// Makes changes and stores them; with a waiter, they ask for a commit, and it is told.
     pub(crate) fn store(&mut self, changes: &[Change], waiter: Option<Waiter>) {
         let rows: Vec<_> = changes
@@ -116,10 +126,16 @@ impl Held {
     }
 }
 
+fn wants_no_local(session: &ClientSession) -> bool {
+    let mut subscriptions = session.subscriptions();
+    subscriptions.any(|subscription| subscription.options.no_local)
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let present = self.session.is_present();
-        self.sessions.leave(self.session.client_id(), self.id, present);
+        self.sessions
+            .leave(self.session.client_id(), self.id, present);
     }
 }
 

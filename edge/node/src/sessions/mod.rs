@@ -25,7 +25,7 @@ use crate::committer::Committer;
 use crate::mqtt::Mailbox;
 use crate::router::{ConnectionId, Router};
 
-pub(crate) use feed::Feed;
+pub(crate) use feed::{Fed, Feed};
 pub(crate) use held::Held;
 
 /// A time that neither steps nor restarts, in milliseconds: what the journal's clock will say.
@@ -77,7 +77,8 @@ impl Reads {
     fn follow(&self, session: &ClientSession) {
         let progress = session.progress();
         let reads = session.is_present()
-            && (session.subscriptions().len() > 0 || progress.assigned_positions().next().is_some());
+            && (session.subscriptions().len() > 0
+                || progress.assigned_positions().next().is_some());
         let from = if reads {
             progress.stored_cursor().0
         } else {
@@ -99,7 +100,7 @@ pub(crate) struct Sessions {
 }
 
 /// A session as its rows have it, and how many changes those hold.
-type Loaded = (ClientSession, usize);
+pub(crate) type Loaded = (ClientSession, usize);
 
 /// Reads the sessions' rows off a journal that was just opened.
 pub(crate) fn load(journal: &Journal) -> anyhow::Result<Vec<Loaded>> {
@@ -229,7 +230,7 @@ impl Sessions {
 
     /// Ends sessions whose time is over, lets the journal go of what nobody reads any more, and gives
     /// the wills that are due. To be called about once a second.
-    pub(crate) fn sweep(&self) -> Vec<(Text, Will)> {
+    pub(crate) fn sweep(&self) -> Vec<DueWill> {
         let now_ms = self.clock.now_ms();
         let mut wills = Vec::new();
         let mut rows = Vec::new();
@@ -237,14 +238,26 @@ impl Sessions {
             let Some(mut session) = idle(slot) else {
                 return true;
             };
-            let ends = session.expires_at_ms().is_some_and(|at_ms| at_ms <= now_ms);
-            if let Some(will) = due_will(&session, ends, now_ms) {
-                wills.push((client_id.clone(), will));
-                session.apply(&Change::WillCleared);
-                rows.push(held::folded(&session));
+            let expires_at_ms = session.expires_at_ms();
+            let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            let will = due_will(&session, ends, now_ms);
+            if will.is_none() && !ends {
+                return true;
+            }
+            session.apply(&Change::WillCleared);
+            let row = match ends {
+                true => deleted(client_id),
+                false => held::folded(&session),
+            };
+            match will {
+                Some(will) => wills.push(DueWill {
+                    client_id: client_id.clone(),
+                    will,
+                    row,
+                }),
+                None => rows.push(row),
             }
             if ends {
-                rows.push(deleted(client_id));
                 self.router.unwant_all(client_id);
             }
             !ends
@@ -267,6 +280,14 @@ impl Sessions {
             self.committer.needed_from(from);
         }
     }
+}
+
+/// A will to be published, and the row that says that it was.
+#[derive(Debug)]
+pub(crate) struct DueWill {
+    pub client_id: Text,
+    pub will: Will,
+    pub row: RowEntry,
 }
 
 /// A session that no connection has.

@@ -52,6 +52,8 @@ pub(crate) struct Uplink {
     sender: Sender,
     committer: Committer,
     compression: Arc<BTreeMap<StreamId, Compression>>,
+    /// Stays here.
+    unrouted: StreamId,
     metrics: Arc<Metrics>,
     done: mpsc::UnboundedSender<Done>,
     results: mpsc::UnboundedReceiver<Done>,
@@ -63,6 +65,7 @@ impl Uplink {
         credentials: Credentials,
         committer: Committer,
         compression: BTreeMap<StreamId, Compression>,
+        unrouted: StreamId,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let reader = committer.reader();
@@ -73,7 +76,8 @@ impl Uplink {
             cluster,
             session_epoch,
         );
-        for stream in reader.streams() {
+        let streams = reader.streams().into_iter();
+        for stream in streams.filter(|stream| stream.stream != unrouted) {
             sender.handle_stream(local(stream));
         }
         let (done, results) = mpsc::unbounded_channel();
@@ -85,6 +89,7 @@ impl Uplink {
             sender,
             committer,
             compression: Arc::new(compression),
+            unrouted,
             metrics,
             done,
             results,
@@ -230,7 +235,10 @@ impl Uplink {
     }
 
     fn grow(&mut self, streams: impl IntoIterator<Item = StreamId>) {
-        for stream in streams {
+        for stream in streams
+            .into_iter()
+            .filter(|stream| *stream != self.unrouted)
+        {
             if let Some(status) = self.committer.reader().stream(stream) {
                 self.sender.handle_stream(local(status));
             }

@@ -118,6 +118,11 @@ impl Connection {
         }
     }
 
+    /// Whether its CONNECT is accepted and it has not ended.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected)
+    }
+
     /// Whether the queue to the client has emptied enough to read for it again.
     pub fn outbound_has_room(&self) -> bool {
         self.outbound.has_room()
