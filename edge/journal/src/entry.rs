@@ -11,6 +11,8 @@ use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
 use crate::frame::RawEntry;
 use crate::log_file::ChunkPlace;
+use crate::rows::{self, RowEntry};
+use crate::topics::TopicKeys;
 
 /// One thing that a commit makes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub(crate) enum Entry {
         cluster_incarnation: ClusterIncarnation,
         session_epoch: SessionEpoch,
     },
+    /// 16, 17, 18: a row of the node's own is put, deleted, changed.
+    Row(RowEntry),
 }
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
@@ -51,11 +55,17 @@ pub(crate) struct ChunkEntry {
     pub hash_before: BoundaryHash,
     /// Where the stream's chunk before this one lies: file sequence and byte; 0 and 0 for none.
     pub previous: (u64, u32),
+    /// Which topics may be in it; see [`crate::topics`].
+    pub topics: u64,
+    /// The node's own byte for each record, or one for all of them.
+    pub marks: Bytes,
     pub batch: Bytes,
+    /// For the file's summary; not in the frame, since the batch tells.
+    pub topic_keys: TopicKeys,
 }
 
-/// A chunk entry's fields before the batch.
-const CHUNK_FIELDS_BYTES: usize = 52;
+/// A chunk entry's fields before the marks and the batch.
+const CHUNK_FIELDS_BYTES: usize = 64;
 
 impl ChunkEntry {
     pub(crate) fn place(&self, body_at: usize, body_bytes: usize) -> ChunkPlace {
@@ -64,11 +74,14 @@ impl ChunkEntry {
             count: self.count,
             at: body_at as u32,
             bytes: body_bytes as u32,
+            position: self.position,
+            topics: self.topics,
         }
     }
 
+    /// What stands before the batch.
     pub(crate) fn fields(&self) -> BytesMut {
-        let mut out = BytesMut::with_capacity(CHUNK_FIELDS_BYTES);
+        let mut out = BytesMut::with_capacity(CHUNK_FIELDS_BYTES + self.marks.len());
         out.put_u32_le(self.stream.0);
         out.put_u64_le(self.base_offset.0);
         out.put_u32_le(self.count);
@@ -76,7 +89,14 @@ impl ChunkEntry {
         out.put_u128_le(self.hash_before.0);
         out.put_u64_le(self.previous.0);
         out.put_u32_le(self.previous.1);
+        out.put_u64_le(self.topics);
+        put_bytes(&mut out, &self.marks);
         out
+    }
+
+    /// What the body takes.
+    pub(crate) fn body_bytes(&self) -> usize {
+        CHUNK_FIELDS_BYTES + self.marks.len() + self.batch.len()
     }
 
     pub(crate) fn decode(body: Bytes) -> Result<Self, WireError> {
@@ -88,7 +108,10 @@ impl ChunkEntry {
             position: Position(reader.u64("position")?),
             hash_before: BoundaryHash(reader.u128("hash before")?),
             previous: (reader.u64("previous file")?, reader.u32("previous place")?),
+            topics: reader.u64("topics")?,
+            marks: reader.bytes("marks", usize::MAX)?,
             batch: reader.rest().clone(),
+            topic_keys: TopicKeys::default(),
         })
     }
 }
@@ -109,6 +132,7 @@ impl Entry {
     pub(crate) fn encode(&self) -> (u8, BytesMut) {
         let mut out = BytesMut::new();
         let tag = match self {
+            Self::Row(row) => return row.encode(),
             Self::Chunk(chunk) => {
                 out = chunk.fields();
                 out.put_slice(&chunk.batch);
@@ -180,6 +204,9 @@ impl Entry {
                 },
                 session_epoch: SessionEpoch(reader.u64("session epoch")?),
             },
+            tag @ (rows::ROW_PUT_TAG | rows::ROW_DELETE_TAG | rows::ROW_CHANGE_TAG) => {
+                Self::Row(RowEntry::decode(tag, raw.body.clone())?)
+            }
             tag => return Err(EntryError::UnknownTag(tag)),
         })
     }
@@ -200,7 +227,10 @@ mod tests {
                 position: Position(100),
                 hash_before: BoundaryHash(u128::MAX),
                 previous: (4, 5),
+                topics: 6,
+                marks: Bytes::from_static(&[1, 2]),
                 batch: Bytes::from_static(b"batch"),
+                topic_keys: TopicKeys::default(),
             }),
             Entry::Stream {
                 stream,

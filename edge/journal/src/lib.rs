@@ -20,22 +20,31 @@ mod frame;
 mod journal;
 pub mod limits;
 mod log_file;
+mod log_reader;
+#[cfg(test)]
+mod log_reader_tests;
 pub mod media;
 mod open;
 mod pool;
 mod reader;
+mod rows;
 mod staged;
 mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod writer;
 
 pub use checkpoint::{CheckpointDone, CheckpointJob};
 pub use chunk::{Chunk, hash_after};
 pub use entry::EntryError;
 pub use journal::{AppendRefused, CommitError, Committed, Journal, JournalStats};
+pub use log_reader::LogRead;
 pub use open::{OpenError, OpenReport};
 pub use reader::{JournalReader, ReadError, StreamStatus};
+pub use rows::{ROW_KEY_BYTES_MAX, Row, RowEntry, RowOperation, RowTable};
+pub use staged::RowCommit;
 pub use state::ApplyError;
 pub use tables::TableError;
+pub use topics::{TOPIC_HEADER, TopicProbe};

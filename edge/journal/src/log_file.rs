@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::frame::{self, FrameError, FrameHeader, FrameKind};
 use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES};
 use crate::media::{LogFile, Slot};
+use crate::topics::{SUMMARY_BYTES, TopicKeys, TopicSummary};
 
 const MAGIC: &[u8; 8] = b"TIDELOG\0";
 const LOG_FILE_VERSION: u32 = 1;
@@ -72,12 +73,17 @@ pub(crate) struct ChunkPlace {
     /// Where the entry's body begins in the file, and its length.
     pub at: u32,
     pub bytes: u32,
+    /// The position of its first message.
+    pub position: Position,
+    /// Which topics may be in it; see [`crate::topics`].
+    pub topics: u64,
 }
 
 /// All chunks of one file, by stream, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileTable {
     pub streams: BTreeMap<StreamId, Vec<ChunkPlace>>,
+    pub summary: TopicSummary,
     chunks: usize,
 }
 
@@ -87,10 +93,21 @@ impl FileTable {
         self.chunks += 1;
     }
 
+    /// All chunks in the order of their positions.
+    pub(crate) fn by_position(&self) -> Vec<(StreamId, ChunkPlace)> {
+        let streams = self.streams.iter();
+        let mut places: Vec<_> = streams
+            .flat_map(|(stream, places)| places.iter().map(|place| (*stream, *place)))
+            .collect();
+        places.sort_unstable_by_key(|(_, place)| place.position);
+        places
+    }
+
     /// Bytes that the table takes at the end of its file, at most.
     pub(crate) fn frame_bytes(&self) -> usize {
         let entries = self.streams.len() * (frame::ENTRY_HEADER_BYTES + 4);
-        frame::aligned(frame::FRAME_HEADER_BYTES + entries + self.chunks * 20)
+        let summary = frame::ENTRY_HEADER_BYTES + SUMMARY_BYTES;
+        frame::aligned(frame::FRAME_HEADER_BYTES + summary + entries + self.chunks * PLACE_BYTES)
     }
 
     /// Places of a stream's chunks that reach past `from`.
@@ -104,13 +121,15 @@ impl FileTable {
     }
 
     fn encode_stream(stream: StreamId, places: &[ChunkPlace]) -> BytesMut {
-        let mut out = BytesMut::with_capacity(4 + places.len() * 20);
+        let mut out = BytesMut::with_capacity(4 + places.len() * PLACE_BYTES);
         out.put_u32_le(stream.0);
         for place in places {
             out.put_u64_le(place.base_offset.0);
             out.put_u32_le(place.count);
             out.put_u32_le(place.at);
             out.put_u32_le(place.bytes);
+            out.put_u64_le(place.position.0);
+            out.put_u64_le(place.topics);
         }
         out
     }
@@ -121,6 +140,7 @@ impl FileTable {
         for (stream, places) in &self.streams {
             builder.push(TABLE_TAG, &[&Self::encode_stream(*stream, places)]);
         }
+        builder.push(SUMMARY_TAG, &[self.summary.encode()]);
         builder
             .finish(store_id, FrameKind::Table, 0, sequence, next)
             .0
@@ -129,6 +149,11 @@ impl FileTable {
     fn decode(entries: Vec<frame::RawEntry>) -> Result<Self, FrameError> {
         let mut table = Self::default();
         for entry in entries {
+            if entry.tag == SUMMARY_TAG {
+                let summary = TopicSummary::decode(&entry.body);
+                table.summary = summary.ok_or(FrameError::NoFrame)?;
+                continue;
+            }
             let mut reader = Reader::new(entry.body);
             let stream = StreamId(reader.u32("stream")?);
             while !reader.is_empty() {
@@ -137,6 +162,8 @@ impl FileTable {
                     count: reader.u32("count")?,
                     at: reader.u32("place")?,
                     bytes: reader.u32("bytes")?,
+                    position: Position(reader.u64("position")?),
+                    topics: reader.u64("topics")?,
                 };
                 table.push(stream, place);
             }
@@ -146,6 +173,10 @@ impl FileTable {
 }
 
 const TABLE_TAG: u8 = 1;
+const SUMMARY_TAG: u8 = 2;
+const PLACE_BYTES: usize = 36;
+/// What a chunk adds to a table, where it is its stream's first.
+pub(crate) const PLACE_FRAME_BYTES_MAX: usize = PLACE_BYTES + frame::ENTRY_HEADER_BYTES + 4;
 
 /// An open log file. Readers hold it as their lease: it is not recycled while one does.
 #[derive(Debug)]
@@ -224,6 +255,7 @@ impl OpenLogFile {
             for raw in entries.map_err(|error| damaged(&error))? {
                 let body_at = at + raw.body_at;
                 if let Ok(Entry::Chunk(chunk)) = Entry::decode(&raw) {
+                    table.summary.add(&TopicKeys::of_batch(&chunk.batch));
                     table.push(chunk.stream, chunk.place(body_at, raw.body.len()));
                 }
             }
@@ -266,6 +298,8 @@ mod tests {
                 count: 3,
                 at: index,
                 bytes: 9,
+                position: Position(u64::from(index)),
+                topics: 1,
             };
             table.push(StreamId(index % 7), place);
         }

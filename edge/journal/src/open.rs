@@ -24,6 +24,7 @@ use crate::reader::Shared;
 use crate::staged::Staged;
 use crate::state::{ApplyError, FileState, Meta, RowKey, State, Tail};
 use crate::tables::{self, TableError};
+use crate::topics::TopicKeys;
 use crate::writer::Writer;
 
 /// Why a journal cannot be opened.
@@ -182,10 +183,14 @@ impl Journal {
         };
         let entries: Result<Vec<Entry>, EntryError> =
             found.entries.iter().map(Entry::decode).collect();
-        let entries = entries.map_err(|error| damaged(error.to_string()))?;
-        for entry in &entries {
-            if let Entry::Stream { stream, .. } = entry {
-                self.next_stream = self.next_stream.max(StreamId(stream.0 + 1));
+        let mut entries = entries.map_err(|error| damaged(error.to_string()))?;
+        for entry in &mut entries {
+            match entry {
+                Entry::Stream { stream, .. } => {
+                    self.next_stream = self.next_stream.max(StreamId(stream.0 + 1));
+                }
+                Entry::Chunk(chunk) => chunk.topic_keys = TopicKeys::of_batch(&chunk.batch),
+                _ => {}
             }
         }
         self.apply(&entries, frame_at, &places)
@@ -202,6 +207,7 @@ fn enter_active(shared: &mut Shared, writer: &Writer) {
         runs: 0,
     };
     shared.state.files.insert(active.header.sequence, state);
+    shared.next_position = writer.tail.next_position;
     shared
         .state
         .dirty

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tidegate_shared::id::{
-    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, SessionEpoch, StoreId, StreamId,
-    StreamName, TopicName,
+    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, Position, SessionEpoch, StoreId,
+    StreamId, StreamName, TopicName,
 };
 use tidegate_shared::record::Batch;
 
@@ -16,6 +16,7 @@ use crate::chunk::{self, Chunk};
 use crate::entry::ChunkEntry;
 use crate::limits::FILE_TABLES_CACHED_MAX;
 use crate::log_file::{ChunkPlace, FileTable, OpenLogFile};
+use crate::log_reader::{Order, Orders};
 use crate::state::State;
 
 /// What committer and readers share. The lock is held for look-ups, never for I/O.
@@ -25,6 +26,12 @@ pub(crate) struct Shared {
     pub files: BTreeMap<u64, Arc<OpenLogFile>>,
     /// Chunks in the active file.
     pub active_table: FileTable,
+    /// The same in the order of positions.
+    pub active_order: Order,
+    /// The position that follows everything durable.
+    pub next_position: Position,
+    /// What log readers keep of full files.
+    pub orders: Orders,
     /// Tables of full files, the least recently used first.
     tables: Vec<(u64, Arc<FileTable>)>,
 }
@@ -51,6 +58,7 @@ impl Shared {
 
     pub(crate) fn drop_file(&mut self, file: u64) -> Option<Arc<OpenLogFile>> {
         self.tables.retain(|(sequence, _)| *sequence != file);
+        self.orders.forget(file);
         self.files.remove(&file)
     }
 }
@@ -100,7 +108,7 @@ pub struct JournalReader {
 }
 
 impl JournalReader {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared
             .lock()
             .expect("no thread panics while it holds the journal's state")
@@ -219,15 +227,7 @@ impl JournalReader {
             (file, shared.state.files[&sequence].used as usize)
         };
         let sequence = file.header.sequence;
-        let cached = self.lock().cached_table(sequence);
-        let table = match cached {
-            Some(table) => table,
-            None => {
-                let table = Arc::new(file.load_table(end)?);
-                self.lock().cache_table(sequence, Arc::clone(&table));
-                table
-            }
-        };
+        let table = self.table_of(&file, end)?;
         let places = bounded(table.places_from(stream, from), bytes_max);
         if places.is_empty() {
             let why = format!("offset {from} of stream {stream} is not in its table");
@@ -238,6 +238,18 @@ impl JournalReader {
             });
         }
         Ok(Some((file, places)))
+    }
+
+    /// The table of a full file, whose frames end at `end`.
+    pub(crate) fn table_of(&self, file: &OpenLogFile, end: usize) -> io::Result<Arc<FileTable>> {
+        let sequence = file.header.sequence;
+        let cached = self.lock().cached_table(sequence);
+        if let Some(table) = cached {
+            return Ok(table);
+        }
+        let table = Arc::new(file.load_table(end)?);
+        self.lock().cache_table(sequence, Arc::clone(&table));
+        Ok(table)
     }
 }
 
@@ -266,7 +278,7 @@ fn bounded(places: &[ChunkPlace], bytes_max: usize) -> Vec<ChunkPlace> {
     fits.map(|(_, place)| *place).collect()
 }
 
-fn read_chunk(
+pub(crate) fn read_chunk(
     file: &OpenLogFile,
     stream: StreamId,
     place: &ChunkPlace,
@@ -295,6 +307,7 @@ fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chun
         base_offset: entry.base_offset,
         count: entry.count,
         position: entry.position,
+        marks: entry.marks,
         hash_before: entry.hash_before,
         hash_after: chunk::hash_after(entry.hash_before, &batch),
         batch,

@@ -13,6 +13,7 @@ use tidegate_shared::id::{
 use crate::chunk;
 use crate::entry::{ChunkEntry, Entry};
 use crate::media::Slot;
+use crate::rows::{self, PendingRows};
 
 /// One stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +128,8 @@ pub(crate) struct State {
     pub names: BTreeMap<StreamName, StreamId>,
     pub files: BTreeMap<u64, FileState>,
     pub dirty: BTreeSet<RowKey>,
+    /// The node's own rows, as far as they changed since the last checkpoint.
+    pub rows: PendingRows,
 }
 
 impl State {
@@ -168,6 +171,7 @@ impl State {
                 self.meta.cluster_incarnation = *cluster_incarnation;
                 self.meta.session_epoch = *session_epoch;
             }
+            Entry::Row(row) => rows::apply(&mut self.rows, row),
         }
         Ok(())
     }

@@ -267,7 +267,8 @@ impl Worker {
         }
     }
 
-    /// Takes an operation, and with it all that is queued behind it, up to a full commit.
+    /// Takes an operation, and with it all that is queued behind it, up to a full commit: then
+    /// checkpoints have their turn, however much is still queued.
     fn take(
         &mut self,
         first: Operation,
@@ -277,7 +278,7 @@ impl Worker {
         while let Some(operation) = next {
             self.stage(operation)?;
             if self.journal.staged_is_full() {
-                self.commit()?;
+                return self.commit();
             }
             next = queue.try_recv().ok();
             if let Some(Operation::Stop(done)) = next {
@@ -344,7 +345,10 @@ impl Worker {
             self.finish_checkpoint(true)?;
         }
         let outcome = match self.journal.commit() {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.shared.grown.add(waiting.streams);
+                Ok(())
+            }
             Err(CommitError::Full) => {
                 let publishes = waiting.publishes.len() as u64;
                 self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
@@ -354,14 +358,19 @@ impl Worker {
             Err(error) => return Err(error),
         };
         self.changed = true;
-        *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
-        if outcome.is_ok() {
-            self.shared.grown.add(waiting.streams);
+        tell(waiting.publishes, outcome);
+        // What frees space must not fail with the records that it came with.
+        let stored = match outcome.or_else(|_| self.journal.commit().map(|_| ())) {
+            Ok(()) => true,
+            Err(CommitError::Full) => false,
+            Err(error) => return Err(error),
+        };
+        if stored {
             for done in waiting.states {
                 let _ = done.send(());
             }
         }
-        tell(waiting.publishes, outcome);
+        *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
         Ok(())
     }
 }

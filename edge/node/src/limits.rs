@@ -38,6 +38,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Chunks below this are merged with their neighbours before they are sent.
 pub const MERGE_CHUNK_BYTES_MAX: usize = 32 << 10;
 
+/// What a merged batch's records take before compression. A chunk that unpacks to more goes alone.
+pub const MERGED_RECORDS_BYTES_MAX: usize = 1 << 20;
+
 /// Streams that `/metrics` names one by one.
 pub const METRICS_STREAMS_MAX: usize = 200;
 
@@ -48,4 +51,6 @@ const _: () = {
     // A publish that is taken finds room, if it waits for long enough.
     assert!(COMMIT_QUEUE_BYTES_MAX >= 2 << 20);
     assert!(COMMIT_QUEUE_BYTES_MAX <= u32::MAX as usize);
+    // A merged batch fits a frame, even where compression gains nothing.
+    assert!(2 * MERGED_RECORDS_BYTES_MAX <= tidegate_bridge_protocol::limits::FRAME_BYTES_MAX);
 };

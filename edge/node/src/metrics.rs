@@ -30,6 +30,7 @@ pub(crate) struct Metrics {
     pub mqtt_connections: Gauge,
     pub mqtt_packets_received: Count,
     pub messages_received: Count,
+    pub messages_unrouted: Count,
     pub mqtt_messages_delivered: Count,
     pub mqtt_messages_dropped: Count,
     mqtt_closed: Family<NameLabels, Counter>,
@@ -75,6 +76,11 @@ impl Metrics {
                 "messages_received",
                 "Messages that clients published",
                 &self.messages_received,
+            ),
+            (
+                "messages_unrouted",
+                "Messages that no route matched: online subscribers had them, nothing was kept",
+                &self.messages_unrouted,
             ),
             (
                 "mqtt_messages_delivered",

@@ -7,6 +7,7 @@
 //! | `2-streams` | stream | name, topic, offsets, hashes |
 //! | `3-runs` | (stream, log file) | which offsets lie there |
 //! | `4-files` | log file's sequence | slot and fill |
+//! | `5-rows` | (table, key) | a row of the node's own, and its changes |
 
 mod file;
 mod meta;
@@ -19,12 +20,14 @@ use thiserror::Error;
 use tidegate_shared::id::{NameError, StreamId};
 use tidegate_shared::wire::WireError;
 
+use crate::rows::{PendingRows, Row, RowTable};
 use crate::state::{Meta, RowKey, State};
 
 const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("1-meta");
 const STREAMS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("2-streams");
 const RUNS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("3-runs");
 const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("4-files");
+const ROWS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("5-rows");
 
 /// redb, or a row in it, cannot be read or written.
 #[derive(Debug, Error)]
@@ -62,6 +65,7 @@ from_redb!(
 pub(crate) struct Rows {
     meta: BytesMut,
     rows: Vec<(RowKey, Option<BytesMut>)>,
+    pending: PendingRows,
 }
 
 impl Rows {
@@ -75,6 +79,7 @@ impl Rows {
         Self {
             meta: meta::encode(&state.meta),
             rows,
+            pending: std::mem::take(&mut state.rows),
         }
     }
 
@@ -96,11 +101,49 @@ impl Rows {
                     (RowKey::File(file), None) => drop(files.remove(file)?),
                 }
             }
+            write_pending(&mut transaction.open_table(ROWS)?, &self.pending)?;
             transaction.open_table(META)?.insert(0, &self.meta[..])?;
         }
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn write_pending(
+    table: &mut redb::Table<'_, (u8, &[u8]), &[u8]>,
+    pending: &PendingRows,
+) -> Result<(), TableError> {
+    for ((number, key), row) in pending {
+        let key = (*number as u8, &key[..]);
+        let stored = table
+            .get(key)?
+            .map(|row| Bytes::copy_from_slice(row.value()));
+        match row.over(stored)? {
+            Some(row) => drop(table.insert(key, &row[..])?),
+            None => drop(table.remove(key)?),
+        }
+    }
+    Ok(())
+}
+
+/// The node's own rows of one table, as the last checkpoint left them, by key.
+pub(crate) fn load_rows(
+    database: &Database,
+    table: RowTable,
+) -> Result<Vec<(Bytes, Row)>, TableError> {
+    let transaction = database.begin_read()?;
+    let rows = match transaction.open_table(ROWS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        rows => rows?,
+    };
+    let (first, next) = ((table as u8, &[][..]), (table as u8 + 1, &[][..]));
+    let mut found = Vec::new();
+    for entry in rows.range(first..next)? {
+        let (key, row) = entry?;
+        let key = Bytes::copy_from_slice(key.value().1);
+        found.push((key, Row::decode(Bytes::copy_from_slice(row.value()))?));
+    }
+    Ok(found)
 }
 
 fn encode_row(state: &State, key: RowKey) -> Option<BytesMut> {

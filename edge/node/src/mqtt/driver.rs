@@ -45,6 +45,7 @@ pub(super) async fn run(
         next_delivery: 0,
         input: BytesMut::new(),
         output: BytesMut::new(),
+        ended: false,
     };
     Box::pin(task.run(socket, stopping)).await;
 }
@@ -60,11 +61,13 @@ struct Task {
     next_delivery: u64,
     input: BytesMut,
     output: BytesMut,
+    /// Nothing but a farewell is left to be said.
+    ended: bool,
 }
 
 impl Task {
     async fn run(mut self, mut socket: TcpStream, mut stopping: watch::Receiver<bool>) {
-        while !self.machine.is_closed() {
+        while !self.ended {
             let (mut reader, mut writer) = socket.split();
             let deadline = self.machine.poll_timeout();
             let can_read = self.machine.can_read() && self.output.len() < WRITE_BYTES_MAX;
@@ -96,11 +99,18 @@ impl Task {
             }
             self.settle().await;
         }
-        self.settle().await;
-        if !self.output.is_empty() {
-            let _ = timeout(FAREWELL_TIMEOUT, socket.write_all(&self.output)).await;
+        // A peer that does not read must not hold the connection, or the node's end, for ever.
+        let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
+    }
+
+    async fn say_farewell(&mut self, socket: &mut TcpStream) -> std::io::Result<()> {
+        loop {
+            self.settle().await;
+            if self.output.is_empty() {
+                return socket.shutdown().await;
+            }
+            socket.write_all_buf(&mut self.output).await?;
         }
-        let _ = timeout(FAREWELL_TIMEOUT, socket.shutdown()).await;
     }
 
     /// Feeds whole packets to the machine while it takes them.
@@ -207,7 +217,10 @@ impl Task {
                 Event::Received { token, .. } => self.machine.handle_received(token),
                 Event::DeliveryDone { .. } => {}
                 Event::WillDue(will) => self.publish_will(*will).await,
-                Event::Closed(closed) => self.closed(&closed),
+                Event::Closed(closed) => {
+                    self.ended = true;
+                    self.closed(&closed);
+                }
             }
         }
     }
@@ -251,6 +264,7 @@ impl Task {
             .router
             .fan_out(self.id, &message, qos.qos(), retain);
         let Some(route) = self.context.router.route(message.topic.as_str()) else {
+            self.context.metrics.messages_unrouted.inc();
             if let Some(token) = token {
                 // Nothing is to be kept, so nothing is promised beyond the online subscribers.
                 self.machine.handle_committed(token, Ok(()));

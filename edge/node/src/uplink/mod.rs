@@ -35,6 +35,8 @@ enum Done {
         EdgeOffset,
         Option<tidegate_shared::id::BoundaryHash>,
     ),
+    /// The journal has no room even for what frees it: this connection can't go on.
+    NotStored,
 }
 
 /// Why a connection ended.
@@ -203,9 +205,12 @@ impl Uplink {
                 },
                 grown = self.committer.grown().take() => self.grow(grown),
                 Some(done) = self.results.recv() => {
-                    self.take(done);
+                    let mut goes_on = self.take(done);
                     while let Ok(done) = self.results.try_recv() {
-                        self.take(done);
+                        goes_on &= self.take(done);
+                    }
+                    if !goes_on {
+                        break End::Lost("the journal has no room for the session".to_owned());
                     }
                 }
                 () = sleep_until(wake.into()), if deadline.is_some() => {
@@ -232,8 +237,10 @@ impl Uplink {
         }
     }
 
-    fn take(&mut self, done: Done) {
+    /// Whether the connection can go on.
+    fn take(&mut self, done: Done) -> bool {
         match done {
+            Done::NotStored => return false,
             Done::Read(reads) => self.sender.handle_read(Instant::now(), reads),
             Done::SessionStored(epoch) => self.sender.handle_session_stored(epoch),
             Done::GrantStored(stream, incarnation) => {
@@ -241,6 +248,7 @@ impl Uplink {
             }
             Done::Proof(stream, offset, hash) => self.sender.handle_proof(stream, offset, hash),
         }
+        true
     }
 
     /// Does what the sender asks for; says with which code it wants the connection closed.
@@ -263,12 +271,11 @@ impl Uplink {
                     session_epoch,
                 } => {
                     tokio::spawn(async move {
-                        if committer
-                            .store_session(cluster_incarnation, session_epoch)
-                            .await
-                        {
-                            let _ = done.send(Done::SessionStored(session_epoch));
-                        }
+                        let stored = committer.store_session(cluster_incarnation, session_epoch);
+                        let _ = done.send(match stored.await {
+                            true => Done::SessionStored(session_epoch),
+                            false => Done::NotStored,
+                        });
                     });
                 }
                 SenderEvent::StoreGrant {
@@ -276,9 +283,11 @@ impl Uplink {
                     incarnation,
                 } => {
                     tokio::spawn(async move {
-                        if committer.store_grant(stream, incarnation).await {
-                            let _ = done.send(Done::GrantStored(stream, incarnation));
-                        }
+                        let stored = committer.store_grant(stream, incarnation).await;
+                        let _ = done.send(match stored {
+                            true => Done::GrantStored(stream, incarnation),
+                            false => Done::NotStored,
+                        });
                     });
                 }
                 SenderEvent::Prove { stream, offset } => {
@@ -391,7 +400,7 @@ fn read_stream(
     let chunks = reader
         .read(stream, from, bytes_max)
         .map_err(anyhow::Error::from);
-    let merged = chunks.and_then(|chunks| Ok(merge::merge(chunks, bytes_max, compression)?));
+    let merged = chunks.and_then(|chunks| Ok(merge::merge(chunks, compression)?));
     merged.unwrap_or_else(|error| {
         tracing::error!(%stream, %from, %error, "uplink: the journal cannot be read");
         Vec::new()
