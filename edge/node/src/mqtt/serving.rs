@@ -50,12 +50,9 @@ impl Task {
                 .publish_will(will, &self.client_id, self.id, row)
                 .await;
         }
-        let stored = begin(
-            &mut held,
-            &request,
-            resumed,
-            self.context.reader.next_position(),
-        );
+        let position = self.context.reader.next_position();
+        let changes = begin(&held, &request, resumed, position);
+        let rows = held.change_all(&changes);
         let session = held.session();
         let accepted = Accepted {
             session_present: resumed,
@@ -72,12 +69,12 @@ impl Task {
         }
         tracing::debug!(peer = %self.peer, client = %client_id, resumed, "mqtt: connected");
         let answer = Answer::Accepted(Box::new(accepted));
-        if stored.is_empty() {
+        if rows.is_empty() {
             self.held = Some(held);
             return self.answer(answer, Ok(()));
         }
-        let waiter = (Arc::clone(&self.mailbox), answer);
-        held.store(&stored, Some(waiter));
+        // Behind all that earlier connections of the session have left.
+        held.submit(rows, Some((Arc::clone(&self.mailbox), answer)));
         self.held = Some(held);
     }
 
@@ -404,7 +401,7 @@ impl Task {
 
 /// What CONNECT changes in the session.
 fn begin(
-    held: &mut Held,
+    held: &Held,
     request: &ConnectRequest,
     resumed: bool,
     position: Position,

@@ -112,10 +112,16 @@ impl Held {
 
     /// Makes changes and stores them; with a waiter, they ask for a commit, and it is told.
     pub(crate) fn store(&mut self, changes: &[Change], waiter: Option<Waiter>) {
-        let rows: Vec<_> = changes
-            .iter()
-            .filter_map(|change| self.change(change))
-            .collect();
+        let rows = self.change_all(changes);
+        self.submit(rows, waiter);
+    }
+
+    pub(crate) fn change_all(&mut self, changes: &[Change]) -> Vec<RowEntry> {
+        let rows = changes.iter().filter_map(|change| self.change(change));
+        rows.collect()
+    }
+
+    pub(crate) fn submit(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
         if !rows.is_empty() || waiter.is_some() {
             self.sessions.committer.store(rows, waiter);
         }
