@@ -39,6 +39,8 @@ enum Operation {
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
     StoreGrant(StreamId, Incarnation, oneshot::Sender<()>),
     Landed(Vec<Landing>),
+    /// A reader found damage there.
+    Damaged(StreamId, EdgeOffset),
     Stop(oneshot::Sender<()>),
 }
 
@@ -167,6 +169,11 @@ impl Committer {
 
     pub(crate) fn landed(&self, landings: Vec<Landing>) {
         self.send(Operation::Landed(landings));
+    }
+
+    /// Has the journal look at what cannot be read at `from`, and declare it lost if that is so.
+    pub(crate) fn declare_damage(&self, stream: StreamId, from: EdgeOffset) {
+        self.send(Operation::Damaged(stream, from));
     }
 
     /// After a failure nothing is taken, and nobody is answered: the node is about to end.
@@ -322,6 +329,7 @@ impl Worker {
                 self.changed = true;
                 return Ok(());
             }
+            Operation::Damaged(stream, from) => return self.declare_damage(stream, from),
             Operation::Stop(_) => return Ok(()),
         }
         if self.journal.wants_commit() {
@@ -390,6 +398,22 @@ impl Worker {
             monotonic_ms_since_open,
             wall_ms: now_ms(),
         });
+    }
+
+    fn declare_damage(&mut self, stream: StreamId, from: EdgeOffset) -> Result<(), CommitError> {
+        match self.journal.declare_damage(stream, from) {
+            Ok(None) => {}
+            Ok(Some(gap)) => {
+                let (from, to) = (gap.from, gap.to);
+                tracing::error!(%stream, %from, %to, "messages were lost with what was damaged");
+                self.changed = true;
+                self.shared.grown.add([stream]);
+            }
+            // It is found again.
+            Err(CommitError::Full) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Lets go of what the streams' retention does not keep.
