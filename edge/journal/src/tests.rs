@@ -16,6 +16,7 @@ use crate::limits::Limits;
 use crate::media::{Directory, FaultyMedium, Medium, Survival};
 use crate::{CheckpointJob, CommitError, Journal, OpenError, OpenReport};
 
+mod damage;
 mod retention;
 
 const SMALL: Limits = Limits {

@@ -272,6 +272,9 @@ impl Worker {
                 self.commit()?;
             }
             if now >= self.checkpoint_at || self.journal.checkpoint_is_due() {
+                if !self.waiting.states.is_empty() {
+                    self.waiting.since.get_or_insert(now);
+                }
                 self.retain()?;
                 self.checkpoint(now);
             }
@@ -347,7 +350,7 @@ impl Worker {
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
-        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = std::mem::take(&mut self.waiting);
         if !self.journal.wants_commit() {
             return Ok(());
         }
@@ -359,9 +362,13 @@ impl Worker {
         let outcome = match self.journal.commit() {
             Ok(_) => Ok(()),
             Err(CommitError::Full) => {
+                // What is no record is still staged.
+                self.waiting.states = std::mem::take(&mut waiting.states);
                 let publishes = waiting.publishes.len() as u64;
                 self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
-                tracing::warn!(publishes, "the journal is full: publishes are refused");
+                if publishes > 0 {
+                    tracing::warn!(publishes, "the journal is full: publishes are refused");
+                }
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),
