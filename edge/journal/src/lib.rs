@@ -38,6 +38,7 @@ mod retention;
 mod sending;
 mod staged;
 mod state;
+mod survey;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -54,4 +55,5 @@ pub use reader::{JournalReader, ReadError, StreamStatus};
 pub use retention::{Overflow, Retention, StreamPolicy};
 pub use sending::ToSend;
 pub use state::ApplyError;
+pub use survey::{FileSurvey, Survey, Verification, survey, verify};
 pub use tables::TableError;

@@ -314,7 +314,7 @@ impl JournalReader {
     }
 }
 
-fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
+pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
     let stream = state.streams.get(&id)?;
     Some(StreamStatus {
         stream: id,

@@ -18,6 +18,7 @@ use crate::{CheckpointJob, CommitError, Journal, OpenError, OpenReport};
 
 mod damage;
 mod retention;
+mod survey;
 
 const SMALL: Limits = Limits {
     log_file_bytes: 64 << 10,
