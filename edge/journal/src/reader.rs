@@ -331,7 +331,7 @@ impl JournalReader {
     }
 }
 
-fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
+pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
     let stream = state.streams.get(&id)?;
     Some(StreamStatus {
         stream: id,
@@ -376,7 +376,8 @@ pub(crate) fn read_chunk(
 
 fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chunk, String> {
     let entry = ChunkEntry::decode(body).map_err(|error| error.to_string())?;
-    if entry.stream != stream || entry.base_offset != place.base_offset {
+    let (base_offset, count) = (entry.base_offset, entry.count);
+    if entry.stream != stream || (base_offset, count) != (place.base_offset, place.count) {
         return Err(format!(
             "stream {} at {} lies there",
             entry.stream, entry.base_offset

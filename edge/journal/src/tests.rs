@@ -16,7 +16,9 @@ use crate::limits::Limits;
 use crate::media::{Directory, FaultyMedium, Medium, Survival};
 use crate::{CheckpointJob, CommitError, Journal, OpenError, OpenReport};
 
+mod damage;
 mod retention;
+mod survey;
 
 const SMALL: Limits = Limits {
     log_file_bytes: 64 << 10,

@@ -51,6 +51,8 @@ enum Operation {
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
     StoreGrant(StreamId, Incarnation, oneshot::Sender<()>),
     Landed(Vec<Landing>),
+    /// A reader found damage there.
+    Damaged(StreamId, EdgeOffset),
     Stop(oneshot::Sender<()>),
 }
 
@@ -206,6 +208,11 @@ impl Committer {
         self.send(Operation::Landed(landings));
     }
 
+    /// Has the journal look at what cannot be read at `from`, and declare it lost if that is so.
+    pub(crate) fn declare_damage(&self, stream: StreamId, from: EdgeOffset) {
+        self.send(Operation::Damaged(stream, from));
+    }
+
     /// After a failure nothing is taken, and nobody is answered: the node is about to end.
     fn send(&self, operation: Operation) {
         let _ = self.operations.send(operation);
@@ -306,6 +313,9 @@ impl Worker {
                 self.commit()?;
             }
             if now >= self.checkpoint_at || self.journal.checkpoint_is_due() {
+                if !self.waiting.states.is_empty() || !self.waiting.rows.is_empty() {
+                    self.waiting.since.get_or_insert(now);
+                }
                 self.retain()?;
                 self.checkpoint(now)?;
             }
@@ -364,6 +374,7 @@ impl Worker {
                 self.changed = true;
                 return Ok(());
             }
+            Operation::Damaged(stream, from) => return self.declare_damage(stream, from),
             Operation::Stop(_) => return Ok(()),
         }
         if self.journal.wants_commit() {
@@ -425,7 +436,9 @@ impl Worker {
             Err(CommitError::Full) => {
                 let publishes = waiting.publishes.len() as u64;
                 self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
-                tracing::warn!(publishes, "the journal is full: publishes are refused");
+                if publishes > 0 {
+                    tracing::warn!(publishes, "the journal is full: publishes are refused");
+                }
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),
@@ -446,6 +459,7 @@ impl Worker {
         } else {
             // They are staged still, and go with the first commit that finds room.
             self.waiting.rows = waiting.rows;
+            self.waiting.states = waiting.states;
         }
         *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
         Ok(())
@@ -474,6 +488,22 @@ impl Worker {
             monotonic_ms_since_open,
             wall_ms: now_ms(),
         });
+    }
+
+    fn declare_damage(&mut self, stream: StreamId, from: EdgeOffset) -> Result<(), CommitError> {
+        match self.journal.declare_damage(stream, from) {
+            Ok(None) => {}
+            Ok(Some(gap)) => {
+                let (from, to) = (gap.from, gap.to);
+                tracing::error!(%stream, %from, %to, "messages were lost with what was damaged");
+                self.changed = true;
+                self.shared.grown.add([stream]);
+            }
+            // It is found again.
+            Err(CommitError::Full) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Lets go of what the streams' retention does not keep.

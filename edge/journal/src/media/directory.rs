@@ -35,6 +35,11 @@ impl Directory {
         Ok(Self { root })
     }
 
+    /// Whether a journal was ever made there.
+    pub fn holds_journal(root: &Path) -> bool {
+        root.join(DATABASE_FILE).exists()
+    }
+
     fn log_path(&self, slot: Slot) -> PathBuf {
         self.root.join(LOG_FOLDER).join(format!("{slot:05}.log"))
     }

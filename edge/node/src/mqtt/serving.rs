@@ -400,12 +400,7 @@ impl Task {
 }
 
 /// What CONNECT changes in the session.
-fn begin(
-    held: &Held,
-    request: &ConnectRequest,
-    resumed: bool,
-    position: Position,
-) -> Vec<Change> {
+fn begin(held: &Held, request: &ConnectRequest, resumed: bool, position: Position) -> Vec<Change> {
     let expiry_interval_s = request.session_expiry_interval_s;
     let will = request.will.clone().map(Box::new);
     let session = held.session();
