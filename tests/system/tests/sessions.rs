@@ -1,0 +1,139 @@
+//! Client sessions with real clients: what was acknowledged reaches every persistent subscriber, QoS 2
+//! exactly once, over kills and power cuts.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tidegate_system_tests::image::Image;
+use tidegate_system_tests::node::Site;
+use tidegate_system_tests::process::Process;
+use tidegate_system_tests::random::Random;
+use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::{skip, workspace};
+
+/// Of each of the four publishers.
+const MESSAGES: usize = 1_500;
+const RATE: f64 = 250.0;
+const DEADLINE: Duration = Duration::from_secs(90);
+const KILLS: usize = 5;
+
+/// Power cuts in CI; a longer soak sets `TIDEGATE_TEST_CUTS`.
+const CUTS: usize = 2;
+
+fn soak(site: &Site, folder: &Path) -> Process {
+    let mut command = workspace::python("session_soak.py");
+    command
+        .args(["--port", &site.edge.mqtt.port().to_string()])
+        .args(["--messages", &MESSAGES.to_string()])
+        .args(["--rate", &RATE.to_string()])
+        .args(["--deadline", &DEADLINE.as_secs().to_string()])
+        .arg("--report")
+        .arg(folder.join("report.json"));
+    let soak = Process::start("session-soak", command, &folder.join("soak.log"));
+    soak.wait_for_log("subscribed", Duration::from_secs(15));
+    soak
+}
+
+/// Kills or cuts at random moments while the publishers publish.
+fn moments(random: &mut Random, count: usize) -> Vec<Duration> {
+    random.moments(count, Duration::from_secs_f64(MESSAGES as f64 / RATE))
+}
+
+/// What the soak's report says that should not be.
+fn faults(folder: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join("report.json")).expect("the soak reports");
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+    let mut faults = Vec::new();
+    for publisher in report["publishers"].as_array().into_iter().flatten() {
+        if publisher["acknowledged"] != MESSAGES {
+            faults.push(format!("not all is acknowledged: {publisher}"));
+        }
+    }
+    for subscriber in report["subscribers"].as_array().into_iter().flatten() {
+        let got = subscriber["got"].as_array().into_iter().flatten();
+        let got: Vec<&str> = got.filter_map(Value::as_str).collect();
+        let name = &subscriber["name"];
+        faults.extend(
+            faults_of(&got, subscriber["qos"] == 2).map(|fault| format!("{name}: {fault}")),
+        );
+    }
+    faults
+}
+
+/// Of one subscriber: all is there, in each publisher's order, and what was QoS 2 all the way is there
+/// once.
+fn faults_of(got: &[&str], exactly_once: bool) -> impl Iterator<Item = String> {
+    let mut faults = Vec::new();
+    let (mut seen, mut next) = (HashSet::new(), HashMap::new());
+    for body in got {
+        let (publisher, number) = body.split_once(':').expect("a body is publisher:number");
+        if !seen.insert(*body) {
+            if exactly_once && ["p2", "p4"].contains(&publisher) {
+                faults.push(format!("{body} came twice"));
+            }
+            continue;
+        }
+        let number: usize = number.parse().expect("a number");
+        let expected = next.entry(publisher).or_insert(0);
+        if number != *expected {
+            faults.push(format!("{body} came when {publisher}:{expected} was due"));
+        }
+        *expected = number + 1;
+    }
+    if seen.len() != 4 * MESSAGES {
+        faults.push(format!("{} of {} came", seen.len(), 4 * MESSAGES));
+    }
+    faults.truncate(20);
+    faults.into_iter()
+}
+
+#[test]
+fn every_subscriber_has_everything_over_kills() {
+    let mut random = Random::from_environment();
+    let scratch = Scratch::new("sessions");
+    let mut site = Site::started(scratch.path());
+    let mut soak = soak(&site, scratch.path());
+    let mut slept = Duration::ZERO;
+    for moment in moments(&mut random, KILLS) {
+        // The moments themselves, not waits.
+        std::thread::sleep(moment.saturating_sub(slept));
+        slept = moment;
+        site.edge.kill();
+        site.edge.start();
+    }
+    assert!(soak.wait(DEADLINE * 2).success(), "{}", soak.log());
+    let faults = faults(scratch.path());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_subscriber_has_everything_over_power_cuts() {
+    let mut random = Random::from_environment();
+    let rounds = std::env::var("TIDEGATE_TEST_CUTS").ok();
+    let rounds = rounds
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(CUTS);
+    for round in 1..=rounds {
+        let scratch = Scratch::new("sessions-cut");
+        let image = match Image::new(&scratch) {
+            Ok(image) => image,
+            Err(reason) => skip!("{reason}"),
+        };
+        let mut site = Site::new(scratch.path(), &image.mount);
+        site.start();
+        let mut soak = soak(&site, scratch.path());
+        for moment in moments(&mut random, 1) {
+            std::thread::sleep(moment);
+        }
+        image.power_cycle(|| {
+            site.edge.kill();
+            site.cloud.kill();
+        });
+        site.start();
+        assert!(soak.wait(DEADLINE * 2).success(), "{}", soak.log());
+        let faults = faults(scratch.path());
+        assert!(faults.is_empty(), "round {round}:\n{}", faults.join("\n"));
+    }
+}
