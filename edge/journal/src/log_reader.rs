@@ -80,6 +80,37 @@ impl JournalReader {
         first.map_or(shared.next_position, |file| file.header.first_position)
     }
 
+    /// From where on the log takes at most `bytes_max`: the beginning of a file.
+    pub fn position_within(&self, bytes_max: u64) -> Position {
+        let shared = self.lock();
+        let (mut bytes, mut from) = (0, shared.next_position);
+        for (sequence, file) in shared.files.iter().rev() {
+            let used = shared.state.files.get(sequence).map_or(0, |file| file.used);
+            bytes += u64::from(used);
+            if bytes > bytes_max {
+                break;
+            }
+            from = file.header.first_position;
+        }
+        from
+    }
+
+    /// Passes over full files in which nothing can match `probe`.
+    pub fn pass_over(&self, from: Position, probe: &TopicProbe) -> Result<Position, ReadError> {
+        let mut next = from;
+        while let Some(Part { file, kind, end }) = self.part(next) {
+            let is_active = matches!(kind, PartKind::Active(_));
+            let places = self.places(&file, kind, next, probe)?;
+            let may_match =
+                |(_, place): &(StreamId, ChunkPlace)| probe.may_be_in_chunk(place.topics);
+            if is_active || places.iter().any(may_match) {
+                break;
+            }
+            next = end.max(next);
+        }
+        Ok(next)
+    }
+
     /// Chunks that may match `probe`, from the one that holds `from`, whole: at least one where
     /// there is one, and then as many as fit `bytes_max`.
     pub fn read_log(

@@ -100,7 +100,13 @@ impl Edge {
         let committer = Committer::start(journal, spec.journal.commit_linger.0, unrouted)?;
         let metrics = Arc::new(Metrics::default());
         let router = Arc::new(Router::new(routes, unrouted));
-        let sessions = Sessions::new(committer.clone(), Arc::clone(&router), clock, loaded);
+        let sessions = Sessions::new(
+            committer.clone(),
+            Arc::clone(&router),
+            clock,
+            spec.mqtt.session_backlog_bytes_max.0,
+            loaded,
+        );
         let retained = Arc::new(retained);
         let context = mqtt::Context::new(&spec.mqtt, sessions, retained, Arc::clone(&metrics));
         let (shutdown, stopping) = watch::channel(false);

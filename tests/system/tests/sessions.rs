@@ -137,3 +137,43 @@ fn every_subscriber_has_everything_over_power_cuts() {
         assert!(faults.is_empty(), "round {round}:\n{}", faults.join("\n"));
     }
 }
+
+/// A session may hold 16 MiB of the log: of 60 MiB it loses the oldest, and every loss is counted.
+#[test]
+fn a_session_with_too_much_waiting_loses_its_oldest_and_counts_it() {
+    const SENT: u64 = 960;
+    let scratch = Scratch::new("sessions-backlog");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    site.edge
+        .configure_mqtt("  session_backlog_bytes_max: 16MiB\n");
+    site.start();
+    let mut command = workspace::python("session_backlog.py");
+    command
+        .args(["--port", &site.edge.mqtt.port().to_string()])
+        .args(["--messages", &SENT.to_string()])
+        .args(["--bytes", "65536", "--away", "2.5"]);
+    let output = command.output().expect("python can be run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_str(&said).expect("the report is JSON");
+    let lost = site
+        .edge
+        .metric("tidegate_mqtt_session_messages_lost_total");
+    let got = report["got"].as_u64().expect("a number");
+    println!("{got} of {SENT} came, {lost:?} are counted as lost");
+    assert_eq!(report["sorted"], true, "in order, each once");
+    assert_eq!(got + lost.unwrap_or_default() as u64, SENT);
+    assert!(
+        (100..SENT / 2).contains(&got),
+        "16 MiB of 64 KiB each, and less"
+    );
+    assert_eq!(
+        report["first"].as_u64(),
+        Some(SENT - got),
+        "the oldest are lost"
+    );
+}

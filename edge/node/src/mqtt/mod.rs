@@ -84,7 +84,9 @@ pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>)
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             _ = stopping.changed() => return,
         }
-        for due in context.sessions.sweep() {
+        let sessions = Arc::clone(&context.sessions);
+        let swept = tokio::task::spawn_blocking(move || sessions.sweep()).await;
+        for due in swept.unwrap_or_default() {
             let client_id = due.client_id.as_bytes();
             let id = context.next_id();
             context

@@ -277,11 +277,13 @@ impl Task {
             return;
         }
         self.store_cursor_at = None;
-        if let Some(held) = &mut self.held
-            && let Some(change) = held.session().cursor_change()
-        {
-            held.store(&[change], None);
+        if let Some(held) = self.held.as_mut().filter(|_| self.feed.is_some()) {
+            let change = held.session().cursor_change();
+            held.store(change.as_slice(), None);
+            held.trim();
         }
+        let behind = self.feed.as_ref().is_some_and(Feed::is_behind);
+        self.store_cursor_at = behind.then(|| now + CURSOR_INTERVAL);
     }
 
     /// Hands over what the journal has for the session.
@@ -301,7 +303,7 @@ impl Task {
         let metrics = &self.context.metrics;
         metrics.mqtt_messages_delivered.inc_by(delivered);
         metrics.mqtt_messages_dropped.inc_by(dropped);
-        if held.session().cursor_change().is_some() {
+        if held.session().cursor_change().is_some() || feed.is_behind() {
             self.store_cursor_at
                 .get_or_insert_with(|| Instant::now() + CURSOR_INTERVAL);
         }

@@ -96,6 +96,11 @@ impl Feed {
         }
     }
 
+    /// Whether the journal has more for it than the connection takes now.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.wait == Wait::Room
+    }
+
     /// Returns when there is a reason to pump. Safe to cancel.
     pub(crate) async fn ready(&mut self) {
         match (self.wait, &mut self.reading) {

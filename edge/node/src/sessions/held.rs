@@ -127,6 +127,13 @@ impl Held {
         }
     }
 
+    /// Takes from the session what it may not have waiting. Reads the journal only where that is much.
+    pub(crate) fn trim(&mut self) {
+        let client_id = self.session.client_id().clone();
+        let changes = self.sessions.trim(&client_id, &mut self.session);
+        self.store(&changes, None);
+    }
+
     pub(crate) fn now_ms(&self) -> u64 {
         self.sessions.clock.now_ms()
     }

@@ -6,6 +6,7 @@
 
 mod feed;
 mod held;
+mod trim;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use crate::router::{ConnectionId, Router};
 
 pub(crate) use feed::{Fed, Feed};
 pub(crate) use held::Held;
+use trim::Trimmed;
 
 /// A time that neither steps nor restarts, in milliseconds: what the journal's clock will say.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,10 @@ pub(crate) struct Sessions {
     pub(crate) router: Arc<Router>,
     pub(crate) clock: Clock,
     slots: Mutex<HashMap<Text, Slot>>,
+    /// What a session may have waiting for it, as it lies in the log.
+    backlog_bytes_max: u64,
+    /// Messages that sessions lost by that bound.
+    lost: AtomicU64,
     /// What the journal was told last.
     needed_from: Mutex<Position>,
 }
@@ -138,6 +144,7 @@ impl Sessions {
         committer: Committer,
         router: Arc<Router>,
         clock: Clock,
+        backlog_bytes_max: u64,
         loaded: Vec<Loaded>,
     ) -> Arc<Self> {
         let mut slots = HashMap::new();
@@ -170,6 +177,8 @@ impl Sessions {
             router,
             clock,
             slots: Mutex::new(slots),
+            backlog_bytes_max,
+            lost: AtomicU64::new(0),
             needed_from: Mutex::new(Position(0)),
         };
         sessions.tell_needed_from();
@@ -183,6 +192,11 @@ impl Sessions {
     /// Sessions that outlive their connections, and those of clients that are connected.
     pub(crate) fn len(&self) -> usize {
         self.slots().len()
+    }
+
+    /// Messages that sessions lost since the start, as they had more waiting than they may.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// A client id belongs to its newest connection `[MQTT-3.1.4-3]`: the one before is told to go,
@@ -229,42 +243,106 @@ impl Sessions {
     }
 
     /// Ends sessions whose time is over, lets the journal go of what nobody reads any more, and gives
-    /// the wills that are due. To be called about once a second.
+    /// the wills that are due. To be called about once a second; it may read the journal.
     pub(crate) fn sweep(&self) -> Vec<DueWill> {
         let now_ms = self.clock.now_ms();
         let mut wills = Vec::new();
-        let mut rows = Vec::new();
-        self.slots().retain(|client_id, slot| {
-            let Some(mut session) = idle(slot) else {
-                return true;
+        let clients: Vec<_> = {
+            let slots = self.slots();
+            let idle = slots.iter().filter(|(_, slot)| slot.owner.is_none());
+            idle.map(|(client_id, slot)| (client_id.clone(), Arc::clone(&slot.session)))
+                .collect()
+        };
+        for (client_id, session) in clients {
+            // A connection may have taken it up by now.
+            let Ok(mut session) = session.try_lock_owned() else {
+                continue;
             };
-            let expires_at_ms = session.expires_at_ms();
-            let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            let will = due_will(&session, ends, now_ms);
-            if will.is_none() && !ends {
-                return true;
-            }
-            session.apply(&Change::WillCleared);
-            let row = match ends {
-                true => deleted(client_id),
-                false => held::folded(&session),
-            };
-            match will {
-                Some(will) => wills.push(DueWill {
-                    client_id: client_id.clone(),
-                    will,
-                    row,
-                }),
-                None => rows.push(row),
-            }
-            if ends {
-                self.router.unwant_all(client_id);
-            }
-            !ends
-        });
-        self.committer.store(rows, None);
+            wills.extend(self.sweep_idle(&client_id, &mut session, now_ms));
+        }
         self.tell_needed_from();
         wills
+    }
+
+    fn sweep_idle(
+        &self,
+        client_id: &Text,
+        session: &mut ClientSession,
+        now_ms: u64,
+    ) -> Option<DueWill> {
+        if !session.is_present() {
+            return None;
+        }
+        let expires_at_ms = session.expires_at_ms();
+        let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        let will = due_will(session, ends, now_ms);
+        let row = if ends {
+            session.apply(&Change::Ended);
+            self.router.unwant_all(client_id);
+            self.forget(client_id);
+            deleted(client_id)
+        } else if will.is_some() {
+            session.apply(&Change::WillCleared);
+            held::folded(session)
+        } else {
+            self.trim_idle(client_id, session);
+            return None;
+        };
+        match will {
+            Some(will) => Some(DueWill {
+                client_id: client_id.clone(),
+                will,
+                row,
+            }),
+            None => {
+                self.committer.store(vec![row], None);
+                None
+            }
+        }
+    }
+
+    /// A session that has ended, and that nobody waits for.
+    fn forget(&self, client_id: &Text) {
+        let mut slots = self.slots();
+        if slots
+            .get(client_id)
+            .is_some_and(|slot| slot.owner.is_none())
+        {
+            slots.remove(client_id);
+        }
+    }
+
+    fn trim_idle(&self, client_id: &Text, session: &mut ClientSession) {
+        if session.subscriptions().len() == 0 {
+            return;
+        }
+        let changes = self.trim(client_id, session);
+        if changes.is_empty() {
+            return;
+        }
+        changes.iter().for_each(|change| session.apply(change));
+        self.committer.store(vec![held::folded(session)], None);
+        if let Some(slot) = self.slots().get(client_id) {
+            slot.reads.follow(session);
+        }
+    }
+
+    /// Takes from a session what it may not have waiting; the changes are the caller's to store.
+    fn trim(&self, client_id: &Text, session: &mut ClientSession) -> Vec<Change> {
+        let reader = self.committer.reader();
+        match trim::trim(reader, session, self.backlog_bytes_max) {
+            Ok(Trimmed { changes, lost }) => {
+                if lost > 0 {
+                    self.lost.fetch_add(lost, Ordering::Relaxed);
+                    tracing::warn!(client = %client_id, lost, "a session has more waiting than it may: its oldest is lost to it");
+                }
+                changes
+            }
+            Err(error) => {
+                tracing::error!(client = %client_id, %error, "a session's backlog cannot be read");
+                Vec::new()
+            }
+        }
     }
 
     /// Tells the journal what must be kept. A session that begins to read says so before its row is
@@ -288,14 +366,6 @@ pub(crate) struct DueWill {
     pub client_id: Text,
     pub will: Will,
     pub row: RowEntry,
-}
-
-/// A session that no connection has.
-fn idle(slot: &Slot) -> Option<tokio::sync::MutexGuard<'_, ClientSession>> {
-    match slot.owner {
-        Some(_) => None,
-        None => slot.session.try_lock().ok(),
-    }
 }
 
 /// A will waits for its delay, and for no longer than the session lives `[MQTT-3.1.3-9]`.
