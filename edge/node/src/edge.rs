@@ -26,7 +26,7 @@ use crate::mqtt;
 use crate::policy::policy_of;
 use crate::retained::Retained;
 use crate::router::{Route, Router};
-use crate::sessions::{self, Clock, Sessions};
+use crate::sessions::{Clock, Loaded, Sessions};
 use crate::uplink::Uplink;
 
 /// A stream of this node alone, which is never uplinked.
@@ -211,7 +211,7 @@ struct Opened {
     routes: Vec<(TopicFilter, Route)>,
     /// Keeps what no route takes and a client session wants.
     unrouted: StreamId,
-    loaded: Vec<sessions::Loaded>,
+    loaded: Loaded,
     retained: Retained,
 }
 
@@ -258,7 +258,7 @@ fn open_journal(spec: &EdgeSpec) -> anyhow::Result<Opened> {
         );
     }
     // Before anything is committed: rows are read as the opening's checkpoint left them.
-    let loaded = sessions::load(&journal)?;
+    let loaded = Loaded::read(&journal)?;
     let retained = Retained::load(&journal)?;
     let mut routes = Vec::new();
     for route in &spec.routes {

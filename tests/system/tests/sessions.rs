@@ -138,6 +138,43 @@ fn every_subscriber_has_everything_over_power_cuts() {
     }
 }
 
+/// Each message goes to one member, whoever comes and goes, and over a kill.
+#[test]
+fn a_shared_subscription_loses_nothing_when_members_come_and_go() {
+    const SENT: u64 = 3_000;
+    let scratch = Scratch::new("sessions-group");
+    let mut site = Site::started(scratch.path());
+    let mut command = workspace::python("session_group.py");
+    command
+        .args(["--port", &site.edge.mqtt.port().to_string()])
+        .args(["--messages", &SENT.to_string()])
+        .args(["--deadline", &DEADLINE.as_secs().to_string()]);
+    let log = scratch.path().join("group.log");
+    let mut group = Process::start("session-group", command, &log);
+    group.wait_for_log("subscribed", Duration::from_secs(15));
+    // The moment of the kill, not a wait.
+    std::thread::sleep(Duration::from_millis(600));
+    site.edge.kill();
+    site.edge.start();
+    assert!(group.wait(DEADLINE * 2).success(), "{}", group.log());
+    let said = group.log();
+    let report = said
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let report = report.expect("the script reports");
+    println!("{report}");
+    assert_eq!(report["distinct"].as_u64(), Some(SENT), "{report}");
+    let members = report["members"].as_object().expect("an object");
+    let counts: Vec<u64> = members.values().filter_map(Value::as_u64).collect();
+    assert!(
+        counts.iter().all(|count| *count > SENT / 20),
+        "all take part: {report}"
+    );
+    // What a member had in hand when it left comes again, and at a kill what the last second moved.
+    assert!(counts.iter().sum::<u64>() < 2 * SENT, "{report}");
+}
+
 /// A session may hold 16 MiB of the log: of 60 MiB it loses the oldest, and every loss is counted.
 #[test]
 fn a_session_with_too_much_waiting_loses_its_oldest_and_counts_it() {

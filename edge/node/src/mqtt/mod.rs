@@ -53,7 +53,6 @@ impl Context {
         let limits = ConnectionLimits {
             packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
             inflight_inbound_max: INFLIGHT_INBOUND_MAX,
-            shared_subscription_available: false,
             ..defaults
         };
         let connections_max = spec.connections_max;

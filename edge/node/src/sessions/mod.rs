@@ -5,6 +5,7 @@
 //! same client waits until the older has let go.
 
 mod feed;
+mod groups;
 mod held;
 mod trim;
 
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use tidegate_edge_journal::{Journal, JournalTime, Row, RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::{Text, Will};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription};
 use tidegate_shared::id::Position;
 use tidegate_shared::wire::{Reader, WireError};
 use tokio::sync::Mutex as AsyncMutex;
@@ -27,6 +28,8 @@ use crate::mqtt::Mailbox;
 use crate::router::{ConnectionId, Router};
 
 pub(crate) use feed::{Fed, Feed};
+pub(crate) use groups::SharedDelivery;
+use groups::{Groups, LoadedGroups};
 pub(crate) use held::Held;
 use trim::Trimmed;
 
@@ -96,6 +99,7 @@ pub(crate) struct Sessions {
     pub(crate) committer: Committer,
     pub(crate) router: Arc<Router>,
     pub(crate) clock: Clock,
+    groups: Groups,
     slots: Mutex<HashMap<Text, Slot>>,
     /// What a session may have waiting for it, as it lies in the log.
     backlog_bytes_max: u64,
@@ -106,10 +110,25 @@ pub(crate) struct Sessions {
 }
 
 /// A session as its rows have it, and how many changes those hold.
-pub(crate) type Loaded = (ClientSession, usize);
+type LoadedSession = (ClientSession, usize);
 
-/// Reads the sessions' rows off a journal that was just opened.
-pub(crate) fn load(journal: &Journal) -> anyhow::Result<Vec<Loaded>> {
+/// What a journal that was just opened has of sessions.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    sessions: Vec<LoadedSession>,
+    groups: LoadedGroups,
+}
+
+impl Loaded {
+    pub(crate) fn read(journal: &Journal) -> anyhow::Result<Self> {
+        Ok(Self {
+            sessions: load_sessions(journal)?,
+            groups: groups::load(journal)?,
+        })
+    }
+}
+
+fn load_sessions(journal: &Journal) -> anyhow::Result<Vec<LoadedSession>> {
     let rows = journal.rows(RowTable::ClientSessions)?;
     let mut sessions = Vec::with_capacity(rows.len());
     for (client_id, row) in rows {
@@ -145,12 +164,15 @@ impl Sessions {
         router: Arc<Router>,
         clock: Clock,
         backlog_bytes_max: u64,
-        loaded: Vec<Loaded>,
+        loaded: Loaded,
     ) -> Arc<Self> {
+        let groups = Groups::new(committer.clone(), Arc::clone(&router), clock);
+        let mut cursors = loaded.groups;
+        let next = committer.reader().next_position();
         let mut slots = HashMap::new();
         let mut rows = Vec::new();
         let at_ms = clock.now_ms();
-        for (mut session, changes) in loaded {
+        for (mut session, changes) in loaded.sessions {
             let client_id = session.client_id().clone();
             if session.is_connected() {
                 session.apply(&Change::Disconnected { at_ms });
@@ -161,8 +183,13 @@ impl Sessions {
             } else if changes > 0 {
                 rows.push(held::folded(&session));
             }
-            for subscription in session.subscriptions() {
-                router.want(&client_id, &subscription.filter.filter);
+            for Subscription { filter, .. } in session.subscriptions() {
+                if filter.group.is_none() {
+                    router.want(&client_id, &filter.filter);
+                    continue;
+                }
+                let cursor = cursors.remove(filter.name.as_bytes());
+                rows.extend(groups.subscribe(&client_id, filter, cursor.unwrap_or(next)));
             }
             let slot = Slot {
                 reads: Arc::new(Reads::new(&session)),
@@ -171,11 +198,14 @@ impl Sessions {
             };
             slots.insert(client_id, slot);
         }
+        // Groups of clients that are gone.
+        rows.extend(cursors.into_keys().map(groups::deleted));
         committer.store(rows, None);
         let sessions = Self {
             committer,
             router,
             clock,
+            groups,
             slots: Mutex::new(slots),
             backlog_bytes_max,
             lost: AtomicU64::new(0),
@@ -260,8 +290,24 @@ impl Sessions {
             };
             wills.extend(self.sweep_idle(&client_id, &mut session, now_ms));
         }
+        let lost = self.groups.sweep(self.backlog_bytes_max);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
         self.tell_needed_from();
         wills
+    }
+
+    /// A session ends: it is in no group any more. Gives the rows of groups that end with it.
+    fn leave_groups(
+        &self,
+        client_id: &Text,
+        session: &ClientSession,
+        id: Option<ConnectionId>,
+    ) -> Vec<RowEntry> {
+        let shared = session.subscriptions().map(|own| &own.filter);
+        let shared = shared.filter(|filter| filter.group.is_some());
+        shared
+            .filter_map(|filter| self.groups.unsubscribe(client_id, &filter.name, id))
+            .collect()
     }
 
     fn sweep_idle(
@@ -277,6 +323,8 @@ impl Sessions {
         let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
         let will = due_will(session, ends, now_ms);
         let row = if ends {
+            let rows = self.leave_groups(client_id, session, None);
+            self.committer.store(rows, None);
             session.apply(&Change::Ended);
             self.router.unwant_all(client_id);
             self.forget(client_id);
@@ -352,6 +400,10 @@ impl Sessions {
         let from = slots.values().map(|slot| &slot.reads.from);
         let from = from.map(|from| from.load(Ordering::Relaxed)).min();
         let from = Position(from.unwrap_or(Reads::NOTHING));
+        let from = self
+            .groups
+            .needed_from()
+            .map_or(from, |groups| groups.min(from));
         let mut told = self.needed_from.lock().expect("nobody panics with it");
         if *told != from {
             *told = from;
