@@ -46,7 +46,27 @@ pub(crate) enum Entry {
     Gap(GapEntry),
     /// 7: the clocks when the frame was made; the newest that could be believed of the wall's.
     Clock { time: JournalTime, wall_ms: i64 },
+    /// 8: a chunk that lives on here, copied out of a log file that is mostly dead.
+    Copied(CopiedEntry),
 }
+
+/// A copy keeps all that its chunk had: offsets, position, hash and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CopiedEntry {
+    /// When the chunk was made, in seconds of the journal's clock.
+    pub time_s: u32,
+    pub chunk: ChunkEntry,
+}
+
+impl CopiedEntry {
+    /// The chunk lies in the entry's body behind the time.
+    pub(crate) fn place(&self, body_at: usize) -> ChunkPlace {
+        let bytes = CHUNK_FIELDS_BYTES + self.chunk.batch.len();
+        self.chunk.place(body_at + TIME_BYTES, bytes, self.time_s)
+    }
+}
+
+const TIME_BYTES: usize = 4;
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +188,13 @@ impl Entry {
                 out.put_i64_le(*wall_ms);
                 7
             }
+            Self::Copied(copied) => {
+                out.reserve(TIME_BYTES + CHUNK_FIELDS_BYTES + copied.chunk.batch.len());
+                out.put_u32_le(copied.time_s);
+                out.put_slice(&copied.chunk.fields());
+                out.put_slice(&copied.chunk.batch);
+                8
+            }
         };
         (tag, out)
     }
@@ -202,6 +229,10 @@ impl Entry {
                 time: JournalTime(reader.u64("journal time")?),
                 wall_ms: reader.i64("wall time")?,
             },
+            8 => Self::Copied(CopiedEntry {
+                time_s: reader.u32("time")?,
+                chunk: ChunkEntry::decode(reader.rest().clone())?,
+            }),
             tag => return Err(EntryError::UnknownTag(tag)),
         })
     }
@@ -304,6 +335,18 @@ mod tests {
                 time: JournalTime(1),
                 wall_ms: -2,
             },
+            Entry::Copied(CopiedEntry {
+                time_s: 6,
+                chunk: ChunkEntry {
+                    stream,
+                    base_offset: EdgeOffset(1),
+                    count: 1,
+                    position: Position(2),
+                    hash_before: BoundaryHash(3),
+                    previous: (0, 0),
+                    batch: Bytes::from_static(b"batch"),
+                },
+            }),
         ];
         for (index, entry) in entries.into_iter().enumerate() {
             let (tag, body) = entry.encode();

@@ -76,6 +76,8 @@ pub struct JournalStats {
     pub log_files_spare: usize,
     /// Records that were ever declared lost, over all streams.
     pub gap_records: u64,
+    /// Batch bytes that the cleaner copied.
+    pub cleaned_bytes: u64,
     /// 1 while the index has no space for its checkpoint.
     pub checkpoint_needs_space: bool,
 }
@@ -111,6 +113,7 @@ pub struct Journal {
     pub(crate) commits: u64,
     pub(crate) records: u64,
     pub(crate) checkpoints: u64,
+    pub(crate) cleaned_bytes: u64,
 }
 
 impl Journal {
@@ -321,6 +324,10 @@ impl Journal {
                 let place = chunk.place(body_at, body_bytes, shared.state.meta.time.seconds());
                 shared.active_table.push(chunk.stream, place);
             }
+            if let Entry::Copied(copied) = entry {
+                let place = copied.place(body_at);
+                shared.active_table.push(copied.chunk.stream, place);
+            }
         }
         shared.state.take_policies(&mut shared.policies_of_new);
         if let Some(state) = shared.state.files.get_mut(&file) {
@@ -353,6 +360,7 @@ impl Journal {
     pub fn stats(&self) -> JournalStats {
         JournalStats {
             gap_records: self.shared().state.gap_records,
+            cleaned_bytes: self.cleaned_bytes,
             checkpoint_needs_space: self.checkpoint_needs_space,
             commits: self.commits,
             records: self.records,

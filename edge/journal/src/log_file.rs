@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::frame::{self, FrameError, FrameHeader, FrameKind};
 use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES};
 use crate::media::{LogFile, Slot};
+use crate::state::Run;
 
 const MAGIC: &[u8; 8] = b"TIDELOG\0";
 const LOG_FILE_VERSION: u32 = 1;
@@ -92,8 +93,16 @@ pub(crate) struct FileTable {
 
 impl FileTable {
     pub(crate) fn push(&mut self, stream: StreamId, place: ChunkPlace) {
-        self.streams.entry(stream).or_default().push(place);
-        self.chunks += 1;
+        let places = self.streams.entry(stream).or_default();
+        // In order as they are written, but for copies of older chunks.
+        let at = places.partition_point(|other| other.base_offset < place.base_offset);
+        match places.get_mut(at) {
+            Some(other) if other.base_offset == place.base_offset => *other = place,
+            _ => {
+                places.insert(at, place);
+                self.chunks += 1;
+            }
+        }
     }
 
     /// Bytes that the table takes at the end of its file, at most.
@@ -102,13 +111,14 @@ impl FileTable {
         frame::aligned(frame::FRAME_HEADER_BYTES + entries + self.chunks * PLACE_BYTES)
     }
 
-    /// Places of a stream's chunks that reach past `from`.
-    pub(crate) fn places_from(&self, stream: StreamId, from: EdgeOffset) -> &[ChunkPlace] {
+    /// Places of the chunks of one run: a file can have another one of the stream.
+    pub(crate) fn places_within(&self, stream: StreamId, run: &Run) -> &[ChunkPlace] {
         let Some(places) = self.streams.get(&stream) else {
             return &[];
         };
-        let first = places.partition_point(|place| place.end() <= from);
-        &places[first..]
+        let first = places.partition_point(|place| place.end() <= run.first);
+        let end = places.partition_point(|place| place.base_offset < run.next);
+        &places[first.min(end)..end]
     }
 
     fn encode_stream(stream: StreamId, places: &[ChunkPlace]) -> BytesMut {
@@ -228,6 +238,9 @@ impl OpenLogFile {
                     Ok(Entry::Chunk(chunk)) => {
                         table.push(chunk.stream, chunk.place(body_at, raw.body.len(), time_s));
                     }
+                    Ok(Entry::Copied(copied)) => {
+                        table.push(copied.chunk.stream, copied.place(body_at));
+                    }
                     _ => {}
                 }
             }
@@ -310,7 +323,13 @@ mod tests {
         assert!(bytes.len() <= table.frame_bytes());
         let entries = frame::parse(StoreId(5), &bytes).unwrap();
         assert_eq!(FileTable::decode(entries), Ok(table.clone()));
-        let places = table.places_from(StreamId(0), EdgeOffset(22));
+        let run = Run {
+            first: EdgeOffset(22),
+            next: EdgeOffset(64),
+            ..Run::default()
+        };
+        let places = table.places_within(StreamId(0), &run);
+        assert_eq!(places.len(), 3);
         assert_eq!(places[0].base_offset, EdgeOffset(21));
     }
 }

@@ -180,6 +180,7 @@ impl Journal {
             commits: 0,
             records: 0,
             checkpoints: 0,
+            cleaned_bytes: 0,
         }
     }
 
@@ -279,7 +280,7 @@ fn take_lost_runs(state: &mut State, missing: &[u64]) -> Vec<(StreamId, Run)> {
         lost.extend(stream.runs.iter().filter(gone).map(|run| (*id, *run)));
         stream.runs.retain(|run| !missing.contains(&run.file));
     }
-    let rows = lost.iter().map(|(id, run)| RowKey::Run(*id, run.file));
+    let rows = lost.iter().map(|(id, run)| run.row(*id));
     state.dirty.extend(rows);
     for sequence in missing {
         state.files.remove(sequence);

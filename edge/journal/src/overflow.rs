@@ -15,10 +15,42 @@ use crate::limits::BOUNDARIES_KEPT_MAX;
 use crate::pool::{Need, PoolError};
 use crate::reader::JournalReader;
 use crate::retention::{Overflow, StreamPolicy};
-use crate::state::{RowKey, State, StreamState};
+use crate::state::{RowKey, Run, State, StreamState};
 
 /// A stream's data below an offset is to go.
 pub(crate) type Drop = (StreamId, EdgeOffset, GapReason);
+
+/// What is to go so that a file is free.
+#[derive(Debug, Default)]
+struct Victim {
+    drops: Vec<Drop>,
+    is_lossless: bool,
+    /// Some of the file is to be copied.
+    something_stays: bool,
+}
+
+/// What freeing a file costs.
+#[derive(Debug, Default)]
+struct Cost {
+    loses: bool,
+    stays_bytes: u64,
+}
+
+/// What becomes of a run when its file is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Landed,
+    Loss,
+    Stays,
+}
+
+fn fate(stream: &StreamState, run: &Run) -> Fate {
+    match (stream.policy.retention.until_landed, stream.policy.overflow) {
+        (true, _) if run.next <= stream.landed => Fate::Landed,
+        (_, Overflow::DropOldest) => Fate::Loss,
+        _ => Fate::Stays,
+    }
+}
 
 /// A boundary costs this much of a frame.
 const BOUNDARY_BYTES: usize = 24;
@@ -58,10 +90,9 @@ impl Journal {
             .or_else(|error| self.unless_full(error))?;
         let spares = self.writer.pool.keep_spares();
         spares.map_err(|error| self.fail(error))?;
-        if self.writer.pool.is_short() && !self.has_dead_files() {
-            let victim = self.victim();
-            self.drop_all(victim)
-                .or_else(|error| self.unless_full(error))?;
+        if self.writer.pool.wants_space() && !self.has_dead_files() {
+            let freed = self.free_a_file();
+            freed.map(drop).or_else(|error| self.unless_full(error))?;
         }
         Ok(())
     }
@@ -72,13 +103,9 @@ impl Journal {
             return Ok(false);
         }
         if !self.has_dead_files() {
-            let victim = self.victim();
-            if victim.is_empty() {
-                return Ok(false);
-            }
-            match self.drop_all(victim) {
-                Ok(()) => {}
-                Err(PoolError::Full) => return Ok(false),
+            match self.free_a_file() {
+                Ok(true) => {}
+                Ok(false) | Err(PoolError::Full) => return Ok(false),
                 Err(PoolError::Io(error)) => return Err(self.fail(error)),
             }
         }
@@ -86,6 +113,20 @@ impl Journal {
             Ok(()) => Ok(true),
             Err(CommitError::Full) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Sees to it that nothing lives in some full file: without a loss if that can be.
+    fn free_a_file(&mut self) -> Result<bool, PoolError> {
+        let victim = self.victim();
+        if !victim.is_lossless && self.clean()? {
+            return Ok(true);
+        }
+        let found = !victim.drops.is_empty();
+        self.drop_all(victim.drops)?;
+        match victim.something_stays {
+            true => self.clean(),
+            false => Ok(found),
         }
     }
 
@@ -144,50 +185,66 @@ impl Journal {
     }
 
     /// The oldest full file that can be emptied: one whose data landed, else one whose streams let
-    /// their oldest go. Returns what must go for it.
-    fn victim(&self) -> Vec<Drop> {
+    /// their oldest go. What must stay of it is little enough to be copied.
+    fn victim(&self) -> Victim {
+        let alive_max = self.alive_bytes_max();
         let shared = self.shared();
         let state = &shared.state;
-        let mut losses: BTreeMap<u64, Option<u32>> = BTreeMap::new();
+        let mut costs: BTreeMap<u64, Cost> = BTreeMap::new();
         for stream in state.streams.values() {
-            for run in &stream.runs {
-                let loss = losses.entry(run.file).or_insert(Some(0));
-                let policy = &stream.policy;
-                *loss = match (policy.retention.until_landed, policy.overflow) {
-                    (true, _) if run.next <= stream.landed => *loss,
-                    (_, Overflow::DropOldest) => loss.map(|streams| streams + 1),
-                    _ => None,
-                };
+            for run in stream.runs.iter().filter(|run| !run.is_empty()) {
+                let cost = costs.entry(run.file).or_default();
+                match fate(stream, run) {
+                    Fate::Landed => {}
+                    Fate::Loss => cost.loses = true,
+                    Fate::Stays => cost.stays_bytes += run.copied_bytes(),
+                }
             }
         }
-        let may_go = |file: &u64| {
-            state
-                .files
-                .get(file)
-                .is_some_and(|file| file.sealed && file.next_position.0 <= state.needed_from.0)
+        let may_go = |file: &u64, cost: &Cost| {
+            state.files.get(file).is_some_and(|file| {
+                let needed = file.next_position.0 > state.needed_from.0;
+                let copied = cost.stays_bytes == 0 || !file.damaged;
+                file.sealed && !needed && copied && cost.stays_bytes <= alive_max
+            })
         };
-        let candidates = losses.iter().filter(|(file, _)| may_go(file));
-        let lossless = candidates.clone().find(|(_, loss)| **loss == Some(0));
-        let victim = lossless.or_else(|| candidates.clone().find(|(_, loss)| loss.is_some()));
-        let Some((victim, _)) = victim else {
-            return Vec::new();
+        let candidates = costs.iter().filter(|(file, cost)| may_go(file, cost));
+        let lossless = candidates.clone().find(|(_, cost)| !cost.loses);
+        let is_lossless = lossless.is_some();
+        let Some((victim, cost)) = lossless.or_else(|| candidates.clone().next()) else {
+            return Victim::default();
         };
         let runs = state.streams.iter().flat_map(|(id, stream)| {
-            let runs = stream.runs.iter().filter(|run| run.file == *victim);
+            let of_victim = |run: &&Run| run.file == *victim && fate(stream, run) != Fate::Stays;
+            let runs = stream.runs.iter().filter(of_victim);
             runs.map(|run| (*id, run.next, GapReason::Overflow))
         });
-        runs.collect()
+        Victim {
+            drops: runs.collect(),
+            is_lossless,
+            something_stays: cost.stays_bytes > 0,
+        }
     }
 
     /// Drops streams' data below offsets. Where it has not landed the gaps are made durable first.
     pub(crate) fn drop_all(&mut self, drops: Vec<Drop>) -> Result<(), PoolError> {
+        // One gap a stream: each is planned on what is there before all of them.
+        let mut furthest: BTreeMap<StreamId, (EdgeOffset, GapReason)> = BTreeMap::new();
+        for (stream, to, reason) in drops {
+            let drop = furthest.entry(stream).or_insert((to, reason));
+            if to > drop.0 {
+                *drop = (to, reason);
+            }
+        }
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for (stream, to, reason) in drops {
+        for (stream, (to, reason)) in furthest {
             let Some(entry) = self.plan_drop(stream, to, reason) else {
                 continue;
             };
-            bytes += 128 + entry.boundaries.len() * BOUNDARY_BYTES;
+            bytes += 192 + entry.boundaries.len() * BOUNDARY_BYTES;
+            // What a gap begins at must be as durable as the gap.
+            entries.extend(self.landed_entry(stream));
             entries.push(Entry::Gap(entry));
             if bytes >= self.limits.commit_bytes_max / 2 {
                 self.write_gaps(&std::mem::take(&mut entries))?;
@@ -195,6 +252,16 @@ impl Journal {
             }
         }
         self.write_gaps(&entries)
+    }
+
+    fn landed_entry(&self, stream: StreamId) -> Option<Entry> {
+        let shared = self.shared();
+        let state = shared.state.streams.get(&stream)?;
+        Some(Entry::Landed {
+            stream,
+            landed: state.landed,
+            hash: state.landed_hash,
+        })
     }
 
     /// One frame of gaps.
@@ -301,7 +368,7 @@ fn died_in_run(
     stream: &StreamState,
     to: EdgeOffset,
 ) -> (u32, u64) {
-    let cut = |run: &&crate::state::Run| run.first < to && to < run.next;
+    let cut = |run: &&Run| run.first < to && to < run.next;
     let Some(run) = stream.runs.iter().find(cut) else {
         return (0, 0);
     };

@@ -34,7 +34,7 @@ impl From<io::Error> for PoolError {
 pub(crate) enum Need {
     /// Records: they leave a spare behind, without which nothing could ever be freed.
     Records,
-    /// State by which space is freed: it may take the last one.
+    /// State by which space is freed: it may take the last one, and one more.
     Freeing,
 }
 
@@ -78,9 +78,11 @@ impl Pool {
 
     pub(crate) fn take(&mut self, need: Need) -> Result<(Slot, Arc<dyn LogFile>), PoolError> {
         self.collect_leases();
-        let keep = if need == Need::Records { 1 } else { 0 };
-        if self.spares.len() <= keep {
-            self.add()?;
+        match need {
+            Need::Records if self.spares.len() <= 1 => self.add(false)?,
+            // Over the bound for a while: without it nothing could ever be freed.
+            Need::Freeing if self.spares.is_empty() => self.add(true)?,
+            _ => {}
         }
         self.spares.pop().ok_or(PoolError::Full)
     }
@@ -90,13 +92,14 @@ impl Pool {
         self.is_opening = false;
     }
 
-    fn add(&mut self) -> Result<(), PoolError> {
-        if self.slots >= self.limits.log_files_max && !self.is_opening {
+    fn add(&mut self, forced: bool) -> Result<(), PoolError> {
+        let forced = forced || self.is_opening;
+        if self.slots >= self.limits.log_files_max && !forced {
             return Err(PoolError::Full);
         }
         let bytes = self.limits.log_file_bytes;
         let floor = self.limits.free_disk_min_bytes;
-        if floor > 0 && self.slots >= LOG_FILES_MIN && !self.is_opening {
+        if floor > 0 && self.slots >= LOG_FILES_MIN && !forced {
             let left = self.medium.free_bytes()?;
             if left < floor.saturating_add(bytes as u64) {
                 return Err(PoolError::Full);
@@ -115,7 +118,7 @@ impl Pool {
     pub(crate) fn keep_spares(&mut self) -> io::Result<()> {
         self.collect_leases();
         while self.is_short() && (!self.is_opening || self.slots < LOG_FILES_MIN) {
-            match self.add() {
+            match self.add(false) {
                 Ok(()) => {}
                 Err(PoolError::Full) => break,
                 Err(PoolError::Io(error)) => return Err(error),
@@ -153,8 +156,13 @@ impl Pool {
     }
 
     /// Whether fewer spares are there than are kept ready.
-    pub(crate) fn is_short(&self) -> bool {
+    fn is_short(&self) -> bool {
         self.spares.len() < SPARE_LOG_FILES
+    }
+
+    /// Whether files should be freed.
+    pub(crate) fn wants_space(&self) -> bool {
+        self.is_short() || self.slots > self.limits.log_files_max
     }
 
     fn collect_leases(&mut self) {

@@ -256,27 +256,28 @@ impl JournalReader {
         Ok(Some((file, places)))
     }
 
-    /// The log file that holds `offset`, leased, and all of the stream's chunks in it.
+    /// The log file that holds `offset`, leased, and the chunks of the stream's run there.
     pub(crate) fn run_of(
         &self,
         stream: StreamId,
         offset: EdgeOffset,
     ) -> io::Result<Option<Located>> {
-        let (file, end) = {
+        let (file, run, end) = {
             let shared = self.lock();
             let Some(state) = shared.state.streams.get(&stream) else {
                 return Ok(None);
             };
             let at = state.runs.partition_point(|run| run.next <= offset);
-            let Some(sequence) = state.runs.get(at).map(|run| run.file) else {
+            let Some(run) = state.runs.get(at).copied() else {
                 return Ok(None);
             };
+            let sequence = run.file;
             let file = Arc::clone(&shared.files[&sequence]);
             if !shared.state.files[&sequence].sealed {
-                let places = shared.active_table.places_from(stream, EdgeOffset(0));
+                let places = shared.active_table.places_within(stream, &run);
                 return Ok(Some((file, places.to_vec())));
             }
-            (file, shared.state.files[&sequence].used as usize)
+            (file, run, shared.state.files[&sequence].used as usize)
         };
         let sequence = file.header.sequence;
         let cached = self.lock().cached_table(sequence);
@@ -288,7 +289,7 @@ impl JournalReader {
                 table
             }
         };
-        let places = table.places_from(stream, EdgeOffset(0)).to_vec();
+        let places = table.places_within(stream, &run).to_vec();
         Ok(Some((file, places)))
     }
 
