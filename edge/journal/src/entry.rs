@@ -92,6 +92,7 @@ impl ChunkEntry {
             at: body_at as u32,
             bytes: body_bytes as u32,
             time_s,
+            fields_crc: crc32c::crc32c(&self.fields()),
         }
     }
 

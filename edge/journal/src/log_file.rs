@@ -75,6 +75,8 @@ pub(crate) struct ChunkPlace {
     pub bytes: u32,
     /// When it was made, in seconds of the journal's clock.
     pub time_s: u32,
+    /// CRC-32C of the entry's fields; the batch behind them has its own.
+    pub fields_crc: u32,
 }
 
 impl ChunkPlace {
@@ -130,6 +132,7 @@ impl FileTable {
             out.put_u32_le(place.at);
             out.put_u32_le(place.bytes);
             out.put_u32_le(place.time_s);
+            out.put_u32_le(place.fields_crc);
         }
         out
     }
@@ -161,6 +164,7 @@ impl FileTable {
                     at: reader.u32("place")?,
                     bytes: reader.u32("bytes")?,
                     time_s: reader.u32("time")?,
+                    fields_crc: reader.u32("crc")?,
                 };
                 table.push(stream, place);
             }
@@ -169,9 +173,9 @@ impl FileTable {
     }
 }
 
-/// One stream's places. 1 was the same without times.
-const TABLE_TAG: u8 = 2;
-const PLACE_BYTES: usize = 24;
+/// One stream's places. 1 was the same without times and CRCs, 2 without CRCs.
+const TABLE_TAG: u8 = 3;
+const PLACE_BYTES: usize = 28;
 
 /// An open log file. Readers hold it as their lease: it is not recycled while one does.
 #[derive(Debug)]
@@ -316,6 +320,7 @@ mod tests {
                 at: index,
                 bytes: 9,
                 time_s: 5,
+                fields_crc: 6,
             };
             table.push(StreamId(index % 7), place);
         }

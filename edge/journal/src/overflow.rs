@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::StreamId;
+use tidegate_shared::id::{Position, StreamId};
 
 use crate::clock::{JournalTime, Tick, is_plausible};
 use crate::dropping::Drop;
@@ -68,6 +68,12 @@ impl Journal {
             }
             None => drop(shared.policies_of_new.insert(stream, policy)),
         }
+    }
+
+    /// Keeps log files that reach `position` for sessions, whatever retention says;
+    /// `Position(u64::MAX)` keeps none.
+    pub fn set_needed_from(&mut self, position: Position) {
+        self.shared().state.needed_from = position;
     }
 
     /// Drops what retention lets go, and makes room ahead of time where a stream says so. To be

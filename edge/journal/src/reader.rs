@@ -303,7 +303,7 @@ impl JournalReader {
             .map_or_else(Vec::new, |(_, places)| places))
     }
 
-    /// A chunk's fields without its batch; not checked by a CRC.
+    /// A chunk's fields without its batch.
     pub(crate) fn read_fields(
         &self,
         file: &OpenLogFile,
@@ -311,6 +311,7 @@ impl JournalReader {
     ) -> io::Result<ChunkEntry> {
         let mut fields = BytesMut::zeroed(CHUNK_FIELDS_BYTES);
         file.file.read_at(u64::from(place.at), &mut fields)?;
+        check_fields(place, &fields).map_err(io::Error::other)?;
         ChunkEntry::decode(fields.freeze()).map_err(io::Error::other)
     }
 }
@@ -358,7 +359,16 @@ pub(crate) fn read_chunk(
     })
 }
 
+fn check_fields(place: &ChunkPlace, body: &[u8]) -> Result<(), String> {
+    let fields = body.get(..CHUNK_FIELDS_BYTES).unwrap_or(body);
+    match crc32c::crc32c(fields) == place.fields_crc {
+        true => Ok(()),
+        false => Err("the CRC of its fields is another".to_owned()),
+    }
+}
+
 fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chunk, String> {
+    check_fields(place, &body)?;
     let entry = ChunkEntry::decode(body).map_err(|error| error.to_string())?;
     let (base_offset, count) = (entry.base_offset, entry.count);
     if entry.stream != stream || (base_offset, count) != (place.base_offset, place.count) {

@@ -190,7 +190,7 @@ fn a_file_that_sessions_need_does_not_die() {
     let stream = open_stream(&mut journal, "telemetry");
     journal.commit().unwrap();
     drop_oldest(&mut journal, stream);
-    journal.shared().state.needed_from = Position(20);
+    journal.set_needed_from(Position(20));
     let mut refused = 0;
     for payload in 0..300 {
         journal.append(stream, &record(payload, 3000)).unwrap();
@@ -199,7 +199,7 @@ fn a_file_that_sessions_need_does_not_die() {
     assert!(refused > 0, "what is needed pins");
     let first = journal.reader().stream(stream).unwrap().first;
     assert!(first.0 <= 20, "{first}");
-    journal.shared().state.needed_from = Position(u64::MAX);
+    journal.set_needed_from(Position(u64::MAX));
     put(&mut journal, stream, 300, 3000);
 }
 
