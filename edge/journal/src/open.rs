@@ -138,11 +138,11 @@ impl Journal {
         let is_damaged = |file: &Arc<OpenLogFile>| replay.damaged.contains(&file.header.sequence);
         let (damaged, good) = held.into_iter().partition(is_damaged);
         journal.writer.pool.recycle(good);
-        let set_aside = journal.writer.pool.condemn(damaged);
+        journal.writer.pool.condemn(damaged);
         journal.writer.pool.opened();
         let spares = journal.writer.pool.keep_spares();
         spares.map_err(|error| journal.fail(error))?;
-        report.set_aside.extend(set_aside);
+        report.set_aside.extend(journal.take_set_aside());
         report.gap_records = journal.stats().gap_records - gap_records;
         Ok((journal, report))
     }

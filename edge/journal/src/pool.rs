@@ -50,6 +50,8 @@ pub(crate) struct Pool {
     leased: Vec<Arc<OpenLogFile>>,
     /// Dead and damaged: set aside as soon as no reader holds them.
     condemned: Vec<Arc<OpenLogFile>>,
+    /// New names of files that were set aside, until somebody asks for them.
+    pub set_aside: Vec<String>,
     /// Bytes written to fill new files with zeros.
     pub filled_bytes: u64,
     /// An opening may go over all bounds but the disk's: without it nothing is ever freed.
@@ -66,6 +68,7 @@ impl Pool {
             spares: Vec::new(),
             leased: Vec::new(),
             condemned: Vec::new(),
+            set_aside: Vec::new(),
             filled_bytes: 0,
             is_opening: true,
         }
@@ -98,12 +101,15 @@ impl Pool {
             return Err(PoolError::Full);
         }
         let bytes = self.limits.log_file_bytes;
-        let floor = self.limits.free_disk_min_bytes;
-        if floor > 0 && self.slots >= LOG_FILES_MIN && !forced {
-            let left = self.medium.free_bytes()?;
-            if left < floor.saturating_add(bytes as u64) {
-                return Err(PoolError::Full);
-            }
+        // Looked at first: a file that is half made on a full disk only wears it.
+        let has_floor = self.slots >= LOG_FILES_MIN && !forced;
+        let floor = if has_floor {
+            self.limits.free_disk_min_bytes
+        } else {
+            0
+        };
+        if self.medium.free_bytes()? < floor.saturating_add(bytes as u64) {
+            return Err(PoolError::Full);
         }
         let file = self.medium.create(self.next_slot, bytes)?;
         self.filled_bytes += self.limits.log_file_bytes as u64;
@@ -134,25 +140,23 @@ impl Pool {
     }
 
     /// As [`Pool::recycle`] for files that are damaged: they are not used again.
-    /// Returns the new names of those that no reader holds.
-    pub(crate) fn condemn(&mut self, dead: Vec<Arc<OpenLogFile>>) -> Vec<String> {
+    pub(crate) fn condemn(&mut self, dead: Vec<Arc<OpenLogFile>>) {
         self.condemned.extend(dead);
-        self.set_aside()
+        self.set_condemned_aside();
     }
 
-    fn set_aside(&mut self) -> Vec<String> {
-        let mut names = Vec::new();
+    fn set_condemned_aside(&mut self) {
         for file in std::mem::take(&mut self.condemned) {
             match Arc::try_unwrap(file) {
                 Ok(file) => {
                     // Where it cannot be renamed it is at least not used again by this process.
-                    names.extend(self.medium.set_aside(Aside::Log(file.slot)));
+                    let name = self.medium.set_aside(Aside::Log(file.slot));
+                    self.set_aside.extend(name);
                     self.slots -= 1;
                 }
                 Err(file) => self.condemned.push(file),
             }
         }
-        names
     }
 
     /// Whether fewer spares are there than are kept ready.
@@ -166,7 +170,7 @@ impl Pool {
     }
 
     fn collect_leases(&mut self) {
-        self.set_aside();
+        self.set_condemned_aside();
         for file in std::mem::take(&mut self.leased) {
             match Arc::try_unwrap(file) {
                 // Made while opening, beyond the bound.
