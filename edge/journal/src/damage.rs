@@ -43,6 +43,11 @@ impl Journal {
         Ok(Some(gap))
     }
 
+    /// New names of damaged files that were set aside since this was asked last.
+    pub fn take_set_aside(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.writer.pool.set_aside)
+    }
+
     /// Declares runs lost whose log file is gone. They are out of the state already.
     pub(crate) fn declare_lost(&mut self, lost: Vec<(StreamId, Run)>) -> Result<(), CommitError> {
         let reader = self.reader();

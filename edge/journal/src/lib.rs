@@ -8,8 +8,8 @@
 //! Walk: `staged` gathers → `frame` and `entry` give the bytes → `writer` puts them into a `log_file`
 //! and syncs → `state` takes them up → `checkpoint` writes `tables` → `reader` hands out `chunk`s.
 //! `open` puts it all together again after any crash: `index` loads the tables, `replay` finds the
-//! frames past the checkpoint. `retention`, `expiry` and `overflow` let data go, `gap` says what was
-//! lost, `damage` what the medium lost. `media` is what lies below.
+//! frames past the checkpoint. `retention`, `expiry`, `overflow` and `dropping` let data go, `cleaner` moves what
+//! stays, `gap` says what was lost, `damage` what the medium lost. `media` is what lies below.
 //!
 //! Architecture invariants: no tokio and no clock in here, so that simulations run the real thing;
 //! nothing enters `state` before its frame is durable; what is dropped before it landed, or lost, is a
@@ -18,8 +18,10 @@
 
 mod checkpoint;
 mod chunk;
+mod cleaner;
 mod clock;
 mod damage;
+mod dropping;
 mod entry;
 mod expiry;
 mod frame;

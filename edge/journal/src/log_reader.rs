@@ -1,5 +1,7 @@
 //! Reading the whole log in the order of positions, across streams: how client sessions catch up.
 //! What a session's filters cannot match is passed over, file by file and chunk by chunk.
+//!
+//! The cleaner's copies are never read here: it leaves alone what sessions need.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -196,7 +198,7 @@ impl JournalReader {
             (Some(order), Some(summary)) => (order, summary),
             _ => {
                 let table = self.table_of(file, end)?;
-                let order = Arc::new(table.by_position());
+                let order = Arc::new(table.by_position(file.header.first_position));
                 let summary = Arc::new(table.summary.clone());
                 let mut shared = self.lock();
                 remember(&mut shared, sequence, &order, &summary);

@@ -139,11 +139,11 @@ impl Journal {
         let is_damaged = |file: &Arc<OpenLogFile>| replay.damaged.contains(&file.header.sequence);
         let (damaged, good) = held.into_iter().partition(is_damaged);
         journal.writer.pool.recycle(good);
-        let set_aside = journal.writer.pool.condemn(damaged);
+        journal.writer.pool.condemn(damaged);
         journal.writer.pool.opened();
         let spares = journal.writer.pool.keep_spares();
         spares.map_err(|error| journal.fail(error))?;
-        report.set_aside.extend(set_aside);
+        report.set_aside.extend(journal.take_set_aside());
         report.gap_records = journal.stats().gap_records - gap_records;
         Ok((journal, report))
     }
@@ -181,6 +181,7 @@ impl Journal {
             commits: 0,
             records: 0,
             checkpoints: 0,
+            cleaned_bytes: 0,
         }
     }
 
@@ -289,7 +290,7 @@ fn take_lost_runs(state: &mut State, missing: &[u64]) -> Vec<(StreamId, Run)> {
         lost.extend(stream.runs.iter().filter(gone).map(|run| (*id, *run)));
         stream.runs.retain(|run| !missing.contains(&run.file));
     }
-    let rows = lost.iter().map(|(id, run)| RowKey::Run(*id, run.file));
+    let rows = lost.iter().map(|(id, run)| run.row(*id));
     state.dirty.extend(rows);
     for sequence in missing {
         state.files.remove(sequence);

@@ -201,6 +201,7 @@ fn bridge_holes(state: &State, entries: Vec<Whole>, report: &mut OpenReport) -> 
                 continue;
             }
             Entry::Gap(gap) if !known(&gap.stream) => continue,
+            Entry::Copied(copied) if !known(&copied.chunk.stream) => continue,
             _ => {}
         }
         bridged.push((tag, body, entry));

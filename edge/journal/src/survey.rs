@@ -164,8 +164,10 @@ pub fn verify(medium: &dyn Medium, limits: Limits) -> Result<Verification, OpenE
     for found in &loaded.replay.frames {
         reading.verification.frames += 1;
         for (file, entry, body_at) in found.entries() {
-            if let Entry::Chunk(chunk) = entry {
-                reading.read_chunk(file, body_at, &chunk);
+            match entry {
+                Entry::Chunk(chunk) => reading.read_chunk(file, body_at, &chunk),
+                Entry::Copied(copied) => reading.read_copy(file, body_at, &copied.chunk),
+                _ => {}
             }
         }
     }
@@ -227,6 +229,7 @@ impl Reading {
         for raw in entries {
             match Entry::decode(raw) {
                 Ok(Entry::Chunk(chunk)) => self.read_chunk(file, at + raw.body_at, &chunk),
+                Ok(Entry::Copied(copied)) => self.read_copy(file, at + raw.body_at, &copied.chunk),
                 Ok(_) => {}
                 Err(error) => {
                     self.damaged(format!("log file {file} is damaged at byte {at}: {error}"));
@@ -257,7 +260,22 @@ impl Reading {
         }
         let hash = hash_after(chunk.hash_before, &chunk.batch);
         self.ends.insert(chunk.stream, (to, hash));
-        let found = self.found.entry((chunk.stream, file)).or_default();
+        self.note(chunk.stream, file, from, to);
+    }
+
+    /// A copy: it stands outside the order in which chunks were made.
+    fn read_copy(&mut self, file: u64, at: usize, chunk: &ChunkEntry) {
+        match count_records(chunk) {
+            Ok(_) => {
+                let from = chunk.base_offset;
+                self.note(chunk.stream, file, from, from.plus(u64::from(chunk.count)));
+            }
+            Err(why) => self.damaged(format!("log file {file} is damaged at byte {at}: {why}")),
+        }
+    }
+
+    fn note(&mut self, stream: StreamId, file: u64, from: EdgeOffset, to: EdgeOffset) {
+        let found = self.found.entry((stream, file)).or_default();
         match found.last_mut().filter(|(_, end)| *end == from) {
             Some((_, end)) => *end = to,
             None => found.push((from, to)),

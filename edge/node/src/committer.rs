@@ -51,8 +51,8 @@ enum Operation {
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
     StoreGrant(StreamId, Incarnation, oneshot::Sender<()>),
     Landed(Vec<Landing>),
-    /// A reader found damage there.
-    Damaged(StreamId, EdgeOffset),
+    /// A reader found damage there. Answered with whether it is declared lost.
+    Damaged(StreamId, EdgeOffset, oneshot::Sender<bool>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -209,8 +209,11 @@ impl Committer {
     }
 
     /// Has the journal look at what cannot be read at `from`, and declare it lost if that is so.
-    pub(crate) fn declare_damage(&self, stream: StreamId, from: EdgeOffset) {
-        self.send(Operation::Damaged(stream, from));
+    /// Blocks; returns whether it is declared.
+    pub(crate) fn declare_damage(&self, stream: StreamId, from: EdgeOffset) -> bool {
+        let (done, declared) = oneshot::channel();
+        self.send(Operation::Damaged(stream, from, done));
+        declared.blocking_recv().unwrap_or(false)
     }
 
     /// After a failure nothing is taken, and nobody is answered: the node is about to end.
@@ -374,7 +377,11 @@ impl Worker {
                 self.changed = true;
                 return Ok(());
             }
-            Operation::Damaged(stream, from) => return self.declare_damage(stream, from),
+            Operation::Damaged(stream, from, done) => {
+                let declared = self.declare_damage(stream, from)?;
+                let _ = done.send(declared);
+                return Ok(());
+            }
             Operation::Stop(_) => return Ok(()),
         }
         if self.journal.wants_commit() {
@@ -461,7 +468,7 @@ impl Worker {
             self.waiting.rows = waiting.rows;
             self.waiting.states = waiting.states;
         }
-        *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
+        self.note_stats();
         Ok(())
     }
 }
@@ -490,20 +497,24 @@ impl Worker {
         });
     }
 
-    fn declare_damage(&mut self, stream: StreamId, from: EdgeOffset) -> Result<(), CommitError> {
+    fn declare_damage(&mut self, stream: StreamId, from: EdgeOffset) -> Result<bool, CommitError> {
         match self.journal.declare_damage(stream, from) {
-            Ok(None) => {}
+            Ok(None) => Ok(false),
             Ok(Some(gap)) => {
                 let (from, to) = (gap.from, gap.to);
                 tracing::error!(%stream, %from, %to, "messages were lost with what was damaged");
                 self.changed = true;
-                self.shared.grown.add([stream]);
+                self.note_stats();
+                Ok(true)
             }
             // It is found again.
-            Err(CommitError::Full) => {}
-            Err(error) => return Err(error),
+            Err(CommitError::Full) => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(())
+    }
+
+    fn note_stats(&self) {
+        *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
     }
 
     /// Lets go of what the streams' retention does not keep.
@@ -512,6 +523,7 @@ impl Worker {
         let before = self.journal.stats().gap_records;
         self.journal.retain()?;
         let records = self.journal.stats().gap_records - before;
+        self.note_stats();
         self.changed |= records > 0 || self.journal.clock_is_due();
         if records > 0 {
             tracing::warn!(records, "messages that had not landed were dropped");
@@ -548,6 +560,12 @@ impl Worker {
         };
         let before = self.journal.stats().checkpoint_needs_space;
         self.journal.finish_checkpoint(done)?;
+        for name in self.journal.take_set_aside() {
+            tracing::warn!(
+                name,
+                "a damaged log file, in which nothing lives, is set aside"
+            );
+        }
         if self.journal.stats().checkpoint_needs_space {
             self.changed = true;
             if !before {

@@ -164,6 +164,11 @@ fn register_journal(registry: &mut Registry, committer: &Committer) {
             stats.gap_records,
         ),
         (
+            "journal_cleaned_bytes",
+            "Bytes of batches that the cleaner copied",
+            stats.cleaned_bytes,
+        ),
+        (
             "journal_refused",
             "Publishes refused by the journal",
             committer.refused(),

@@ -37,7 +37,9 @@ impl Directory {
 
     /// Whether a journal was ever made there.
     pub fn holds_journal(root: &Path) -> bool {
-        root.join(DATABASE_FILE).exists()
+        let has_logs =
+            || fs::read_dir(root.join(LOG_FOLDER)).is_ok_and(|mut log| log.next().is_some());
+        root.join(DATABASE_FILE).exists() || has_logs()
     }
 
     fn log_path(&self, slot: Slot) -> PathBuf {

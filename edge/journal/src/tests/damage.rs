@@ -180,13 +180,20 @@ fn a_bad_table_or_header_costs_nothing() {
 /// A reader finds it, the committer declares it, and what is good around it stays.
 #[test]
 fn damage_that_is_found_when_it_is_read_becomes_a_gap() {
+    // In each field of the chunk, and in its batch.
+    for byte in [63, 66, 75, 80, 88, 104, 110, 150, 900] {
+        read_over_damage(byte);
+    }
+}
+
+fn read_over_damage(byte: usize) {
     let medium = FaultyMedium::new(5);
     let (mut journal, stream) = filled(&medium, 60, 1000);
     journal.checkpoint().unwrap();
     let slot = journal.shared().state.files.values().next().unwrap().slot;
     // Frames 4 and 5 of the first file: a block of header, then a frame a block.
-    medium.damage(Aside::Log(slot), 4 * 4096 + 150);
-    medium.damage(Aside::Log(slot), 5 * 4096 + 150);
+    medium.damage(Aside::Log(slot), 4 * 4096 + byte);
+    medium.damage(Aside::Log(slot), 5 * 4096 + byte);
     let reader = journal.reader();
     let chunks = reader.read(stream, EdgeOffset(0), 1 << 20).unwrap();
     let from = chunks.last().unwrap().end();
@@ -238,6 +245,43 @@ fn a_lost_index_begins_a_new_store_and_keeps_the_old_one_aside() {
         assert!(!report.index_lost && !report.created);
         assert_eq!(payloads(&journal, stream, EdgeOffset(0)), [7]);
     }
+}
+
+#[test]
+fn a_real_folder_loses_a_file_and_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("journal");
+    let open = || {
+        let medium = Arc::new(Directory::open(&root).unwrap());
+        Journal::open(medium, SMALL, STORE).unwrap()
+    };
+    let (mut journal, _) = open();
+    let stream = open_stream(&mut journal, "telemetry");
+    for payload in 0..60 {
+        journal.append(stream, &record(payload, 1000)).unwrap();
+        journal.commit().unwrap();
+    }
+    journal.checkpoint().unwrap();
+    let slot = journal.shared().state.files.values().next().unwrap().slot;
+    drop(journal);
+    assert!(root.join("reserve").exists());
+    std::fs::remove_file(root.join(format!("log/{slot:05}.log"))).unwrap();
+    let (journal, report) = open();
+    assert!(report.gap_records > 5, "{report:?}");
+    let (found, lost) = readable(&journal, stream);
+    assert_eq!(found.len() as u64 + lost, 60);
+    drop(journal);
+    std::fs::write(root.join("index.redb"), b"nothing that was ever an index").unwrap();
+    let (mut journal, report) = open();
+    assert!(report.index_lost, "{report:?}");
+    assert!(root.join("index.redb.damaged-1").exists());
+    for name in &report.set_aside {
+        assert!(root.join(name).exists(), "{name}");
+    }
+    let stream = open_stream(&mut journal, "telemetry");
+    journal.append(stream, &record(1, 10)).unwrap();
+    journal.commit().unwrap();
+    assert_eq!(payloads(&journal, stream, EdgeOffset(0)), [1]);
 }
 
 /// Appends, commits, landings and checkpoints, a drop_oldest stream among them. Returns how many

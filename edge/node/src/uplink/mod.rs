@@ -395,8 +395,8 @@ fn read(
     reads
 }
 
-/// A failed read is logged, and the sender tries again later: meanwhile the committer looks at what is
-/// damaged, and declares it lost.
+/// What is damaged is declared lost, and then sent as a gap. Any other failed read is logged, and the
+/// sender tries again later.
 fn read_stream(
     committer: &Committer,
     stream: StreamId,
@@ -404,7 +404,15 @@ fn read_stream(
     bytes_max: usize,
     compression: Compression,
 ) -> ReadOutcome {
-    let error = match committer.reader().read_to_send(stream, from, bytes_max) {
+    let read = || committer.reader().read_to_send(stream, from, bytes_max);
+    let mut found = read();
+    if let Err(error @ (ReadError::Damaged { .. } | ReadError::Io(_))) = &found {
+        tracing::error!(%stream, %from, %error, "uplink: the journal cannot be read");
+        if committer.declare_damage(stream, from) {
+            found = read();
+        }
+    }
+    let error = match found {
         Ok(ToSend::Gap(gap)) => return ReadOutcome::Gap(seal_gap(&gap)),
         Ok(ToSend::Later) => return ReadOutcome::NoRoom,
         Ok(ToSend::Chunks(chunks)) => match merge::merge(chunks, compression) {
@@ -412,12 +420,7 @@ fn read_stream(
             Ok(batches) => return ReadOutcome::Batches(batches),
             Err(error) => error.to_string(),
         },
-        Err(error) => {
-            if let ReadError::Damaged { .. } | ReadError::Io(_) = error {
-                committer.declare_damage(stream, from);
-            }
-            error.to_string()
-        }
+        Err(error) => error.to_string(),
     };
     tracing::error!(%stream, %from, error, "uplink: the journal cannot be read");
     ReadOutcome::Failed
