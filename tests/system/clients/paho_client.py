@@ -4,6 +4,7 @@ whenever it is cut off."""
 import time
 
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import MessageState
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -11,12 +12,27 @@ IN_FLIGHT_MAX = 20
 RECONNECT_AFTER_S = 0.05
 
 
+class Paho(mqtt.Client):
+    """Of paho's own, a second attempt to connect forgets that a message was released (PUBREL), and
+    publishes it anew: a broker that has released it must take that for another message."""
+
+    def _messages_reconnect_reset_out(self):
+        released = (
+            MessageState.MQTT_MS_WAIT_FOR_PUBCOMP,
+            MessageState.MQTT_MS_RESEND_PUBREL,
+        )
+        kept = [message for message in self._out_messages.values() if message.state in released]
+        super()._messages_reconnect_reset_out()
+        for message in kept:
+            message.state = MessageState.MQTT_MS_RESEND_PUBREL
+
+
 class Client:
     def __init__(self, port, name, protocol):
         self.port, self.name, self.protocol = port, name, protocol
         self.connected = self.waiting = False
         persistent = {} if protocol == mqtt.MQTTv5 else {"clean_session": False}
-        self.client = mqtt.Client(
+        self.client = Paho(
             mqtt.CallbackAPIVersion.VERSION2, name, protocol=protocol, **persistent
         )
         self.client.max_inflight_messages_set(IN_FLIGHT_MAX)
