@@ -188,7 +188,7 @@ fn boundaries_within(
 ) -> Vec<(EdgeOffset, BoundaryHash)> {
     let mut found = Vec::new();
     let runs = stream.runs.iter();
-    for run in runs.filter(|run| run.chunks > 0 && run.next > from && run.first < to) {
+    for run in runs.filter(|run| !run.is_empty() && run.next > from && run.first < to) {
         let Ok(Some((file, places))) = reader.run_of(id, run.first) else {
             continue;
         };

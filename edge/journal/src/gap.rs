@@ -89,6 +89,18 @@ impl StreamState {
     /// Enters a gap: those inside it become part of it, one of the same reason before it grows.
     /// Returns the gaps and boundaries whose rows change, and the records not counted before.
     fn enter_gap(&mut self, mut gap: Gap) -> (Vec<EdgeOffset>, Vec<EdgeOffset>, u64) {
+        // What is declared already stays as it is: damage can reach into what was dropped.
+        let inside_out = |other: &&Gap| other.from < gap.from && gap.from < other.to;
+        if let Some(other) = self.gaps.iter().find(inside_out) {
+            (gap.from, gap.hash_before) = (other.to, other.hash_after);
+        }
+        let outside_in = |other: &&Gap| other.from < gap.to && gap.to < other.to;
+        if let Some(other) = self.gaps.iter().find(outside_in) {
+            (gap.to, gap.hash_after) = (other.from, other.hash_before);
+        }
+        if gap.from >= gap.to {
+            return (Vec::new(), Vec::new(), 0);
+        }
         let mut changed = vec![gap.from];
         let mut joints = Vec::new();
         let mut fresh = gap.to.0.saturating_sub(gap.from.max(self.landed).0);

@@ -130,6 +130,7 @@ impl Journal {
             report.frames_replayed += 1;
             journal.rewrite(frame, over_damage, &mut report)?;
         }
+        journal.recount();
         journal.writer.sync()?;
         report.records_replayed = journal.writer.tail.next_position.0 - meta.tail.next_position.0;
         journal.declare_lost(lost)?;

@@ -335,12 +335,14 @@ pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
     })
 }
 
-/// The first place, and what follows within `bytes_max`.
+/// The first place, and what follows it without a hole within `bytes_max`.
 fn bounded(places: &[ChunkPlace], bytes_max: usize) -> Vec<ChunkPlace> {
-    let mut bytes = 0;
+    let (mut bytes, mut next) = (0, None);
     let fits = places.iter().enumerate().take_while(|(index, place)| {
         bytes += place.bytes as usize;
-        *index == 0 || bytes <= bytes_max
+        let follows = next.is_none_or(|next| next == place.base_offset);
+        next = Some(place.end());
+        *index == 0 || (follows && bytes <= bytes_max)
     });
     fits.map(|(_, place)| *place).collect()
 }
