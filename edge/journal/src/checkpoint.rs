@@ -118,7 +118,7 @@ impl Journal {
 
     /// Everything that the checkpoint had to write is due again; the reserve is given up for it.
     fn postpone(&mut self, frozen: Frozen) {
-        self.shared().state.dirty.extend(frozen.rows.keys());
+        frozen.rows.put_back(&mut self.shared().state);
         self.dead_unwritten.extend(frozen.dead);
         // They are not used again in any case, and not set aside before their deaths are recorded.
         self.condemned_unwritten.extend(frozen.condemned);

@@ -12,6 +12,10 @@ pub struct Chunk {
     pub count: u32,
     /// The position of its first message.
     pub position: Position,
+    /// What the node gave with each record, or one byte for all of them; see [`Chunk::mark`].
+    pub marks: Bytes,
+    /// When it was made, in seconds of the journal's clock.
+    pub time_s: u32,
     pub hash_before: BoundaryHash,
     pub hash_after: BoundaryHash,
     /// Base offset in the batch's header is the edge offset.
@@ -22,6 +26,17 @@ impl Chunk {
     /// The offset after the chunk.
     pub fn end(&self) -> EdgeOffset {
         self.base_offset.plus(u64::from(self.count))
+    }
+
+    /// The mark that record `index` was appended with.
+    pub fn mark(&self, index: usize) -> u8 {
+        let at = if self.marks.len() == 1 { 0 } else { index };
+        self.marks.get(at).copied().unwrap_or_default()
+    }
+
+    /// The position after the chunk.
+    pub fn next_position(&self) -> Position {
+        self.position.plus(u64::from(self.count))
     }
 }
 

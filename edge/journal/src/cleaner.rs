@@ -10,6 +10,7 @@ use crate::limits::CLEANED_ALIVE_PER_CENT_MAX;
 use crate::pool::{Need, PoolError};
 use crate::reader::read_chunk;
 use crate::state::{ApplyError, RowKey, Run, State};
+use crate::topics::TopicKeys;
 
 impl Journal {
     /// Empties the log file in which the least lives, if that is little. Whether there was one.
@@ -59,7 +60,7 @@ impl Journal {
         let alive_max = self.alive_bytes_max();
         let may_go = |sequence: &u64| {
             state.files.get(sequence).is_some_and(|file| {
-                let needed = file.next_position.0 > state.needed_from.0;
+                let needed = file.next_position.0 > state.meta.needed_from.0;
                 file.sealed && !file.damaged && file.runs > 0 && !needed
             })
         };
@@ -94,7 +95,10 @@ impl Journal {
                     position: chunk.position,
                     hash_before: chunk.hash_before,
                     previous: (0, 0),
+                    topics: place.topics,
+                    marks: chunk.marks,
                     batch: chunk.batch,
+                    topic_keys: TopicKeys::default(),
                 },
             });
         }

@@ -14,6 +14,8 @@ use crate::clock::JournalTime;
 use crate::frame::RawEntry;
 use crate::gap::{Gap, GapEntry};
 use crate::log_file::ChunkPlace;
+use crate::rows::{self, RowEntry};
+use crate::topics::TopicKeys;
 
 /// One thing that a commit makes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(crate) enum Entry {
     Clock { time: JournalTime, wall_ms: i64 },
     /// 8: a chunk that lives on here, copied out of a log file that is mostly dead.
     Copied(CopiedEntry),
+    /// 16, 17, 18: a row of the node's own is put, deleted, changed.
+    Row(RowEntry),
 }
 
 /// A copy keeps all that its chunk had: offsets, position, hash and time.
@@ -61,7 +65,7 @@ pub(crate) struct CopiedEntry {
 impl CopiedEntry {
     /// The chunk lies in the entry's body behind the time.
     pub(crate) fn place(&self, body_at: usize) -> ChunkPlace {
-        let bytes = CHUNK_FIELDS_BYTES + self.chunk.batch.len();
+        let bytes = self.chunk.body_bytes();
         self.chunk.place(body_at + TIME_BYTES, bytes, self.time_s)
     }
 }
@@ -78,11 +82,17 @@ pub(crate) struct ChunkEntry {
     pub hash_before: BoundaryHash,
     /// Where the stream's chunk before this one lies: file sequence and byte; 0 and 0 for none.
     pub previous: (u64, u32),
+    /// Which topics may be in it; see [`crate::topics`].
+    pub topics: u64,
+    /// The node's own byte for each record, or one for all of them.
+    pub marks: Bytes,
     pub batch: Bytes,
+    /// For the file's summary; not in the frame, since the batch tells.
+    pub topic_keys: TopicKeys,
 }
 
-/// A chunk entry's fields before the batch.
-pub(crate) const CHUNK_FIELDS_BYTES: usize = 52;
+/// A chunk entry's fields before the marks and the batch.
+pub(crate) const CHUNK_FIELDS_BYTES: usize = 68;
 
 impl ChunkEntry {
     pub(crate) fn place(&self, body_at: usize, body_bytes: usize, time_s: u32) -> ChunkPlace {
@@ -91,13 +101,16 @@ impl ChunkEntry {
             count: self.count,
             at: body_at as u32,
             bytes: body_bytes as u32,
+            position: self.position,
+            topics: self.topics,
             time_s,
-            fields_crc: crc32c::crc32c(&self.fields()),
+            fields_crc: crc32c::crc32c(&self.fields()[..CHUNK_FIELDS_BYTES]),
         }
     }
 
+    /// What stands before the batch.
     pub(crate) fn fields(&self) -> BytesMut {
-        let mut out = BytesMut::with_capacity(CHUNK_FIELDS_BYTES);
+        let mut out = BytesMut::with_capacity(CHUNK_FIELDS_BYTES + self.marks.len());
         out.put_u32_le(self.stream.0);
         out.put_u64_le(self.base_offset.0);
         out.put_u32_le(self.count);
@@ -105,11 +118,36 @@ impl ChunkEntry {
         out.put_u128_le(self.hash_before.0);
         out.put_u64_le(self.previous.0);
         out.put_u32_le(self.previous.1);
+        out.put_u64_le(self.topics);
+        out.put_u32_le(crc32c::crc32c(&self.marks));
+        put_bytes(&mut out, &self.marks);
         out
+    }
+
+    /// What the body takes.
+    pub(crate) fn body_bytes(&self) -> usize {
+        CHUNK_FIELDS_BYTES + self.marks.len() + self.batch.len()
     }
 
     pub(crate) fn decode(body: Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new(body);
+        let mut chunk = Self::take_fields(&mut reader)?;
+        let field = "marks";
+        let marks_crc = reader.u32(field)?;
+        chunk.marks = reader.bytes(field, usize::MAX)?;
+        if crc32c::crc32c(&chunk.marks) != marks_crc {
+            return Err(WireError::Invalid { field });
+        }
+        chunk.batch = reader.rest().clone();
+        Ok(chunk)
+    }
+
+    /// Without marks and batch, from the body's first bytes.
+    pub(crate) fn decode_fields(body: Bytes) -> Result<Self, WireError> {
+        Self::take_fields(&mut Reader::new(body))
+    }
+
+    fn take_fields(reader: &mut Reader) -> Result<Self, WireError> {
         Ok(Self {
             stream: StreamId(reader.u32("stream")?),
             base_offset: EdgeOffset(reader.u64("base offset")?),
@@ -117,7 +155,10 @@ impl ChunkEntry {
             position: Position(reader.u64("position")?),
             hash_before: BoundaryHash(reader.u128("hash before")?),
             previous: (reader.u64("previous file")?, reader.u32("previous place")?),
-            batch: reader.rest().clone(),
+            topics: reader.u64("topics")?,
+            marks: Bytes::new(),
+            batch: Bytes::new(),
+            topic_keys: TopicKeys::default(),
         })
     }
 }
@@ -138,6 +179,7 @@ impl Entry {
     pub(crate) fn encode(&self) -> (u8, BytesMut) {
         let mut out = BytesMut::new();
         let tag = match self {
+            Self::Row(row) => return row.encode(),
             Self::Chunk(chunk) => {
                 out = chunk.fields();
                 out.put_slice(&chunk.batch);
@@ -234,6 +276,9 @@ impl Entry {
                 time_s: reader.u32("time")?,
                 chunk: ChunkEntry::decode(reader.rest().clone())?,
             }),
+            tag @ (rows::ROW_PUT_TAG | rows::ROW_DELETE_TAG | rows::ROW_CHANGE_TAG) => {
+                Self::Row(RowEntry::decode(tag, raw.body.clone())?)
+            }
             tag => return Err(EntryError::UnknownTag(tag)),
         })
     }
@@ -300,7 +345,10 @@ mod tests {
                 position: Position(100),
                 hash_before: BoundaryHash(u128::MAX),
                 previous: (4, 5),
+                topics: 6,
+                marks: Bytes::from_static(&[1, 2]),
                 batch: Bytes::from_static(b"batch"),
+                topic_keys: TopicKeys::default(),
             }),
             Entry::Stream {
                 stream,
@@ -345,6 +393,9 @@ mod tests {
                     position: Position(2),
                     hash_before: BoundaryHash(3),
                     previous: (0, 0),
+                    topics: 6,
+                    marks: Bytes::new(),
+                    topic_keys: TopicKeys::default(),
                     batch: Bytes::from_static(b"batch"),
                 },
             }),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use redb::Database;
 use thiserror::Error;
 use tidegate_shared::id::{
@@ -13,16 +14,17 @@ use tidegate_shared::id::{
 use tidegate_shared::record::{Compression, Record};
 
 use crate::clock::JournalTime;
-use crate::entry::{CHUNK_FIELDS_BYTES, Entry};
+use crate::entry::Entry;
 use crate::frame::{ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameBuilder};
 use crate::limits::{Limits, STREAMS_MAX};
 use crate::log_file::{FileTable, OpenLogFile};
 use crate::media::Medium;
 use crate::pool::{Need, PoolError};
 use crate::reader::{JournalReader, Shared};
-use crate::staged::Staged;
+use crate::rows::{Row, RowEntry, RowTable};
+use crate::staged::{RowCommit, Staged};
 use crate::state::{ApplyError, FileState, RowKey};
-use crate::tables::TableError;
+use crate::tables::{self, TableError};
 use crate::writer::Writer;
 
 /// A record that cannot be staged.
@@ -161,6 +163,16 @@ impl Journal {
 
     /// Stages a record at the end of a stream.
     pub fn append(&mut self, stream: StreamId, record: &Record) -> Result<(), AppendRefused> {
+        self.append_marked(stream, record, 0)
+    }
+
+    /// The same with a mark, which is the node's own and stays in the journal.
+    pub fn append_marked(
+        &mut self,
+        stream: StreamId,
+        record: &Record,
+        mark: u8,
+    ) -> Result<(), AppendRefused> {
         let bytes = record_bytes(record);
         let bytes_max = self.limits.record_bytes_max;
         if bytes > bytes_max {
@@ -169,7 +181,7 @@ impl Journal {
         if stream >= self.next_stream {
             return Err(AppendRefused::UnknownStream(stream));
         }
-        self.staged.push_record(stream, record);
+        self.staged.push_record(stream, record, mark);
         Ok(())
     }
 
@@ -200,6 +212,32 @@ impl Journal {
         {
             self.staged.push_landed(stream, landed, hash);
         }
+    }
+
+    /// Stages an operation on a row of the node's own. Those on one row take effect in their order.
+    pub fn stage_row(&mut self, row: RowEntry, when: RowCommit) {
+        self.staged.push_row(row, when);
+    }
+
+    /// The node's own rows of a table, by key. Only what a checkpoint has written is seen: ask
+    /// before anything is committed.
+    pub fn rows(&self, table: RowTable) -> Result<Vec<(Bytes, Row)>, TableError> {
+        let database = self.database.as_deref();
+        database.map_or_else(
+            || Ok(Vec::new()),
+            |database| tables::load_rows(database, table),
+        )
+    }
+
+    /// From here on client sessions read; see [`JournalReader::read_log`]. The journal keeps it over
+    /// a restart: a session that begins says so before its first row.
+    pub fn set_needed_from(&mut self, position: Position) {
+        self.shared().state.meta.needed_from = position;
+    }
+
+    /// Whether anything is staged that rides with the next commit, whoever asks for it.
+    pub fn has_riders(&self) -> bool {
+        self.staged.has_riders()
     }
 
     /// Bytes staged for the next commit.
@@ -320,15 +358,18 @@ impl Journal {
             let body_at = frame_at + place;
             shared.state.apply(entry, file, body_at)?;
             if let Entry::Chunk(chunk) = entry {
-                let body_bytes = CHUNK_FIELDS_BYTES + chunk.batch.len();
-                let place = chunk.place(body_at, body_bytes, shared.state.meta.time.seconds());
+                let time_s = shared.state.meta.time.seconds();
+                let place = chunk.place(body_at, chunk.body_bytes(), time_s);
                 shared.active_table.push(chunk.stream, place);
+                shared.active_table.summary.add(&chunk.topic_keys);
+                shared.active_order.push((chunk.stream, place));
             }
             if let Entry::Copied(copied) = entry {
                 let place = copied.place(body_at);
                 shared.active_table.push(copied.chunk.stream, place);
             }
         }
+        shared.next_position = self.writer.tail.next_position;
         shared.state.take_policies(&mut shared.policies_of_new);
         if let Some(state) = shared.state.files.get_mut(&file) {
             state.used = used;
@@ -379,6 +420,8 @@ fn seal_and_go_on(shared: &mut Shared, full: u64, table: FileTable, writer: &Wri
     let streams: Vec<StreamId> = table.streams.keys().copied().collect();
     shared.state.seal(full, streams.into_iter());
     shared.cache_table(full, Arc::new(table));
+    let order = std::mem::take(&mut shared.active_order);
+    shared.orders.put(full, Arc::new(order));
     let active = Arc::clone(&writer.active);
     let (sequence, slot) = (active.header.sequence, active.slot);
     let state = FileState {

@@ -13,6 +13,7 @@ use crate::frame::{self, FrameError, FrameHeader, FrameKind};
 use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES};
 use crate::media::{LogFile, Slot};
 use crate::state::Run;
+use crate::topics::{SUMMARY_BYTES, TopicKeys, TopicSummary};
 
 const MAGIC: &[u8; 8] = b"TIDELOG\0";
 const LOG_FILE_VERSION: u32 = 1;
@@ -73,6 +74,10 @@ pub(crate) struct ChunkPlace {
     /// Where the entry's body begins in the file, and its length.
     pub at: u32,
     pub bytes: u32,
+    /// The position of its first message.
+    pub position: Position,
+    /// Which topics may be in it; see [`crate::topics`].
+    pub topics: u64,
     /// When it was made, in seconds of the journal's clock.
     pub time_s: u32,
     /// CRC-32C of the entry's fields; the batch behind them has its own.
@@ -90,6 +95,7 @@ impl ChunkPlace {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileTable {
     pub streams: BTreeMap<StreamId, Vec<ChunkPlace>>,
+    pub summary: TopicSummary,
     chunks: usize,
 }
 
@@ -107,10 +113,22 @@ impl FileTable {
         }
     }
 
+    /// Chunks in the order of their positions, from `first` on: what is older are copies.
+    pub(crate) fn by_position(&self, first: Position) -> Vec<(StreamId, ChunkPlace)> {
+        let streams = self.streams.iter();
+        let mut places: Vec<_> = streams
+            .flat_map(|(stream, places)| places.iter().map(|place| (*stream, *place)))
+            .filter(|(_, place)| place.position >= first)
+            .collect();
+        places.sort_unstable_by_key(|(_, place)| place.position);
+        places
+    }
+
     /// Bytes that the table takes at the end of its file, at most.
     pub(crate) fn frame_bytes(&self) -> usize {
         let entries = self.streams.len() * (frame::ENTRY_HEADER_BYTES + 4);
-        frame::aligned(frame::FRAME_HEADER_BYTES + entries + self.chunks * PLACE_BYTES)
+        let summary = frame::ENTRY_HEADER_BYTES + SUMMARY_BYTES;
+        frame::aligned(frame::FRAME_HEADER_BYTES + summary + entries + self.chunks * PLACE_BYTES)
     }
 
     /// Places of the chunks of one run: a file can have another one of the stream.
@@ -131,6 +149,8 @@ impl FileTable {
             out.put_u32_le(place.count);
             out.put_u32_le(place.at);
             out.put_u32_le(place.bytes);
+            out.put_u64_le(place.position.0);
+            out.put_u64_le(place.topics);
             out.put_u32_le(place.time_s);
             out.put_u32_le(place.fields_crc);
         }
@@ -143,6 +163,7 @@ impl FileTable {
         for (stream, places) in &self.streams {
             builder.push(TABLE_TAG, &[&Self::encode_stream(*stream, places)]);
         }
+        builder.push(SUMMARY_TAG, &[self.summary.encode()]);
         builder
             .finish(store_id, FrameKind::Table, 0, sequence, next)
             .0
@@ -151,6 +172,11 @@ impl FileTable {
     fn decode(entries: Vec<frame::RawEntry>) -> Result<Self, FrameError> {
         let mut table = Self::default();
         for entry in entries {
+            if entry.tag == SUMMARY_TAG {
+                let summary = TopicSummary::decode(&entry.body);
+                table.summary = summary.ok_or(FrameError::NoFrame)?;
+                continue;
+            }
             // Another tag's places have another shape: the file itself is read instead.
             if entry.tag != TABLE_TAG {
                 return Err(FrameError::NoFrame);
@@ -163,6 +189,8 @@ impl FileTable {
                     count: reader.u32("count")?,
                     at: reader.u32("place")?,
                     bytes: reader.u32("bytes")?,
+                    position: Position(reader.u64("position")?),
+                    topics: reader.u64("topics")?,
                     time_s: reader.u32("time")?,
                     fields_crc: reader.u32("crc")?,
                 };
@@ -173,9 +201,12 @@ impl FileTable {
     }
 }
 
-/// One stream's places. 1 was the same without times and CRCs, 2 without CRCs.
+/// One stream's places. 1 and 2 were never released.
 const TABLE_TAG: u8 = 3;
-const PLACE_BYTES: usize = 28;
+const SUMMARY_TAG: u8 = 4;
+const PLACE_BYTES: usize = 44;
+/// What a chunk adds to a table, where it is its stream's first.
+pub(crate) const PLACE_FRAME_BYTES_MAX: usize = PLACE_BYTES + frame::ENTRY_HEADER_BYTES + 4;
 
 /// An open log file. Readers hold it as their lease: it is not recycled while one does.
 #[derive(Debug)]
@@ -240,6 +271,7 @@ impl OpenLogFile {
                 match Entry::decode(&raw) {
                     Ok(Entry::Clock { time, .. }) => time_s = time.seconds(),
                     Ok(Entry::Chunk(chunk)) => {
+                        table.summary.add(&TopicKeys::of_batch(&chunk.batch));
                         table.push(chunk.stream, chunk.place(body_at, raw.body.len(), time_s));
                     }
                     Ok(Entry::Copied(copied)) => {
@@ -319,6 +351,8 @@ mod tests {
                 count: 3,
                 at: index,
                 bytes: 9,
+                position: Position(u64::from(index)),
+                topics: 1,
                 time_s: 5,
                 fields_crc: 6,
             };

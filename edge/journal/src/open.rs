@@ -21,6 +21,7 @@ use crate::media::{LogFile, Medium, Slot};
 use crate::pool::{Pool, PoolError};
 use crate::reader::Shared;
 use crate::replay::{Replay, find_frames};
+use crate::rows::RowTable;
 use crate::staged::Staged;
 use crate::state::{FileState, Meta, RowKey, Run, State};
 use crate::tables::TableError;
@@ -134,7 +135,7 @@ impl Journal {
         journal.writer.sync()?;
         report.records_replayed = journal.writer.tail.next_position.0 - meta.tail.next_position.0;
         journal.declare_lost(lost)?;
-        journal.begin_life();
+        journal.begin_life(meta.tail.next_position)?;
         journal.checkpoint()?;
         let is_damaged = |file: &Arc<OpenLogFile>| replay.damaged.contains(&file.header.sequence);
         let (damaged, good) = held.into_iter().partition(is_damaged);
@@ -185,10 +186,17 @@ impl Journal {
         }
     }
 
-    /// What is known of this process only begins here.
-    fn begin_life(&mut self) {
+    /// What is known of this process only begins here. `checkpointed`: where the index ended.
+    fn begin_life(&mut self, checkpointed: Position) -> Result<(), TableError> {
+        let table = RowTable::ClientSessions;
+        let has_sessions = !self.rows(table)?.is_empty();
         let time = {
             let state = &mut self.shared().state;
+            let is_session = |(of, _): &(RowTable, Bytes)| *of == table;
+            if has_sessions || state.rows.keys().any(|key| is_session(key)) {
+                // Who began after the checkpoint may need all that came after it.
+                state.meta.needed_from = state.meta.needed_from.min(checkpointed);
+            }
             for stream in state.streams.values_mut() {
                 // What an earlier life has sent is not known: it may be all.
                 stream.offered = stream.next;
@@ -196,6 +204,7 @@ impl Journal {
             state.meta.time
         };
         self.time_at_open = time;
+        Ok(())
     }
 }
 
@@ -210,6 +219,7 @@ fn enter_active(shared: &mut Shared, writer: &Writer) {
         runs: 0,
     };
     shared.state.files.insert(active.header.sequence, state);
+    shared.next_position = writer.tail.next_position;
     shared
         .state
         .dirty

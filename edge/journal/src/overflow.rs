@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{Position, StreamId};
+use tidegate_shared::id::StreamId;
 
 use crate::clock::{JournalTime, Tick, is_plausible};
 use crate::dropping::Drop;
@@ -70,12 +70,6 @@ impl Journal {
         }
     }
 
-    /// Keeps log files that reach `position` for sessions, whatever retention says;
-    /// `Position(u64::MAX)` keeps none.
-    pub fn set_needed_from(&mut self, position: Position) {
-        self.shared().state.needed_from = position;
-    }
-
     /// Drops what retention lets go, and makes room ahead of time where a stream says so. To be
     /// called about once a second; the next checkpoint frees the space.
     pub fn retain(&mut self) -> Result<(), CommitError> {
@@ -137,7 +131,7 @@ impl Journal {
     /// Whether a checkpoint would free something.
     fn has_dead_files(&self) -> bool {
         let state = &self.shared().state;
-        let needed_from = state.needed_from;
+        let needed_from = state.meta.needed_from;
         let mut files = state.files.values();
         !self.dead_unwritten.is_empty()
             || files
@@ -200,7 +194,7 @@ impl Journal {
         }
         let may_go = |file: &u64, cost: &Cost| {
             state.files.get(file).is_some_and(|file| {
-                let needed = file.next_position.0 > state.needed_from.0;
+                let needed = file.next_position.0 > state.meta.needed_from.0;
                 let copied = cost.stays_bytes == 0 || !file.damaged;
                 file.sealed && !needed && copied && cost.stays_bytes <= alive_max
             })

@@ -7,16 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tidegate_shared::id::{
-    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, SessionEpoch, StoreId, StreamId,
-    StreamName, TopicName,
+    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, Position, SessionEpoch, StoreId,
+    StreamId, StreamName, TopicName,
 };
 use tidegate_shared::record::Batch;
 
 use crate::chunk::{self, Chunk};
+use crate::clock::JournalTime;
 use crate::entry::{CHUNK_FIELDS_BYTES, ChunkEntry};
 use crate::gap::Gap;
 use crate::limits::FILE_TABLES_CACHED_MAX;
 use crate::log_file::{ChunkPlace, FileTable, OpenLogFile};
+use crate::log_reader::{Order, Orders};
 use crate::retention::StreamPolicy;
 use crate::state::State;
 
@@ -27,6 +29,12 @@ pub(crate) struct Shared {
     pub files: BTreeMap<u64, Arc<OpenLogFile>>,
     /// Chunks in the active file.
     pub active_table: FileTable,
+    /// The same in the order of positions.
+    pub active_order: Order,
+    /// The position that follows everything durable.
+    pub next_position: Position,
+    /// What log readers keep of full files.
+    pub orders: Orders,
     /// What is being dropped below these offsets: nobody sends it any more.
     pub dropping: BTreeMap<StreamId, EdgeOffset>,
     /// Policies of streams whose commit is still to come.
@@ -57,6 +65,7 @@ impl Shared {
 
     pub(crate) fn drop_file(&mut self, file: u64) -> Option<Arc<OpenLogFile>> {
         self.tables.retain(|(sequence, _)| *sequence != file);
+        self.orders.forget(file);
         self.files.remove(&file)
     }
 }
@@ -123,6 +132,11 @@ impl JournalReader {
 
     pub fn store_id(&self) -> StoreId {
         self.lock().state.meta.store_id
+    }
+
+    /// The journal's clock, as it was last told.
+    pub fn time(&self) -> JournalTime {
+        self.lock().state.meta.time
     }
 
     /// The newest cluster incarnation and session epoch that this edge has stored.
@@ -279,18 +293,21 @@ impl JournalReader {
             }
             (file, run, shared.state.files[&sequence].used as usize)
         };
-        let sequence = file.header.sequence;
-        let cached = self.lock().cached_table(sequence);
-        let table = match cached {
-            Some(table) => table,
-            None => {
-                let table = Arc::new(file.load_table(end)?);
-                self.lock().cache_table(sequence, Arc::clone(&table));
-                table
-            }
-        };
+        let table = self.table_of(&file, end)?;
         let places = table.places_within(stream, &run).to_vec();
         Ok(Some((file, places)))
+    }
+
+    /// The table of a full file, whose frames end at `end`.
+    pub(crate) fn table_of(&self, file: &OpenLogFile, end: usize) -> io::Result<Arc<FileTable>> {
+        let sequence = file.header.sequence;
+        let cached = self.lock().cached_table(sequence);
+        if let Some(table) = cached {
+            return Ok(table);
+        }
+        let table = Arc::new(file.load_table(end)?);
+        self.lock().cache_table(sequence, Arc::clone(&table));
+        Ok(table)
     }
 
     pub(crate) fn run_places(
@@ -312,7 +329,7 @@ impl JournalReader {
         let mut fields = BytesMut::zeroed(CHUNK_FIELDS_BYTES);
         file.file.read_at(u64::from(place.at), &mut fields)?;
         check_fields(place, &fields).map_err(io::Error::other)?;
-        ChunkEntry::decode(fields.freeze()).map_err(io::Error::other)
+        ChunkEntry::decode_fields(fields.freeze()).map_err(io::Error::other)
     }
 }
 
@@ -386,6 +403,8 @@ fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chun
         base_offset: entry.base_offset,
         count: entry.count,
         position: entry.position,
+        marks: entry.marks,
+        time_s: place.time_s,
         hash_before: entry.hash_before,
         hash_after: chunk::hash_after(entry.hash_before, &batch),
         batch,

@@ -19,6 +19,7 @@ use crate::log_file::OpenLogFile;
 use crate::open::{OpenError, OpenReport};
 use crate::pool::Need;
 use crate::state::{State, Tail};
+use crate::topics::TopicKeys;
 
 /// A frame past the checkpoint, as it was found.
 pub(crate) struct Found {
@@ -161,10 +162,14 @@ impl Journal {
         let frame_at = self.writer.tail.at as usize;
         self.writer.tail.next_position = found.next_position;
         self.writer.append(builder)?;
-        let entries: Vec<Entry> = entries.into_iter().map(|(.., entry)| entry).collect();
-        for entry in &entries {
-            if let Entry::Stream { stream, .. } = entry {
-                self.next_stream = self.next_stream.max(StreamId(stream.0 + 1));
+        let mut entries: Vec<Entry> = entries.into_iter().map(|(.., entry)| entry).collect();
+        for entry in &mut entries {
+            match entry {
+                Entry::Stream { stream, .. } => {
+                    self.next_stream = self.next_stream.max(StreamId(stream.0 + 1));
+                }
+                Entry::Chunk(chunk) => chunk.topic_keys = TopicKeys::of_batch(&chunk.batch),
+                _ => {}
             }
         }
         self.apply(&entries, frame_at, &places)

@@ -185,7 +185,7 @@ impl State {
     /// again once a checkpoint that records this is durable, and not before; those that are damaged
     /// (the second value) never.
     pub(crate) fn take_dead_files(&mut self) -> Vec<(u64, bool)> {
-        let needed_from = self.needed_from;
+        let needed_from = self.meta.needed_from;
         let dead = self.files.iter().filter(|(_, file)| {
             file.sealed && file.runs == 0 && file.next_position.0 <= needed_from.0
         });

@@ -16,6 +16,7 @@ use crate::entry::{ChunkEntry, Entry};
 use crate::gap::Gap;
 use crate::media::Slot;
 use crate::retention::{LandedMarks, StreamPolicy};
+use crate::rows::{self, PendingRows};
 
 /// One stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +141,7 @@ pub(crate) struct Tail {
 }
 
 /// What stands alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub store_id: StoreId,
     pub tail: Tail,
@@ -151,6 +152,23 @@ pub(crate) struct Meta {
     pub time: JournalTime,
     /// The newest wall clock that could be believed; 0 where none was ever seen.
     pub wall_ms: i64,
+    /// Files that reach this position are kept for client sessions, whatever retention says.
+    pub needed_from: Position,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        Self {
+            store_id: StoreId::default(),
+            tail: Tail::default(),
+            next_file: 0,
+            cluster_incarnation: ClusterIncarnation::default(),
+            session_epoch: SessionEpoch::default(),
+            time: JournalTime::default(),
+            wall_ms: 0,
+            needed_from: Position(u64::MAX),
+        }
+    }
 }
 
 /// A row that the next checkpoint writes (or deletes, where it is no more).
@@ -180,31 +198,17 @@ pub enum ApplyError {
     Hash(StreamId),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct State {
     pub meta: Meta,
     pub streams: BTreeMap<StreamId, StreamState>,
     pub names: BTreeMap<StreamName, StreamId>,
     pub files: BTreeMap<u64, FileState>,
     pub dirty: BTreeSet<RowKey>,
+    /// The node's own rows, as far as they changed since the last checkpoint.
+    pub rows: PendingRows,
     /// Records that were ever declared lost, over all streams.
     pub gap_records: u64,
-    /// Files that reach this position are kept for sessions, whatever retention says.
-    pub needed_from: Position,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            meta: Meta::default(),
-            streams: BTreeMap::new(),
-            names: BTreeMap::new(),
-            files: BTreeMap::new(),
-            dirty: BTreeSet::new(),
-            gap_records: 0,
-            needed_from: Position(u64::MAX),
-        }
-    }
 }
 
 impl State {
@@ -252,6 +256,7 @@ impl State {
                 self.meta.time = self.meta.time.max(*time);
                 self.meta.wall_ms = *wall_ms;
             }
+            Entry::Row(row) => rows::apply(&mut self.rows, row),
         }
         Ok(())
     }

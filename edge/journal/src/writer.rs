@@ -8,7 +8,7 @@ use tidegate_shared::id::StoreId;
 
 use crate::frame::{self, FrameBuilder, FrameKind};
 use crate::limits::LOG_FILE_HEADER_BYTES;
-use crate::log_file::{FileTable, LogFileHeader, OpenLogFile};
+use crate::log_file::{FileTable, LogFileHeader, OpenLogFile, PLACE_FRAME_BYTES_MAX};
 use crate::media;
 use crate::pool::{Need, Pool, PoolError};
 use crate::state::Tail;
@@ -54,7 +54,7 @@ impl Writer {
     /// Whether a frame of `frame_bytes` with `chunks` must go to another file: this one must still
     /// hold its table afterwards.
     pub(crate) fn is_full_for(&self, table: &FileTable, frame_bytes: usize, chunks: usize) -> bool {
-        let table_bytes = table.frame_bytes() + frame::aligned(chunks * 40);
+        let table_bytes = table.frame_bytes() + frame::aligned(chunks * PLACE_FRAME_BYTES_MAX);
         self.tail.at as usize + frame::aligned(frame_bytes) + table_bytes > self.file_bytes
     }
 

@@ -9,33 +9,45 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tidegate_edge_journal::{
-    AppendRefused, CheckpointDone, CheckpointJob, CommitError, Journal, JournalReader,
-    JournalStats, Tick,
+    CheckpointDone, CheckpointJob, CommitError, Journal, JournalReader, JournalStats, RowCommit,
+    RowEntry, Tick,
 };
-use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken};
+use tidegate_edge_protocol::mqtt::connection::PublishRefused;
 use tidegate_shared::id::{
-    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, SessionEpoch, StreamId,
+    BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, Position, SessionEpoch, StreamId,
 };
 use tidegate_shared::record::Record;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::limits::{CHECKPOINT_INTERVAL, COMMIT_QUEUE_BYTES_MAX};
-use crate::mqtt::Mailbox;
+use crate::mqtt::{Answer, Mailbox};
 use crate::record::queue_bytes;
 
-/// Who waits for a record to be durable: a publish on a connection.
-pub(crate) type Waiter = (Arc<Mailbox>, PublishToken);
+/// A connection that is answered when what it asked for is durable.
+pub(crate) type Waiter = (Arc<Mailbox>, Answer);
+
+/// A message for a stream, and what else its commit must hold.
+#[derive(Debug)]
+pub(crate) struct Append {
+    pub stream: StreamId,
+    pub record: Record,
+    pub mark: u8,
+    /// Refused with the record, where the journal is full.
+    pub rows: Vec<RowEntry>,
+    pub waiter: Option<Waiter>,
+}
 
 /// A stream's new landed offset, and the hash there.
 pub(crate) type Landing = (StreamId, EdgeOffset, BoundaryHash);
 
 enum Operation {
-    Append {
-        stream: StreamId,
-        record: Record,
+    Append(Append, OwnedSemaphorePermit),
+    Rows {
+        rows: Vec<RowEntry>,
+        when: RowCommit,
         waiter: Option<Waiter>,
-        _room: OwnedSemaphorePermit,
     },
+    NeededFrom(Position),
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
     StoreGrant(StreamId, Incarnation, oneshot::Sender<()>),
     Landed(Vec<Landing>),
@@ -79,6 +91,7 @@ pub(crate) struct Committer {
     room: Arc<Semaphore>,
     reader: JournalReader,
     shared: Arc<Shared>,
+    durable: watch::Receiver<Position>,
     failure: watch::Receiver<Option<String>>,
 }
 
@@ -97,16 +110,24 @@ impl std::fmt::Debug for Operation {
 
 impl Committer {
     /// Starts the thread.
-    pub(crate) fn start(journal: Journal, linger: Duration) -> std::io::Result<Self> {
+    /// `unrouted` is a stream that stays here: nothing of it waits to land.
+    pub(crate) fn start(
+        journal: Journal,
+        linger: Duration,
+        unrouted: StreamId,
+    ) -> std::io::Result<Self> {
         let (operations, queue) = mpsc::channel();
         let (failed, failure) = watch::channel(None);
         let shared = Arc::new(Shared::default());
         let reader = journal.reader();
+        let (durable_until, durable) = watch::channel(reader.next_position());
         let (checkpoints, checkpoints_done) = start_checkpointer()?;
         let worker = Worker {
             journal,
             linger,
+            unrouted,
             shared: Arc::clone(&shared),
+            durable_until,
             operations: operations.clone(),
             checkpoints,
             checkpoints_done,
@@ -129,24 +150,40 @@ impl Committer {
             room,
             reader,
             shared,
+            durable,
             failure,
         })
     }
 
     /// Hands a record over, waiting while the queue is full. The waiter's mailbox is told when it is
     /// durable.
-    pub(crate) async fn append(&self, stream: StreamId, record: Record, waiter: Option<Waiter>) {
-        let bytes = queue_bytes(&record).min(COMMIT_QUEUE_BYTES_MAX) as u32;
+    pub(crate) async fn append(&self, append: Append) {
+        let bytes = queue_bytes(&append.record).min(COMMIT_QUEUE_BYTES_MAX) as u32;
         let room = Arc::clone(&self.room);
         let Ok(room) = room.acquire_many_owned(bytes).await else {
             return;
         };
-        self.send(Operation::Append {
-            stream,
-            record,
-            waiter,
-            _room: room,
-        });
+        self.send(Operation::Append(append, room));
+    }
+
+    /// Hands over changes of the node's own rows. Those with a waiter ask for a commit; the others
+    /// ride with the next.
+    pub(crate) fn store(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
+        let when = match waiter {
+            Some(_) => RowCommit::Awaited,
+            None => RowCommit::Rides,
+        };
+        self.send(Operation::Rows { rows, when, waiter });
+    }
+
+    /// The oldest position that a client session still reads.
+    pub(crate) fn needed_from(&self, position: Position) {
+        self.send(Operation::NeededFrom(position));
+    }
+
+    /// Follows the position after everything durable.
+    pub(crate) fn durable(&self) -> watch::Receiver<Position> {
+        self.durable.clone()
     }
 
     /// Stores what Welcome said; returns once it is durable, or false.
@@ -225,7 +262,9 @@ impl Committer {
 /// Those who are told when the commit under way is durable.
 #[derive(Debug, Default)]
 struct Waiting {
+    /// Publishes, which are refused where the journal is full.
     publishes: Vec<Waiter>,
+    rows: Vec<Waiter>,
     states: Vec<oneshot::Sender<()>>,
     streams: BTreeSet<StreamId>,
     since: Option<Instant>,
@@ -235,7 +274,9 @@ struct Waiting {
 struct Worker {
     journal: Journal,
     linger: Duration,
+    unrouted: StreamId,
     shared: Arc<Shared>,
+    durable_until: watch::Sender<Position>,
     operations: mpsc::Sender<Operation>,
     checkpoints: mpsc::Sender<CheckpointJob>,
     checkpoints_done: mpsc::Receiver<CheckpointDone>,
@@ -256,7 +297,7 @@ impl Worker {
                 .min(self.checkpoint_at);
             match queue.recv_timeout(wake_at.saturating_duration_since(now)) {
                 Ok(Operation::Stop(done)) => {
-                    self.commit()?;
+                    self.commit_now()?;
                     self.final_checkpoint()?;
                     let _ = done.send(());
                     return Ok(());
@@ -275,16 +316,17 @@ impl Worker {
                 self.commit()?;
             }
             if now >= self.checkpoint_at || self.journal.checkpoint_is_due() {
-                if !self.waiting.states.is_empty() {
+                if !self.waiting.states.is_empty() || !self.waiting.rows.is_empty() {
                     self.waiting.since.get_or_insert(now);
                 }
                 self.retain()?;
-                self.checkpoint(now);
+                self.checkpoint(now)?;
             }
         }
     }
 
-    /// Takes an operation, and with it all that is queued behind it, up to a full commit.
+    /// Takes an operation, and with it all that is queued behind it, up to a full commit: then
+    /// checkpoints have their turn, however much is still queued.
     fn take(
         &mut self,
         first: Operation,
@@ -294,7 +336,7 @@ impl Worker {
         while let Some(operation) = next {
             self.stage(operation)?;
             if self.journal.staged_is_full() {
-                self.commit()?;
+                return self.commit();
             }
             next = queue.try_recv().ok();
             if let Some(Operation::Stop(done)) = next {
@@ -308,18 +350,18 @@ impl Worker {
 
     fn stage(&mut self, operation: Operation) -> Result<(), CommitError> {
         match operation {
-            Operation::Append {
-                stream,
-                record,
-                waiter,
-                ..
-            } => match self.journal.append(stream, &record) {
-                Ok(()) => {
-                    self.waiting.streams.insert(stream);
-                    self.waiting.publishes.extend(waiter);
+            Operation::Append(append, _room) => self.stage_append(append),
+            Operation::Rows { rows, when, waiter } => {
+                for row in rows {
+                    self.journal.stage_row(row, when);
                 }
-                Err(error) => self.refuse(waiter, &error),
-            },
+                self.waiting.rows.extend(waiter);
+            }
+            Operation::NeededFrom(position) => {
+                self.journal.set_needed_from(position);
+                self.changed = true;
+                return Ok(());
+            }
             Operation::StoreSession(cluster, session_epoch, done) => {
                 self.journal.see_session(cluster, session_epoch);
                 self.waiting.states.push(done);
@@ -348,29 +390,57 @@ impl Worker {
         Ok(())
     }
 
-    fn refuse(&self, waiter: Option<Waiter>, error: &AppendRefused) {
-        tracing::warn!(%error, "a publish was refused");
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        if let Some((mailbox, token)) = waiter {
-            mailbox.committed(vec![(token, Err(PublishRefused::TooLarge))]);
+    fn stage_append(&mut self, append: Append) {
+        let Append {
+            stream,
+            record,
+            mark,
+            rows,
+            waiter,
+        } = append;
+        if let Err(error) = self.journal.append_marked(stream, &record, mark) {
+            tracing::warn!(%error, "a publish was refused");
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            tell(waiter.into_iter().collect(), Err(PublishRefused::TooLarge));
+            return;
         }
+        for row in rows {
+            self.journal.stage_row(row, RowCommit::WithRecords);
+        }
+        self.waiting.streams.insert(stream);
+        self.waiting.publishes.extend(waiter);
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        if !self.journal.wants_commit() {
-            return Ok(());
+        if self.journal.wants_commit() {
+            return self.commit_now();
         }
+        self.waiting = Waiting::default();
+        Ok(())
+    }
+
+    /// Commits what is staged, whether or not anybody waits for it.
+    fn commit_now(&mut self) -> Result<(), CommitError> {
+        let waiting = std::mem::take(&mut self.waiting);
         if self.journal.checkpoint_is_overdue() {
             // Going on without it would let the log outgrow it.
             self.finish_checkpoint(true)?;
         }
         self.tick();
         let outcome = match self.journal.commit() {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                if waiting.streams.contains(&self.unrouted)
+                    && let Some(status) = self.journal.reader().stream(self.unrouted)
+                {
+                    let (next, hash) = (status.next, status.hash);
+                    self.journal.advance_landed(self.unrouted, next, hash);
+                }
+                self.shared.grown.add(waiting.streams);
+                let next = self.journal.reader().next_position();
+                self.durable_until.send_replace(next);
+                Ok(())
+            }
             Err(CommitError::Full) => {
-                // What is no record is still staged.
-                self.waiting.states = std::mem::take(&mut waiting.states);
                 let publishes = waiting.publishes.len() as u64;
                 self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
                 if publishes > 0 {
@@ -381,26 +451,39 @@ impl Worker {
             Err(error) => return Err(error),
         };
         self.changed = true;
-        self.note_stats();
-        if outcome.is_ok() {
-            self.shared.grown.add(waiting.streams);
+        tell(waiting.publishes, outcome);
+        // What frees space must not fail with the records that it came with.
+        let stored = match outcome.or_else(|_| self.journal.commit().map(|_| ())) {
+            Ok(()) => true,
+            Err(CommitError::Full) => false,
+            Err(error) => return Err(error),
+        };
+        if stored {
+            tell(waiting.rows, Ok(()));
             for done in waiting.states {
                 let _ = done.send(());
             }
+        } else {
+            // They are staged still, and go with the first commit that finds room.
+            self.waiting.rows = waiting.rows;
+            self.waiting.states = waiting.states;
         }
-        tell(waiting.publishes, outcome);
+        self.note_stats();
         Ok(())
     }
 }
 
-/// Tells each connection once what became of its publishes.
-fn tell(mut publishes: Vec<Waiter>, outcome: Result<(), PublishRefused>) {
-    // Stable: a connection's tokens stay in their order.
-    publishes.sort_by_key(|(mailbox, _)| Arc::as_ptr(mailbox) as usize);
-    let same = |a: &Waiter, b: &Waiter| Arc::ptr_eq(&a.0, &b.0);
-    for group in publishes.chunk_by(same) {
-        let tokens = group.iter().map(|(_, token)| (*token, outcome)).collect();
-        group[0].0.committed(tokens);
+/// Tells each connection once what became of what it asked for.
+fn tell(mut waiters: Vec<Waiter>, outcome: Result<(), PublishRefused>) {
+    // Stable: a connection's answers stay in their order.
+    waiters.sort_by_key(|(mailbox, _)| Arc::as_ptr(mailbox) as usize);
+    let mut waiters = waiters.into_iter().peekable();
+    while let Some((mailbox, answer)) = waiters.next() {
+        let mut answers = vec![(answer, outcome)];
+        while let Some((_, answer)) = waiters.next_if(|(next, _)| Arc::ptr_eq(next, &mailbox)) {
+            answers.push((answer, outcome));
+        }
+        mailbox.answered(answers);
     }
 }
 
@@ -449,15 +532,20 @@ impl Worker {
     }
 
     /// Hands what changed to the checkpointer.
-    fn checkpoint(&mut self, now: Instant) {
+    fn checkpoint(&mut self, now: Instant) -> Result<(), CommitError> {
         self.checkpoint_at = now + CHECKPOINT_INTERVAL;
+        // What rides has waited for long enough.
+        if self.journal.has_riders() {
+            self.commit_now()?;
+        }
         if !self.changed {
-            return;
+            return Ok(());
         }
         if let Some(job) = self.journal.begin_checkpoint() {
             self.changed = false;
             let _ = self.checkpoints.send(job);
         }
+        Ok(())
     }
 
     /// Takes the result of the checkpoint that is under way, if it is there, or waits for it.

@@ -13,8 +13,9 @@ use tidegate_edge_journal::media::Directory;
 use tidegate_edge_journal::{Journal, JournalReader};
 use tidegate_shared::data_lock::DataLock;
 use tidegate_shared::fleet::{EdgeSpec, UplinkSpec, parse_yaml};
-use tidegate_shared::id::{EdgeId, StoreId, StreamId};
+use tidegate_shared::id::{EdgeId, StoreId, StreamId, StreamName, TopicName};
 use tidegate_shared::record::Compression;
+use tidegate_shared::topic::TopicFilter;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,8 +24,13 @@ use crate::committer::Committer;
 use crate::metrics::Metrics;
 use crate::mqtt;
 use crate::policy::policy_of;
+use crate::retained::Retained;
 use crate::router::{Route, Router};
+use crate::sessions::{Clock, Loaded, Sessions};
 use crate::uplink::Uplink;
+
+/// A stream of this node alone, which is never uplinked.
+const UNROUTED_STREAM: &str = "_unrouted";
 
 /// A running edge node.
 #[derive(Debug)]
@@ -82,28 +88,52 @@ impl Edge {
         }
         let http = bind("http.address", spec.http.address).await?;
         let opening = spec.clone();
-        let (journal, routes) =
-            tokio::task::spawn_blocking(move || open_journal(&opening)).await??;
+        let Opened {
+            journal,
+            routes,
+            unrouted,
+            loaded,
+            retained,
+        } = tokio::task::spawn_blocking(move || open_journal(&opening)).await??;
+        let clock = Clock::new(journal.reader().time());
         let compression = compressions(&journal.reader(), &spec);
-        let committer = Committer::start(journal, spec.journal.commit_linger.0)?;
+        let committer = Committer::start(journal, spec.journal.commit_linger.0, unrouted)?;
         let metrics = Arc::new(Metrics::default());
-        let router = Arc::new(Router::new(routes));
+        let router = Arc::new(Router::new(routes, unrouted));
+        let sessions = Sessions::new(
+            committer.clone(),
+            Arc::clone(&router),
+            clock,
+            spec.mqtt.session_backlog_bytes_max.0,
+            loaded,
+        );
+        let retained = Arc::new(retained);
+        let context = mqtt::Context::new(&spec.mqtt, sessions, retained, Arc::clone(&metrics));
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt_addresses = Vec::new();
         for listener in listeners {
             mqtt_addresses.push(listener.local_addr()?);
-            let (router, metrics) = (Arc::clone(&router), Arc::clone(&metrics));
-            let context = mqtt::Context::new(&spec.mqtt, router, committer.clone(), metrics);
-            tasks.spawn(mqtt::serve(listener, context, stopping.clone()));
+            tasks.spawn(mqtt::serve(listener, context.clone(), stopping.clone()));
         }
         let http_address = http.local_addr()?;
-        let service =
-            crate::http::router(committer.clone(), Arc::clone(&router), Arc::clone(&metrics));
+        let service = crate::http::router(
+            Arc::clone(&context.sessions),
+            Arc::clone(&context.retained),
+            Arc::clone(&metrics),
+        );
         tasks.spawn(serve_http(http, service, stopping.clone()));
+        tasks.spawn(mqtt::sweep(context, stopping.clone()));
         if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {
             let (committer, metrics) = (committer.clone(), Arc::clone(&metrics));
-            let uplink = Uplink::new(uplink, credentials, committer, compression, metrics)?;
+            let uplink = Uplink::new(
+                uplink,
+                credentials,
+                committer,
+                compression,
+                unrouted,
+                metrics,
+            )?;
             tasks.spawn(async move { Box::pin(uplink.run(stopping)).await });
         }
         let edge = Self {
@@ -175,10 +205,18 @@ fn load_credentials(uplink: &UplinkSpec) -> anyhow::Result<Credentials> {
     Credentials::load(&uplink.certificate, &uplink.key, &uplink.ca).context("uplink")
 }
 
+/// A journal, and what the node has in it.
+struct Opened {
+    journal: Journal,
+    routes: Vec<(TopicFilter, Route)>,
+    /// Keeps what no route takes and a client session wants.
+    unrouted: StreamId,
+    loaded: Loaded,
+    retained: Retained,
+}
+
 /// Opens the journal, and in it the stream of each route.
-fn open_journal(
-    spec: &EdgeSpec,
-) -> anyhow::Result<(Journal, Vec<(tidegate_shared::topic::TopicFilter, Route)>)> {
+fn open_journal(spec: &EdgeSpec) -> anyhow::Result<Opened> {
     let defaults = Limits::default();
     let limits = Limits {
         commit_bytes_max: spec.journal.commit_bytes_max.0 as usize,
@@ -219,6 +257,9 @@ fn open_journal(
             "the journal is open; replayed past the checkpoint"
         );
     }
+    // Before anything is committed: rows are read as the opening's checkpoint left them.
+    let loaded = Loaded::read(&journal)?;
+    let retained = Retained::load(&journal)?;
     let mut routes = Vec::new();
     for route in &spec.routes {
         let topic = spec.topic_of(&route.stream)?;
@@ -233,8 +274,19 @@ fn open_journal(
             },
         ));
     }
+    let (name, topic) = (
+        StreamName::new(UNROUTED_STREAM)?,
+        TopicName::new(UNROUTED_STREAM)?,
+    );
+    let unrouted = journal.open_stream(&name, &topic, Compression::default())?;
     journal.commit()?;
-    Ok((journal, routes))
+    Ok(Opened {
+        journal,
+        routes,
+        unrouted,
+        loaded,
+        retained,
+    })
 }
 
 fn compressions(reader: &JournalReader, spec: &EdgeSpec) -> BTreeMap<StreamId, Compression> {

@@ -8,23 +8,23 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::committer::Committer;
 use crate::metrics::Metrics;
-use crate::router::Router;
+use crate::retained::Retained;
+use crate::sessions::Sessions;
 
 /// What Prometheus expects of OpenMetrics text.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone, Debug)]
 struct Context {
-    committer: Committer,
-    router: Arc<Router>,
+    sessions: Arc<Sessions>,
+    retained: Arc<Retained>,
     metrics: Arc<Metrics>,
 }
 
 pub(crate) fn router(
-    committer: Committer,
-    router: Arc<Router>,
+    sessions: Arc<Sessions>,
+    retained: Arc<Retained>,
     metrics: Arc<Metrics>,
 ) -> HttpRouter {
     HttpRouter::new()
@@ -32,15 +32,15 @@ pub(crate) fn router(
         .route("/readyz", get(health))
         .route("/metrics", get(metrics_text))
         .with_state(Context {
-            committer,
-            router,
+            sessions,
+            retained,
             metrics,
         })
 }
 
 /// Ready is the same as alive here: an edge without its hub does its work.
 async fn health(State(context): State<Context>) -> Response {
-    if context.committer.is_ready() {
+    if context.sessions.committer.is_ready() {
         (StatusCode::OK, "ok\n").into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the journal has failed\n").into_response()
@@ -48,6 +48,6 @@ async fn health(State(context): State<Context>) -> Response {
 }
 
 async fn metrics_text(State(context): State<Context>) -> Response {
-    let text = context.metrics.encode(&context.committer, &context.router);
+    let text = context.metrics.encode(&context.sessions, &context.retained);
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }

@@ -16,7 +16,9 @@ mod metrics;
 mod mqtt;
 mod policy;
 mod record;
+mod retained;
 mod router;
+mod sessions;
 mod uplink;
 
 pub use edge::{Edge, EdgeCounters, load_spec};

@@ -38,6 +38,34 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Chunks below this are merged with their neighbours before they are sent.
 pub const MERGE_CHUNK_BYTES_MAX: usize = 32 << 10;
 
+/// Changes behind a client session's row before the row is written anew.
+pub const SESSION_CHANGES_MAX: usize = 64;
+
+/// What a client session reads of the journal at once, as it lies there.
+pub const FEED_READ_BYTES_MAX: usize = 256 << 10;
+
+/// A session's cursor is stored so often while it moves; after a crash, as much is sent again.
+pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Expired sessions and wills that are due are looked for so often.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Messages of a shared subscription that one member has and has not acknowledged.
+pub const SHARED_IN_FLIGHT_MAX: usize = 32;
+
+/// A connection waits so long for the one before to let go of the client's session.
+pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Retained messages of a node, and what they take in memory.
+pub const RETAINED_MESSAGES_MAX: usize = 100_000;
+pub const RETAINED_BYTES_MAX: usize = 64 << 20;
+
+/// Filters of one connection whose session ends with it.
+pub const CONNECTION_SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// What a merged batch's records take before compression. A chunk that unpacks to more goes alone.
+pub const MERGED_RECORDS_BYTES_MAX: usize = 1 << 20;
+
 /// Streams that `/metrics` names one by one.
 pub const METRICS_STREAMS_MAX: usize = 200;
 
@@ -48,4 +76,6 @@ const _: () = {
     // A publish that is taken finds room, if it waits for long enough.
     assert!(COMMIT_QUEUE_BYTES_MAX >= 2 << 20);
     assert!(COMMIT_QUEUE_BYTES_MAX <= u32::MAX as usize);
+    // A merged batch fits a frame, even where compression gains nothing.
+    assert!(2 * MERGED_RECORDS_BYTES_MAX <= tidegate_bridge_protocol::limits::FRAME_BYTES_MAX);
 };

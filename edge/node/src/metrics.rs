@@ -11,7 +11,8 @@ use prometheus_client::registry::Registry;
 
 use crate::committer::Committer;
 use crate::limits::METRICS_STREAMS_MAX;
-use crate::router::Router;
+use crate::retained::Retained;
+use crate::sessions::Sessions;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct NameLabels {
@@ -30,6 +31,7 @@ pub(crate) struct Metrics {
     pub mqtt_connections: Gauge,
     pub mqtt_packets_received: Count,
     pub messages_received: Count,
+    pub messages_unrouted: Count,
     pub mqtt_messages_delivered: Count,
     pub mqtt_messages_dropped: Count,
     mqtt_closed: Family<NameLabels, Counter>,
@@ -49,14 +51,30 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub(crate) fn encode(&self, committer: &Committer, router: &Router) -> String {
+    pub(crate) fn encode(&self, sessions: &Sessions, retained: &Retained) -> String {
+        let (committer, router) = (&sessions.committer, &sessions.router);
         let mut registry = Registry::with_prefix("tidegate");
         self.register(&mut registry);
         register_journal(&mut registry, committer);
         let subscriptions = ConstGauge::new(router.subscriptions() as i64);
         registry.register(
+            "mqtt_sessions",
+            "Client sessions: those that outlive their connections, and those of online clients",
+            ConstGauge::new(sessions.len() as i64),
+        );
+        registry.register(
+            "mqtt_session_messages_lost",
+            "Messages that client sessions lost, as they had more waiting than they may",
+            ConstCounter::new(sessions.lost()),
+        );
+        registry.register(
+            "mqtt_retained_messages",
+            "Topics with a retained message",
+            ConstGauge::new(retained.len() as i64),
+        );
+        registry.register(
             "mqtt_subscriptions",
-            "Subscriptions of online clients",
+            "Subscriptions of online clients and of sessions",
             subscriptions,
         );
         let mut text = String::new();
@@ -75,6 +93,11 @@ impl Metrics {
                 "messages_received",
                 "Messages that clients published",
                 &self.messages_received,
+            ),
+            (
+                "messages_unrouted",
+                "Messages that no route matched: online subscribers had them, nothing was kept",
+                &self.messages_unrouted,
             ),
             (
                 "mqtt_messages_delivered",

@@ -1,70 +1,160 @@
-//! What becomes of an MQTT message: a Kafka record.
+//! What becomes of an MQTT message: a Kafka record; and the way back, for client sessions.
 
 use bytes::Bytes;
-use tidegate_edge_journal::is_plausible;
-use tidegate_edge_protocol::mqtt::codec::Message;
+use tidegate_edge_journal::{TOPIC_HEADER, is_plausible};
+use tidegate_edge_protocol::mqtt::codec::{Message, Qos, Text};
 use tidegate_shared::fleet::RouteKey;
 use tidegate_shared::record::{Header, Record};
 
-/// The header that names the MQTT topic.
-const TOPIC_HEADER: &[u8] = b"mqtt.topic";
 const CONTENT_TYPE_HEADER: &[u8] = b"mqtt.content_type";
 const RESPONSE_TOPIC_HEADER: &[u8] = b"mqtt.response_topic";
 const CORRELATION_HEADER: &[u8] = b"mqtt.correlation_data";
+/// There where the payload is said to be UTF-8 `[MQTT-3.3.2-4]`.
+const PAYLOAD_FORMAT_HEADER: &[u8] = b"mqtt.payload_format";
+const UTF8: &[u8] = b"utf-8";
+/// Seconds, in decimal digits.
+const EXPIRY_HEADER: &[u8] = b"mqtt.message_expiry_s";
+/// There where the publisher's own session must not get it back.
+const PUBLISHER_HEADER: &[u8] = b"mqtt.client_id";
 /// Says that the timestamp was taken by a clock that was never set: order is by offset.
 const CLOCK_HEADER: &[u8] = b"tidegate.clock";
 const CLOCK_UNSYNCHRONISED: &[u8] = b"unsynchronised";
 
-/// The record of a message that arrived at `timestamp_ms`. Key by the route; the topic in a header;
-/// the properties that concern its reader, user properties last, each as a header of its own name.
-/// A timestamp that cannot be true is flagged.
-pub(crate) fn from_message(
-    message: &Message,
-    key: RouteKey,
-    client_id: &Bytes,
-    timestamp_ms: i64,
-) -> Record {
-    let properties = &message.properties;
-    let mut headers = Vec::with_capacity(1 + properties.user_properties.len());
-    let topic = message.topic.as_bytes();
-    headers.push(Header::new(Bytes::from_static(TOPIC_HEADER), topic.clone()));
-    let mut optional = |name: &'static [u8], value: Option<&Bytes>| {
-        if let Some(value) = value {
-            headers.push(Header::new(Bytes::from_static(name), value.clone()));
+/// How a message came, kept beside its record: QoS, retain, and how many of the record's headers are
+/// ours; those come first, and a client's own may have the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub qos: Qos,
+    pub retain: bool,
+    own_headers: u8,
+}
+
+impl Mark {
+    const RETAIN: u8 = 4;
+
+    /// Two bits of QoS, one of retain, and the number of headers above them.
+    pub(crate) fn to_byte(self) -> u8 {
+        let retain = if self.retain { Self::RETAIN } else { 0 };
+        self.qos as u8 | retain | self.own_headers << 3
+    }
+
+    pub(crate) fn from_byte(byte: u8) -> Self {
+        let qos = match byte & 3 {
+            0 => Qos::AtMostOnce,
+            1 => Qos::AtLeastOnce,
+            _ => Qos::ExactlyOnce,
+        };
+        Self {
+            qos,
+            retain: byte & Self::RETAIN != 0,
+            own_headers: byte >> 3,
         }
+    }
+}
+
+/// A message as a client published it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived<'a> {
+    pub message: &'a Message,
+    pub qos: Qos,
+    pub retain: bool,
+    pub client_id: &'a Bytes,
+    /// Its own session must not get it back, so the publisher is named in the record.
+    pub no_local: bool,
+    pub at_ms: i64,
+}
+
+impl Arrived<'_> {
+    /// Key by the route; the topic in a header; the properties that concern its reader, user
+    /// properties last, each as a header of its own name. A timestamp that cannot be true is flagged.
+    pub(crate) fn record(&self, key: RouteKey) -> (Record, Mark) {
+        let topic = self.message.topic.as_bytes();
+        let mut headers = self.own_headers();
+        let mark = Mark {
+            qos: self.qos,
+            retain: self.retain,
+            own_headers: headers.len() as u8,
+        };
+        for (name, value) in &self.message.properties.user_properties {
+            let (name, value) = (name.as_bytes().clone(), value.as_bytes().clone());
+            headers.push(Header::new(name, value));
+        }
+        let record = Record {
+            timestamp_ms: self.at_ms,
+            key: match key {
+                RouteKey::Topic => Some(topic.clone()),
+                RouteKey::ClientId => Some(self.client_id.clone()),
+                RouteKey::None => None,
+            },
+            value: Some(self.message.payload.clone()),
+            headers,
+        };
+        (record, mark)
+    }
+
+    fn own_headers(&self) -> Vec<Header> {
+        let properties = &self.message.properties;
+        let text = |text: &Option<Text>| text.as_ref().map(|text| text.as_bytes().clone());
+        let constant = |there: bool, value| there.then(|| Bytes::from_static(value));
+        let expiry = properties.message_expiry_interval_s;
+        let own = [
+            (TOPIC_HEADER, Some(self.message.topic.as_bytes().clone())),
+            (CONTENT_TYPE_HEADER, text(&properties.content_type)),
+            (RESPONSE_TOPIC_HEADER, text(&properties.response_topic)),
+            (CORRELATION_HEADER, properties.correlation_data.clone()),
+            (
+                PAYLOAD_FORMAT_HEADER,
+                constant(properties.payload_is_utf8 == Some(true), UTF8),
+            ),
+            (EXPIRY_HEADER, expiry.map(|s| s.to_string().into())),
+            (
+                PUBLISHER_HEADER,
+                self.no_local.then(|| self.client_id.clone()),
+            ),
+            (
+                CLOCK_HEADER,
+                constant(!is_plausible(self.at_ms), CLOCK_UNSYNCHRONISED),
+            ),
+        ];
+        let mut headers = Vec::with_capacity(1 + properties.user_properties.len());
+        for (name, value) in own {
+            headers.extend(value.map(|value| Header::new(Bytes::from_static(name), value)));
+        }
+        headers
+    }
+}
+
+/// The message that a record was made of, and its publisher where that is named. `None` where a
+/// header is not what we write.
+pub(crate) fn to_message(record: Record, mark: Mark) -> Option<(Message, Option<Bytes>)> {
+    let mut message = Message {
+        payload: record.value.unwrap_or_default(),
+        ..Message::default()
     };
-    optional(
-        CONTENT_TYPE_HEADER,
-        properties.content_type.as_ref().map(|text| text.as_bytes()),
-    );
-    optional(
-        RESPONSE_TOPIC_HEADER,
-        properties
-            .response_topic
-            .as_ref()
-            .map(|text| text.as_bytes()),
-    );
-    optional(CORRELATION_HEADER, properties.correlation_data.as_ref());
-    if !is_plausible(timestamp_ms) {
-        let value = Bytes::from_static(CLOCK_UNSYNCHRONISED);
-        headers.push(Header::new(Bytes::from_static(CLOCK_HEADER), value));
+    let mut publisher = None;
+    let properties = &mut message.properties;
+    for (index, header) in record.headers.into_iter().enumerate() {
+        let value = header.value.unwrap_or_default();
+        if index >= usize::from(mark.own_headers) {
+            let user = (Text::new(header.name).ok()?, Text::new(value).ok()?);
+            properties.user_properties.push(user);
+            continue;
+        }
+        match &header.name[..] {
+            TOPIC_HEADER => message.topic = Text::new(value).ok()?,
+            CONTENT_TYPE_HEADER => properties.content_type = Some(Text::new(value).ok()?),
+            RESPONSE_TOPIC_HEADER => properties.response_topic = Some(Text::new(value).ok()?),
+            CORRELATION_HEADER => properties.correlation_data = Some(value),
+            PAYLOAD_FORMAT_HEADER => properties.payload_is_utf8 = Some(true),
+            EXPIRY_HEADER => {
+                let digits = std::str::from_utf8(&value).ok()?;
+                properties.message_expiry_interval_s = Some(digits.parse().ok()?);
+            }
+            PUBLISHER_HEADER => publisher = Some(value),
+            _ => {}
+        }
     }
-    for (name, value) in &properties.user_properties {
-        headers.push(Header::new(
-            name.as_bytes().clone(),
-            value.as_bytes().clone(),
-        ));
-    }
-    Record {
-        timestamp_ms,
-        key: match key {
-            RouteKey::Topic => Some(topic.clone()),
-            RouteKey::ClientId => Some(client_id.clone()),
-            RouteKey::None => None,
-        },
-        value: Some(message.payload.clone()),
-        headers,
-    }
+    (!message.topic.is_empty()).then_some((message, publisher))
 }
 
 /// Bytes that a record takes in the commit queue, roughly.
@@ -80,13 +170,37 @@ pub(crate) fn queue_bytes(record: &Record) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_edge_protocol::mqtt::codec::{PublishProperties, Text};
+    use proptest::prelude::*;
+    use tidegate_edge_protocol::mqtt::codec::PublishProperties;
 
     use super::*;
 
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn text(value: &str) -> Text {
+        Text::new(value.as_bytes().to_vec()).unwrap()
+    }
+
+    fn arrived<'a>(message: &'a Message, client_id: &'a Bytes) -> Arrived<'a> {
+        Arrived {
+            message,
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            client_id,
+            no_local: false,
+            at_ms: NOW_MS,
+        }
+    }
+
+    fn headers(record: &Record) -> Vec<(&[u8], &[u8])> {
+        let headers = record.headers.iter();
+        headers
+            .map(|header| (&header.name[..], header.value.as_deref().unwrap()))
+            .collect()
+    }
+
     #[test]
     fn a_message_becomes_a_record() {
-        let text = |value: &'static str| Text::new(value.as_bytes()).unwrap();
         let message = Message {
             topic: text("plant/7/temperature"),
             payload: Bytes::from_static(b"21.5"),
@@ -97,30 +211,70 @@ mod tests {
             },
         };
         let client_id = Bytes::from_static(b"sensor");
-        const NOW_MS: i64 = 1_700_000_000_000;
-        let record = from_message(&message, RouteKey::Topic, &client_id, NOW_MS);
+        let arrived = arrived(&message, &client_id);
+        let (record, _) = arrived.record(RouteKey::Topic);
         assert_eq!(record.key.as_deref(), Some(&b"plant/7/temperature"[..]));
         assert_eq!(record.value.as_deref(), Some(&b"21.5"[..]));
-        let headers: Vec<_> = record
-            .headers
-            .iter()
-            .map(|header| (&header.name[..], header.value.as_deref().unwrap()))
-            .collect();
         let expected: [(&[u8], &[u8]); 4] = [
             (b"mqtt.topic", b"plant/7/temperature"),
             (b"mqtt.content_type", b"text/plain"),
             (b"unit", b"C"),
             (b"unit", b"again"),
         ];
-        assert_eq!(headers, expected);
-        let by_client = from_message(&message, RouteKey::ClientId, &client_id, NOW_MS);
-        assert_eq!(by_client.key, Some(client_id.clone()));
-        // A board that booted in 1970.
-        let flagged = from_message(&message, RouteKey::Topic, &client_id, 5);
-        let expected = Header::new(
-            Bytes::from_static(b"tidegate.clock"),
-            Bytes::from_static(b"unsynchronised"),
-        );
-        assert!(flagged.headers.contains(&expected));
+        assert_eq!(headers(&record), expected);
+        let (by_client, _) = arrived.record(RouteKey::ClientId);
+        assert_eq!(by_client.key.as_deref(), Some(&b"sensor"[..]));
+        let unset = Arrived {
+            at_ms: 5,
+            ..arrived
+        };
+        let (flagged, _) = unset.record(RouteKey::None);
+        assert!(headers(&flagged).contains(&(b"tidegate.clock", b"unsynchronised")));
+    }
+
+    fn any_text() -> impl Strategy<Value = Text> {
+        prop_oneof![
+            Just("mqtt.topic".to_owned()),
+            "[a-z]{1,4}".prop_map(String::from)
+        ]
+        .prop_map(|value| text(&value))
+    }
+
+    proptest! {
+        #[test]
+        fn the_way_back_gives_the_same_message(
+            topic in any_text(),
+            content_type in proptest::option::of(any_text()),
+            correlation in proptest::option::of(Just(Bytes::from_static(b"id"))),
+            expiry in proptest::option::of(any::<u32>()),
+            utf8 in any::<bool>(),
+            user in proptest::collection::vec((any_text(), any_text()), 0..3),
+            qos in 0..3_u8,
+            retain in any::<bool>(),
+            no_local in any::<bool>(),
+            at_ms in prop_oneof![Just(5), Just(NOW_MS)],
+        ) {
+            let message = Message {
+                topic,
+                payload: Bytes::from_static(b"payload"),
+                properties: PublishProperties {
+                    content_type,
+                    correlation_data: correlation,
+                    message_expiry_interval_s: expiry,
+                    payload_is_utf8: utf8.then_some(true),
+                    user_properties: user,
+                    ..PublishProperties::default()
+                },
+            };
+            let client_id = Bytes::from_static(b"sensor");
+            let qos = Mark::from_byte(qos).qos;
+            let arrived = Arrived { qos, retain, no_local, at_ms, ..arrived(&message, &client_id) };
+            let (record, mark) = arrived.record(RouteKey::Topic);
+            let mark = Mark::from_byte(mark.to_byte());
+            prop_assert_eq!((mark.qos, mark.retain), (qos, retain));
+            let (back, publisher) = to_message(record, mark).unwrap();
+            prop_assert_eq!(back, message.clone());
+            prop_assert_eq!(publisher, no_local.then_some(client_id.clone()));
+        }
     }
 }

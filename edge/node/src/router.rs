@@ -1,11 +1,10 @@
-//! Where a message goes: to online subscribers, and by a route into a stream. Clients are known here by
-//! their connection; who owns which client id is decided here too.
+//! Where a message goes: to online subscribers, and by a route into a stream. Subscribers are known here
+//! by their connection, or, where they read the journal, by their client id.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
 
-use tidegate_edge_protocol::mqtt::codec::{Message, Qos, SubscriptionIdentifier};
-use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_edge_protocol::mqtt::codec::{Message, Qos, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::subscriptions::Subscriptions;
 use tidegate_shared::fleet::RouteKey;
 use tidegate_shared::id::StreamId;
@@ -37,12 +36,16 @@ pub(crate) struct Subscription {
 pub(crate) struct Router {
     /// The route's rank: the first that matches counts.
     routes: Subscriptions<usize, Route>,
+    /// Of connections whose session ends with them: they are served as messages come.
     subscriptions: RwLock<Subscriptions<ConnectionId, Subscription>>,
-    clients: Mutex<HashMap<String, (ConnectionId, Arc<Mailbox>)>>,
+    /// What sessions that read the journal want.
+    wanted: RwLock<Subscriptions<Text, ()>>,
+    /// Keeps what only those want.
+    unrouted: StreamId,
 }
 
 impl Router {
-    pub(crate) fn new(routes: Vec<(TopicFilter, Route)>) -> Self {
+    pub(crate) fn new(routes: Vec<(TopicFilter, Route)>, unrouted: StreamId) -> Self {
         let mut trie = Subscriptions::new();
         for (rank, (filter, route)) in routes.into_iter().enumerate() {
             trie.subscribe(filter, rank, route);
@@ -50,12 +53,40 @@ impl Router {
         Self {
             routes: trie,
             subscriptions: RwLock::default(),
-            clients: Mutex::default(),
+            wanted: RwLock::default(),
+            unrouted,
         }
     }
 
+    /// Where a message is kept: by the first route that matches, or because a client session that
+    /// reads the journal wants it. `None`: nobody would read it.
+    pub(crate) fn kept_in(&self, topic: &str) -> Option<Route> {
+        self.route(topic).or_else(|| {
+            let mut is_wanted = false;
+            let wanted = self.wanted.read().expect("nobody panics with it");
+            wanted.matches(topic, |_, ()| is_wanted = true);
+            let (stream, key) = (self.unrouted, RouteKey::None);
+            is_wanted.then_some(Route { stream, key })
+        })
+    }
+
+    pub(crate) fn want(&self, client_id: &Text, filter: &TopicFilter) {
+        let mut wanted = self.wanted.write().expect("nobody panics with it");
+        wanted.subscribe(filter.clone(), client_id.clone(), ());
+    }
+
+    pub(crate) fn unwant(&self, client_id: &Text, filter: &TopicFilter) {
+        let mut wanted = self.wanted.write().expect("nobody panics with it");
+        wanted.unsubscribe(filter, client_id);
+    }
+
+    pub(crate) fn unwant_all(&self, client_id: &Text) {
+        let mut wanted = self.wanted.write().expect("nobody panics with it");
+        wanted.remove_all(client_id);
+    }
+
     /// The first route that matches.
-    pub(crate) fn route(&self, topic: &str) -> Option<Route> {
+    fn route(&self, topic: &str) -> Option<Route> {
         let mut first: Option<(usize, Route)> = None;
         self.routes.matches(topic, |rank, route| {
             if first.is_none_or(|(other, _)| *rank < other) {
@@ -65,9 +96,15 @@ impl Router {
         first.map(|(_, route)| route)
     }
 
-    pub(crate) fn subscribe(&self, id: ConnectionId, filter: TopicFilter, what: Subscription) {
+    /// Whether it is a new one.
+    pub(crate) fn subscribe(
+        &self,
+        id: ConnectionId,
+        filter: TopicFilter,
+        what: Subscription,
+    ) -> bool {
         let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
-        subscriptions.subscribe(filter, id, what);
+        subscriptions.subscribe(filter, id, what).is_none()
     }
 
     /// Whether there was such a subscription.
@@ -86,6 +123,8 @@ impl Router {
         qos: Qos,
         retain: bool,
     ) -> usize {
+        let expiry_s = message.properties.message_expiry_interval_s;
+        let expires_at = expiry_s.map(|s| Instant::now() + Duration::from_secs(s.into()));
         let mut letters: Vec<(ConnectionId, Arc<Mailbox>, Letter)> = Vec::new();
         {
             let subscriptions = self.subscriptions.read().expect("nobody panics with it");
@@ -111,6 +150,8 @@ impl Router {
                             qos_max: subscription.qos_max,
                             retain,
                             identifiers: identifier.into_iter().collect(),
+                            expires_at,
+                            shared: None,
                         };
                         letters.push((*id, Arc::clone(&subscription.mailbox), letter));
                     }
@@ -124,35 +165,15 @@ impl Router {
         count
     }
 
-    /// A client id belongs to its newest connection `[MQTT-3.1.4-3]`: the one before is told to go.
-    pub(crate) fn take_over(&self, client_id: &str, id: ConnectionId, mailbox: &Arc<Mailbox>) {
-        let mut clients = self.clients.lock().expect("nobody panics with it");
-        let entry = (id, Arc::clone(mailbox));
-        if let Some((_, before)) = clients.insert(client_id.to_owned(), entry) {
-            before.shut_down(ReasonCode::SessionTakenOver);
-        }
-    }
-
     /// Forgets a connection.
-    pub(crate) fn leave(&self, client_id: &str, id: ConnectionId) {
-        self.subscriptions
-            .write()
-            .expect("nobody panics with it")
-            .remove_all(&id);
-        let mut clients = self.clients.lock().expect("nobody panics with it");
-        if clients
-            .get(client_id)
-            .is_some_and(|(owner, _)| *owner == id)
-        {
-            clients.remove(client_id);
-        }
+    pub(crate) fn leave(&self, id: ConnectionId) {
+        let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
+        subscriptions.remove_all(&id);
     }
 
     pub(crate) fn subscriptions(&self) -> usize {
-        self.subscriptions
-            .read()
-            .expect("nobody panics with it")
-            .len()
+        let online = self.subscriptions.read().expect("nobody panics with it");
+        online.len() + self.wanted.read().expect("nobody panics with it").len()
     }
 }
 
@@ -172,11 +193,29 @@ mod tests {
             (filter("+/7"), route(1)),
             (filter("#"), route(2)),
         ];
-        let router = Router::new(routes);
+        let router = Router::new(routes, StreamId(9));
         let stream = |topic| router.route(topic).map(|route| route.stream.0);
         assert_eq!(stream("alarms/7"), Some(0));
         assert_eq!(stream("plant/7"), Some(1));
         assert_eq!(stream("plant/8"), Some(2));
         assert_eq!(stream("$SYS/uptime"), None);
+    }
+
+    #[test]
+    fn what_only_a_session_wants_is_kept_apart() {
+        let router = Router::new(Vec::new(), StreamId(9));
+        let (client, filter) = (
+            Text::try_from("a").unwrap(),
+            TopicFilter::new("x/+").unwrap(),
+        );
+        assert!(router.kept_in("x/1").is_none());
+        router.want(&client, &filter);
+        assert_eq!(
+            router.kept_in("x/1").map(|route| route.stream),
+            Some(StreamId(9))
+        );
+        assert!(router.kept_in("y").is_none());
+        router.unwant(&client, &filter);
+        assert!(router.kept_in("x/1").is_none());
     }
 }

@@ -43,7 +43,26 @@ fn locate(error: &serde_yaml::Error) -> YamlError {
     YamlError {
         line,
         column,
-        message: message.to_owned(),
+        message: with_hint(message),
+    }
+}
+
+/// "unknown field `comit_linger`, expected one of commit_linger, …": adds which one was meant, where
+/// one is near.
+fn with_hint(message: &str) -> String {
+    let Some((unknown, known)) = message.split_once(", expected ") else {
+        return message.to_owned();
+    };
+    let unknown = unknown.split('`').nth(1).unwrap_or_default();
+    let known = known.strip_prefix("one of ").unwrap_or(known).split(", ");
+    let known = known.map(|name| name.trim_matches('`'));
+    let near = known
+        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1));
+    match near {
+        Some((_, name)) => format!("{message}; did you mean `{name}`?"),
+        None => message.to_owned(),
     }
 }
 
@@ -99,6 +118,10 @@ uplink: {cloud: 'cloud:7443', certificate: edge.crt, key: edge.key, ca: ca.crt}
         let error = parse_yaml::<EdgeSpec>("data: x\njournal:\n  comit_linger: 1s\n").unwrap_err();
         assert_eq!(error.line, 3, "{error}");
         assert!(error.message.contains("comit_linger"), "{error}");
+        assert!(
+            error.message.ends_with("did you mean `commit_linger`?"),
+            "{error}"
+        );
         assert!(error.to_string().lines().count() == 1, "{error}");
         let wrong = "streams: {a: {retention: {until_landed: false}}}";
         let error = parse_yaml::<EdgeSpec>(wrong).unwrap_err();

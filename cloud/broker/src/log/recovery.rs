@@ -3,6 +3,9 @@
 //! Only the last file can have a torn tail, since a file is begun after the one before it is synced.
 //! In it, a bad frame with nothing valid behind it is a write that was cut short and acknowledged to
 //! nobody; with a valid frame behind it, it is damage to what was acknowledged.
+//!
+//! The last frame is written and synced again before anything is served: where its sync failed, the
+//! page cache shows what the medium never got. Those before it were synced before it was written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -176,6 +179,7 @@ fn replay_file<E: From<LogError>>(
     let length = length_of(file, &path)?;
     let mut input = BufReader::with_capacity(READ_BUFFER_BYTES, file);
     let mut position = file::HEADER_BYTES;
+    let mut last_frame = position;
     input
         .seek(SeekFrom::Start(position))
         .map_err(LogError::io("cannot seek in", &path))?;
@@ -187,7 +191,7 @@ fn replay_file<E: From<LogError>>(
                 return Err(damaged(&path, position, "a frame is not valid").into());
             }
             cut(file, &path, position, length)?;
-            return Ok(position);
+            break;
         };
         let appended = Appended {
             file: sequence,
@@ -195,11 +199,24 @@ fn replay_file<E: From<LogError>>(
             frame_bytes: header.frame_bytes(),
         };
         replay(appended, command)?;
+        last_frame = position;
         position += header.frame_bytes();
         chain.next_frame += 1;
         chain.previous_crc = crc;
     }
+    if last {
+        write_again(file, &path, last_frame, position)?;
+    }
     Ok(position)
+}
+
+/// Makes the bytes between two places durable, whatever became of an earlier sync of theirs.
+fn write_again(file: &File, path: &Path, from: u64, to: u64) -> Result<(), LogError> {
+    let mut bytes = vec![0; (to - from) as usize];
+    file.read_exact_at(&mut bytes, from)
+        .and_then(|()| file.write_all_at(&bytes, from))
+        .and_then(|()| file.sync_all())
+        .map_err(LogError::io("cannot write and sync", path))
 }
 
 /// Reads the frame that must come next; `None` where it does not. Attachments are checked in the

@@ -110,7 +110,8 @@ impl Sampler {
                 ("received_bytes", data.total_received()),
                 ("sent_bytes", data.total_transmitted()),
             ];
-            for (what, bytes) in totals {
+            // An interface that nobody uses has nothing to say.
+            for (what, bytes) in totals.into_iter().filter(|(_, bytes)| *bytes > 0) {
                 found.insert(format!("network/{interface}/{what}"), (bytes as f64, "B"));
             }
         }

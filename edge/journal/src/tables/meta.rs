@@ -9,10 +9,10 @@ use crate::clock::JournalTime;
 use crate::state::{Meta, Tail};
 
 /// The journal's format. A change here needs a new golden folder. Rows grow at their ends only: what
-/// an older format does not have gets its default. 2: policies, gaps, the clock, files' positions.
-const FORMAT_VERSION: u32 = 2;
-/// The oldest that is read.
-const FORMAT_VERSION_MIN: u32 = 1;
+/// an older format does not have gets its default.
+const FORMAT_VERSION: u32 = 3;
+/// The oldest that is read: 1 and 2 were never released.
+const FORMAT_VERSION_MIN: u32 = 3;
 
 pub(super) fn encode(meta: &Meta) -> BytesMut {
     let mut out = BytesMut::with_capacity(96);
@@ -28,6 +28,7 @@ pub(super) fn encode(meta: &Meta) -> BytesMut {
     out.put_u64_le(meta.session_epoch.0);
     out.put_u64_le(meta.time.0);
     out.put_i64_le(meta.wall_ms);
+    out.put_u64_le(meta.needed_from.0);
     out
 }
 
@@ -40,7 +41,7 @@ pub(super) fn decode(row: Bytes) -> Result<Meta, TableError> {
             known: FORMAT_VERSION,
         });
     }
-    let mut meta = Meta {
+    Ok(Meta {
         store_id: StoreId(reader.u128("store id")?),
         tail: Tail {
             file: reader.u64("tail file")?,
@@ -54,13 +55,10 @@ pub(super) fn decode(row: Bytes) -> Result<Meta, TableError> {
             id: reader.u128("cluster id")?,
         },
         session_epoch: SessionEpoch(reader.u64("session epoch")?),
-        ..Meta::default()
-    };
-    if found >= 2 {
-        meta.time = JournalTime(reader.u64("journal time")?);
-        meta.wall_ms = reader.i64("wall time")?;
-    }
-    Ok(meta)
+        time: JournalTime(reader.u64("journal time")?),
+        wall_ms: reader.i64("wall time")?,
+        needed_from: Position(reader.u64("needed from")?),
+    })
 }
 
 #[cfg(test)]
@@ -82,6 +80,7 @@ mod tests {
             session_epoch: SessionEpoch(9),
             time: JournalTime(10),
             wall_ms: 11,
+            needed_from: Position(12),
         };
         let row = encode(&meta).freeze();
         assert_eq!(decode(row.clone()).unwrap(), meta);
@@ -89,7 +88,7 @@ mod tests {
         newer[0] += 1;
         assert!(matches!(
             decode(newer.freeze()),
-            Err(TableError::Format { found: 3, .. })
+            Err(TableError::Format { found: 4, .. })
         ));
     }
 }

@@ -10,6 +10,7 @@
 //! | `5-gaps` | (stream, first offset) | what is lost there |
 //! | `6-boundaries` | (stream, offset) | a hash kept of what was dropped |
 //! | `7-copies` | (stream, next offset) | which offsets the cleaner copied to which log file |
+//! | `8-rows` | (table, key) | a row of the node's own, and its changes |
 
 mod file;
 mod gap;
@@ -25,6 +26,7 @@ use thiserror::Error;
 use tidegate_shared::id::{EdgeOffset, NameError, StreamId};
 use tidegate_shared::wire::WireError;
 
+use crate::rows::{self, PendingRows, Row, RowTable};
 use crate::state::{Meta, RowKey, Run, State};
 
 const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("1-meta");
@@ -34,6 +36,7 @@ const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("4-files");
 const GAPS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("5-gaps");
 const BOUNDARIES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("6-boundaries");
 const COPIES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("7-copies");
+const ROWS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("8-rows");
 
 /// redb, or a row in it, cannot be read or written.
 #[derive(Debug, Error)]
@@ -71,6 +74,7 @@ from_redb!(
 pub(crate) struct Rows {
     meta: BytesMut,
     rows: Vec<(RowKey, Option<BytesMut>)>,
+    pending: PendingRows,
 }
 
 impl Rows {
@@ -84,6 +88,7 @@ impl Rows {
         Self {
             meta: meta::encode(&state.meta),
             rows,
+            pending: std::mem::take(&mut state.rows),
         }
     }
 
@@ -116,16 +121,57 @@ impl Rows {
                     (RowKey::Copy(id, at), None) => drop(copies.remove((id.0, at.0))?),
                 }
             }
+            write_pending(&mut transaction.open_table(ROWS)?, &self.pending)?;
             transaction.open_table(META)?.insert(0, &self.meta[..])?;
         }
         transaction.commit()?;
         Ok(())
     }
 
-    /// The rows that a checkpoint which failed has to write another time.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = RowKey> + '_ {
-        self.rows.iter().map(|(key, _)| *key)
+    /// All that a checkpoint which failed had to write is due another time.
+    pub(crate) fn put_back(self, state: &mut State) {
+        state
+            .dirty
+            .extend(self.rows.into_iter().map(|(key, _)| key));
+        rows::put_back(&mut state.rows, self.pending);
     }
+}
+
+fn write_pending(
+    table: &mut redb::Table<'_, (u8, &[u8]), &[u8]>,
+    pending: &PendingRows,
+) -> Result<(), TableError> {
+    for ((number, key), row) in pending {
+        let key = (*number as u8, &key[..]);
+        let stored = table
+            .get(key)?
+            .map(|row| Bytes::copy_from_slice(row.value()));
+        match row.over(stored)? {
+            Some(row) => drop(table.insert(key, &row[..])?),
+            None => drop(table.remove(key)?),
+        }
+    }
+    Ok(())
+}
+
+/// The node's own rows of one table, as the last checkpoint left them, by key.
+pub(crate) fn load_rows(
+    database: &Database,
+    table: RowTable,
+) -> Result<Vec<(Bytes, Row)>, TableError> {
+    let transaction = database.begin_read()?;
+    let rows = match transaction.open_table(ROWS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        rows => rows?,
+    };
+    let (first, next) = ((table as u8, &[][..]), (table as u8 + 1, &[][..]));
+    let mut found = Vec::new();
+    for entry in rows.range(first..next)? {
+        let (key, row) = entry?;
+        let key = Bytes::copy_from_slice(key.value().1);
+        found.push((key, Row::decode(Bytes::copy_from_slice(row.value()))?));
+    }
+    Ok(found)
 }
 
 fn encode_row(state: &State, key: RowKey) -> Option<BytesMut> {

@@ -1,18 +1,14 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
-//! to the router and the committer.
+//! to whoever they concern. What they mean is in `publishing` and `serving`.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tidegate_edge_protocol::mqtt::codec::{
-    Decoder, Message, Publish, PublishProperties, Qos, Text, Will,
-};
-use tidegate_edge_protocol::mqtt::connection::{
-    Accepted, CloseReason, Closed, ConnectRequest, Connection, DeliverOutcome, Delivery,
-    DeliveryToken, Event, PublishToken, SharedFilter, SubscriptionRequest,
-};
+use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
+use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,10 +16,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::Context;
-use super::mailbox::{Contents, Letter, Mailbox};
+use super::mailbox::{Contents, Mailbox};
 use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, WRITE_BYTES_MAX};
-use crate::record;
-use crate::router::{ConnectionId, Subscription};
+use crate::router::ConnectionId;
+use crate::sessions::{Feed, Held, SharedDelivery};
 
 /// Runs a connection to its end.
 pub(super) async fn run(
@@ -42,31 +38,53 @@ pub(super) async fn run(
         peer,
         client_id: Bytes::new(),
         context,
+        held: None,
+        feed: None,
+        store_cursor_at: None,
+        subscriptions: 0,
         next_delivery: 0,
+        groups: Vec::new(),
+        shared: HashMap::new(),
         input: BytesMut::new(),
         output: BytesMut::new(),
+        ended: false,
     };
     Box::pin(task.run(socket, stopping)).await;
 }
 
-struct Task {
-    machine: Connection,
+pub(super) struct Task {
+    pub(super) machine: Connection,
     decoder: Decoder,
-    mailbox: Arc<Mailbox>,
-    id: ConnectionId,
-    peer: SocketAddr,
-    client_id: Bytes,
-    context: Context,
-    next_delivery: u64,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) id: ConnectionId,
+    pub(super) peer: SocketAddr,
+    pub(super) client_id: Bytes,
+    pub(super) context: Context,
+    /// The client's session, from CONNECT to the end.
+    pub(super) held: Option<Held>,
+    /// There where the session is served from the journal: where it outlives its connection.
+    pub(super) feed: Option<Feed>,
+    /// The cursor has moved, and is stored then.
+    pub(super) store_cursor_at: Option<Instant>,
+    /// Filters that are served as messages come.
+    pub(super) subscriptions: usize,
+    pub(super) next_delivery: u64,
+    /// Groups of those filters.
+    pub(super) groups: Vec<Text>,
+    /// Deliveries whose group waits for their end, by token.
+    pub(super) shared: HashMap<u64, SharedDelivery>,
     input: BytesMut,
     output: BytesMut,
+    /// Nothing but a farewell is left to be said.
+    pub(super) ended: bool,
 }
 
 impl Task {
     async fn run(mut self, mut socket: TcpStream, mut stopping: watch::Receiver<bool>) {
-        while !self.machine.is_closed() {
+        while !self.ended {
             let (mut reader, mut writer) = socket.split();
-            let deadline = self.machine.poll_timeout();
+            let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
+            let deadline = deadlines.into_iter().flatten().min();
             let can_read = self.machine.can_read() && self.output.len() < WRITE_BYTES_MAX;
             if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
@@ -82,8 +100,11 @@ impl Task {
                     }
                 }
                 () = self.mailbox.filled() => self.empty_mailbox(),
+                () = feed_ready(&mut self.feed) => {}
                 () = sleep_until(deadline.unwrap_or_else(far).into()), if deadline.is_some() => {
-                    self.machine.handle_timeout(Instant::now());
+                    let now = Instant::now();
+                    self.machine.handle_timeout(now);
+                    self.store_cursor(now);
                 }
                 _ = stopping.changed() => {
                     let reason = ReasonCode::ServerShuttingDown;
@@ -96,11 +117,18 @@ impl Task {
             }
             self.settle().await;
         }
-        self.settle().await;
-        if !self.output.is_empty() {
-            let _ = timeout(FAREWELL_TIMEOUT, socket.write_all(&self.output)).await;
+        // A peer that does not read must not hold the connection, or the node's end, for ever.
+        let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
+    }
+
+    async fn say_farewell(&mut self, socket: &mut TcpStream) -> std::io::Result<()> {
+        loop {
+            self.settle().await;
+            if self.output.is_empty() {
+                return socket.shutdown().await;
+            }
+            socket.write_all_buf(&mut self.output).await?;
         }
-        let _ = timeout(FAREWELL_TIMEOUT, socket.shutdown()).await;
     }
 
     /// Feeds whole packets to the machine while it takes them.
@@ -118,11 +146,13 @@ impl Task {
         }
     }
 
-    /// Events and output until both are done, or the output is full.
+    /// Events, deliveries and output until all is done, or the output is full.
     async fn settle(&mut self) {
         self.handle_events().await;
+        self.feed();
         while self.output.len() < WRITE_BYTES_MAX && self.machine.poll_transmit(&mut self.output) {
             self.handle_events().await;
+            self.feed();
         }
     }
 
@@ -135,8 +165,8 @@ impl Task {
         else {
             return;
         };
-        for (token, outcome) in outcomes {
-            self.machine.handle_committed(token, outcome);
+        for (answer, outcome) in outcomes {
+            self.answer(answer, outcome);
         }
         for letter in letters {
             self.deliver(letter);
@@ -150,176 +180,33 @@ impl Task {
         }
     }
 
-    fn deliver(&mut self, letter: Letter) {
-        let now = Instant::now();
-        let expiry_s = letter.message.properties.message_expiry_interval_s;
-        let delivery = Delivery {
-            token: DeliveryToken(self.next_delivery),
-            qos: letter.qos,
-            qos_max: letter.qos_max,
-            retain: letter.retain,
-            subscription_identifiers: letter.identifiers,
-            expires_at: expiry_s.map(|s| now + std::time::Duration::from_secs(s.into())),
-            message: letter.message,
-            resent: None,
-        };
-        self.next_delivery += 1;
-        match self.machine.handle_deliver(now, delivery) {
-            DeliverOutcome::Queued => self.context.metrics.mqtt_messages_delivered.inc(),
-            DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {
-                self.context.metrics.mqtt_messages_dropped.inc()
-            }
-            // Never skipped: a subscriber that cannot follow is disconnected.
-            DeliverOutcome::Overflow => {
-                self.machine.handle_shutdown(now, ReasonCode::QuotaExceeded);
-                0
-            }
-            DeliverOutcome::NotConnected => 0,
-        };
-    }
-
     async fn handle_events(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             match event {
-                Event::Connect(request) => self.connect(&request),
+                Event::Connect(request) => self.connect(*request).await,
                 Event::Publish { token, publish } => self.publish(token, publish).await,
+                Event::Release { token, packet_id } => self.release(token, packet_id),
                 Event::Subscribe {
                     token,
                     filters,
                     subscription_identifier,
-                } => {
-                    let reasons = filters
-                        .into_iter()
-                        .map(|request| self.subscribe(request, subscription_identifier))
-                        .collect();
-                    self.machine.handle_subscribed(token, reasons);
+                } => self.subscribe(token, filters, subscription_identifier),
+                Event::Unsubscribe { token, filters } => self.unsubscribe(token, filters),
+                Event::Assign { token, packet_id } => self.assign(token, packet_id),
+                Event::Received { token, packet_id } => self.received(token, packet_id),
+                Event::DeliveryDone { token, .. } => self.delivery_done(token),
+                Event::WillDue(will) => self.will_due(*will).await,
+                Event::Closed(closed) => {
+                    self.ended = true;
+                    self.log_end(&closed);
+                    self.let_go(&closed);
                 }
-                Event::Unsubscribe { token, filters } => {
-                    let reasons = filters
-                        .iter()
-                        .map(|filter| self.unsubscribe(filter))
-                        .collect();
-                    self.machine.handle_unsubscribed(token, reasons);
-                }
-                Event::DeliveryDone { .. } => {}
-                Event::WillDue(will) => self.publish_will(*will).await,
-                Event::Closed(closed) => self.closed(&closed),
             }
         }
     }
 
-    /// Sessions end with their connection for now, and that is what the client is told.
-    fn connect(&mut self, request: &ConnectRequest) {
-        let assigned = match &request.client_id {
-            Some(_) => None,
-            None => Text::new(format!("auto-{:x}-{}", self.id, start_nonce())).ok(),
-        };
-        let client_id = request
-            .client_id
-            .as_ref()
-            .or(assigned.as_ref())
-            .map(Text::detached);
-        let client_id = client_id.unwrap_or_default();
-        self.client_id = client_id.as_bytes().clone();
-        self.context
-            .router
-            .take_over(client_id.as_str(), self.id, &self.mailbox);
-        let accepted = Accepted {
-            session_present: false,
-            assigned_client_id: assigned,
-            session_expiry_interval_s: (request.session_expiry_interval_s != 0).then_some(0),
-            ..Accepted::default()
-        };
-        tracing::debug!(peer = %self.peer, client = client_id.as_str(), "mqtt: connected");
-        self.machine.handle_accepted(Instant::now(), accepted);
-    }
-
-    async fn publish(&mut self, token: Option<PublishToken>, publish: Publish) {
-        self.context.metrics.messages_received.inc();
-        let Publish {
-            qos,
-            retain,
-            message,
-            ..
-        } = publish;
-        let message = Arc::new(message);
-        self.context
-            .router
-            .fan_out(self.id, &message, qos.qos(), retain);
-        let Some(route) = self.context.router.route(message.topic.as_str()) else {
-            if let Some(token) = token {
-                // Nothing is to be kept, so nothing is promised beyond the online subscribers.
-                self.machine.handle_committed(token, Ok(()));
-            }
-            return;
-        };
-        let record = record::from_message(&message, route.key, &self.client_id, now_ms());
-        let waiter = token.map(|token| (Arc::clone(&self.mailbox), token));
-        self.context
-            .committer
-            .append(route.stream, record, waiter)
-            .await;
-    }
-
-    async fn publish_will(&mut self, will: Will) {
-        let properties = PublishProperties {
-            payload_is_utf8: will.properties.payload_is_utf8,
-            message_expiry_interval_s: will.properties.message_expiry_interval_s,
-            content_type: will.properties.content_type,
-            response_topic: will.properties.response_topic,
-            correlation_data: will.properties.correlation_data,
-            user_properties: will.properties.user_properties,
-        };
-        let message = Arc::new(Message {
-            topic: will.topic,
-            payload: will.payload,
-            properties,
-        });
-        self.context
-            .router
-            .fan_out(self.id, &message, will.qos, will.retain);
-        if let Some(route) = self.context.router.route(message.topic.as_str()) {
-            let record = record::from_message(&message, route.key, &self.client_id, now_ms());
-            self.context
-                .committer
-                .append(route.stream, record, None)
-                .await;
-        }
-    }
-
-    fn subscribe(
-        &self,
-        request: SubscriptionRequest,
-        identifier: Option<tidegate_edge_protocol::mqtt::codec::SubscriptionIdentifier>,
-    ) -> ReasonCode {
-        if request.filter.group.is_some() {
-            return ReasonCode::SharedSubscriptionsNotSupported;
-        }
-        let granted = request.granted();
-        let subscription = Subscription {
-            mailbox: Arc::clone(&self.mailbox),
-            qos_max: request.options.qos_max.min(Qos::AtLeastOnce),
-            no_local: request.options.no_local,
-            retain_as_published: request.options.retain_as_published,
-            identifier,
-        };
-        self.context
-            .router
-            .subscribe(self.id, request.filter.filter, subscription);
-        granted
-    }
-
-    fn unsubscribe(&self, filter: &SharedFilter) -> ReasonCode {
-        if filter.group.is_none() && self.context.router.unsubscribe(self.id, &filter.filter) {
-            ReasonCode::Success
-        } else {
-            ReasonCode::NoSubscriptionExisted
-        }
-    }
-
-    fn closed(&self, closed: &Closed) {
+    fn log_end(&self, closed: &Closed) {
         let client = String::from_utf8_lossy(&self.client_id);
-        self.context.router.leave(&client, self.id);
         let peer = self.peer;
         match &closed.reason {
             CloseReason::ClientDisconnected(_)
@@ -352,16 +239,11 @@ fn reason_label(reason: &CloseReason) -> &'static str {
     }
 }
 
-/// The wall clock, in milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
-}
-
-/// Tells apart the assigned client ids of two lives of this process.
-fn start_nonce() -> String {
-    static START: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
-    format!("{:x}", START.get_or_init(now_ms))
+async fn feed_ready(feed: &mut Option<Feed>) {
+    match feed {
+        Some(feed) => feed.ready().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// No deadline: the branch is switched off, but it wants a time.

@@ -4,13 +4,18 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use tidegate_edge_protocol::mqtt::codec::{Message, Qos, SubscriptionIdentifier};
-use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken};
+use tidegate_edge_protocol::mqtt::codec::{Message, PacketId, Qos, SubscriptionIdentifier};
+use tidegate_edge_protocol::mqtt::connection::{
+    Accepted, DeliveryToken, PublishRefused, PublishToken, ReleaseToken, SubscribeToken,
+    SubscriptionRequest,
+};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::sync::Notify;
 
 use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+use crate::sessions::SharedDelivery;
 
 /// A message for a subscriber, before its session gives it a packet.
 #[derive(Clone, Debug)]
@@ -20,6 +25,9 @@ pub(crate) struct Letter {
     pub qos_max: Qos,
     pub retain: bool,
     pub identifiers: Vec<SubscriptionIdentifier>,
+    pub expires_at: Option<Instant>,
+    /// There where a group waits for the delivery's end.
+    pub shared: Option<SharedDelivery>,
 }
 
 impl Letter {
@@ -28,13 +36,32 @@ impl Letter {
     }
 }
 
-/// What became of a publish.
-pub(crate) type Outcome = (PublishToken, Result<(), PublishRefused>);
+/// What a connection says once its journal commit is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Of QoS 2 with its identifier, which is free again if the message is refused.
+    Publish(PublishToken, Option<PacketId>),
+    Released(ReleaseToken),
+    Assigned(DeliveryToken),
+    Received(DeliveryToken),
+    /// One reason per filter, and for which of them retained messages follow.
+    Subscribed {
+        token: SubscribeToken,
+        reasons: Vec<ReasonCode>,
+        with_retained: Vec<SubscriptionRequest>,
+        identifier: Option<SubscriptionIdentifier>,
+    },
+    Unsubscribed(SubscribeToken, Vec<ReasonCode>),
+    Accepted(Box<Accepted>),
+}
+
+/// And what became of it: only publishes are ever refused.
+pub(crate) type Outcome = (Answer, Result<(), PublishRefused>);
 
 /// All that gathered since the mailbox was last emptied.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
-    /// At most as many as the inbound window.
+    /// At most as many as the windows in both directions.
     pub outcomes: Vec<Outcome>,
     pub letters: Vec<Letter>,
     pub shut_down: Option<ReasonCode>,
@@ -56,7 +83,7 @@ impl Mailbox {
         self.notify.notify_one();
     }
 
-    pub(crate) fn committed(&self, outcomes: Vec<Outcome>) {
+    pub(crate) fn answered(&self, outcomes: Vec<Outcome>) {
         self.put(|contents| contents.outcomes.extend(outcomes));
     }
 
@@ -119,6 +146,8 @@ mod tests {
             qos_max: qos,
             retain: false,
             identifiers: Vec::new(),
+            expires_at: None,
+            shared: None,
         }
     }
 

@@ -2,12 +2,15 @@
 
 mod driver;
 mod mailbox;
+mod publishing;
+mod serving;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_edge_journal::JournalReader;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_shared::fleet::MqttSpec;
 use tokio::net::{TcpListener, TcpStream};
@@ -15,17 +18,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::committer::Committer;
-use crate::limits::INFLIGHT_INBOUND_MAX;
+use crate::limits::{INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
+use crate::retained::Retained;
 use crate::router::Router;
+use crate::sessions::{Clock, Sessions};
 
-pub(crate) use mailbox::{Letter, Mailbox};
+pub(crate) use mailbox::{Answer, Letter, Mailbox};
 
 /// What every connection works with.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub router: Arc<Router>,
     pub committer: Committer,
+    pub reader: JournalReader,
+    pub sessions: Arc<Sessions>,
+    pub retained: Arc<Retained>,
+    pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub limits: ConnectionLimits,
     pub connections_max: usize,
@@ -35,8 +44,8 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(
         spec: &MqttSpec,
-        router: Arc<Router>,
-        committer: Committer,
+        sessions: Arc<Sessions>,
+        retained: Arc<Retained>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let packet_bytes_max = NonZeroU32::new(spec.packet_bytes_max.0 as u32);
@@ -44,16 +53,17 @@ impl Context {
         let limits = ConnectionLimits {
             packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
             inflight_inbound_max: INFLIGHT_INBOUND_MAX,
-            // Retained messages and shared subscriptions need the journal's part in them first.
-            retain_available: false,
-            shared_subscription_available: false,
             ..defaults
         };
         let connections_max = spec.connections_max;
         let connection_ids = Arc::new(AtomicU64::new(1));
         Self {
-            router,
-            committer,
+            router: Arc::clone(&sessions.router),
+            committer: sessions.committer.clone(),
+            reader: sessions.committer.reader().clone(),
+            clock: sessions.clock,
+            sessions,
+            retained,
             metrics,
             limits,
             connections_max,
@@ -63,6 +73,25 @@ impl Context {
 
     fn next_id(&self) -> u64 {
         self.connection_ids.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Ends sessions and publishes wills when their time has come, until told to stop.
+pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+            _ = stopping.changed() => return,
+        }
+        let sessions = Arc::clone(&context.sessions);
+        let swept = tokio::task::spawn_blocking(move || sessions.sweep()).await;
+        for due in swept.unwrap_or_default() {
+            let client_id = due.client_id.as_bytes();
+            let id = context.next_id();
+            context
+                .publish_will(due.will, client_id, id, Some(due.row))
+                .await;
+        }
     }
 }
 

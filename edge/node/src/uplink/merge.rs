@@ -3,70 +3,85 @@
 
 use tidegate_bridge_protocol::sender::SealedBatch;
 use tidegate_edge_journal::Chunk;
-use tidegate_shared::record::{Batch, BatchBuilder, BatchError, Compression, Compressor};
+use tidegate_shared::record::{Batch, BatchBuilder, BatchError, Compression, Compressor, Record};
 
-use crate::limits::MERGE_CHUNK_BYTES_MAX;
+use crate::limits::{MERGE_CHUNK_BYTES_MAX, MERGED_RECORDS_BYTES_MAX};
+use crate::record::queue_bytes;
 
-/// Chunks of one stream, in order and without a hole, as batches of at most `batch_bytes_max`
-/// before compression (a larger chunk stands alone).
+/// Chunks of one stream, in order and without a hole, as batches: small neighbours joined, as long
+/// as their records take at most [`MERGED_RECORDS_BYTES_MAX`] unpacked.
 pub(crate) fn merge(
     chunks: Vec<Chunk>,
-    batch_bytes_max: usize,
     compression: Compression,
 ) -> Result<Vec<SealedBatch>, BatchError> {
     let mut merged = Vec::new();
-    let mut group: Vec<Chunk> = Vec::new();
+    let mut group = Group::default();
     let mut compressor = Compressor::new();
-    let mut flush = |group: &mut Vec<Chunk>| -> Result<(), BatchError> {
-        if !group.is_empty() {
-            merged.push(seal(group, compression, &mut compressor)?);
-            group.clear();
-        }
-        Ok(())
-    };
-    let mut group_bytes = 0;
     for chunk in chunks {
-        let bytes = chunk.batch.len();
-        let alone = bytes >= MERGE_CHUNK_BYTES_MAX;
-        if alone || group_bytes + bytes > batch_bytes_max / 4 {
-            flush(&mut group)?;
-            group_bytes = 0;
+        if chunk.batch.len() >= MERGE_CHUNK_BYTES_MAX {
+            merged.extend(group.seal(compression, &mut compressor));
+            group.chunks.push(chunk);
+            merged.extend(group.seal(compression, &mut compressor));
+            continue;
         }
-        group.push(chunk);
-        group_bytes += bytes;
-        if alone {
-            flush(&mut group)?;
-            group_bytes = 0;
+        let (records, bytes) = unpack(&chunk)?;
+        if group.bytes + bytes > MERGED_RECORDS_BYTES_MAX {
+            merged.extend(group.seal(compression, &mut compressor));
         }
+        group.bytes += bytes;
+        group.records.extend(records);
+        group.chunks.push(chunk);
     }
-    flush(&mut group)?;
+    merged.extend(group.seal(compression, &mut compressor));
     Ok(merged)
 }
 
-fn seal(
-    group: &[Chunk],
-    compression: Compression,
-    compressor: &mut Compressor,
-) -> Result<SealedBatch, BatchError> {
-    let (first, last) = (&group[0], &group[group.len() - 1]);
-    let batch = if group.len() == 1 {
-        first.batch.clone()
-    } else {
-        let mut builder = BatchBuilder::new();
-        for chunk in group {
-            for record in Batch::parse(chunk.batch.clone())?.records()? {
-                builder.push(&record?.1);
-            }
-        }
-        builder.seal(first.base_offset.0 as i64, compression, compressor)
-    };
-    Ok(SealedBatch {
-        base_offset: first.base_offset,
-        count: last.end().0 - first.base_offset.0,
-        hash_before: first.hash_before,
-        hash_after: last.hash_after,
-        batch,
-    })
+/// A chunk's records, and what they take.
+fn unpack(chunk: &Chunk) -> Result<(Vec<Record>, usize), BatchError> {
+    let mut records = Vec::with_capacity(chunk.count.min(4096) as usize);
+    let mut bytes = 0;
+    for record in Batch::parse(chunk.batch.clone())?.records()? {
+        let record = record?.1;
+        bytes += queue_bytes(&record);
+        records.push(record);
+    }
+    Ok((records, bytes))
+}
+
+/// Neighbours that go out as one batch.
+#[derive(Debug, Default)]
+struct Group {
+    chunks: Vec<Chunk>,
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl Group {
+    /// Takes what has gathered; a chunk that stayed alone keeps its bytes.
+    fn seal(
+        &mut self,
+        compression: Compression,
+        compressor: &mut Compressor,
+    ) -> Option<SealedBatch> {
+        let Self {
+            chunks, records, ..
+        } = std::mem::take(self);
+        let (first, last) = (chunks.first()?, chunks.last()?);
+        let batch = if chunks.len() == 1 {
+            first.batch.clone()
+        } else {
+            let mut builder = BatchBuilder::new();
+            records.iter().for_each(|record| builder.push(record));
+            builder.seal(first.base_offset.0 as i64, compression, compressor)
+        };
+        Some(SealedBatch {
+            base_offset: first.base_offset,
+            count: last.end().0 - first.base_offset.0,
+            hash_before: first.hash_before,
+            hash_after: last.hash_after,
+            batch,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -98,6 +113,8 @@ mod tests {
                     base_offset: offset,
                     count,
                     position: Position(offset.0),
+                    marks: Bytes::new(),
+                    time_s: 0,
                     hash_before: hash,
                     hash_after: hash_after(hash, &batch),
                     batch,
@@ -111,7 +128,7 @@ mod tests {
     #[test]
     fn small_neighbours_are_joined_and_large_chunks_go_as_they_are() {
         let chunks = chunks(&[(2, 10), (3, 10), (1, 40_000), (1, 10), (1, 20)]);
-        let merged = merge(chunks.clone(), 1 << 20, Compression::None).unwrap();
+        let merged = merge(chunks.clone(), Compression::None).unwrap();
         let counts: Vec<u64> = merged.iter().map(|batch| batch.count).collect();
         assert_eq!(counts, [5, 1, 2]);
         assert_eq!(merged[1].batch, chunks[2].batch);
@@ -126,5 +143,30 @@ mod tests {
             (next, hash) = (next.plus(batch.count), batch.hash_after);
         }
         assert_eq!(next, EdgeOffset(8));
+    }
+
+    #[test]
+    fn what_packs_well_is_bounded_unpacked() {
+        // Zeros, as a sensor that is off sends them: small in the journal, large unpacked.
+        let mut chunks = chunks(&[(1, 300_000); 8]);
+        let mut hash = BoundaryHash::START;
+        for chunk in &mut chunks {
+            let mut builder = BatchBuilder::new();
+            builder.push(&Record {
+                value: Some(Bytes::from(vec![0; 300_000])),
+                ..Record::default()
+            });
+            let offset = chunk.base_offset.0 as i64;
+            chunk.batch = builder.seal(offset, Compression::Zstd, &mut Compressor::new());
+            assert!(chunk.batch.len() < MERGE_CHUNK_BYTES_MAX);
+            chunk.hash_before = hash;
+            hash = hash_after(hash, &chunk.batch);
+            chunk.hash_after = hash;
+        }
+        let merged = merge(chunks, Compression::None).unwrap();
+        assert_eq!(merged.len(), 3);
+        for batch in merged {
+            assert!(batch.batch.len() <= MERGED_RECORDS_BYTES_MAX + 4096);
+        }
     }
 }

@@ -35,6 +35,8 @@ enum Done {
         EdgeOffset,
         Option<tidegate_shared::id::BoundaryHash>,
     ),
+    /// The journal has no room even for what frees it: this connection can't go on.
+    NotStored,
 }
 
 /// Why a connection ended.
@@ -50,6 +52,8 @@ pub(crate) struct Uplink {
     sender: Sender,
     committer: Committer,
     compression: Arc<BTreeMap<StreamId, Compression>>,
+    /// Stays here.
+    unrouted: StreamId,
     metrics: Arc<Metrics>,
     done: mpsc::UnboundedSender<Done>,
     results: mpsc::UnboundedReceiver<Done>,
@@ -61,6 +65,7 @@ impl Uplink {
         credentials: Credentials,
         committer: Committer,
         compression: BTreeMap<StreamId, Compression>,
+        unrouted: StreamId,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let reader = committer.reader();
@@ -71,7 +76,8 @@ impl Uplink {
             cluster,
             session_epoch,
         );
-        for stream in reader.streams() {
+        let streams = reader.streams().into_iter();
+        for stream in streams.filter(|stream| stream.stream != unrouted) {
             sender.handle_stream(local(stream));
         }
         let (done, results) = mpsc::unbounded_channel();
@@ -83,6 +89,7 @@ impl Uplink {
             sender,
             committer,
             compression: Arc::new(compression),
+            unrouted,
             metrics,
             done,
             results,
@@ -203,9 +210,12 @@ impl Uplink {
                 },
                 grown = self.committer.grown().take() => self.grow(grown),
                 Some(done) = self.results.recv() => {
-                    self.take(done);
+                    let mut goes_on = self.take(done);
                     while let Ok(done) = self.results.try_recv() {
-                        self.take(done);
+                        goes_on &= self.take(done);
+                    }
+                    if !goes_on {
+                        break End::Lost("the journal has no room for the session".to_owned());
                     }
                 }
                 () = sleep_until(wake.into()), if deadline.is_some() => {
@@ -225,15 +235,20 @@ impl Uplink {
     }
 
     fn grow(&mut self, streams: impl IntoIterator<Item = StreamId>) {
-        for stream in streams {
+        for stream in streams
+            .into_iter()
+            .filter(|stream| *stream != self.unrouted)
+        {
             if let Some(status) = self.committer.reader().stream(stream) {
                 self.sender.handle_stream(local(status));
             }
         }
     }
 
-    fn take(&mut self, done: Done) {
+    /// Whether the connection can go on.
+    fn take(&mut self, done: Done) -> bool {
         match done {
+            Done::NotStored => return false,
             Done::Read(reads) => self.sender.handle_read(Instant::now(), reads),
             Done::SessionStored(epoch) => self.sender.handle_session_stored(epoch),
             Done::GrantStored(stream, incarnation) => {
@@ -241,6 +256,7 @@ impl Uplink {
             }
             Done::Proof(stream, offset, hash) => self.sender.handle_proof(stream, offset, hash),
         }
+        true
     }
 
     /// Does what the sender asks for; says with which code it wants the connection closed.
@@ -263,12 +279,11 @@ impl Uplink {
                     session_epoch,
                 } => {
                     tokio::spawn(async move {
-                        if committer
-                            .store_session(cluster_incarnation, session_epoch)
-                            .await
-                        {
-                            let _ = done.send(Done::SessionStored(session_epoch));
-                        }
+                        let stored = committer.store_session(cluster_incarnation, session_epoch);
+                        let _ = done.send(match stored.await {
+                            true => Done::SessionStored(session_epoch),
+                            false => Done::NotStored,
+                        });
                     });
                 }
                 SenderEvent::StoreGrant {
@@ -276,9 +291,11 @@ impl Uplink {
                     incarnation,
                 } => {
                     tokio::spawn(async move {
-                        if committer.store_grant(stream, incarnation).await {
-                            let _ = done.send(Done::GrantStored(stream, incarnation));
-                        }
+                        let stored = committer.store_grant(stream, incarnation).await;
+                        let _ = done.send(match stored {
+                            true => Done::GrantStored(stream, incarnation),
+                            false => Done::NotStored,
+                        });
                     });
                 }
                 SenderEvent::Prove { stream, offset } => {
@@ -398,7 +415,7 @@ fn read_stream(
     let error = match found {
         Ok(ToSend::Gap(gap)) => return ReadOutcome::Gap(seal_gap(&gap)),
         Ok(ToSend::Later) => return ReadOutcome::NoRoom,
-        Ok(ToSend::Chunks(chunks)) => match merge::merge(chunks, bytes_max, compression) {
+        Ok(ToSend::Chunks(chunks)) => match merge::merge(chunks, compression) {
             Ok(batches) if batches.is_empty() => return ReadOutcome::Failed,
             Ok(batches) => return ReadOutcome::Batches(batches),
             Err(error) => error.to_string(),

@@ -20,6 +20,16 @@ pub const FIXED_HEADER_BYTES_MAX: usize = 5;
 /// The largest packet by default.
 pub const PACKET_BYTES_MAX_DEFAULT: NonZeroU32 = NonZeroU32::new(1024 * 1024).unwrap();
 
+/// Packet identifiers of one direction of a session: 1 to 65,535.
+pub const PACKET_IDS_MAX: usize = u16::MAX as usize;
+
+/// Subscriptions of one session.
+pub const SESSION_SUBSCRIPTIONS_MAX: usize = 10_000;
+
+/// Positions that a session keeps in mind beyond its cursor: in flight, or (QoS 2) done while an
+/// earlier one is not. Reading for the session stops there.
+pub const SESSION_AHEAD_MAX: usize = 4_096;
+
 /// Unacknowledged messages in each direction by default.
 pub const INFLIGHT_MAX_DEFAULT: NonZeroU16 = NonZeroU16::new(128).unwrap();
 
@@ -32,10 +42,12 @@ pub struct ConnectionLimits {
     pub connect_timeout: Duration,
     /// Stands in for a longer or absent keep alive of an MQTT 5 client.
     pub keep_alive_s_max: Option<NonZeroU16>,
-    /// QoS 1 and 2 messages from the client that are not acknowledged yet; announced as Receive
-    /// Maximum. An MQTT 5 client that exceeds it is disconnected; an older one is not read from.
+    /// QoS 1 and 2 messages from the client that are not acknowledged yet (QoS 2: until PUBCOMP);
+    /// announced as Receive Maximum. An MQTT 5 client that exceeds it is disconnected. An older
+    /// one was never told: it is not read from while so many wait for their commit.
     pub inflight_inbound_max: NonZeroU16,
-    /// QoS 1 and 2 messages to the client that it has not acknowledged yet.
+    /// QoS 1 and 2 messages to the client that it has not acknowledged yet (QoS 2: until PUBCOMP),
+    /// those that earlier connections of its session have released among them.
     pub inflight_outbound_max: NonZeroU16,
     /// Messages that wait for the in-flight window or the socket.
     pub outbound_queue_messages_max: usize,
@@ -52,7 +64,7 @@ pub struct ConnectionLimits {
     pub early_packets_max: usize,
     /// One `poll_transmit` stops at the first packet that reaches it.
     pub transmit_bytes_max: usize,
-    /// Announced as Maximum QoS; subscriptions are granted at most this. At most QoS 1.
+    /// Announced as Maximum QoS; subscriptions are granted at most this.
     pub qos_max: Qos,
     pub retain_available: bool,
     pub wildcard_subscription_available: bool,
@@ -75,7 +87,7 @@ impl Default for ConnectionLimits {
             replies_queued_max: 1_024,
             early_packets_max: 64,
             transmit_bytes_max: 64 * 1024,
-            qos_max: Qos::AtLeastOnce,
+            qos_max: Qos::ExactlyOnce,
             retain_available: true,
             wildcard_subscription_available: true,
             subscription_identifier_available: true,
@@ -90,8 +102,10 @@ impl ConnectionLimits {
         // Otherwise a message that one client may send could never reach another.
         assert!(self.outbound_queue_bytes_max >= self.packet_bytes_max.get() as usize);
         assert!(self.outbound_queue_messages_max > 0);
-        // QoS 2 needs states that survive a restart; until the journal holds them it is not offered.
-        assert!(self.qos_max <= Qos::AtLeastOnce);
+        // In flight, left in flight by an earlier connection, or queued with its identifier: one
+        // must be left for who needs another.
+        let inflight_max = usize::from(self.inflight_outbound_max.get());
+        assert!(2 * inflight_max + self.outbound_queue_messages_max < PACKET_IDS_MAX);
         // A client that is never read from can't be answered.
         assert!(self.subscribes_pending_max > 0);
         assert!(self.replies_queued_max > 0);

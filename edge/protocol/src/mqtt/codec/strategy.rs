@@ -24,11 +24,11 @@ fn qos() -> impl Strategy<Value = Qos> {
     select(vec![Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce])
 }
 
-fn packet_id() -> impl Strategy<Value = PacketId> {
+pub(crate) fn packet_id() -> impl Strategy<Value = PacketId> {
     (1..=u16::MAX).prop_map(|value| PacketId::new(value).unwrap())
 }
 
-fn identifier() -> impl Strategy<Value = SubscriptionIdentifier> {
+pub(crate) fn identifier() -> impl Strategy<Value = SubscriptionIdentifier> {
     (1..=268_435_455_u32).prop_map(|value| SubscriptionIdentifier::new(value).unwrap())
 }
 
@@ -75,7 +75,7 @@ fn publish_properties() -> impl Strategy<Value = PublishProperties> {
         })
 }
 
-fn will(version: Version) -> impl Strategy<Value = Will> {
+pub(crate) fn will(version: Version) -> impl Strategy<Value = Will> {
     let properties =
         (option::of(any::<u32>()), publish_properties()).prop_map(|(delay, from)| WillProperties {
             will_delay_interval_s: delay,
@@ -266,7 +266,7 @@ fn ack(version: Version) -> impl Strategy<Value = Packet> {
     })
 }
 
-fn options(version: Version) -> impl Strategy<Value = SubscriptionOptions> {
+pub(crate) fn options(version: Version) -> impl Strategy<Value = SubscriptionOptions> {
     let handling = select(vec![
         RetainHandling::AtSubscribe,
         RetainHandling::AtNewSubscribe,

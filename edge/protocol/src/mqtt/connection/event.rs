@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use tidegate_shared::topic::TopicFilter;
+use tidegate_shared::topic::{TopicError, TopicFilter, split_share};
 
 use crate::mqtt::{
     codec::{
@@ -18,10 +18,18 @@ pub enum Event {
     /// Answer with `handle_accepted` or `handle_rejected`.
     Connect(Box<ConnectRequest>),
     /// With a token: answer with `handle_committed`. Without (QoS 0): nothing is expected. The
-    /// topic is there, whether or not the client used an alias.
+    /// topic is there, whether or not the client used an alias. If QoS 2, the packet identifier
+    /// (`publish.qos.packet_id()`) belongs to the same commit as the message: an identifier that
+    /// is in flight already is not reported again.
     Publish {
         token: Option<PublishToken>,
         publish: Publish,
+    },
+    /// The client has let go of a QoS 2 message: once it is durable that its identifier is free,
+    /// answer with `handle_released`.
+    Release {
+        token: ReleaseToken,
+        packet_id: PacketId,
     },
     /// Answer with `handle_subscribed`, one reason per filter.
     Subscribe {
@@ -34,7 +42,21 @@ pub enum Event {
         token: SubscribeToken,
         filters: Vec<SharedFilter>,
     },
-    /// A QoS 1 delivery has come to its end.
+    /// A QoS 2 delivery has a place in the window. It goes out once it is durable that the
+    /// identifier is this delivery's, and `handle_assigned` says so; what is behind it waits. Many
+    /// may wait at once.
+    Assign {
+        token: DeliveryToken,
+        packet_id: PacketId,
+    },
+    /// The client has a QoS 2 message: it must never be sent again. Once that is durable, answer
+    /// with `handle_received`, and its PUBREL goes out.
+    Received {
+        token: DeliveryToken,
+        packet_id: PacketId,
+    },
+    /// A QoS 1 or 2 delivery has come to its end, and its identifier is free. One of QoS 0 has
+    /// come to its end as soon as `handle_deliver` returns: no event follows.
     DeliveryDone {
         token: DeliveryToken,
         outcome: DeliveryOutcome,
@@ -106,29 +128,39 @@ pub struct Accepted {
     pub session_expiry_interval_s: Option<u32>,
     pub response_information: Option<Text>,
     pub user_properties: Vec<UserProperty>,
+    /// QoS 2 identifiers that earlier connections of this session received and did not see
+    /// released. All that those connections were about to commit must be durable by now.
+    pub received: Vec<PacketId>,
+    /// Identifiers of deliveries that will be handed in with them (`Delivery::resent`,
+    /// `handle_release_again`); until then no other delivery gets them.
+    pub unacknowledged: Vec<PacketId>,
 }
 
-/// A PUBLISH of QoS 1 that waits for its commit.
+/// A PUBLISH of QoS 1 or 2 that waits for its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishToken(pub(super) u64);
+
+/// A PUBREL that waits for its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseToken(pub(super) u64);
 
 /// A SUBSCRIBE or UNSUBSCRIBE that waits for its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscribeToken(pub(super) u64);
 
-/// The driver's own name for a delivery.
+/// The driver's own name for a delivery; of those in flight, no two may have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryToken(pub u64);
 
 /// Why a PUBLISH was not taken. A client of an older version can't be told: its connection is
-/// closed without the PUBACK.
+/// closed without the PUBACK or PUBREC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishRefused {
     NotAuthorized,
     QuotaExceeded,
     TopicNameInvalid,
     PayloadFormatInvalid,
-    /// No PUBACK may say so: the connection is closed with 0x95.
+    /// No PUBACK or PUBREC may say so: the connection is closed with 0x95.
     TooLarge,
     /// 0x83: the server's own rules.
     ImplementationSpecific,
@@ -156,6 +188,21 @@ pub struct SharedFilter {
     pub name: Text,
     pub group: Option<String>,
     pub filter: TopicFilter,
+}
+
+impl SharedFilter {
+    /// Takes `$share/group/filter` apart, and checks the filter.
+    pub fn parse(name: Text) -> Result<Self, TopicError> {
+        let (group, filter) = match split_share(&name)? {
+            Some((group, filter)) => (Some(group.to_owned()), TopicFilter::new(filter)?),
+            None => (None, TopicFilter::new(name.as_str())?),
+        };
+        Ok(Self {
+            name,
+            group,
+            filter,
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,8 +236,11 @@ pub struct Delivery {
     pub subscription_identifiers: Vec<SubscriptionIdentifier>,
     /// Not sent once this has passed `[MQTT-3.3.2-5]`; what is left is sent `[MQTT-3.3.2-6]`.
     pub expires_at: Option<Instant>,
-    /// The identifier under which an earlier connection of this session sent it without being
-    /// acknowledged `[MQTT-4.4.0-1]`. Deliver these before all others.
+    /// The identifier that an earlier connection of this session had for it without seeing it
+    /// acknowledged (QoS 2: without a PUBREC) `[MQTT-4.4.0-1]`. It goes out as a duplicate, without
+    /// `Event::Assign`, and does not expire. No other delivery may have the identifier. Hand all
+    /// deliveries in by their position, these among them: that keeps the order
+    /// `[MQTT-4.6.0-1]`, `[MQTT-4.6.0-5]`.
     pub resent: Option<PacketId>,
 }
 
@@ -198,13 +248,13 @@ pub struct Delivery {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliverOutcome {
-    /// It is queued. If QoS 1, `DeliveryDone` or `Closed` follows.
+    /// It is queued. If QoS 1 or 2, `DeliveryDone` or `Closed` follows.
     Queued,
     /// QoS 0 and no room: dropped and counted.
     Dropped,
     /// Larger than the client takes: skipped and counted `[MQTT-3.1.2-25]`.
     TooLarge,
-    /// QoS 1 and no room: not taken. Read it again later (`outbound_has_room`), or disconnect the
+    /// QoS 1 or 2 and no room: not taken. Read it again later (`outbound_has_room`), or disconnect the
     /// client with `handle_shutdown(now, ReasonCode::QuotaExceeded)`.
     Overflow,
     /// The connection is closed, or its CONNECT not accepted yet: not taken.
@@ -213,10 +263,11 @@ pub enum DeliverOutcome {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
+    /// By PUBACK or PUBCOMP.
     Acknowledged,
-    /// The client's PUBACK had an error code; it counts as delivered (4.4).
+    /// The client's PUBACK or PUBREC had an error code; it counts as delivered `[MQTT-4.4.0-2]`.
     RefusedByClient(ReasonCode),
-    /// It expired while it waited.
+    /// It expired before it was sent or (QoS 2) assigned an identifier.
     Expired,
 }
 
@@ -233,9 +284,28 @@ pub struct Closed {
     pub reason: CloseReason,
     /// What a DISCONNECT of the client set it to.
     pub session_expiry_interval_s: Option<u32>,
-    /// Sent and not acknowledged, in the order of sending. What was queued and never sent is not
-    /// among them.
-    pub unacknowledged: Vec<(PacketId, DeliveryToken)>,
+    /// What has an identifier and is not acknowledged, in the order of deliveries: sent by this
+    /// connection or an earlier one, or about to be (QoS 2). What else was queued is not among
+    /// them.
+    pub unacknowledged: Vec<Unacknowledged>,
+}
+
+/// A delivery that the next connection of the session must take up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacknowledged {
+    pub packet_id: PacketId,
+    pub token: DeliveryToken,
+    pub stage: DeliveryStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryStage {
+    /// QoS 1, sent: the next connection resends it.
+    AtLeastOnce,
+    /// QoS 2, between `Event::Assign` and `Event::Received`: the next connection resends it.
+    ExactlyOnceAssigned,
+    /// QoS 2, after `Event::Received`: the next connection hands it to `handle_release_again`.
+    ExactlyOnceReleased,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

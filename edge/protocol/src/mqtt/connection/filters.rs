@@ -1,7 +1,5 @@
 //! The filters of SUBSCRIBE and UNSUBSCRIBE, parsed and held against what the server offers.
 
-use tidegate_shared::topic::{TopicFilter, split_share};
-
 use crate::mqtt::{
     codec::{Subscribe, SubscriptionOptions, Text},
     connection::{
@@ -18,17 +16,7 @@ const INVALID: Violation = (
 );
 
 pub(super) fn parse(name: Text) -> Result<SharedFilter, Violation> {
-    let share = split_share(&name).map_err(|_| INVALID)?;
-    let (group, filter) = match share {
-        Some((group, filter)) => (Some(group.to_owned()), filter),
-        None => (None, name.as_str()),
-    };
-    let filter = TopicFilter::new(filter).map_err(|_| INVALID)?;
-    Ok(SharedFilter {
-        name,
-        group,
-        filter,
-    })
+    SharedFilter::parse(name).map_err(|_| INVALID)
 }
 
 pub(super) fn requests(

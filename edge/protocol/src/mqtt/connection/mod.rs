@@ -5,6 +5,7 @@
 //! A driver reads while `can_read`, decodes, hands packets in, then takes all events, then bytes,
 //! and closes the socket once `is_closed`.
 
+mod deliveries;
 mod event;
 mod filters;
 mod handshake;
@@ -12,8 +13,10 @@ mod inbound;
 mod keep_alive;
 mod outbound;
 mod packets;
+mod publishes;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,8 +27,8 @@ use bytes::BytesMut;
 
 pub use event::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
-    DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken, SharedFilter,
-    SubscribeToken, SubscriptionRequest,
+    DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken,
+    ReleaseToken, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
 };
 use inbound::Inbound;
 use keep_alive::KeepAlive;
@@ -108,13 +111,16 @@ impl Connection {
             State::Fresh => true,
             State::Deciding { .. } | State::Closed => false,
             State::Connected => {
-                // An MQTT 5 client knows the window and is held to it.
-                let inbound = self.version == Version::V5 || self.inbound.has_room(&self.limits);
-                inbound
+                self.inbound.has_room(self.version, &self.limits)
                     && self.replies.len() < self.limits.replies_queued_max
                     && self.subscribes.len() < self.limits.subscribes_pending_max
             }
         }
+    }
+
+    /// Whether its CONNECT is accepted and it has not ended.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected)
     }
 
     /// Whether the queue to the client has emptied enough to read for it again.
@@ -161,7 +167,7 @@ impl Connection {
     }
 
     /// Answers `Event::Connect`.
-    pub fn handle_accepted(&mut self, now: Instant, accepted: Accepted) {
+    pub fn handle_accepted(&mut self, now: Instant, mut accepted: Accepted) {
         self.advance(now);
         if !matches!(self.state, State::Deciding { .. }) {
             return;
@@ -180,6 +186,9 @@ impl Connection {
             request.receive_maximum,
             &self.limits,
         );
+        self.inbound.resume(std::mem::take(&mut accepted.received));
+        let unacknowledged = std::mem::take(&mut accepted.unacknowledged);
+        self.outbound.window.keep(unacknowledged);
         let connack = handshake::connack(&request, accepted, &self.limits);
         self.replies.push_back(Packet::Connack(Box::new(connack)));
         self.will = request.will.map(Box::new);
@@ -192,14 +201,6 @@ impl Connection {
     pub fn handle_rejected(&mut self, reason: ReasonCode) {
         if matches!(self.state, State::Deciding { .. }) {
             self.reject(reason, "");
-        }
-    }
-
-    /// Answers `Event::Publish` with a token: the commit is durable, or the message was refused.
-    pub fn handle_committed(&mut self, token: PublishToken, outcome: Result<(), PublishRefused>) {
-        if matches!(self.state, State::Connected) {
-            self.inbound.handle_committed(token, outcome);
-            self.acknowledge();
         }
     }
 
@@ -226,15 +227,6 @@ impl Connection {
             reasons,
             properties: AckProperties::default(),
         })
-    }
-
-    /// A message for this client.
-    pub fn handle_deliver(&mut self, now: Instant, delivery: Delivery) -> DeliverOutcome {
-        self.advance(now);
-        match self.state {
-            State::Connected => self.outbound.handle_deliver(delivery),
-            State::Fresh | State::Deciding { .. } | State::Closed => DeliverOutcome::NotConnected,
-        }
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -274,27 +266,31 @@ impl Connection {
     }
 
     /// Appends waiting packets, answers first, then deliveries in their order. False where there
-    /// is nothing to send now.
+    /// was nothing to do; where there was, events may have come of it.
     pub fn poll_transmit(&mut self, out: &mut BytesMut) -> bool {
         let start = out.len();
+        let mut expired = false;
         while out.len() - start < self.limits.transmit_bytes_max {
             if let Some(reply) = self.replies.pop_front() {
                 self.transmit_reply(reply, out);
                 continue;
             }
             match self.outbound.transmit(self.now, out) {
-                Ok(Transmitted::Sent | Transmitted::Skipped) => {}
+                Ok(Transmitted::Sent) => {}
+                Ok(Transmitted::Skipped) => expired = true,
                 Ok(Transmitted::Expired(token)) => {
+                    expired = true;
                     let outcome = DeliveryOutcome::Expired;
                     self.events
                         .push_back(Event::DeliveryDone { token, outcome });
+                    self.assign();
                 }
                 Ok(Transmitted::Nothing) => break,
                 // It was measured when it was queued.
                 Err(error) => unreachable!("a queued delivery is encodable: {error}"),
             }
         }
-        out.len() > start
+        expired || out.len() > start
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {

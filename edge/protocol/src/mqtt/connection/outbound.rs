@@ -1,19 +1,23 @@
-//! Messages to the client: one bounded queue, the in-flight window, and packet identifiers.
+//! Messages to the client: one bounded queue that keeps their order, and the bytes of the next one
+//! that may go. Who may go is for the [`Window`] to say.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::VecDeque,
     num::NonZeroU32,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 
+use super::window::Window;
 use crate::mqtt::{
     codec::{
         EncodeError, PacketId, PublishHeader, PublishQos, Qos, Version, encode_publish,
         publish_bytes,
     },
-    connection::event::{DeliverOutcome, Delivery, DeliveryToken, OutboundCounters},
+    connection::event::{
+        DeliverOutcome, Delivery, DeliveryToken, OutboundCounters, Unacknowledged,
+    },
     limits::ConnectionLimits,
 };
 
@@ -22,16 +26,14 @@ pub(super) struct Outbound {
     version: Version,
     /// The client's Maximum Packet Size.
     packet_bytes_max: Option<NonZeroU32>,
-    /// The smaller of the client's Receive Maximum and our own limit.
-    window: usize,
     messages_max: usize,
     bytes_max: usize,
     queue: VecDeque<Queued>,
     queue_bytes: usize,
-    /// By identifier: the token, and the place in the order of sending.
-    inflight: HashMap<PacketId, (u64, DeliveryToken)>,
-    sent: u64,
-    last_packet_id: u16,
+    /// As many of the queue, from its front, have a place in the window or (QoS 0) need none.
+    admitted: usize,
+    pub(super) window: Window,
+    next_order: u64,
     counters: OutboundCounters,
 }
 
@@ -39,17 +41,22 @@ pub(super) struct Outbound {
 struct Queued {
     delivery: Delivery,
     packet_bytes: usize,
+    /// The lower of both.
+    qos: Qos,
+    order: u64,
+    /// Of an earlier sending, or assigned in the queue (QoS 2).
+    packet_id: Option<PacketId>,
 }
 
 /// What `transmit` did with the head of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transmitted {
     Sent,
-    /// QoS 1, and expired: the driver must know.
+    /// QoS 1 or 2, and expired: the driver must know.
     Expired(DeliveryToken),
     /// QoS 0 that expired: counted, nothing more.
     Skipped,
-    /// The queue is empty, or the window is full.
+    /// The queue is empty, the window is full, or the head waits for its identifier.
     Nothing,
 }
 
@@ -63,29 +70,23 @@ impl Outbound {
         Self {
             version,
             packet_bytes_max,
-            window: receive_maximum
-                .min(limits.inflight_outbound_max.get())
-                .into(),
             messages_max: limits.outbound_queue_messages_max,
             bytes_max: limits.outbound_queue_bytes_max,
             queue: VecDeque::new(),
             queue_bytes: 0,
-            inflight: HashMap::new(),
-            sent: 0,
-            last_packet_id: 0,
+            admitted: 0,
+            window: Window::new(receive_maximum, limits.inflight_outbound_max.get()),
+            next_order: 0,
             counters: OutboundCounters::default(),
         }
     }
 
     pub(super) fn handle_deliver(&mut self, delivery: Delivery) -> DeliverOutcome {
-        let qos = effective_qos(&delivery);
+        let qos = delivery.qos.min(delivery.qos_max);
         // Any identifier measures the same.
         let any_id = PacketId::new(1).expect("1 is not 0");
-        let header = header(
-            &delivery,
-            publish_qos(qos, any_id),
-            delivery.expires_at.map(|_| 0),
-        );
+        let expiry = delivery.expires_at.map(|_| 0);
+        let header = header(&delivery, publish_qos(qos, any_id), expiry);
         let packet_bytes = match publish_bytes(&header, &delivery.message, self.version) {
             Ok(packet_bytes) if self.fits_client(packet_bytes) => packet_bytes,
             Ok(_) | Err(_) => {
@@ -102,12 +103,29 @@ impl Outbound {
         if full {
             return DeliverOutcome::Overflow;
         }
+        self.push(delivery, packet_bytes, qos);
+        DeliverOutcome::Queued
+    }
+
+    fn push(&mut self, delivery: Delivery, packet_bytes: usize, qos: Qos) {
+        let order = self.next_order();
+        let packet_id = delivery.resent.filter(|_| qos > Qos::AtMostOnce);
+        if let Some(packet_id) = packet_id {
+            self.window.reserve(packet_id, delivery.token, order, qos);
+        }
         self.queue_bytes += packet_bytes;
         self.queue.push_back(Queued {
             delivery,
             packet_bytes,
+            qos,
+            order,
+            packet_id,
         });
-        DeliverOutcome::Queued
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.next_order += 1;
+        self.next_order
     }
 
     pub(super) fn fits_client(&self, packet_bytes: usize) -> bool {
@@ -120,96 +138,117 @@ impl Outbound {
         self.queue.len() <= self.messages_max / 2 && self.queue_bytes <= self.bytes_max / 2
     }
 
+    pub(super) fn release_again(&mut self, packet_id: PacketId, token: DeliveryToken) {
+        let order = self.next_order();
+        self.window.release_again(packet_id, token, order);
+    }
+
+    /// Gives the queue's deliveries their places in the window, in order, and the next identifier
+    /// that the driver must make durable.
+    pub(super) fn poll_assign(&mut self, now: Instant) -> Option<(DeliveryToken, PacketId)> {
+        while let Some(next) = self.queue.get_mut(self.admitted) {
+            if next.qos > Qos::AtMostOnce && !self.window.admit() {
+                return None;
+            }
+            self.admitted += 1;
+            if next.qos == Qos::ExactlyOnce && next.packet_id.is_none() && !next.is_expired(now) {
+                let token = next.delivery.token;
+                let packet_id = self.window.assign(token, next.order);
+                next.packet_id = Some(packet_id);
+                return Some((token, packet_id));
+            }
+        }
+        None
+    }
+
     /// Appends the next PUBLISH that may be sent.
     pub(super) fn transmit(
         &mut self,
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<Transmitted, EncodeError> {
-        let Some(head) = self.queue.front() else {
-            return Ok(Transmitted::Nothing);
-        };
-        let qos = effective_qos(&head.delivery);
-        if qos > Qos::AtMostOnce && self.inflight.len() >= self.window {
+        if self.admitted == 0
+            || !self
+                .queue
+                .front()
+                .is_some_and(|head| self.may_go(head, now))
+        {
             return Ok(Transmitted::Nothing);
         }
-        let Some(Queued {
-            delivery,
-            packet_bytes,
-        }) = self.queue.pop_front()
-        else {
+        let Some(head) = self.queue.pop_front() else {
             return Ok(Transmitted::Nothing);
         };
-        self.queue_bytes -= packet_bytes;
-        let left = delivery
-            .expires_at
-            .map(|at| at.saturating_duration_since(now));
-        if left == Some(Duration::ZERO) {
-            return Ok(self.expire(&delivery, qos));
+        self.admitted -= 1;
+        self.queue_bytes -= head.packet_bytes;
+        if head.is_expired(now) {
+            return Ok(self.expire(&head));
         }
-        let publish_qos = match qos {
-            Qos::AtMostOnce => PublishQos::AtMostOnce,
-            qos => publish_qos(qos, self.next_packet_id(delivery.resent)),
-        };
-        let header = header(&delivery, publish_qos, left.map(whole_seconds));
-        encode_publish(&header, &delivery.message, self.version, out)?;
-        if let Some(packet_id) = publish_qos.packet_id() {
-            self.sent += 1;
-            self.inflight.insert(packet_id, (self.sent, delivery.token));
-        }
+        let qos = self.identify(&head);
+        let Delivery {
+            ref message,
+            expires_at,
+            ..
+        } = head.delivery;
+        let left = expires_at.map(|at| whole_seconds(at, now));
+        let header = header(&head.delivery, qos, left);
+        encode_publish(&header, message, self.version, out)?;
         Ok(Transmitted::Sent)
     }
 
-    fn expire(&mut self, delivery: &Delivery, qos: Qos) -> Transmitted {
-        self.counters.expired += 1;
-        match qos {
-            Qos::AtMostOnce => Transmitted::Skipped,
-            Qos::AtLeastOnce | Qos::ExactlyOnce => Transmitted::Expired(delivery.token),
+    /// Whether it has the identifier that it needs, or needs none.
+    fn may_go(&self, head: &Queued, now: Instant) -> bool {
+        match head.packet_id {
+            Some(packet_id) => !self.window.is_assigning(packet_id),
+            // It had expired when its turn came to be assigned one.
+            None => head.qos < Qos::ExactlyOnce || head.is_expired(now),
         }
     }
 
-    /// The identifier of an earlier sending, or the next that is not in use `[MQTT-2.2.1-4]`. The
-    /// window is smaller than the number of identifiers, so there is one.
-    fn next_packet_id(&mut self, resent: Option<PacketId>) -> PacketId {
-        if let Some(packet_id) = resent
-            && !self.inflight.contains_key(&packet_id)
-        {
-            return packet_id;
-        }
-        loop {
-            self.last_packet_id = self.last_packet_id.wrapping_add(1);
-            if let Some(packet_id) = PacketId::new(self.last_packet_id)
-                && !self.inflight.contains_key(&packet_id)
-            {
-                return packet_id;
+    fn identify(&mut self, head: &Queued) -> PublishQos {
+        match (head.qos, head.packet_id) {
+            (Qos::AtMostOnce, _) => PublishQos::AtMostOnce,
+            (Qos::ExactlyOnce, Some(packet_id)) => {
+                self.window.send_exactly_once(packet_id);
+                PublishQos::ExactlyOnce(packet_id)
+            }
+            (_, packet_id) => {
+                let token = head.delivery.token;
+                let packet_id = self.window.send_at_least_once(packet_id, token, head.order);
+                PublishQos::AtLeastOnce(packet_id)
             }
         }
     }
 
-    /// `None` where nothing with this identifier is in flight.
-    pub(super) fn handle_puback(&mut self, packet_id: PacketId) -> Option<DeliveryToken> {
-        self.inflight.remove(&packet_id).map(|(_, token)| token)
+    fn expire(&mut self, head: &Queued) -> Transmitted {
+        self.counters.expired += 1;
+        if head.qos == Qos::AtMostOnce {
+            return Transmitted::Skipped;
+        }
+        self.window.leave();
+        Transmitted::Expired(head.delivery.token)
     }
 
     pub(super) fn counters(&self) -> OutboundCounters {
         self.counters
     }
 
-    /// Forgets what is queued, and gives what is in flight, in the order of sending.
-    pub(super) fn close(&mut self) -> Vec<(PacketId, DeliveryToken)> {
+    /// Forgets what is queued, and gives what is in flight, in the order of deliveries.
+    pub(super) fn close(&mut self) -> Vec<Unacknowledged> {
         self.queue = VecDeque::new();
         self.queue_bytes = 0;
-        let in_order: BTreeMap<_, _> = std::mem::take(&mut self.inflight)
-            .into_iter()
-            .map(|(packet_id, (sent, token))| (sent, (packet_id, token)))
-            .collect();
-        in_order.into_values().collect()
+        self.admitted = 0;
+        self.window.close()
     }
 }
 
-/// QoS 2 deliveries are not offered yet: they go out as QoS 1.
-fn effective_qos(delivery: &Delivery) -> Qos {
-    delivery.qos.min(delivery.qos_max).min(Qos::AtLeastOnce)
+impl Queued {
+    /// With its identifier the delivery has begun, and does not expire any more `[MQTT-3.3.2-5]`,
+    /// `[MQTT-4.3.3-7]`: a crash may leave it with the identifier, and it would be sent after all,
+    /// behind those that were behind it.
+    fn is_expired(&self, now: Instant) -> bool {
+        let expires_at = self.delivery.expires_at;
+        self.packet_id.is_none() && expires_at.is_some_and(|at| at <= now)
+    }
 }
 
 fn publish_qos(qos: Qos, packet_id: PacketId) -> PublishQos {
@@ -237,7 +276,8 @@ fn header(
 }
 
 /// Rounded up: what still lives has at least a second.
-fn whole_seconds(left: Duration) -> u32 {
+fn whole_seconds(expires_at: Instant, now: Instant) -> u32 {
+    let left: Duration = expires_at.saturating_duration_since(now);
     let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }

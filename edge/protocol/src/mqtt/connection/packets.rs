@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 
 use super::{
-    CloseReason, Connection, DeliveryOutcome, Event, PublishRefused, State, SubscribeToken,
-    filters, handshake, inbound::Violation,
+    CloseReason, Connection, Event, State, SubscribeToken, filters, handshake, inbound::Violation,
 };
 use crate::mqtt::{
-    codec::{Ack, Connect, Disconnect, Packet, PacketId, Publish, Subscribe, Unsubscribe, Version},
+    codec::{Connect, Disconnect, Packet, PacketId, Subscribe, Unsubscribe},
     reply_code::ReasonCode,
 };
 
@@ -59,24 +58,10 @@ impl Connection {
             Packet::Publish(publish) => self.on_publish(publish),
             Packet::Subscribe(subscribe) => self.on_subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(unsubscribe),
-            Packet::Puback(ack) => {
-                self.on_puback(&ack);
-                Ok(())
-            }
-            Packet::Pubrec(ack) => {
-                // Nothing of QoS 2 is in flight [MQTT-4.3.3-4].
-                let reason = self.not_found();
-                self.replies
-                    .push_back(Packet::Pubrel(Ack::new(ack.packet_id, reason)));
-                Ok(())
-            }
-            Packet::Pubrel(ack) => {
-                let reason = self.not_found();
-                self.replies
-                    .push_back(Packet::Pubcomp(Ack::new(ack.packet_id, reason)));
-                Ok(())
-            }
-            Packet::Pubcomp(_) => Ok(()),
+            Packet::Puback(ack) => self.on_puback(&ack),
+            Packet::Pubrec(ack) => self.on_pubrec(&ack),
+            Packet::Pubrel(ack) => self.on_pubrel(ack.packet_id),
+            Packet::Pubcomp(ack) => self.on_pubcomp(&ack),
             // [MQTT-3.12.4-1]
             Packet::Pingreq => {
                 self.replies.push_back(Packet::Pingresp);
@@ -96,34 +81,6 @@ impl Connection {
                 Err((ReasonCode::ProtocolError, message))
             }
         }
-    }
-
-    fn not_found(&self) -> ReasonCode {
-        match self.version {
-            Version::V5 => ReasonCode::PacketIdentifierNotFound,
-            Version::V3_1 | Version::V3_1_1 => ReasonCode::Success,
-        }
-    }
-
-    fn on_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
-        let token = self
-            .inbound
-            .handle_publish(&mut publish, self.version, &self.limits)?;
-        self.events.push_back(Event::Publish { token, publish });
-        Ok(())
-    }
-
-    fn on_puback(&mut self, ack: &Ack) {
-        // An unknown identifier may be of an earlier connection of the session.
-        let Some(token) = self.outbound.handle_puback(ack.packet_id) else {
-            return;
-        };
-        let outcome = match ack.reason.is_error() {
-            true => DeliveryOutcome::RefusedByClient(ack.reason),
-            false => DeliveryOutcome::Acknowledged,
-        };
-        self.events
-            .push_back(Event::DeliveryDone { token, outcome });
     }
 
     fn on_subscribe(&mut self, subscribe: Subscribe) -> Result<(), Violation> {
@@ -169,30 +126,6 @@ impl Connection {
         // Nothing is sent after it.
         self.replies.clear();
         Ok(())
-    }
-
-    /// Sends the acknowledgements whose turn it is.
-    pub(super) fn acknowledge(&mut self) {
-        while let Some((packet_id, outcome)) = self.inbound.poll() {
-            match outcome {
-                Ok(()) => self.push_puback(packet_id, ReasonCode::Success),
-                Err(PublishRefused::TooLarge) if self.version == Version::V5 => {
-                    let message = "the message is larger than the server stores";
-                    return self.fail(ReasonCode::PacketTooLarge, message);
-                }
-                Err(refused) if self.version == Version::V5 => {
-                    self.push_puback(packet_id, refused.reason_code());
-                }
-                Err(refused) => {
-                    return self.close(CloseReason::PublishRefused(refused), None, None);
-                }
-            }
-        }
-    }
-
-    fn push_puback(&mut self, packet_id: PacketId, reason: ReasonCode) {
-        self.replies
-            .push_back(Packet::Puback(Ack::new(packet_id, reason)));
     }
 }
 

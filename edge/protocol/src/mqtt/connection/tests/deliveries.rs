@@ -1,7 +1,7 @@
 //! What clients are sent.
 
 use super::*;
-use crate::mqtt::codec::{PacketId, SubscriptionIdentifier};
+use crate::mqtt::codec::SubscriptionIdentifier;
 
 /// With a receive maximum of 2 and a maximum packet size of 30.
 const SMALL_V5: &[u8] =
@@ -14,6 +14,14 @@ fn deliver(server: &mut Server, delivery: Delivery) -> DeliverOutcome {
 fn done(token: u64, outcome: DeliveryOutcome) -> Event {
     let token = DeliveryToken(token);
     Event::DeliveryDone { token, outcome }
+}
+
+fn unacknowledged(id: u16, token: u64, stage: DeliveryStage) -> Unacknowledged {
+    Unacknowledged {
+        packet_id: packet_id(id),
+        token: DeliveryToken(token),
+        stage,
+    }
 }
 
 fn small() -> Server {
@@ -44,7 +52,7 @@ fn the_clients_receive_maximum_is_kept() {
     };
     assert_eq!(
         closed.unacknowledged,
-        [(PacketId::new(2).unwrap(), DeliveryToken(2))]
+        [unacknowledged(2, 2, DeliveryStage::AtLeastOnce)]
     );
 }
 
@@ -134,7 +142,7 @@ fn the_queue_is_bounded_in_bytes_too() {
 fn a_resent_message_keeps_its_identifier() {
     let mut server = Server::default(V4);
     let mut again = delivery(1, "a", Qos::AtLeastOnce);
-    again.resent = PacketId::new(1);
+    again.resent = Some(packet_id(1));
     assert_eq!(deliver(&mut server, again), DeliverOutcome::Queued);
     let outcome = deliver(&mut server, delivery(2, "a", Qos::AtLeastOnce));
     assert_eq!(outcome, DeliverOutcome::Queued);

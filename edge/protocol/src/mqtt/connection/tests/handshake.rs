@@ -9,6 +9,7 @@ fn an_mqtt_5_connack_announces_the_limits() {
         inflight_inbound_max: NonZeroU16::new(20).unwrap(),
         keep_alive_s_max: NonZeroU16::new(30),
         topic_alias_inbound_max: 5,
+        qos_max: Qos::AtLeastOnce,
         retain_available: false,
         shared_subscription_available: false,
         ..ConnectionLimits::default()
@@ -103,7 +104,10 @@ fn an_mqtt_5_connect_is_refused_with_its_code() {
         ),
     ];
     for (connect, code) in cases {
-        let mut server = Server::new(ConnectionLimits::default());
+        let mut server = Server::new(ConnectionLimits {
+            qos_max: Qos::AtLeastOnce,
+            ..ConnectionLimits::default()
+        });
         server.send(connect);
         let (last, _) = server.end();
         assert_eq!((last[0], last[2], last[3]), (0x20, 0, *code), "{last:02x?}");

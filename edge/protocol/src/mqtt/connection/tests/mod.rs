@@ -1,6 +1,8 @@
 //! Small scripts: bytes in, bytes and events out, with the clause that each checks.
 
 mod deliveries;
+mod exactly_once;
+mod exactly_once_out;
 mod handshake;
 mod publishes;
 mod time_and_end;
@@ -52,6 +54,21 @@ impl Server {
         Self::connected(ConnectionLimits::default(), connect)
     }
 
+    /// As `connected`, of a session that has received these identifiers.
+    fn resumed(connect: &[u8], received: &[u16]) -> Self {
+        let mut server = Self::new(ConnectionLimits::default());
+        server.send(connect);
+        server.events();
+        let accepted = Accepted {
+            session_present: true,
+            received: received.iter().map(|id| packet_id(*id)).collect(),
+            ..Accepted::default()
+        };
+        server.connection.handle_accepted(server.now, accepted);
+        assert_eq!(server.transmitted()[2..4], [1, 0]);
+        server
+    }
+
     fn accept(&mut self) {
         self.connection
             .handle_accepted(self.now, Accepted::default());
@@ -81,6 +98,39 @@ impl Server {
 
     fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.connection.poll_event()).collect()
+    }
+
+    /// Answers an event as a driver would; `chance` decides over a PUBLISH. Gives how often the
+    /// connection has ended by it.
+    fn answer(&mut self, event: Event, chance: u64) -> usize {
+        let connection = &mut self.connection;
+        match event {
+            Event::Publish {
+                token: Some(token), ..
+            } => {
+                let refused = Err(PublishRefused::QuotaExceeded);
+                let outcome = if chance.is_multiple_of(3) {
+                    refused
+                } else {
+                    Ok(())
+                };
+                connection.handle_committed(token, outcome);
+            }
+            Event::Release { token, .. } => connection.handle_released(token),
+            Event::Assign { token, .. } => connection.handle_assigned(token),
+            Event::Received { token, .. } => connection.handle_received(token),
+            Event::Subscribe { token, filters, .. } => {
+                let granted = filters.iter().map(SubscriptionRequest::granted).collect();
+                connection.handle_subscribed(token, granted);
+            }
+            Event::Unsubscribe { token, filters } => {
+                let reasons = vec![ReasonCode::Success; filters.len()];
+                connection.handle_unsubscribed(token, reasons);
+            }
+            Event::Closed(_) => return 1,
+            _ => {}
+        }
+        0
     }
 
     /// The tokens of all publishes that came, QoS 0 left out.
@@ -116,6 +166,10 @@ impl Server {
     }
 }
 
+fn packet_id(value: u16) -> PacketId {
+    PacketId::new(value).unwrap()
+}
+
 fn text(value: &str) -> Text {
     Text::try_from(value).unwrap()
 }
@@ -148,31 +202,20 @@ proptest! {
         let connect = if version == Version::V5 { V5 } else { V4 };
         let mut server = Server::default(connect);
         let mut ends = 0;
-        for ((_, packet), answer) in packets.into_iter().zip(answers) {
+        let mut waiting = Vec::new();
+        for (token, ((_, packet), answer)) in (1..).zip(packets.into_iter().zip(answers)) {
             server.connection.handle_packet(server.now, packet);
-            for event in server.events() {
-                match event {
-                    Event::Publish { token: Some(token), .. } => {
-                        let outcome = answer.then_some(()).ok_or(PublishRefused::QuotaExceeded);
-                        server.connection.handle_committed(token, outcome);
-                    }
-                    Event::Subscribe { token, filters, .. } => {
-                        let granted = filters.iter().map(SubscriptionRequest::granted).collect();
-                        server.connection.handle_subscribed(token, granted);
-                    }
-                    Event::Unsubscribe { token, filters } => {
-                        let reasons = vec![ReasonCode::Success; filters.len()];
-                        server.connection.handle_unsubscribed(token, reasons);
-                    }
-                    Event::Closed(_) => ends += 1,
-                    _ => {}
-                }
+            let qos = if answer { Qos::ExactlyOnce } else { Qos::AtLeastOnce };
+            let _ = server.connection.handle_deliver(server.now, delivery(token, "a", qos));
+            waiting.extend(server.events());
+            if answer {
+                ends += waiting.drain(..).map(|event| server.answer(event, token)).sum::<usize>();
             }
-            let _ = server.connection.handle_deliver(server.now, delivery(1, "a", Qos::AtLeastOnce));
             server.transmitted();
         }
         server.connection.handle_closed(server.now);
-        ends += server.events().iter().filter(|event| matches!(event, Event::Closed(_))).count();
+        waiting.extend(server.events());
+        ends += waiting.into_iter().map(|event| server.answer(event, 0)).sum::<usize>();
         prop_assert_eq!(ends, 1);
         prop_assert!(server.connection.is_closed());
     }

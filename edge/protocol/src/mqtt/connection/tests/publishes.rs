@@ -1,6 +1,7 @@
 //! What clients publish and subscribe to.
 
 use super::*;
+use crate::mqtt::codec::{RetainHandling, SubscriptionOptions};
 
 const PUBLISH_1: &[u8] = b"\x32\x06\x00\x01a\x00\x01\x00";
 const PUBLISH_2: &[u8] = b"\x32\x06\x00\x01a\x00\x02\x00";
@@ -110,7 +111,6 @@ fn what_a_publish_may_not_be() {
     let cases: &[(&[u8], u8)] = &[
         (b"\x30\x06\x00\x00\x03\x23\x00\x02", 0x82), // an alias that was never set
         (b"\x30\x07\x00\x01a\x03\x23\x00\x11", 0x94), // [MQTT-3.3.2-9]
-        (b"\x34\x06\x00\x01a\x00\x01\x00", 0x9b),    // [MQTT-3.2.2-11]
         (b"\x30\x06\x00\x01a\x02\x0b\x01", 0x82),    // [MQTT-3.3.4-6]
         (b"\x30\x04\x00\x01#\x00", 0x81),            // [MQTT-3.3.2-2]
         (b"\x30\xff\xff\x7f", 0x95),
@@ -121,15 +121,27 @@ fn what_a_publish_may_not_be() {
         server.send(bytes);
         server.assert_refused(Some(*code));
     }
-    for bytes in [
-        &b"\x34\x05\x00\x01a\x00\x01"[..],
-        b"\x30\x03\x00\x01#",
-        b"\x36",
-    ] {
+    for bytes in [&b"\x30\x03\x00\x01#"[..], b"\x36"] {
         let mut server = Server::default(V4);
         server.send(bytes);
         server.assert_refused(None);
     }
+}
+
+/// [MQTT-3.2.2-11]
+#[test]
+fn qos_2_that_is_not_offered_is_refused() {
+    let limits = ConnectionLimits {
+        qos_max: Qos::AtLeastOnce,
+        ..ConnectionLimits::default()
+    };
+    let mut server = Server::connected(limits.clone(), V4);
+    server.send(b"\x34\x05\x00\x01a\x00\x01");
+    server.assert_refused(None);
+    // V5 is told so in the CONNACK.
+    let mut server = Server::connected(limits, V5);
+    server.send(b"\x34\x06\x00\x01a\x00\x01\x00");
+    server.assert_refused(Some(0x9b));
 }
 
 #[test]
@@ -143,7 +155,7 @@ fn retain_that_is_not_offered_is_refused() {
     server.assert_refused(Some(0x9a));
 }
 
-/// [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.8.4-5], and QoS 2 granted as 1.
+/// [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.8.4-6], [MQTT-3.8.4-7]
 #[test]
 fn subscriptions_are_granted_and_taken_back() {
     let mut server = Server::default(V5);
@@ -160,12 +172,12 @@ fn subscriptions_are_granted_and_taken_back() {
         panic!("{events:?}");
     };
     assert_eq!(subscription_identifier.unwrap().get(), 5);
-    assert_eq!(filters[0].granted(), ReasonCode::GrantedQos1);
+    assert_eq!(filters[0].granted(), ReasonCode::GrantedQos2);
     assert_eq!(filters[1].filter.group.as_deref(), Some("g"));
     assert_eq!(filters[1].filter.filter.as_str(), "b/1");
     let reasons = vec![filters[0].granted(), ReasonCode::NotAuthorized];
     server.connection.handle_subscribed(*token, reasons);
-    assert_eq!(server.transmitted(), b"\x90\x05\x00\x09\x00\x01\x87");
+    assert_eq!(server.transmitted(), b"\x90\x05\x00\x09\x00\x02\x87");
 
     server.send(b"\xa2\x06\x00\x0a\x00\x00\x01a");
     let events = server.events();
@@ -200,15 +212,26 @@ fn subscribes_that_are_refused() {
     }
 }
 
+/// 3.8.3.1: the options reach the driver, which knows whether the subscription is new; the QoS is
+/// what this server can grant [MQTT-3.8.4-7].
 #[test]
-fn qos_2_that_is_not_in_flight_is_answered() {
-    let mut server = Server::default(V5);
-    server.send(b"\x62\x02\x00\x05\x50\x02\x00\x06");
-    assert_eq!(
-        server.transmitted(),
-        b"\x70\x03\x00\x05\x92\x62\x03\x00\x06\x92"
-    );
-    let mut server = Server::default(V4);
-    server.send(b"\x62\x02\x00\x05");
-    assert_eq!(server.transmitted(), b"\x70\x02\x00\x05");
+fn subscription_options_reach_the_driver() {
+    let limits = ConnectionLimits {
+        qos_max: Qos::AtLeastOnce,
+        ..ConnectionLimits::default()
+    };
+    let mut server = Server::connected(limits, V5);
+    server.send(b"\x82\x0b\x00\x09\x00\x00\x01a\x1e\x00\x01b\x20");
+    let events = server.events();
+    let [Event::Subscribe { filters, .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    let first = SubscriptionOptions {
+        qos_max: Qos::AtLeastOnce,
+        no_local: true,
+        retain_as_published: true,
+        retain_handling: RetainHandling::AtNewSubscribe,
+    };
+    assert_eq!(filters[0].options, first);
+    assert_eq!(filters[1].options.retain_handling, RetainHandling::Never);
 }

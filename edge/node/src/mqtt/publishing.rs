@@ -1,0 +1,197 @@
+//! What a client publishes: to online subscribers at once, and through the journal's commit to everybody
+//! else and to the acknowledgement.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tidegate_edge_journal::RowEntry;
+use tidegate_edge_protocol::mqtt::codec::{
+    Message, PacketId, Publish, PublishProperties, PublishQos, Qos, Will,
+};
+use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken, ReleaseToken};
+use tidegate_edge_protocol::mqtt::session::Change;
+
+use super::Context;
+use super::driver::Task;
+use super::mailbox::Answer;
+use crate::committer::{Append, Waiter};
+use crate::record::Arrived;
+use crate::router::ConnectionId;
+
+/// A message on its way in.
+pub(super) struct Incoming {
+    pub message: Arc<Message>,
+    pub qos: Qos,
+    pub retain: bool,
+    pub no_local: bool,
+    /// Goes into the same commit.
+    pub row: Option<RowEntry>,
+    pub waiter: Option<Waiter>,
+}
+
+impl Context {
+    /// Takes a message in. Its waiter is told when all that is owed to it is durable.
+    pub(super) async fn take_in(&self, incoming: Incoming, client_id: &Bytes, id: ConnectionId) {
+        let Incoming {
+            message,
+            qos,
+            retain,
+            no_local,
+            row,
+            waiter,
+        } = incoming;
+        let mut rows: Vec<RowEntry> = row.into_iter().collect();
+        if retain {
+            match self.retained.publish(&message, qos, self.clock.now_ms()) {
+                Ok(row) => rows.extend(row),
+                Err(_) => {
+                    tracing::warn!(topic = %message.topic, "no room for another retained message");
+                    if let Some((mailbox, answer)) = waiter {
+                        mailbox.answered(vec![(answer, Err(PublishRefused::QuotaExceeded))]);
+                    }
+                    return;
+                }
+            }
+        }
+        self.router.fan_out(id, &message, qos, retain);
+        let arrived = Arrived {
+            message: &message,
+            qos,
+            retain,
+            client_id,
+            no_local,
+            at_ms: now_ms(),
+        };
+        match self.router.kept_in(message.topic.as_str()) {
+            Some(route) => {
+                let (record, mark) = arrived.record(route.key);
+                let append = Append {
+                    stream: route.stream,
+                    record,
+                    mark: mark.to_byte(),
+                    rows,
+                    waiter,
+                };
+                self.committer.append(append).await;
+            }
+            None => {
+                self.metrics.messages_unrouted.inc();
+                match waiter {
+                    // Nothing is kept, so nothing is promised beyond the online subscribers.
+                    Some((mailbox, answer)) if rows.is_empty() => {
+                        mailbox.answered(vec![(answer, Ok(()))]);
+                    }
+                    waiter => self.committer.store(rows, waiter),
+                }
+            }
+        }
+    }
+
+    /// A will is a message of the server's own accord: nobody waits for it.
+    /// `row` goes into the same commit: it says that the will is published.
+    pub(crate) async fn publish_will(
+        &self,
+        will: Will,
+        client_id: &Bytes,
+        id: ConnectionId,
+        row: Option<RowEntry>,
+    ) {
+        let properties = PublishProperties {
+            payload_is_utf8: will.properties.payload_is_utf8,
+            message_expiry_interval_s: will.properties.message_expiry_interval_s,
+            content_type: will.properties.content_type,
+            response_topic: will.properties.response_topic,
+            correlation_data: will.properties.correlation_data,
+            user_properties: will.properties.user_properties,
+        };
+        let message = Message {
+            topic: will.topic,
+            payload: will.payload,
+            properties,
+        };
+        let incoming = Incoming {
+            message: Arc::new(message),
+            qos: will.qos,
+            retain: will.retain,
+            no_local: false,
+            row,
+            waiter: None,
+        };
+        self.take_in(incoming, client_id, id).await;
+    }
+}
+
+impl Task {
+    pub(super) async fn publish(&mut self, token: Option<PublishToken>, publish: Publish) {
+        self.context.metrics.messages_received.inc();
+        let received = match publish.qos {
+            PublishQos::ExactlyOnce(packet_id) => Some(packet_id),
+            _ => None,
+        };
+        let change = received.map(Change::InboundReceived);
+        let held = self.held.as_mut();
+        let (no_local, row) = held.map_or((false, None), |held| {
+            let no_local = held.has_no_local();
+            (no_local, change.and_then(|change| held.change(&change)))
+        });
+        let waiter = token.map(|token| {
+            let answer = Answer::Publish(token, received);
+            (Arc::clone(&self.mailbox), answer)
+        });
+        let incoming = Incoming {
+            message: Arc::new(publish.message),
+            qos: publish.qos.qos(),
+            retain: publish.retain,
+            no_local,
+            row,
+            waiter,
+        };
+        let context = &self.context;
+        context.take_in(incoming, &self.client_id, self.id).await;
+    }
+
+    /// A message that was refused was never received: its identifier is free.
+    pub(super) fn published(
+        &mut self,
+        token: PublishToken,
+        received: Option<PacketId>,
+        outcome: Result<(), PublishRefused>,
+    ) {
+        if let (Err(_), Some(packet_id), Some(held)) = (outcome, received, &mut self.held) {
+            held.store(&[Change::InboundReleased(packet_id)], None);
+        }
+        self.machine.handle_committed(token, outcome);
+    }
+
+    pub(super) fn release(&mut self, token: ReleaseToken, packet_id: PacketId) {
+        match &mut self.held {
+            Some(held) if held.session().is_present() => {
+                let waiter = (Arc::clone(&self.mailbox), Answer::Released(token));
+                held.store(&[Change::InboundReleased(packet_id)], Some(waiter));
+            }
+            _ => self.machine.handle_released(token),
+        }
+    }
+
+    /// Now, or after its delay if the client does not come back.
+    pub(super) async fn will_due(&mut self, will: Will) {
+        let delay_s = will.properties.will_delay_interval_s.unwrap_or(0);
+        let stays = |held: &crate::sessions::Held| held.session().expiry_interval_s() > 0;
+        if delay_s > 0 && self.held.as_ref().is_some_and(stays) {
+            return;
+        }
+        let held = self.held.as_mut();
+        let row = held.and_then(|held| held.change(&Change::WillCleared));
+        let context = &self.context;
+        context
+            .publish_will(will, &self.client_id, self.id, row)
+            .await;
+    }
+}
+
+/// The wall clock, in milliseconds since the Unix epoch.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as i64)
+}

@@ -1,0 +1,514 @@
+//! What a client is served: its session at CONNECT, its subscriptions, and its messages, from the
+//! journal where the session outlives the connection and as they come where it does not.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_edge_protocol::mqtt::codec::{
+    PacketId, Qos, RetainHandling, SubscriptionIdentifier, Text,
+};
+use tidegate_edge_protocol::mqtt::connection::{
+    Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryStage,
+    DeliveryToken, PublishRefused, SharedFilter, SubscribeToken, SubscriptionRequest,
+};
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_edge_protocol::mqtt::session::{Change, Subscription as Kept};
+use tidegate_shared::id::Position;
+use tokio::time::timeout;
+
+use super::driver::Task;
+use super::mailbox::{Answer, Letter};
+use super::publishing::now_ms;
+use crate::committer::Waiter;
+use crate::limits::{CONNECTION_SUBSCRIPTIONS_MAX, CURSOR_INTERVAL, TAKE_OVER_TIMEOUT};
+use crate::retained::RetainedMessage;
+use crate::router::Subscription;
+use crate::sessions::{Fed, Feed, Held};
+
+/// Deliveries that come from no position of the journal have tokens from here on.
+const LIVE_TOKENS: u64 = 1 << 63;
+
+impl Task {
+    /// Takes the client's session up, or begins one; the CONNACK waits until that is durable.
+    pub(super) async fn connect(&mut self, request: ConnectRequest) {
+        let assigned = match &request.client_id {
+            Some(_) => None,
+            None => Text::new(format!("auto-{:x}-{}", self.id, start_nonce())).ok(),
+        };
+        let client_id = request.client_id.as_ref().or(assigned.as_ref());
+        let client_id = client_id.map(Text::detached).unwrap_or_default();
+        self.client_id = client_id.as_bytes().clone();
+        let sessions = Arc::clone(&self.context.sessions);
+        let taking = sessions.take_over(&client_id, self.id, &self.mailbox);
+        let Ok(mut held) = timeout(TAKE_OVER_TIMEOUT, taking).await else {
+            return self.machine.handle_rejected(ReasonCode::ServerBusy);
+        };
+        let resumed = held.session().is_present() && !request.clean_start;
+        if !resumed && let Some(will) = held.session().will().cloned() {
+            // The session that it belonged to ends here [MQTT-3.1.2-10].
+            let row = held.change(&Change::WillCleared);
+            let context = &self.context;
+            context
+                .publish_will(will, &self.client_id, self.id, row)
+                .await;
+        }
+        let position = self.context.reader.next_position();
+        let changes = begin(&held, &request, resumed, position);
+        let rows = held.change_all(&changes);
+        let session = held.session();
+        let accepted = Accepted {
+            session_present: resumed,
+            assigned_client_id: assigned,
+            received: session.received().collect(),
+            unacknowledged: session.progress().packet_ids().collect(),
+            ..Accepted::default()
+        };
+        // A session that is here only for its will is not read for.
+        if session.is_present() && (resumed || session.expiry_interval_s() > 0) {
+            let durable = self.context.committer.durable();
+            let (reader, clock) = (self.context.reader.clone(), self.context.clock);
+            self.feed = Some(Feed::new(reader, clock, durable, session));
+        }
+        tracing::debug!(peer = %self.peer, client = %client_id, resumed, "mqtt: connected");
+        let answer = Answer::Accepted(Box::new(accepted));
+        if rows.is_empty() {
+            self.held = Some(held);
+            return self.answer(answer, Ok(()));
+        }
+        // Behind all that earlier connections of the session have left.
+        held.submit(rows, Some((Arc::clone(&self.mailbox), answer)));
+        self.held = Some(held);
+    }
+
+    /// Something of this connection's is durable.
+    pub(super) fn answer(&mut self, answer: Answer, outcome: Result<(), PublishRefused>) {
+        match answer {
+            Answer::Publish(token, received) => self.published(token, received, outcome),
+            Answer::Released(token) => self.machine.handle_released(token),
+            Answer::Assigned(token) => self.machine.handle_assigned(token),
+            Answer::Received(token) => self.machine.handle_received(token),
+            Answer::Subscribed {
+                token,
+                reasons,
+                with_retained,
+                identifier,
+            } => {
+                self.machine.handle_subscribed(token, reasons);
+                for request in with_retained {
+                    self.deliver_retained(&request, identifier);
+                }
+            }
+            Answer::Unsubscribed(token, reasons) => {
+                self.machine.handle_unsubscribed(token, reasons);
+            }
+            Answer::Accepted(accepted) => self.accepted(*accepted),
+        }
+    }
+
+    fn accepted(&mut self, accepted: Accepted) {
+        let now = Instant::now();
+        self.machine.handle_accepted(now, accepted);
+        let Some(held) = &self.held else { return };
+        for own in held.session().subscriptions() {
+            if own.filter.group.is_some() {
+                held.join_group(&own.filter, &self.mailbox, own.options, own.identifier);
+            }
+        }
+        for (packet_id, position) in held.session().progress().resume().releases {
+            let token = DeliveryToken(position.0);
+            self.machine.handle_release_again(now, packet_id, token);
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        token: SubscribeToken,
+        requests: Vec<SubscriptionRequest>,
+        identifier: Option<SubscriptionIdentifier>,
+    ) {
+        let (mut reasons, mut changes) = (Vec::with_capacity(requests.len()), Vec::new());
+        let mut with_retained = Vec::new();
+        for mut request in requests {
+            if request.filter.group.is_some() {
+                // What a member leaves behind goes to another.
+                let qos_max = &mut request.options.qos_max;
+                *qos_max = Qos::AtLeastOnce.min(*qos_max);
+            }
+            let (reason, is_new) = self.subscribe_one(&request, identifier, &mut changes);
+            reasons.push(reason);
+            let wants_retained = match request.options.retain_handling {
+                RetainHandling::AtSubscribe => true,
+                RetainHandling::AtNewSubscribe => is_new,
+                RetainHandling::Never => false,
+            };
+            // [MQTT-3.3.1-9]; a shared subscription gets none (4.8.2).
+            if wants_retained && !reason.is_error() && request.filter.group.is_none() {
+                with_retained.push(request);
+            }
+        }
+        let answer = Answer::Subscribed {
+            token,
+            reasons,
+            with_retained,
+            identifier,
+        };
+        self.store_and_answer(&changes, answer);
+        self.join_groups(&changes);
+    }
+
+    /// Whether the subscription is granted, and whether it is new.
+    fn subscribe_one(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+        changes: &mut Vec<Change>,
+    ) -> (ReasonCode, bool) {
+        if self.feed.is_none() || is_of_the_server(&request.filter) {
+            return self.subscribe_live(request, identifier);
+        }
+        let Some(held) = &mut self.held else {
+            return (ReasonCode::UnspecifiedError, false);
+        };
+        let (name, since) = (&request.filter.name, self.context.reader.next_position());
+        if !held.session().may_subscribe(name) || changes.len() >= CONNECTION_SUBSCRIPTIONS_MAX {
+            return (ReasonCode::QuotaExceeded, false);
+        }
+        let is_new = held.session().subscription(name).is_none();
+        if held.session().subscriptions().len() == 0 {
+            // Nothing was read for so far.
+            held.session_mut().progress_mut().skipped_to(since);
+        }
+        let subscription = Kept {
+            filter: request.filter.clone(),
+            options: request.options,
+            identifier,
+            since,
+        };
+        changes.push(Change::Subscribed(subscription));
+        (request.granted(), is_new)
+    }
+
+    /// Those of shared subscriptions take their turn from now on.
+    fn join_groups(&self, changes: &[Change]) {
+        let Some(held) = &self.held else { return };
+        for change in changes {
+            if let Change::Subscribed(Kept {
+                filter,
+                options,
+                identifier,
+                ..
+            }) = change
+                && filter.group.is_some()
+            {
+                held.join_group(filter, &self.mailbox, *options, *identifier);
+            }
+        }
+    }
+
+    fn subscribe_live(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+    ) -> (ReasonCode, bool) {
+        if self.subscriptions >= CONNECTION_SUBSCRIPTIONS_MAX {
+            return (ReasonCode::QuotaExceeded, false);
+        }
+        if request.filter.group.is_some() {
+            return self.subscribe_group(request, identifier);
+        }
+        let subscription = Subscription {
+            mailbox: Arc::clone(&self.mailbox),
+            qos_max: request.options.qos_max,
+            no_local: request.options.no_local,
+            retain_as_published: request.options.retain_as_published,
+            identifier,
+        };
+        let filter = request.filter.filter.clone();
+        let is_new = self.context.router.subscribe(self.id, filter, subscription);
+        self.subscriptions += usize::from(is_new);
+        (request.granted(), is_new)
+    }
+
+    fn subscribe_group(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+    ) -> (ReasonCode, bool) {
+        let Some(held) = &mut self.held else {
+            return (ReasonCode::UnspecifiedError, false);
+        };
+        let (filter, options) = (&request.filter, request.options);
+        held.subscribe_group(filter, self.context.reader.next_position());
+        held.join_group(filter, &self.mailbox, options, identifier);
+        let is_new = !self.groups.contains(&filter.name);
+        if is_new {
+            self.groups.push(filter.name.clone());
+            self.subscriptions += 1;
+        }
+        (request.granted(), is_new)
+    }
+
+    pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
+        let (mut reasons, mut changes) = (Vec::with_capacity(filters.len()), Vec::new());
+        for filter in filters {
+            let existed = match (&self.feed, &self.held) {
+                (Some(_), Some(held)) if !is_of_the_server(&filter) => {
+                    let existed = held.session().subscription(&filter.name).is_some();
+                    changes.extend(existed.then(|| Change::Unsubscribed(filter.name.clone())));
+                    existed
+                }
+                _ => self.unsubscribe_live(&filter),
+            };
+            reasons.push(match existed {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            });
+        }
+        self.store_and_answer(&changes, Answer::Unsubscribed(token, reasons));
+    }
+
+    fn unsubscribe_live(&mut self, filter: &SharedFilter) -> bool {
+        let existed = if filter.group.is_none() {
+            self.context.router.unsubscribe(self.id, &filter.filter)
+        } else {
+            let at = self.groups.iter().position(|name| *name == filter.name);
+            if let (Some(at), Some(held)) = (at, &mut self.held) {
+                held.unsubscribe_group(&self.groups.swap_remove(at));
+            }
+            at.is_some()
+        };
+        self.subscriptions -= usize::from(existed);
+        existed
+    }
+
+    fn store_and_answer(&mut self, changes: &[Change], answer: Answer) {
+        match &mut self.held {
+            Some(held) if !changes.is_empty() => {
+                let waiter: Waiter = (Arc::clone(&self.mailbox), answer);
+                held.store(changes, Some(waiter));
+            }
+            _ => self.answer(answer, Ok(())),
+        }
+    }
+
+    /// A QoS 2 delivery from the journal has its identifier once that is durable; others end with
+    /// their connection.
+    pub(super) fn assign(&mut self, token: DeliveryToken, packet_id: PacketId) {
+        let position = Position(token.0);
+        match &mut self.held {
+            Some(held) if token.0 < LIVE_TOKENS => {
+                let change = Change::OutboundAssigned {
+                    packet_id,
+                    position,
+                };
+                let waiter = (Arc::clone(&self.mailbox), Answer::Assigned(token));
+                held.store(&[change], Some(waiter));
+            }
+            _ => self.machine.handle_assigned(token),
+        }
+    }
+
+    pub(super) fn received(&mut self, token: DeliveryToken, packet_id: PacketId) {
+        match &mut self.held {
+            Some(held) if token.0 < LIVE_TOKENS => {
+                let waiter = (Arc::clone(&self.mailbox), Answer::Received(token));
+                held.store(&[Change::OutboundReceived(packet_id)], Some(waiter));
+            }
+            _ => self.machine.handle_received(token),
+        }
+    }
+
+    pub(super) fn delivery_done(&mut self, token: DeliveryToken) {
+        if let Some(shared) = self.shared.remove(&token.0) {
+            shared.done(self.id);
+        }
+        let Some(held) = self.held.as_mut().filter(|_| token.0 < LIVE_TOKENS) else {
+            return;
+        };
+        if let Some(change) = held.session_mut().done(Position(token.0)) {
+            held.store(&[change], None);
+        }
+        self.store_cursor_at
+            .get_or_insert_with(|| Instant::now() + CURSOR_INTERVAL);
+    }
+
+    /// Stores how far the session has come, if it is time.
+    pub(super) fn store_cursor(&mut self, now: Instant) {
+        if self.store_cursor_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.store_cursor_at = None;
+        if let Some(held) = self.held.as_mut().filter(|_| self.feed.is_some()) {
+            let change = held.session().cursor_change();
+            held.store(change.as_slice(), None);
+            held.trim();
+        }
+        let behind = self.feed.as_ref().is_some_and(Feed::is_behind);
+        self.store_cursor_at = behind.then(|| now + CURSOR_INTERVAL);
+    }
+
+    /// Hands over what the journal has for the session.
+    pub(super) fn feed(&mut self) {
+        let (Some(feed), Some(held)) = (&mut self.feed, &mut self.held) else {
+            return;
+        };
+        if !self.machine.is_connected() {
+            return;
+        }
+        let Fed {
+            changes,
+            delivered,
+            dropped,
+        } = feed.pump(held.session_mut(), &mut self.machine);
+        held.store(&changes, None);
+        let metrics = &self.context.metrics;
+        metrics.mqtt_messages_delivered.inc_by(delivered);
+        metrics.mqtt_messages_dropped.inc_by(dropped);
+        if held.session().cursor_change().is_some() || feed.is_behind() {
+            self.store_cursor_at
+                .get_or_insert_with(|| Instant::now() + CURSOR_INTERVAL);
+        }
+    }
+
+    fn deliver_retained(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+    ) {
+        let now_ms = self.context.clock.now_ms();
+        let retained = self
+            .context
+            .retained
+            .matching(&request.filter.filter, now_ms);
+        let identifiers: Vec<_> = identifier.into_iter().collect();
+        for RetainedMessage {
+            message,
+            qos,
+            at_ms,
+        } in retained
+        {
+            let expiry_s = message.properties.message_expiry_interval_s;
+            let left_ms = expiry_s.map(|s| (at_ms + u64::from(s) * 1_000).saturating_sub(now_ms));
+            self.deliver(Letter {
+                message,
+                qos,
+                qos_max: request.options.qos_max,
+                retain: true,
+                identifiers: identifiers.clone(),
+                expires_at: left_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
+                shared: None,
+            });
+        }
+    }
+
+    /// A message that comes from no position of the journal.
+    pub(super) fn deliver(&mut self, letter: Letter) {
+        let now = Instant::now();
+        let token = DeliveryToken(LIVE_TOKENS | self.next_delivery);
+        let is_acknowledged = letter.qos.min(letter.qos_max) > Qos::AtMostOnce;
+        let delivery = Delivery {
+            token,
+            qos: letter.qos,
+            qos_max: letter.qos_max,
+            retain: letter.retain,
+            subscription_identifiers: letter.identifiers,
+            expires_at: letter.expires_at,
+            message: letter.message,
+            resent: None,
+        };
+        self.next_delivery += 1;
+        let mut is_done = !is_acknowledged;
+        match self.machine.handle_deliver(now, delivery) {
+            DeliverOutcome::Queued => drop(self.context.metrics.mqtt_messages_delivered.inc()),
+            DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {
+                self.context.metrics.mqtt_messages_dropped.inc();
+                is_done = true;
+            }
+            // Never skipped: a subscriber that cannot follow is disconnected.
+            DeliverOutcome::Overflow => {
+                self.machine.handle_shutdown(now, ReasonCode::QuotaExceeded);
+                is_done = false;
+            }
+            DeliverOutcome::NotConnected => is_done = false,
+        }
+        match letter.shared {
+            Some(shared) if is_done => shared.done(self.id),
+            Some(shared) => drop(self.shared.insert(token.0, shared)),
+            None => {}
+        }
+    }
+
+    /// The connection has ended: notes in the session how it left off, and gives it up.
+    pub(super) fn let_go(&mut self, closed: &Closed) {
+        self.context.router.leave(self.id);
+        self.feed = None;
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
+        for name in std::mem::take(&mut self.groups) {
+            held.unsubscribe_group(&name);
+        }
+        held.leave_groups();
+        for delivery in &closed.unacknowledged {
+            if delivery.stage == DeliveryStage::AtLeastOnce && delivery.token.0 < LIVE_TOKENS {
+                let position = Position(delivery.token.0);
+                let progress = held.session_mut().progress_mut();
+                progress.sent(delivery.packet_id, position);
+            }
+        }
+        let mut changes: Vec<_> = held.session().cursor_change().into_iter().collect();
+        if let Some(expiry_interval_s) = closed.session_expiry_interval_s {
+            changes.push(Change::ExpiryChanged { expiry_interval_s });
+        }
+        // [MQTT-3.14.4-3]
+        let takes_back = CloseReason::ClientDisconnected(ReasonCode::Success);
+        if closed.reason == takes_back && held.session().will().is_some() {
+            changes.push(Change::WillCleared);
+        }
+        held.store(&changes, None);
+        let last = match held.session().expiry_interval_s() {
+            0 => Change::Ended,
+            _ => Change::Disconnected {
+                at_ms: held.now_ms(),
+            },
+        };
+        held.store(&[last], None);
+    }
+}
+
+/// What CONNECT changes in the session.
+fn begin(held: &Held, request: &ConnectRequest, resumed: bool, position: Position) -> Vec<Change> {
+    let expiry_interval_s = request.session_expiry_interval_s;
+    let will = request.will.clone().map(Box::new);
+    let session = held.session();
+    let mut changes = Vec::new();
+    if resumed {
+        changes.push(Change::Connected);
+        if session.expiry_interval_s() != expiry_interval_s {
+            changes.push(Change::ExpiryChanged { expiry_interval_s });
+        }
+        if session.will().is_some() && will.is_none() {
+            changes.push(Change::WillCleared);
+        }
+    } else if expiry_interval_s > 0 || will.is_some() {
+        changes.push(Change::Begun {
+            expiry_interval_s,
+            position,
+        });
+    } else if session.is_present() {
+        changes.push(Change::Ended);
+    }
+    changes.extend(will.map(Change::WillSet));
+    changes
+}
+
+/// What the server says of itself is not kept: it is served as it comes.
+fn is_of_the_server(filter: &SharedFilter) -> bool {
+    filter.group.is_none() && filter.filter.as_str().starts_with("$SYS/")
+}
+
+/// Tells apart the assigned client ids of two lives of this process.
+fn start_nonce() -> String {
+    static START: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
+    format!("{:x}", START.get_or_init(now_ms))
+}

@@ -1,0 +1,304 @@
+//! What a client session reads of the journal: one stretch after the other, off the connection's task,
+//! and from there to the connection as fast as that takes it.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tidegate_edge_journal::{Chunk, JournalReader, ReadError, TopicProbe};
+use tidegate_edge_protocol::mqtt::codec::{Message, Qos};
+use tidegate_edge_protocol::mqtt::connection::{
+    Connection, DeliverOutcome, Delivery, DeliveryToken,
+};
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+use tidegate_shared::id::Position;
+use tidegate_shared::record::Batch;
+use tidegate_shared::topic::TopicFilter;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::Clock;
+use crate::limits::FEED_READ_BYTES_MAX;
+use crate::record::{Mark, to_message};
+
+/// A message as the journal has it.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub position: Position,
+    pub message: Arc<Message>,
+    publisher: Option<Bytes>,
+    pub mark: Mark,
+    /// When it was made, by the journal's clock.
+    at_ms: u64,
+}
+
+impl Stored {
+    /// By the journal's clock: a step of the wall clock makes nothing old.
+    pub(super) fn expires_at(&self, clock: Clock) -> Option<Instant> {
+        let expiry_s = self.message.properties.message_expiry_interval_s?;
+        let end_ms = self.at_ms + u64::from(expiry_s) * 1_000;
+        let left = end_ms.saturating_sub(clock.now_ms());
+        Some(Instant::now() + Duration::from_millis(left))
+    }
+}
+
+/// A stretch of the log.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    pub messages: VecDeque<Stored>,
+    /// All below was looked at.
+    pub next: Position,
+    damaged_records: u64,
+}
+
+/// What a feed waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// A read that is under way.
+    Read,
+    /// More in the journal.
+    Growth,
+    /// Room in the connection, which its task sees by itself.
+    Room,
+}
+
+/// What came of feeding.
+#[derive(Debug, Default)]
+pub(crate) struct Fed {
+    /// To be stored with the next commit.
+    pub changes: Vec<Change>,
+    pub delivered: u64,
+    pub dropped: u64,
+}
+
+/// See the module. Of one connection.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    reader: JournalReader,
+    clock: Clock,
+    durable: watch::Receiver<Position>,
+    reading: Option<JoinHandle<Result<Stretch, ReadError>>>,
+    stretch: Stretch,
+    wait: Wait,
+}
+
+impl Feed {
+    /// Begins at the session's cursor.
+    pub(crate) fn new(
+        reader: JournalReader,
+        clock: Clock,
+        durable: watch::Receiver<Position>,
+        session: &ClientSession,
+    ) -> Self {
+        let next = session.progress().cursor();
+        let stretch = Stretch {
+            next,
+            ..Stretch::default()
+        };
+        Self {
+            reader,
+            clock,
+            durable,
+            reading: None,
+            stretch,
+            wait: Wait::Growth,
+        }
+    }
+
+    /// Whether the journal has more for it than the connection takes now.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.wait == Wait::Room
+    }
+
+    /// Returns when there is a reason to pump. Safe to cancel.
+    pub(crate) async fn ready(&mut self) {
+        match (self.wait, &mut self.reading) {
+            (_, Some(reading)) => {
+                let read = reading.await;
+                self.reading = None;
+                match read {
+                    Ok(Ok(stretch)) => self.stretch = stretch,
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "a client session cannot read the journal");
+                        tokio::time::sleep(READ_AGAIN).await;
+                    }
+                    Err(_) => {}
+                }
+            }
+            (Wait::Growth, None) => {
+                if self.durable.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            (Wait::Read | Wait::Room, None) => std::future::pending().await,
+        }
+    }
+
+    /// Hands over what fits, and reads on where there is room for more.
+    pub(crate) fn pump(&mut self, session: &mut ClientSession, machine: &mut Connection) -> Fed {
+        let mut fed = Fed::default();
+        if self.reading.is_some() {
+            return fed;
+        }
+        if self.stretch.damaged_records > 0 {
+            let records = std::mem::take(&mut self.stretch.damaged_records);
+            tracing::error!(records, "messages for a client session are damaged");
+            fed.dropped += records;
+        }
+        while let Some(stored) = self.stretch.messages.pop_front() {
+            if !machine.outbound_has_room() || !session.progress().has_room() {
+                self.stretch.messages.push_front(stored);
+                self.wait = Wait::Room;
+                return fed;
+            }
+            session.progress_mut().skipped_to(stored.position);
+            if let Some(not_taken) = self.deliver(stored, session, machine, &mut fed) {
+                self.stretch.messages.push_front(not_taken);
+                self.wait = Wait::Room;
+                return fed;
+            }
+        }
+        session.progress_mut().skipped_to(self.stretch.next);
+        self.read_on(session, machine);
+        fed
+    }
+
+    fn deliver(
+        &self,
+        stored: Stored,
+        session: &mut ClientSession,
+        machine: &mut Connection,
+        fed: &mut Fed,
+    ) -> Option<Stored> {
+        let position = stored.position;
+        let topic = stored.message.topic.as_str();
+        let publisher = stored.publisher.as_deref().unwrap_or_default();
+        let publisher = std::str::from_utf8(publisher).unwrap_or_default();
+        let Some(due) = session.due(topic, publisher, position) else {
+            session.progress_mut().passed(position);
+            return None;
+        };
+        let now = Instant::now();
+        let qos_max = due.matched.qos_max;
+        let delivery = Delivery {
+            token: DeliveryToken(position.0),
+            message: Arc::clone(&stored.message),
+            qos: stored.mark.qos,
+            qos_max,
+            retain: stored.mark.retain && due.matched.retain_as_published,
+            subscription_identifiers: due.matched.identifiers,
+            expires_at: stored.expires_at(self.clock),
+            resent: due.resent,
+        };
+        match machine.handle_deliver(now, delivery) {
+            DeliverOutcome::Queued => {
+                fed.delivered += 1;
+                session.progress_mut().taken(position);
+                if stored.mark.qos.min(qos_max) == Qos::AtMostOnce {
+                    fed.changes.extend(session.done(position));
+                }
+            }
+            DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {
+                fed.dropped += 1;
+                session.progress_mut().taken(position);
+                fed.changes.extend(session.done(position));
+            }
+            DeliverOutcome::Overflow | DeliverOutcome::NotConnected => return Some(stored),
+        }
+        None
+    }
+
+    fn read_on(&mut self, session: &ClientSession, machine: &Connection) {
+        let until = *self.durable.borrow_and_update();
+        if self.stretch.next >= until {
+            self.wait = Wait::Growth;
+            return;
+        }
+        if !machine.outbound_has_room() {
+            self.wait = Wait::Room;
+            return;
+        }
+        let own = session
+            .subscriptions()
+            .filter(|own| own.filter.group.is_none());
+        let filters: Vec<_> = own.map(|own| own.filter.filter.clone()).collect();
+        if filters.is_empty() && session.progress().assigned_positions().next().is_none() {
+            self.stretch.next = until;
+            self.wait = Wait::Growth;
+            return;
+        }
+        let assigned: HashSet<_> = session.progress().assigned_positions().collect();
+        let reader = self.reader.clone();
+        let wanted = Wanted {
+            from: self.stretch.next,
+            until,
+            filters,
+            assigned,
+        };
+        self.wait = Wait::Read;
+        self.reading = Some(tokio::task::spawn_blocking(move || wanted.read(&reader)));
+    }
+}
+
+/// After a read that failed.
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// What to look for. A subscription that is made later is not among it, so it does not read past
+/// where the log stood when it was asked for.
+pub(super) struct Wanted {
+    pub from: Position,
+    pub until: Position,
+    pub filters: Vec<TopicFilter>,
+    /// QoS 2 that was begun: to be completed whatever the filters say by now.
+    pub assigned: HashSet<Position>,
+}
+
+impl Wanted {
+    pub(super) fn read(&self, reader: &JournalReader) -> Result<Stretch, ReadError> {
+        let is_begun = |position: &Position| *position >= self.from;
+        let probe = if self.assigned.iter().any(is_begun) {
+            TopicProbe::anything()
+        } else {
+            TopicProbe::new(&self.filters)
+        };
+        let read = reader.read_log(self.from, &probe, FEED_READ_BYTES_MAX)?;
+        let mut messages = VecDeque::new();
+        for chunk in &read.chunks {
+            if chunk.position < self.until {
+                self.pick(chunk, &mut messages);
+            }
+        }
+        Ok(Stretch {
+            messages,
+            next: read.next.min(self.until),
+            damaged_records: read.damaged_records,
+        })
+    }
+
+    fn pick(&self, chunk: &Chunk, messages: &mut VecDeque<Stored>) {
+        let records = Batch::parse(chunk.batch.clone()).and_then(|batch| batch.records());
+        for (index, record) in records.into_iter().flatten().flatten().enumerate() {
+            let position = chunk.position.plus(index as u64);
+            if position < self.from {
+                continue;
+            }
+            let mark = Mark::from_byte(chunk.mark(index));
+            let Some((message, publisher)) = to_message(record.1, mark) else {
+                continue;
+            };
+            let topic = message.topic.as_str();
+            let wanted = self.assigned.contains(&position)
+                || self.filters.iter().any(|filter| filter.matches(topic));
+            if wanted {
+                messages.push_back(Stored {
+                    position,
+                    message: Arc::new(message.detached()),
+                    publisher,
+                    mark,
+                    at_ms: u64::from(chunk.time_s) * 1_000,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The client sessions of this node: who there is, who holds which, and how far each has read. What
+//! a session is, is decided in `edge/protocol`; its rows lie in the journal.
+//!
+//! A connection holds its client's session alone ([`Held`]) for as long as it lives; a newer one of the
+//! same client waits until the older has let go.
+
+mod feed;
+mod groups;
+mod held;
+mod trim;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidegate_edge_journal::{Journal, JournalTime, Row, RowEntry, RowOperation, RowTable};
+use tidegate_edge_protocol::mqtt::codec::{Text, Will};
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription};
+use tidegate_shared::id::Position;
+use tidegate_shared::wire::{Reader, WireError};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::committer::Committer;
+use crate::mqtt::Mailbox;
+use crate::router::{ConnectionId, Router};
+
+pub(crate) use feed::{Fed, Feed};
+pub(crate) use groups::SharedDelivery;
+use groups::{Groups, LoadedGroups};
+pub(crate) use held::Held;
+use trim::Trimmed;
+
+/// A time that neither steps nor restarts, in milliseconds: what the journal's clock will say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    at_open: JournalTime,
+    opened: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new(at_open: JournalTime) -> Self {
+        Self {
+            at_open,
+            opened: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.at_open.0 + self.opened.elapsed().as_millis() as u64
+    }
+}
+
+/// One client's session, and who has it.
+#[derive(Debug)]
+struct Slot {
+    session: Arc<AsyncMutex<ClientSession>>,
+    /// The newest connection of the client.
+    owner: Option<(ConnectionId, Arc<Mailbox>)>,
+    reads: Arc<Reads>,
+}
+
+/// From where a session still reads the log, seen without holding it.
+#[derive(Debug)]
+struct Reads {
+    from: AtomicU64,
+}
+
+impl Reads {
+    const NOTHING: u64 = u64::MAX;
+
+    fn new(session: &ClientSession) -> Self {
+        let reads = Self {
+            from: AtomicU64::new(Self::NOTHING),
+        };
+        reads.follow(session);
+        reads
+    }
+
+    fn follow(&self, session: &ClientSession) {
+        let progress = session.progress();
+        let reads = session.is_present()
+            && (session.subscriptions().len() > 0
+                || progress.assigned_positions().next().is_some());
+        let from = if reads {
+            progress.stored_cursor().0
+        } else {
+            Self::NOTHING
+        };
+        self.from.store(from, Ordering::Relaxed);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    pub(crate) committer: Committer,
+    pub(crate) router: Arc<Router>,
+    pub(crate) clock: Clock,
+    groups: Groups,
+    slots: Mutex<HashMap<Text, Slot>>,
+    /// What a session may have waiting for it, as it lies in the log.
+    backlog_bytes_max: u64,
+    /// Messages that sessions lost by that bound.
+    lost: AtomicU64,
+    /// What the journal was told last.
+    needed_from: Mutex<Position>,
+}
+
+/// A session as its rows have it, and how many changes those hold.
+type LoadedSession = (ClientSession, usize);
+
+/// What a journal that was just opened has of sessions.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    sessions: Vec<LoadedSession>,
+    groups: LoadedGroups,
+}
+
+impl Loaded {
+    pub(crate) fn read(journal: &Journal) -> anyhow::Result<Self> {
+        Ok(Self {
+            sessions: load_sessions(journal)?,
+            groups: groups::load(journal)?,
+        })
+    }
+}
+
+fn load_sessions(journal: &Journal) -> anyhow::Result<Vec<LoadedSession>> {
+    let rows = journal.rows(RowTable::ClientSessions)?;
+    let mut sessions = Vec::with_capacity(rows.len());
+    for (client_id, row) in rows {
+        let changes = row.changes.len();
+        let shown = String::from_utf8_lossy(&client_id).into_owned();
+        match unfold(client_id, row) {
+            Ok(session) => sessions.push((session, changes)),
+            // The others are not to suffer for it.
+            Err(error) => {
+                tracing::error!(client = shown, %error, "a client session cannot be read: it is lost");
+            }
+        }
+    }
+    Ok(sessions)
+}
+
+fn unfold(client_id: Bytes, row: Row) -> Result<ClientSession, WireError> {
+    let client_id = Text::new(client_id).map_err(|_| WireError::Invalid { field: "client id" })?;
+    let mut session = match row.value {
+        Some(value) => ClientSession::decode(value)?,
+        None => ClientSession::new(client_id),
+    };
+    for change in row.changes {
+        session.apply(&Change::decode(&mut Reader::new(change))?);
+    }
+    Ok(session)
+}
+
+impl Sessions {
+    /// Takes up what was loaded: whoever was connected is not any more.
+    pub(crate) fn new(
+        committer: Committer,
+        router: Arc<Router>,
+        clock: Clock,
+        backlog_bytes_max: u64,
+        loaded: Loaded,
+    ) -> Arc<Self> {
+        let groups = Groups::new(committer.clone(), Arc::clone(&router), clock);
+        let mut cursors = loaded.groups;
+        let next = committer.reader().next_position();
+        let mut slots = HashMap::new();
+        let mut rows = Vec::new();
+        let at_ms = clock.now_ms();
+        for (mut session, changes) in loaded.sessions {
+            let client_id = session.client_id().clone();
+            if session.is_connected() {
+                session.apply(&Change::Disconnected { at_ms });
+                rows.push(held::folded(&session));
+            } else if !session.is_present() {
+                rows.push(deleted(&client_id));
+                continue;
+            } else if changes > 0 {
+                rows.push(held::folded(&session));
+            }
+            for Subscription { filter, .. } in session.subscriptions() {
+                if filter.group.is_none() {
+                    router.want(&client_id, &filter.filter);
+                    continue;
+                }
+                let cursor = cursors.remove(filter.name.as_bytes());
+                rows.extend(groups.subscribe(&client_id, filter, cursor.unwrap_or(next)));
+            }
+            let slot = Slot {
+                reads: Arc::new(Reads::new(&session)),
+                session: Arc::new(AsyncMutex::new(session)),
+                owner: None,
+            };
+            slots.insert(client_id, slot);
+        }
+        // Groups of clients that are gone.
+        rows.extend(cursors.into_keys().map(groups::deleted));
+        committer.store(rows, None);
+        let sessions = Self {
+            committer,
+            router,
+            clock,
+            groups,
+            slots: Mutex::new(slots),
+            backlog_bytes_max,
+            lost: AtomicU64::new(0),
+            needed_from: Mutex::new(Position(0)),
+        };
+        sessions.tell_needed_from();
+        Arc::new(sessions)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Text, Slot>> {
+        self.slots.lock().expect("nobody panics with it")
+    }
+
+    /// Sessions that outlive their connections, and those of clients that are connected.
+    pub(crate) fn len(&self) -> usize {
+        self.slots().len()
+    }
+
+    /// Messages that sessions lost since the start, as they had more waiting than they may.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// A client id belongs to its newest connection `[MQTT-3.1.4-3]`: the one before is told to go,
+    /// and this returns once it has let go of the session.
+    pub(crate) async fn take_over(
+        self: &Arc<Self>,
+        client_id: &Text,
+        id: ConnectionId,
+        mailbox: &Arc<Mailbox>,
+    ) -> Held {
+        let (session, reads) = {
+            let mut slots = self.slots();
+            let slot = slots.entry(client_id.clone()).or_insert_with(|| {
+                let session = ClientSession::new(client_id.clone());
+                Slot {
+                    reads: Arc::new(Reads::new(&session)),
+                    session: Arc::new(AsyncMutex::new(session)),
+                    owner: None,
+                }
+            });
+            let owner = (id, Arc::clone(mailbox));
+            if let Some((_, before)) = slot.owner.replace(owner) {
+                before.shut_down(ReasonCode::SessionTakenOver);
+            }
+            (Arc::clone(&slot.session), Arc::clone(&slot.reads))
+        };
+        Held::new(Arc::clone(self), id, session.lock_owned().await, reads)
+    }
+
+    /// A connection has let go of its session.
+    fn leave(&self, client_id: &Text, id: ConnectionId, present: bool) {
+        let mut slots = self.slots();
+        let Some(slot) = slots.get_mut(client_id) else {
+            return;
+        };
+        // A newer connection waits for it, or has it.
+        if slot.owner.as_ref().is_none_or(|(owner, _)| *owner != id) {
+            return;
+        }
+        slot.owner = None;
+        if !present {
+            slots.remove(client_id);
+        }
+    }
+
+    /// Ends sessions whose time is over, lets the journal go of what nobody reads any more, and gives
+    /// the wills that are due. To be called about once a second; it may read the journal.
+    pub(crate) fn sweep(&self) -> Vec<DueWill> {
+        let now_ms = self.clock.now_ms();
+        let mut wills = Vec::new();
+        let clients: Vec<_> = {
+            let slots = self.slots();
+            let idle = slots.iter().filter(|(_, slot)| slot.owner.is_none());
+            idle.map(|(client_id, slot)| (client_id.clone(), Arc::clone(&slot.session)))
+                .collect()
+        };
+        for (client_id, session) in clients {
+            // A connection may have taken it up by now.
+            let Ok(mut session) = session.try_lock_owned() else {
+                continue;
+            };
+            wills.extend(self.sweep_idle(&client_id, &mut session, now_ms));
+        }
+        let lost = self.groups.sweep(self.backlog_bytes_max);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        self.tell_needed_from();
+        wills
+    }
+
+    /// A session ends: it is in no group any more. Gives the rows of groups that end with it.
+    fn leave_groups(
+        &self,
+        client_id: &Text,
+        session: &ClientSession,
+        id: Option<ConnectionId>,
+    ) -> Vec<RowEntry> {
+        let shared = session.subscriptions().map(|own| &own.filter);
+        let shared = shared.filter(|filter| filter.group.is_some());
+        shared
+            .filter_map(|filter| self.groups.unsubscribe(client_id, &filter.name, id))
+            .collect()
+    }
+
+    fn sweep_idle(
+        &self,
+        client_id: &Text,
+        session: &mut ClientSession,
+        now_ms: u64,
+    ) -> Option<DueWill> {
+        if !session.is_present() {
+            return None;
+        }
+        let expires_at_ms = session.expires_at_ms();
+        let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        let will = due_will(session, ends, now_ms);
+        let row = if ends {
+            let rows = self.leave_groups(client_id, session, None);
+            self.committer.store(rows, None);
+            session.apply(&Change::Ended);
+            self.router.unwant_all(client_id);
+            self.forget(client_id);
+            deleted(client_id)
+        } else if will.is_some() {
+            session.apply(&Change::WillCleared);
+            held::folded(session)
+        } else {
+            self.trim_idle(client_id, session);
+            return None;
+        };
+        match will {
+            Some(will) => Some(DueWill {
+                client_id: client_id.clone(),
+                will,
+                row,
+            }),
+            None => {
+                self.committer.store(vec![row], None);
+                None
+            }
+        }
+    }
+
+    /// A session that has ended, and that nobody waits for.
+    fn forget(&self, client_id: &Text) {
+        let mut slots = self.slots();
+        if slots
+            .get(client_id)
+            .is_some_and(|slot| slot.owner.is_none())
+        {
+            slots.remove(client_id);
+        }
+    }
+
+    fn trim_idle(&self, client_id: &Text, session: &mut ClientSession) {
+        if session.subscriptions().len() == 0 {
+            return;
+        }
+        let changes = self.trim(client_id, session);
+        if changes.is_empty() {
+            return;
+        }
+        changes.iter().for_each(|change| session.apply(change));
+        self.committer.store(vec![held::folded(session)], None);
+        if let Some(slot) = self.slots().get(client_id) {
+            slot.reads.follow(session);
+        }
+    }
+
+    /// Takes from a session what it may not have waiting; the changes are the caller's to store.
+    fn trim(&self, client_id: &Text, session: &mut ClientSession) -> Vec<Change> {
+        let reader = self.committer.reader();
+        match trim::trim(reader, session, self.backlog_bytes_max) {
+            Ok(Trimmed { changes, lost }) => {
+                if lost > 0 {
+                    self.lost.fetch_add(lost, Ordering::Relaxed);
+                    tracing::warn!(client = %client_id, lost, "a session has more waiting than it may: its oldest is lost to it");
+                }
+                changes
+            }
+            Err(error) => {
+                tracing::error!(client = %client_id, %error, "a session's backlog cannot be read");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tells the journal what must be kept. A session that begins to read says so before its row is
+    /// stored; what is no longer read is let go of at the next sweep.
+    fn tell_needed_from(&self) {
+        let slots = self.slots();
+        let from = slots.values().map(|slot| &slot.reads.from);
+        let from = from.map(|from| from.load(Ordering::Relaxed)).min();
+        let from = Position(from.unwrap_or(Reads::NOTHING));
+        let from = self
+            .groups
+            .needed_from()
+            .map_or(from, |groups| groups.min(from));
+        let mut told = self.needed_from.lock().expect("nobody panics with it");
+        if *told != from {
+            *told = from;
+            self.committer.needed_from(from);
+        }
+    }
+}
+
+/// A will to be published, and the row that says that it was.
+#[derive(Debug)]
+pub(crate) struct DueWill {
+    pub client_id: Text,
+    pub will: Will,
+    pub row: RowEntry,
+}
+
+/// A will waits for its delay, and for no longer than the session lives `[MQTT-3.1.3-9]`.
+fn due_will(session: &ClientSession, ends: bool, now_ms: u64) -> Option<Will> {
+    let will = session.will()?;
+    let delay_ms = u64::from(will.properties.will_delay_interval_s.unwrap_or(0)) * 1_000;
+    let at_ms = session.disconnected_at_ms()?.saturating_add(delay_ms);
+    (ends || at_ms <= now_ms).then(|| will.clone())
+}
+
+fn deleted(client_id: &Text) -> RowEntry {
+    RowEntry {
+        table: RowTable::ClientSessions,
+        key: client_id.as_bytes().clone(),
+        operation: RowOperation::Delete,
+    }
+}

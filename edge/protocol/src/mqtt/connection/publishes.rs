@@ -1,0 +1,86 @@
+//! Messages from the client: events for the driver, and PUBACK, PUBREC and PUBCOMP once the driver
+//! has answered them.
+
+use super::{
+    CloseReason, Connection, Event, PublishRefused, PublishToken, ReleaseToken, State,
+    inbound::{AnswerKind, Arrival, Violation},
+};
+use crate::mqtt::{
+    codec::{Ack, Packet, PacketId, Publish, Version},
+    reply_code::ReasonCode,
+};
+
+impl Connection {
+    /// Answers `Event::Publish` with a token: the commit is durable (with the packet identifier,
+    /// if QoS 2), or the message was refused.
+    pub fn handle_committed(&mut self, token: PublishToken, outcome: Result<(), PublishRefused>) {
+        if matches!(self.state, State::Connected) {
+            self.inbound.handle_committed(token, outcome);
+            self.acknowledge();
+        }
+    }
+
+    /// Answers `Event::Release`: it is durable that the identifier is free.
+    pub fn handle_released(&mut self, token: ReleaseToken) {
+        if matches!(self.state, State::Connected) {
+            self.inbound.handle_released(token);
+            self.acknowledge();
+        }
+    }
+
+    pub(super) fn on_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
+        let arrival = self
+            .inbound
+            .handle_publish(&mut publish, self.version, &self.limits)?;
+        let token = match arrival {
+            Arrival::Unacknowledged => None,
+            Arrival::New(token) => Some(token),
+            Arrival::Duplicate => {
+                self.acknowledge();
+                return Ok(());
+            }
+        };
+        self.events.push_back(Event::Publish { token, publish });
+        Ok(())
+    }
+
+    pub(super) fn on_pubrel(&mut self, packet_id: PacketId) -> Result<(), Violation> {
+        match self.inbound.handle_pubrel(packet_id)? {
+            Some(token) => self.events.push_back(Event::Release { token, packet_id }),
+            None => self.acknowledge(),
+        }
+        Ok(())
+    }
+
+    /// Sends the acknowledgements whose turn it is.
+    fn acknowledge(&mut self) {
+        while let Some((kind, packet_id, outcome)) = self.inbound.poll() {
+            let reason = match outcome {
+                Ok(()) if kind == AnswerKind::PubcompUnknown => self.not_found(),
+                Ok(()) => ReasonCode::Success,
+                Err(PublishRefused::TooLarge) if self.version == Version::V5 => {
+                    let message = "the message is larger than the server stores";
+                    return self.fail(ReasonCode::PacketTooLarge, message);
+                }
+                Err(refused) if self.version == Version::V5 => refused.reason_code(),
+                Err(refused) => {
+                    return self.close(CloseReason::PublishRefused(refused), None, None);
+                }
+            };
+            let ack = Ack::new(packet_id, reason);
+            self.replies.push_back(match kind {
+                AnswerKind::Puback => Packet::Puback(ack),
+                AnswerKind::Pubrec | AnswerKind::PubrecAgain => Packet::Pubrec(ack),
+                AnswerKind::Pubcomp { .. } | AnswerKind::PubcompUnknown => Packet::Pubcomp(ack),
+            });
+        }
+    }
+
+    /// What answers a packet of QoS 2 whose identifier is not in flight.
+    pub(super) fn not_found(&self) -> ReasonCode {
+        match self.version {
+            Version::V5 => ReasonCode::PacketIdentifierNotFound,
+            Version::V3_1 | Version::V3_1_1 => ReasonCode::Success,
+        }
+    }
+}
