@@ -27,13 +27,13 @@ impl Journal {
                 continue;
             };
             for copied in copies {
-                let copied_bytes = copied.chunk.batch.len() + 128;
+                let copied_bytes = copied.chunk.body_bytes() + 64;
                 if bytes + copied_bytes > self.limits.commit_bytes_max {
                     self.write_copies(&std::mem::take(&mut entries))?;
                     bytes = 0;
                 }
                 bytes += copied_bytes;
-                self.cleaned_bytes += copied.chunk.batch.len() as u64;
+                self.cleaned_bytes += copied.chunk.living_bytes();
                 entries.push(Entry::Copied(copied));
             }
         }
@@ -134,7 +134,7 @@ impl State {
         let Some(run) = stream.runs.get_mut(at).filter(lives) else {
             return Ok(());
         };
-        let bytes = copied.chunk.batch.len() as u64;
+        let bytes = copied.chunk.living_bytes();
         self.dirty.insert(run.row(id));
         run.first = end;
         run.chunks = run.chunks.saturating_sub(1);

@@ -124,6 +124,11 @@ impl ChunkEntry {
         out
     }
 
+    /// What of the body lives with the chunk: marks and batch.
+    pub(crate) fn living_bytes(&self) -> u64 {
+        (self.marks.len() + self.batch.len()) as u64
+    }
+
     /// What the body takes.
     pub(crate) fn body_bytes(&self) -> usize {
         CHUNK_FIELDS_BYTES + self.marks.len() + self.batch.len()

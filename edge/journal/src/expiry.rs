@@ -35,7 +35,7 @@ impl Journal {
             });
             if let Some(found) = found.filter(|_| !places.is_empty()) {
                 found.chunks = places.len() as u32;
-                found.bytes = places.iter().map(|place| batch_bytes(place.bytes)).sum();
+                found.bytes = places.iter().map(|place| living_bytes(place.bytes)).sum();
                 let row = found.row(id);
                 shared.state.dirty.insert(row);
             }
@@ -101,7 +101,7 @@ pub(crate) fn first_within(
             if bytes <= bytes_max {
                 break;
             }
-            bytes = bytes.saturating_sub(batch_bytes(place.bytes));
+            bytes = bytes.saturating_sub(living_bytes(place.bytes));
             to = place.end();
         }
         break;
@@ -109,7 +109,7 @@ pub(crate) fn first_within(
     to
 }
 
-/// A chunk's batch bytes, of its entry's.
-pub(crate) fn batch_bytes(entry_bytes: u32) -> u64 {
+/// A chunk's marks and batch, of its entry's bytes.
+pub(crate) fn living_bytes(entry_bytes: u32) -> u64 {
     u64::from(entry_bytes).saturating_sub(CHUNK_FIELDS_BYTES as u64)
 }

@@ -156,11 +156,19 @@ impl StreamState {
 impl State {
     /// Takes up a lost interval. Unless the medium lost it, all before it is gone too.
     pub(crate) fn apply_gap(&mut self, entry: &GapEntry) -> Result<(), ApplyError> {
-        let (id, gap) = (entry.stream, entry.gap);
+        let (id, mut gap) = (entry.stream, entry.gap);
         let stream = self
             .streams
             .get_mut(&id)
             .ok_or(ApplyError::UnknownStream(id))?;
+        let first = stream.first().max(stream.landed);
+        if gap.reason != GapReason::Damaged
+            && gap.from > first
+            && let Some(hash) = stream.kept_hash(first)
+        {
+            // The frame that declared what lies before it is damaged.
+            (gap.from, gap.hash_before) = (first, hash);
+        }
         stream.boundaries.extend(entry.boundaries.iter().copied());
         let (changed, mut boundaries, fresh) = stream.enter_gap(gap);
         boundaries.extend(entry.boundaries.iter().map(|(at, _)| *at));

@@ -304,12 +304,12 @@ struct Drops {
 
 const STREAMS: u32 = 3;
 
-/// The batch bytes of all that a stream still has.
+/// The bytes of all that a stream still has.
 fn living_bytes(reader: &JournalReader, status: &StreamStatus) -> u64 {
     let (mut at, mut bytes) = (status.first, 0);
     while at < status.next {
         for chunk in reader.read(status.stream, at, 1 << 16).unwrap() {
-            bytes += chunk.batch.len() as u64;
+            bytes += (chunk.marks.len() + chunk.batch.len()) as u64;
             at = chunk.end();
         }
     }
