@@ -1,6 +1,8 @@
 //! Where a stream begins once what retention lets go is gone: by whole runs, and in the run in which
 //! the bound lies by single chunks, which its log file's table names.
 
+use std::collections::BTreeSet;
+
 use tidegate_shared::id::{EdgeOffset, StreamId};
 
 use crate::clock::JournalTime;
@@ -10,15 +12,14 @@ use crate::reader::JournalReader;
 use crate::state::{Run, StreamState};
 
 impl Journal {
-    /// Counts anew what lives in the run that each stream begins with. A frame that was written again
+    /// Counts anew what lives in the run that each of `streams` begins with. A frame that was written again
     /// lies in another run than before, so what a gap's entry says of its run need not hold there.
-    pub(crate) fn recount(&mut self) {
+    pub(crate) fn recount(&mut self, streams: &BTreeSet<StreamId>) {
         let reader = self.reader();
         let firsts: Vec<(StreamId, Run)> = {
             let shared = self.shared();
-            let streams = shared.state.streams.iter();
-            let lossy = streams.filter(|(_, stream)| !stream.gaps.is_empty());
-            let firsts = lossy.filter_map(|(id, stream)| {
+            let firsts = streams.iter().filter_map(|id| {
+                let stream = shared.state.streams.get(id)?;
                 let mut living = stream.runs.iter().filter(|run| !run.is_empty());
                 Some((*id, *living.next()?))
             });

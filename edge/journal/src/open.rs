@@ -127,12 +127,13 @@ impl Journal {
         let mut journal = Self::assemble(medium, Arc::new(database), limits, shared, writer);
         let gap_records = journal.stats().gap_records;
         let over_damage = !replay.notes.is_empty() || !lost.is_empty();
+        let dropped = replay.streams_that_dropped();
         report.damage.extend(replay.notes);
         for frame in replay.frames {
             report.frames_replayed += 1;
             journal.rewrite(frame, over_damage, &mut report)?;
         }
-        journal.recount();
+        journal.recount(&dropped);
         journal.writer.sync()?;
         report.records_replayed = journal.writer.tail.next_position.0 - meta.tail.next_position.0;
         journal.declare_lost(lost)?;
@@ -194,7 +195,7 @@ impl Journal {
         let time = {
             let state = &mut self.shared().state;
             let is_session = |(of, _): &(RowTable, Bytes)| *of == table;
-            if has_sessions || state.rows.keys().any(|key| is_session(key)) {
+            if has_sessions || state.rows.keys().any(is_session) {
                 // Who began after the checkpoint may need all that came after it.
                 state.meta.needed_from = state.meta.needed_from.min(checkpointed);
             }
