@@ -397,6 +397,11 @@ fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chun
         ));
     }
     let batch = Batch::parse(entry.batch).map_err(|error| error.to_string())?;
+    // What a batch's CRC does not cover: a cloud may rewrite it, here it is as it was sealed.
+    let header = batch.header();
+    if (header.base_offset as u64, header.leader_epoch) != (base_offset.0, 0) {
+        return Err("its batch is not the one that was sealed".to_owned());
+    }
     let batch = batch.bytes().clone();
     Ok(Chunk {
         stream,
