@@ -215,7 +215,8 @@ fn filter_keys(filter: &str) -> Option<Vec<Key>> {
     let mut keys = vec![prefix];
     // `a/#` matches `a` too.
     if &filter[wildcard..] == "#" {
-        keys.push(topic_key(plain.trim_end_matches('/').as_bytes()));
+        let parent = plain.strip_suffix('/').unwrap_or(plain);
+        keys.push(topic_key(parent.as_bytes()));
     }
     Some(keys)
 }
@@ -278,6 +279,13 @@ mod tests {
                 prop_assert!(probe.may_be_at(&summary, at, 8 << 20), "{filter}");
             }
         }
+    }
+
+    #[test]
+    fn a_parent_with_an_empty_level_is_found() {
+        let filter = TopicFilter::new("a//#").unwrap();
+        assert!(filter.matches("a/"));
+        assert!(TopicProbe::new([&filter]).may_be_in_chunk(keys(["a/"]).bits()));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Edge {
             committer.clone(),
             Arc::clone(&router),
             clock,
-            spec.mqtt.session_backlog_bytes_max.0,
+            backlog_bytes_max(&spec),
             loaded,
         );
         let retained = Arc::new(retained);
@@ -199,6 +199,12 @@ impl Edge {
         }
         self.committer.stop().await;
     }
+}
+
+/// Half of the journal at most: sessions must not keep streams from going on.
+fn backlog_bytes_max(spec: &EdgeSpec) -> u64 {
+    let journal = spec.journal.bytes_max.0 / 2;
+    spec.mqtt.session_backlog_bytes_max.0.min(journal)
 }
 
 fn load_credentials(uplink: &UplinkSpec) -> anyhow::Result<Credentials> {

@@ -127,39 +127,37 @@ impl Retained {
         })
     }
 
-    /// Takes a message with RETAIN up, and gives its row; an empty payload takes the topic's message
-    /// away `[MQTT-3.3.1-6]`.
-    pub(crate) fn publish(
-        &self,
-        message: &Arc<Message>,
-        qos: Qos,
-        at_ms: u64,
-    ) -> Result<Option<RowEntry>, RetainedFull> {
-        let key = message.topic.as_bytes().clone();
+    /// The row of a message with RETAIN, if there is room for it; an empty payload takes the topic's
+    /// message away `[MQTT-3.3.1-6]`.
+    pub(crate) fn row(&self, retained: &RetainedMessage) -> Result<RowEntry, RetainedFull> {
+        let topic = &retained.message.topic;
         let row = |operation| RowEntry {
             table: RowTable::Retained,
-            key,
+            key: topic.as_bytes().clone(),
             operation,
         };
-        let mut messages = self.messages.write().expect("nobody panics with it");
-        if message.payload.is_empty() {
-            let removed = messages.remove(&message.topic);
-            return Ok(removed.map(|_| row(RowOperation::Delete)));
+        if retained.message.payload.is_empty() {
+            return Ok(row(RowOperation::Delete));
         }
-        let retained = RetainedMessage {
-            message: Arc::new(message.detached()),
-            qos,
-            at_ms,
-        };
-        let is_new = !messages.by_topic.contains_key(&message.topic);
+        let messages = self.messages.read().expect("nobody panics with it");
+        let is_new = !messages.by_topic.contains_key(topic);
         if is_new && messages.by_topic.len() >= RETAINED_MESSAGES_MAX
             || messages.bytes + retained.bytes() > RETAINED_BYTES_MAX
         {
             return Err(RetainedFull);
         }
         let value = retained.encode().ok_or(RetainedFull)?;
-        messages.insert(retained);
-        Ok(Some(row(RowOperation::Put(value))))
+        Ok(row(RowOperation::Put(value)))
+    }
+
+    /// Shows a message to those who subscribe from now on: its row is durable, or was never promised.
+    pub(crate) fn take_up(&self, retained: RetainedMessage) {
+        let mut messages = self.messages.write().expect("nobody panics with it");
+        if retained.message.payload.is_empty() {
+            messages.remove(&retained.message.topic);
+        } else {
+            messages.insert(retained);
+        }
     }
 
     /// Those that a filter matches and that have not expired, by topic.
@@ -210,25 +208,32 @@ mod tests {
             .collect()
     }
 
+    fn retained(topic: &str, payload: &'static str) -> RetainedMessage {
+        RetainedMessage {
+            message: message(topic, payload),
+            qos: Qos::AtLeastOnce,
+            at_ms: 5,
+        }
+    }
+
     #[test]
     fn the_last_of_each_topic_is_kept() {
-        let retained = Retained::default();
+        let kept = Retained::default();
         for topic in ["a", "a/b", "a/b/c", "a-b", "b", "$x/a"] {
-            retained
-                .publish(&message(topic, "1"), Qos::AtLeastOnce, 5)
-                .unwrap();
+            kept.take_up(retained(topic, "1"));
         }
-        assert_eq!(topics(&retained, "a/#"), ["a", "a/b", "a/b/c"]);
-        assert_eq!(topics(&retained, "+"), ["a", "a-b", "b"]);
-        assert_eq!(topics(&retained, "a/+"), ["a/b"]);
-        assert_eq!(topics(&retained, "a/b"), ["a/b"]);
-        let row = retained.publish(&message("a/b", ""), Qos::AtMostOnce, 6);
-        assert_eq!(row.unwrap().unwrap().operation, RowOperation::Delete);
-        assert_eq!(topics(&retained, "a/b"), Vec::<String>::new());
-        assert_eq!(
-            retained.publish(&message("a/b", ""), Qos::AtMostOnce, 6),
-            Ok(None)
-        );
+        assert_eq!(topics(&kept, "a/#"), ["a", "a/b", "a/b/c"]);
+        assert_eq!(topics(&kept, "+"), ["a", "a-b", "b"]);
+        assert_eq!(topics(&kept, "a/+"), ["a/b"]);
+        assert_eq!(topics(&kept, "a/b"), ["a/b"]);
+        let cleared = retained("a/b", "");
+        let row = kept.row(&cleared).unwrap();
+        assert_eq!(row.operation, RowOperation::Delete);
+        // Until it is durable, it stands; and asked again, it is stored again.
+        assert_eq!(topics(&kept, "a/b"), ["a/b"]);
+        kept.take_up(cleared.clone());
+        assert_eq!(topics(&kept, "a/b"), Vec::<String>::new());
+        assert_eq!(kept.row(&cleared).unwrap().operation, RowOperation::Delete);
     }
 
     #[test]

@@ -32,6 +32,15 @@ pub(crate) struct Subscription {
     pub identifier: Option<SubscriptionIdentifier>,
 }
 
+/// Who reads the journal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LogReader {
+    /// A client session, by client id.
+    Client(Text),
+    /// A shared subscription, by its filter as clients write it.
+    Group(Text),
+}
+
 #[derive(Debug)]
 pub(crate) struct Router {
     /// The route's rank: the first that matches counts.
@@ -39,7 +48,7 @@ pub(crate) struct Router {
     /// Of connections whose session ends with them: they are served as messages come.
     subscriptions: RwLock<Subscriptions<ConnectionId, Subscription>>,
     /// What sessions that read the journal want.
-    wanted: RwLock<Subscriptions<Text, ()>>,
+    wanted: RwLock<Subscriptions<LogReader, ()>>,
     /// Keeps what only those want.
     unrouted: StreamId,
 }
@@ -70,19 +79,19 @@ impl Router {
         })
     }
 
-    pub(crate) fn want(&self, client_id: &Text, filter: &TopicFilter) {
+    pub(crate) fn want(&self, reader: LogReader, filter: &TopicFilter) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
-        wanted.subscribe(filter.clone(), client_id.clone(), ());
+        wanted.subscribe(filter.clone(), reader, ());
     }
 
-    pub(crate) fn unwant(&self, client_id: &Text, filter: &TopicFilter) {
+    pub(crate) fn unwant(&self, reader: &LogReader, filter: &TopicFilter) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
-        wanted.unsubscribe(filter, client_id);
+        wanted.unsubscribe(filter, reader);
     }
 
-    pub(crate) fn unwant_all(&self, client_id: &Text) {
+    pub(crate) fn unwant_all(&self, reader: &LogReader) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
-        wanted.remove_all(client_id);
+        wanted.remove_all(reader);
     }
 
     /// The first route that matches.
@@ -209,13 +218,14 @@ mod tests {
             TopicFilter::new("x/+").unwrap(),
         );
         assert!(router.kept_in("x/1").is_none());
-        router.want(&client, &filter);
+        let reader = LogReader::Client(client);
+        router.want(reader.clone(), &filter);
         assert_eq!(
             router.kept_in("x/1").map(|route| route.stream),
             Some(StreamId(9))
         );
         assert!(router.kept_in("y").is_none());
-        router.unwant(&client, &filter);
+        router.unwant(&reader, &filter);
         assert!(router.kept_in("x/1").is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::Context;
-use super::mailbox::{Contents, Mailbox};
+use super::mailbox::{Contents, Letter, Mailbox};
 use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, WRITE_BYTES_MAX};
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
@@ -45,6 +45,8 @@ pub(super) async fn run(
         next_delivery: 0,
         groups: Vec::new(),
         shared: HashMap::new(),
+        unanswered: 0,
+        retained: VecDeque::new(),
         input: BytesMut::new(),
         output: BytesMut::new(),
         ended: false,
@@ -73,6 +75,10 @@ pub(super) struct Task {
     pub(super) groups: Vec<Text>,
     /// Deliveries whose group waits for their end, by token.
     pub(super) shared: HashMap<u64, SharedDelivery>,
+    /// Publishes whose commit is still to come.
+    pub(super) unanswered: usize,
+    /// Retained messages that are still to be delivered.
+    pub(super) retained: VecDeque<Letter>,
     input: BytesMut,
     output: BytesMut,
     /// Nothing but a farewell is left to be said.
@@ -117,6 +123,13 @@ impl Task {
             }
             self.settle().await;
         }
+        // The session is given up when it is known what became of all that came in: what is refused by
+        // now was not received, and is sent again.
+        while self.unanswered > 0 {
+            self.mailbox.filled().await;
+            self.empty_mailbox();
+        }
+        self.held = None;
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
     }
@@ -199,7 +212,7 @@ impl Task {
                 Event::Closed(closed) => {
                     self.ended = true;
                     self.log_end(&closed);
-                    self.let_go(&closed);
+                    self.let_go(&closed).await;
                 }
             }
         }

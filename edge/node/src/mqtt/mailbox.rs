@@ -15,6 +15,7 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::sync::Notify;
 
 use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+use crate::retained::RetainedMessage;
 use crate::sessions::SharedDelivery;
 
 /// A message for a subscriber, before its session gives it a packet.
@@ -36,11 +37,19 @@ impl Letter {
     }
 }
 
+/// What hangs on a message's commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// Of QoS 2: free again if the message is refused.
+    pub received: Option<PacketId>,
+    /// Shown to new subscribers once it is durable.
+    pub retained: Option<RetainedMessage>,
+}
+
 /// What a connection says once its journal commit is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Of QoS 2 with its identifier, which is free again if the message is refused.
-    Publish(PublishToken, Option<PacketId>),
+    Publish(PublishToken, Box<Published>),
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),

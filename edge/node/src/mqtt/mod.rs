@@ -86,11 +86,13 @@ pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>)
         let sessions = Arc::clone(&context.sessions);
         let swept = tokio::task::spawn_blocking(move || sessions.sweep()).await;
         for due in swept.unwrap_or_default() {
-            let client_id = due.client_id.as_bytes();
+            let client_id = due.client_id.as_bytes().clone();
             let id = context.next_id();
-            context
-                .publish_will(due.will, client_id, id, Some(due.row))
-                .await;
+            // The session is free again once the row is on its way.
+            let publishing =
+                context.publish_will(due.will.clone(), &client_id, id, Some(due.row.clone()));
+            publishing.await;
+            drop(due);
         }
     }
 }

@@ -14,9 +14,10 @@ use tidegate_edge_protocol::mqtt::session::Change;
 
 use super::Context;
 use super::driver::Task;
-use super::mailbox::Answer;
-use crate::committer::{Append, Waiter};
+use super::mailbox::{Answer, Mailbox, Published};
+use crate::committer::Append;
 use crate::record::Arrived;
+use crate::retained::RetainedMessage;
 use crate::router::ConnectionId;
 
 /// A message on its way in.
@@ -27,7 +28,9 @@ pub(super) struct Incoming {
     pub no_local: bool,
     /// Goes into the same commit.
     pub row: Option<RowEntry>,
-    pub waiter: Option<Waiter>,
+    /// Who waits for the commit, and the identifier of QoS 2.
+    pub waiter: Option<(Arc<Mailbox>, PublishToken)>,
+    pub received: Option<PacketId>,
 }
 
 impl Context {
@@ -40,20 +43,34 @@ impl Context {
             no_local,
             row,
             waiter,
+            received,
         } = incoming;
         let mut rows: Vec<RowEntry> = row.into_iter().collect();
+        let mut published = Published {
+            received,
+            retained: None,
+        };
         if retain {
-            match self.retained.publish(&message, qos, self.clock.now_ms()) {
-                Ok(row) => rows.extend(row),
+            let retained = RetainedMessage {
+                message: Arc::new(message.detached()),
+                qos,
+                at_ms: self.clock.now_ms(),
+            };
+            match self.retained.row(&retained) {
+                Ok(row) => rows.push(row),
                 Err(_) => {
                     tracing::warn!(topic = %message.topic, "no room for another retained message");
-                    if let Some((mailbox, answer)) = waiter {
-                        mailbox.answered(vec![(answer, Err(PublishRefused::QuotaExceeded))]);
-                    }
-                    return;
+                    return self.refuse(rows, waiter, published);
                 }
             }
+            match waiter {
+                Some(_) => published.retained = Some(retained),
+                // Nothing is promised of QoS 0.
+                None => self.retained.take_up(retained),
+            }
         }
+        let waiter =
+            waiter.map(|(mailbox, token)| (mailbox, Answer::Publish(token, Box::new(published))));
         self.router.fan_out(id, &message, qos, retain);
         let arrived = Arrived {
             message: &message,
@@ -88,6 +105,22 @@ impl Context {
         }
     }
 
+    /// There is no room for a message. The row of a will says that it was published all the same.
+    fn refuse(
+        &self,
+        rows: Vec<RowEntry>,
+        waiter: Option<(Arc<Mailbox>, PublishToken)>,
+        published: Published,
+    ) {
+        match waiter {
+            Some((mailbox, token)) => {
+                let answer = Answer::Publish(token, Box::new(published));
+                mailbox.answered(vec![(answer, Err(PublishRefused::QuotaExceeded))]);
+            }
+            None => self.committer.store(rows, None),
+        }
+    }
+
     /// A will is a message of the server's own accord: nobody waits for it.
     /// `row` goes into the same commit: it says that the will is published.
     pub(crate) async fn publish_will(
@@ -117,6 +150,7 @@ impl Context {
             no_local: false,
             row,
             waiter: None,
+            received: None,
         };
         self.take_in(incoming, client_id, id).await;
     }
@@ -135,10 +169,8 @@ impl Task {
             let no_local = held.has_no_local();
             (no_local, change.and_then(|change| held.change(&change)))
         });
-        let waiter = token.map(|token| {
-            let answer = Answer::Publish(token, received);
-            (Arc::clone(&self.mailbox), answer)
-        });
+        self.unanswered += usize::from(token.is_some());
+        let waiter = token.map(|token| (Arc::clone(&self.mailbox), token));
         let incoming = Incoming {
             message: Arc::new(publish.message),
             qos: publish.qos.qos(),
@@ -146,6 +178,7 @@ impl Task {
             no_local,
             row,
             waiter,
+            received,
         };
         let context = &self.context;
         context.take_in(incoming, &self.client_id, self.id).await;
@@ -155,11 +188,18 @@ impl Task {
     pub(super) fn published(
         &mut self,
         token: PublishToken,
-        received: Option<PacketId>,
+        published: Published,
         outcome: Result<(), PublishRefused>,
     ) {
-        if let (Err(_), Some(packet_id), Some(held)) = (outcome, received, &mut self.held) {
-            held.store(&[Change::InboundReleased(packet_id)], None);
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let (Some(packet_id), Some(held)) = (published.received, &mut self.held) {
+            held.answered();
+            if outcome.is_err() {
+                held.store(&[Change::InboundReleased(packet_id)], None);
+            }
+        }
+        if let (Ok(()), Some(retained)) = (outcome, published.retained) {
+            self.context.retained.take_up(retained);
         }
         self.machine.handle_committed(token, outcome);
     }

@@ -41,6 +41,7 @@ impl Task {
         let sessions = Arc::clone(&self.context.sessions);
         let taking = sessions.take_over(&client_id, self.id, &self.mailbox);
         let Ok(mut held) = timeout(TAKE_OVER_TIMEOUT, taking).await else {
+            sessions.abandon(&client_id, self.id);
             return self.machine.handle_rejected(ReasonCode::ServerBusy);
         };
         let resumed = held.session().is_present() && !request.clean_start;
@@ -83,7 +84,7 @@ impl Task {
     /// Something of this connection's is durable.
     pub(super) fn answer(&mut self, answer: Answer, outcome: Result<(), PublishRefused>) {
         match answer {
-            Answer::Publish(token, received) => self.published(token, received, outcome),
+            Answer::Publish(token, published) => self.published(token, *published, outcome),
             Answer::Released(token) => self.machine.handle_released(token),
             Answer::Assigned(token) => self.machine.handle_assigned(token),
             Answer::Received(token) => self.machine.handle_received(token),
@@ -341,14 +342,29 @@ impl Task {
         if let Some(held) = self.held.as_mut().filter(|_| self.feed.is_some()) {
             let change = held.session().cursor_change();
             held.store(change.as_slice(), None);
-            held.trim();
+            // It may read the journal.
+            tokio::task::block_in_place(|| held.trim());
         }
-        let behind = self.feed.as_ref().is_some_and(Feed::is_behind);
+        // As long as something waits, it is looked at again.
+        let behind = self.feed.as_ref().is_some_and(Feed::is_behind) || self.has_outstanding();
         self.store_cursor_at = behind.then(|| now + CURSOR_INTERVAL);
     }
 
-    /// Hands over what the journal has for the session.
+    fn has_outstanding(&self) -> bool {
+        let held = self.held.as_ref().filter(|_| self.feed.is_some());
+        held.is_some_and(|held| {
+            let progress = held.session().progress();
+            progress.cursor() < progress.next()
+        })
+    }
+
+    /// Hands over what the journal has for the session, behind retained messages that wait.
     pub(super) fn feed(&mut self) {
+        while self.machine.outbound_has_room()
+            && let Some(letter) = self.retained.pop_front()
+        {
+            self.deliver(letter);
+        }
         let (Some(feed), Some(held)) = (&mut self.feed, &mut self.held) else {
             return;
         };
@@ -364,7 +380,11 @@ impl Task {
         let metrics = &self.context.metrics;
         metrics.mqtt_messages_delivered.inc_by(delivered);
         metrics.mqtt_messages_dropped.inc_by(dropped);
-        if held.session().cursor_change().is_some() || feed.is_behind() {
+        let progress = held.session().progress();
+        if progress.cursor() > progress.stored_cursor()
+            || progress.cursor() < progress.next()
+            || feed.is_behind()
+        {
             self.store_cursor_at
                 .get_or_insert_with(|| Instant::now() + CURSOR_INTERVAL);
         }
@@ -389,10 +409,15 @@ impl Task {
         {
             let expiry_s = message.properties.message_expiry_interval_s;
             let left_ms = expiry_s.map(|s| (at_ms + u64::from(s) * 1_000).saturating_sub(now_ms));
-            self.deliver(Letter {
+            // Of a session that goes on, QoS 2 would have to be completed by its next connection.
+            let qos_max = match self.feed {
+                Some(_) => Qos::AtLeastOnce.min(request.options.qos_max),
+                None => request.options.qos_max,
+            };
+            self.retained.push_back(Letter {
                 message,
                 qos,
-                qos_max: request.options.qos_max,
+                qos_max,
                 retain: true,
                 identifiers: identifiers.clone(),
                 expires_at: left_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
@@ -439,10 +464,10 @@ impl Task {
     }
 
     /// The connection has ended: notes in the session how it left off, and gives it up.
-    pub(super) fn let_go(&mut self, closed: &Closed) {
+    pub(super) async fn let_go(&mut self, closed: &Closed) {
         self.context.router.leave(self.id);
         self.feed = None;
-        let Some(mut held) = self.held.take() else {
+        let Some(held) = &mut self.held else {
             return;
         };
         for name in std::mem::take(&mut self.groups) {
@@ -466,13 +491,21 @@ impl Task {
             changes.push(Change::WillCleared);
         }
         held.store(&changes, None);
-        let last = match held.session().expiry_interval_s() {
-            0 => Change::Ended,
-            _ => Change::Disconnected {
-                at_ms: held.now_ms(),
-            },
-        };
-        held.store(&[last], None);
+        if held.session().expiry_interval_s() > 0 {
+            let at_ms = held.now_ms();
+            return held.store(&[Change::Disconnected { at_ms }], None);
+        }
+        if let Some(will) = held.session().will().cloned() {
+            // Its delay ends with the session [MQTT-3.1.3-9].
+            let row = held.change(&Change::WillCleared);
+            let context = &self.context;
+            context
+                .publish_will(will, &self.client_id, self.id, row)
+                .await;
+        }
+        if let Some(held) = &mut self.held {
+            held.store(&[Change::Ended], None);
+        }
     }
 }
 

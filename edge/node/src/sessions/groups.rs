@@ -18,7 +18,7 @@ use super::{Clock, trim};
 use crate::committer::Committer;
 use crate::limits::SHARED_IN_FLIGHT_MAX;
 use crate::mqtt::{Letter, Mailbox};
-use crate::router::{ConnectionId, Router};
+use crate::router::{ConnectionId, LogReader, Router};
 
 /// A row: the version and the cursor.
 const VERSION: u8 = 1;
@@ -87,21 +87,43 @@ impl State {
             let Some(mut member) = self.members.remove(at) else {
                 return;
             };
+            let qos_max = member.options.qos_max;
+            let is_acknowledged = stored.mark.qos.min(qos_max) > Qos::AtMostOnce;
             member.mailbox.deliver(Letter {
                 message: Arc::clone(&stored.message),
                 qos: stored.mark.qos,
-                qos_max: member.options.qos_max,
+                qos_max,
                 retain: stored.mark.retain && member.options.retain_as_published,
                 identifiers: member.identifier.into_iter().collect(),
                 expires_at: stored.expires_at(clock),
-                shared: Some(SharedDelivery {
+                // Of QoS 0 nobody says when it has come to its end.
+                shared: is_acknowledged.then(|| SharedDelivery {
                     group: Arc::clone(group),
                     position: stored.position,
                 }),
             });
-            member.outstanding.insert(stored.position, stored);
+            if is_acknowledged {
+                member.outstanding.insert(stored.position, stored);
+            }
             self.members.push_back(member);
         }
+    }
+
+    /// Lets go of what is below a position; how much that was.
+    fn give_up_below(&mut self, position: Position) -> u64 {
+        let cut = |held: &mut BTreeMap<Position, Stored>| {
+            let kept = held.split_off(&position);
+            std::mem::replace(held, kept).len()
+        };
+        let mut lost = cut(&mut self.returned);
+        lost += self
+            .members
+            .iter_mut()
+            .map(|member| cut(&mut member.outstanding))
+            .sum::<usize>();
+        let before = self.ahead.len();
+        self.ahead.retain(|stored| stored.position >= position);
+        (lost + before - self.ahead.len()) as u64
     }
 
     fn wants_more(&self) -> bool {
@@ -247,7 +269,8 @@ impl Groups {
         });
         group.state().subscribers.insert(client_id.clone());
         is_new.then(|| {
-            self.router.want(&filter.name, &filter.filter);
+            self.router
+                .want(LogReader::Group(filter.name.clone()), &filter.filter);
             row(&filter.name, cursor)
         })
     }
@@ -312,7 +335,7 @@ impl Groups {
             return None;
         }
         groups.remove(name);
-        self.router.unwant_all(name);
+        self.router.unwant_all(&LogReader::Group(name.clone()));
         Some(deleted(name.as_bytes().clone()))
     }
 
@@ -341,8 +364,7 @@ impl Groups {
             }
             let mut state = group.state();
             state.next = state.next.max(kept_from);
-            let kept = state.returned.split_off(&kept_from);
-            lost += std::mem::replace(&mut state.returned, kept).len() as u64;
+            lost += state.give_up_below(kept_from);
             let cursor = state.cursor();
             if cursor > state.stored_cursor {
                 state.stored_cursor = cursor;

@@ -15,7 +15,7 @@ use super::{Reads, Sessions, deleted};
 use crate::committer::Waiter;
 use crate::limits::SESSION_CHANGES_MAX;
 use crate::mqtt::Mailbox;
-use crate::router::ConnectionId;
+use crate::router::{ConnectionId, LogReader};
 
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -25,6 +25,9 @@ pub(crate) struct Held {
     reads: Arc<Reads>,
     /// In the row, behind its value.
     changes: usize,
+    /// Messages of QoS 2 whose commit is still to come. If one is refused, so is the row that says that
+    /// its identifier was received: until it is known, the whole session is not written as it is here.
+    unanswered: usize,
     /// Of groups that began or ended with a change: stored with it.
     group_rows: Vec<RowEntry>,
     /// One of its subscriptions is not to get what its own client publishes.
@@ -47,6 +50,7 @@ impl Held {
             reads,
             // Not known: the first change folds it.
             changes: SESSION_CHANGES_MAX,
+            unanswered: 0,
         }
     }
 
@@ -62,6 +66,9 @@ impl Held {
     /// to be kept.
     pub(crate) fn change(&mut self, change: &Change) -> Option<RowEntry> {
         let before = self.session.is_present();
+        if matches!(change, Change::InboundReceived(_)) {
+            self.unanswered += 1;
+        }
         self.follow_filters(change);
         self.session.apply(change);
         if let Change::Begun { .. } | Change::Subscribed(_) | Change::Unsubscribed(_) = change {
@@ -76,7 +83,7 @@ impl Held {
         match (before, now) {
             (false, false) => None,
             (true, false) => Some(deleted(self.session.client_id())),
-            _ if self.changes >= SESSION_CHANGES_MAX => {
+            _ if self.changes >= SESSION_CHANGES_MAX && self.unanswered == 0 => {
                 self.changes = 0;
                 Some(folded(&self.session))
             }
@@ -100,7 +107,7 @@ impl Held {
         let (router, client_id) = (&sessions.router, self.session.client_id());
         match change {
             Change::Begun { .. } | Change::Ended => {
-                router.unwant_all(client_id);
+                router.unwant_all(&LogReader::Client(client_id.clone()));
                 let rows = sessions.leave_groups(client_id, &self.session, Some(self.id));
                 self.group_rows.extend(rows);
             }
@@ -109,14 +116,17 @@ impl Held {
                 self.group_rows.extend(row);
             }
             Change::Subscribed(subscription) => {
-                router.want(client_id, &subscription.filter.filter);
+                let reader = LogReader::Client(client_id.clone());
+                router.want(reader, &subscription.filter.filter);
             }
             Change::Unsubscribed(name) => match self.session.subscription(name) {
                 Some(Subscription { filter, .. }) if filter.group.is_some() => {
                     let row = sessions.groups.unsubscribe(client_id, name, Some(self.id));
                     self.group_rows.extend(row);
                 }
-                Some(Subscription { filter, .. }) => router.unwant(client_id, &filter.filter),
+                Some(Subscription { filter, .. }) => {
+                    router.unwant(&LogReader::Client(client_id.clone()), &filter.filter);
+                }
                 None => {}
             },
             _ => {}
@@ -158,6 +168,11 @@ impl Held {
 
     pub(crate) fn has_no_local(&self) -> bool {
         self.no_local
+    }
+
+    /// What became of a message of QoS 2 is known.
+    pub(crate) fn answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
     }
 
     /// Makes changes and stores them; with a waiter, they ask for a commit, and it is told.

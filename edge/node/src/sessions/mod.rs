@@ -21,11 +21,11 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription};
 use tidegate_shared::id::Position;
 use tidegate_shared::wire::{Reader, WireError};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::committer::Committer;
 use crate::mqtt::Mailbox;
-use crate::router::{ConnectionId, Router};
+use crate::router::{ConnectionId, LogReader, Router};
 
 pub(crate) use feed::{Fed, Feed};
 pub(crate) use groups::SharedDelivery;
@@ -185,7 +185,7 @@ impl Sessions {
             }
             for Subscription { filter, .. } in session.subscriptions() {
                 if filter.group.is_none() {
-                    router.want(&client_id, &filter.filter);
+                    router.want(LogReader::Client(client_id.clone()), &filter.filter);
                     continue;
                 }
                 let cursor = cursors.remove(filter.name.as_bytes());
@@ -256,6 +256,16 @@ impl Sessions {
         Held::new(Arc::clone(self), id, session.lock_owned().await, reads)
     }
 
+    /// A connection that waited for the session has given up.
+    pub(crate) fn abandon(&self, client_id: &Text, id: ConnectionId) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get_mut(client_id)
+            && slot.owner.as_ref().is_some_and(|(owner, _)| *owner == id)
+        {
+            slot.owner = None;
+        }
+    }
+
     /// A connection has let go of its session.
     fn leave(&self, client_id: &Text, id: ConnectionId, present: bool) {
         let mut slots = self.slots();
@@ -288,7 +298,14 @@ impl Sessions {
             let Ok(mut session) = session.try_lock_owned() else {
                 continue;
             };
-            wills.extend(self.sweep_idle(&client_id, &mut session, now_ms));
+            if let Some((will, row)) = self.sweep_idle(&client_id, &mut session, now_ms) {
+                wills.push(DueWill {
+                    client_id,
+                    will,
+                    row,
+                    _session: session,
+                });
+            }
         }
         let lost = self.groups.sweep(self.backlog_bytes_max);
         self.lost.fetch_add(lost, Ordering::Relaxed);
@@ -315,7 +332,7 @@ impl Sessions {
         client_id: &Text,
         session: &mut ClientSession,
         now_ms: u64,
-    ) -> Option<DueWill> {
+    ) -> Option<(Will, RowEntry)> {
         if !session.is_present() {
             return None;
         }
@@ -326,7 +343,8 @@ impl Sessions {
             let rows = self.leave_groups(client_id, session, None);
             self.committer.store(rows, None);
             session.apply(&Change::Ended);
-            self.router.unwant_all(client_id);
+            self.router
+                .unwant_all(&LogReader::Client(client_id.clone()));
             self.forget(client_id);
             deleted(client_id)
         } else if will.is_some() {
@@ -337,11 +355,7 @@ impl Sessions {
             return None;
         };
         match will {
-            Some(will) => Some(DueWill {
-                client_id: client_id.clone(),
-                will,
-                row,
-            }),
+            Some(will) => Some((will, row)),
             None => {
                 self.committer.store(vec![row], None);
                 None
@@ -418,6 +432,8 @@ pub(crate) struct DueWill {
     pub client_id: Text,
     pub will: Will,
     pub row: RowEntry,
+    /// Nobody takes the session up before the row is on its way.
+    _session: OwnedMutexGuard<ClientSession>,
 }
 
 /// A will waits for its delay, and for no longer than the session lives `[MQTT-3.1.3-9]`.

@@ -209,11 +209,12 @@ impl ClientSession {
     }
 
     /// The session has more waiting than it may: what is below `position` is lost to it. Gives the
-    /// changes that say so, which are to be applied and stored.
+    /// changes that say so, which are to be applied and stored. An identifier of QoS 2 is released and
+    /// not just free: the client may have it, and would take the next message under it for the same.
     pub fn give_up_below(&mut self, position: Position) -> Vec<Change> {
         let given_up = self.progress.give_up_below(position).into_iter();
-        let completed = given_up.map(Change::OutboundCompleted);
-        completed.chain([Change::CursorMoved(position)]).collect()
+        let released = given_up.map(Change::OutboundReceived);
+        released.chain([Change::CursorMoved(position)]).collect()
     }
 
     /// Takes a change in. Each is applied once, in the order in which they become durable; what is

@@ -274,12 +274,14 @@ fn what_is_given_up_is_not_delivered_and_pins_nothing() {
     assigned(&mut session, 8, 6);
     let changes = session.give_up_below(Position(5));
     let expected = [
-        Change::OutboundCompleted(packet_id(7)),
+        Change::OutboundReceived(packet_id(7)),
         Change::CursorMoved(Position(5)),
     ];
     assert_eq!(changes, expected);
     changes.iter().for_each(|change| session.apply(change));
     assert_eq!(session.progress().cursor(), Position(5));
+    let releases = session.progress().resume().releases;
+    assert_eq!(releases, [(packet_id(7), Position(3))]);
     assert_eq!(session.due("a", "p", Position(4)), None);
     assert_eq!(session.due("a", "p", Position(3)), None);
     let due = session.due("a", "p", Position(6)).unwrap();
