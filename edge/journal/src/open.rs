@@ -193,7 +193,7 @@ impl Journal {
         let time = {
             let state = &mut self.shared().state;
             let is_session = |(of, _): &(RowTable, Bytes)| *of == table;
-            if has_sessions || state.rows.keys().any(|key| is_session(key)) {
+            if has_sessions || state.rows.keys().any(is_session) {
                 // Who began after the checkpoint may need all that came after it.
                 state.meta.needed_from = state.meta.needed_from.min(checkpointed);
             }

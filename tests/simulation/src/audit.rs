@@ -87,7 +87,10 @@ fn check_stream(
                 return violated("streams are dense and their hashes chain", what);
             }
             check_records(chunk.batch, u64::from(chunk.count), promises)?;
-            (next, hash) = (chunk.base_offset.plus(chunk.count.into()), Some(chunk.hash_after));
+            (next, hash) = (
+                chunk.base_offset.plus(chunk.count.into()),
+                Some(chunk.hash_after),
+            );
         }
     }
     match hash.is_none_or(|hash| hash == status.hash) {

@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use power::{Hits, Power};
 use rule::Rule;
 use trace::Trace;
-use world::World;
+use world::{Counts, World};
 
 /// Something that must never be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     pub trace: Trace,
     pub hits: Hits,
+    pub counts: Counts,
 }
 
 /// One run. A panic of production code is a violation like any other.
@@ -68,9 +69,11 @@ pub fn run(seed: u64, broken: Option<Rule>) -> Outcome {
             what: panic_message(&*panic),
         }),
     };
+    let (trace, counts) = world.into_outcome();
     Outcome {
         violation,
-        trace: world.into_trace(),
+        trace,
+        counts,
         hits: power.hits(),
     }
 }

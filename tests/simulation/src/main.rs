@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use tidegate_simulation::power::{CrashPoint, Hits};
 use tidegate_simulation::rule::Rule;
+use tidegate_simulation::world::Counts;
 use tidegate_simulation::{Outcome, Violation, run};
 
 const USAGE: &str = "tests/sim --seeds N [--seed S] [--break RULE]";
@@ -58,18 +59,23 @@ fn number(text: &str) -> Result<u64, String> {
 fn simulate(arguments: &Arguments) -> ExitCode {
     // A panic is a violation, and is printed as one.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut hits = Hits::default();
+    let (mut hits, mut counts) = (Hits::default(), Counts::default());
     for seed in (arguments.first_seed..).take(arguments.seeds as usize) {
         let outcome = run(seed, arguments.broken);
         for (sum, more) in hits.iter_mut().zip(outcome.hits) {
             *sum += more;
         }
+        counts.add(&outcome.counts);
         if let Some(violation) = &outcome.violation {
             print_violation(seed, arguments.broken, violation, &outcome);
             return ExitCode::from(1);
         }
     }
     println!("{} runs, every invariant held", arguments.seeds);
+    println!(
+        "{} published, {} delivered, {} commits, {} checkpoints, {} power cuts",
+        counts.published, counts.delivered, counts.commits, counts.checkpoints, counts.power_cuts
+    );
     print_hits(&hits, arguments.seeds)
 }
 

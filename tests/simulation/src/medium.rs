@@ -150,7 +150,9 @@ impl LogFile for SimulatedLogFile {
             if medium.power.is_opening() {
                 return medium.passes(CrashPoint::OpenRewrite);
             }
-            return points.into_iter().try_for_each(|point| medium.passes(point));
+            return points
+                .into_iter()
+                .try_for_each(|point| medium.passes(point));
         }
         if medium.power.is_opening() {
             self.inner.write_at(offset, bytes)?;

@@ -99,7 +99,10 @@ impl Promises {
 
     /// The number of a message that somebody published, with all that it was published with.
     pub fn number_of(&self, message: &Message) -> Result<u64, Stop> {
-        let number = message.payload.first_chunk().map(|n| u64::from_le_bytes(*n));
+        let number = message
+            .payload
+            .first_chunk()
+            .map(|n| u64::from_le_bytes(*n));
         let published = number.and_then(|number| self.published.get(number as usize));
         match (number, published) {
             (Some(number), Some(published))

@@ -25,15 +25,19 @@ impl Default for Trace {
 
 impl Trace {
     pub fn note(&mut self, line: String) {
-        for byte in line.bytes() {
-            // FNV-1a.
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        self.mix(line.as_bytes());
         self.count += 1;
         if self.lines.len() >= LINES_MAX {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
+    }
+
+    /// Counts for the hash, and is no line: FNV-1a.
+    pub fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
     }
 
     pub fn lines(&self) -> impl Iterator<Item = &str> {

@@ -89,10 +89,8 @@ impl Broker {
                 token.map(Answer::Pubrec),
             ),
         };
-        let row = change.and_then(|change| {
-            self.sessions
-                .change(&mut self.store, &client_id, &change)
-        });
+        let row =
+            change.and_then(|change| self.sessions.change(&mut self.store, &client_id, &change));
         let rows: Vec<_> = row.into_iter().collect();
         let answer = answer.and_then(|answer| self.answer_early(id, answer));
         let waiter = answer.map(|answer| (id, answer));
@@ -152,7 +150,11 @@ impl Broker {
         let Some(client_id) = self.client_of(id) else {
             return;
         };
-        let change = self.sessions.slot(&client_id).session.done(Position(token.0));
+        let change = self
+            .sessions
+            .slot(&client_id)
+            .session
+            .done(Position(token.0));
         self.change_and_wait(id, change.as_slice(), None);
     }
 

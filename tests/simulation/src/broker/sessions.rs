@@ -61,7 +61,9 @@ impl Sessions {
                 reads_from: reads_from(&session),
                 session,
             };
-            sessions.slots.insert(slot.session.client_id().clone(), slot);
+            sessions
+                .slots
+                .insert(slot.session.client_id().clone(), slot);
         }
         sessions.tell_needed_from(store);
         Ok(sessions)

@@ -239,12 +239,7 @@ impl Store {
         }
     }
 
-    fn land(
-        &mut self,
-        stream: StreamId,
-        to: EdgeOffset,
-        hash: tidegate_shared::id::BoundaryHash,
-    ) {
+    fn land(&mut self, stream: StreamId, to: EdgeOffset, hash: tidegate_shared::id::BoundaryHash) {
         self.journal.advance_landed(stream, to, hash);
         self.landed.insert(stream, to);
     }

@@ -23,7 +23,7 @@ use crate::{Stop, violated};
 use network::Wire;
 
 /// Steps of a run before it comes to rest.
-const STEPS: u64 = 2_500;
+const STEPS: u64 = 3_000;
 
 /// Openings that one cut may take, since the power can go again while the journal is opened.
 const OPENINGS_MAX: usize = 20;
@@ -52,6 +52,26 @@ const FILTERS: [&str; 9] = [
     "+/+/flow",
 ];
 
+/// How much happened in a run: one in which little does shows little.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub published: u64,
+    pub delivered: u64,
+    pub power_cuts: u64,
+    pub commits: u64,
+    pub checkpoints: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.published += other.published;
+        self.delivered += other.delivered;
+        self.power_cuts += other.power_cuts;
+        self.commits += other.commits;
+        self.checkpoints += other.checkpoints;
+    }
+}
+
 /// What a client is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Role {
@@ -78,6 +98,7 @@ pub struct World {
     promises: Promises,
     audit: Audit,
     trace: Trace,
+    counts: Counts,
     started_at: Instant,
     passed: Duration,
     opened_at: Duration,
@@ -108,6 +129,7 @@ impl World {
             promises: Promises::new(roles.len()),
             audit: Audit::default(),
             trace: Trace::default(),
+            counts: Counts::default(),
             started_at: Instant::now(),
             passed: Duration::ZERO,
             opened_at: Duration::ZERO,
@@ -119,8 +141,15 @@ impl World {
         }
     }
 
-    pub fn into_trace(self) -> Trace {
-        self.trace
+    /// The trace, and what the run did.
+    pub fn into_outcome(self) -> (Trace, Counts) {
+        let (published, delivered) = self.promises.counts();
+        let counts = Counts {
+            published: published as u64,
+            delivered: delivered as u64,
+            ..self.counts
+        };
+        (self.trace, counts)
     }
 
     pub fn run(&mut self) -> Result<(), Stop> {
@@ -216,7 +245,9 @@ impl World {
             };
             let out = &mut self.wires[client].to_server;
             let number = self.clients[client].publish(topic, qos, &mut self.promises, out);
-            self.note(format!("client {client} has {number} for {topic} at {qos:?}"));
+            self.note(format!(
+                "client {client} has {number} for {topic} at {qos:?}"
+            ));
         }
     }
 
@@ -232,7 +263,9 @@ impl World {
         let stats = self.broker()?.store().journal().stats();
         let (files, spare) = (stats.log_files, stats.log_files_spare);
         let checkpoints = stats.checkpoints;
-        self.note(format!("{checkpoints} checkpoints, {files} files, {spare} spare"));
+        self.note(format!(
+            "{checkpoints} checkpoints, {files} files, {spare} spare"
+        ));
         Ok(())
     }
 

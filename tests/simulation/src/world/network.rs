@@ -18,7 +18,11 @@ pub(super) struct Wire {
 impl World {
     pub(super) fn come_or_go(&mut self, client: ClientIndex) -> Result<(), Stop> {
         if self.wires[client].link.is_none() {
-            let percent = if self.roles[client].is_seldom_there { 8 } else { 90 };
+            let percent = if self.roles[client].is_seldom_there {
+                8
+            } else {
+                90
+            };
             if self.random.percent(percent) {
                 self.connect(client)?;
             }
@@ -50,14 +54,31 @@ impl World {
 
     /// Some of what can move for a client moves.
     pub(super) fn turn(&mut self, client: ClientIndex) -> Result<(), Stop> {
-        for _ in 0..self.random.between(1, 5) {
-            match self.random.below(4) {
+        if self.wires[client].link.is_none() {
+            let is_wanted = !self.roles[client].is_seldom_there && self.random.percent(50);
+            return if is_wanted {
+                self.connect(client)
+            } else {
+                Ok(())
+            };
+        }
+        for _ in 0..self.random.between(1, 12) {
+            match self.random.below(5) {
                 0 => self.to_server(client)?,
                 1 => self.to_client(client)?,
+                2 => self.commit_seldom()?,
                 _ => self.broker_turn(client)?,
             }
         }
         Ok(())
+    }
+
+    /// What others wait for is often durable before all of it was asked for.
+    fn commit_seldom(&mut self) -> Result<(), Stop> {
+        match self.random.percent(20) {
+            true => self.broker()?.commit(),
+            false => Ok(()),
+        }
     }
 
     /// Some bytes reach the broker.
@@ -76,6 +97,7 @@ impl World {
         bytes: usize,
     ) -> Result<(), Stop> {
         let bytes = self.wires[client].to_server.split_to(bytes);
+        self.trace.mix(&bytes);
         self.broker()?.receive(link, &bytes)
     }
 
@@ -99,6 +121,7 @@ impl World {
     fn bring_to_client(&mut self, client: ClientIndex, bytes: usize) -> Result<(), Stop> {
         let wire = &mut self.wires[client];
         let bytes = bytes.min(wire.to_client.len());
+        self.trace.mix(&wire.to_client[..bytes]);
         self.clients[client].receive(
             &wire.to_client[..bytes],
             &mut self.promises,

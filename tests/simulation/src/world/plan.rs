@@ -60,7 +60,11 @@ impl World {
         self.inner.cut_power(survival);
         if let Some(broker) = self.broker.take() {
             self.audit.hear(broker.store());
+            let stats = broker.store().journal().stats();
+            self.counts.commits += stats.commits;
+            self.counts.checkpoints += stats.checkpoints;
         }
+        self.counts.power_cuts += 1;
         self.power.disarm();
         self.power.is_back();
         self.open()
