@@ -200,7 +200,7 @@ impl World {
         // Some have one QoS for all, some have both.
         let qos = match client % 3 {
             0 | 1 => Qos::ExactlyOnce,
-            _ if client % 2 == 0 => Qos::AtLeastOnce,
+            _ if client.is_multiple_of(2) => Qos::AtLeastOnce,
             _ => *self.random.pick(&[Qos::AtLeastOnce, Qos::ExactlyOnce]),
         };
         let filter = *self.random.pick(&FILTERS);

@@ -64,8 +64,8 @@ impl World {
         }
         for _ in 0..self.random.between(1, 12) {
             match self.random.below(5) {
-                0 => self.to_server(client)?,
-                1 => self.to_client(client)?,
+                0 => self.reach_server(client)?,
+                1 => self.reach_client(client)?,
                 2 => self.commit_seldom()?,
                 _ => self.broker_turn(client)?,
             }
@@ -82,7 +82,7 @@ impl World {
     }
 
     /// Some bytes reach the broker.
-    fn to_server(&mut self, client: ClientIndex) -> Result<(), Stop> {
+    fn reach_server(&mut self, client: ClientIndex) -> Result<(), Stop> {
         let Some(link) = self.wires[client].link else {
             return Ok(());
         };
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The broker sends what it can, and some bytes reach the client.
-    fn to_client(&mut self, client: ClientIndex) -> Result<(), Stop> {
+    fn reach_client(&mut self, client: ClientIndex) -> Result<(), Stop> {
         let Some(link) = self.wires[client].link else {
             return Ok(());
         };
