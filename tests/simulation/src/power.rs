@@ -149,6 +149,11 @@ impl Power {
         self.lock().is_gone
     }
 
+    /// From here on nothing reaches the medium, wherever the run stands.
+    pub fn lose(&self) {
+        self.lock().is_gone = true;
+    }
+
     pub fn is_back(&self) {
         self.lock().is_gone = false;
     }

@@ -19,6 +19,8 @@ struct Published {
     qos: Qos,
     /// By PUBACK or PUBCOMP.
     acknowledged: bool,
+    /// Its client has begun anew without an answer.
+    abandoned: bool,
     /// Who had a subscription that matches, SUBACK and all, before it was sent.
     owed: Vec<ClientIndex>,
 }
@@ -48,6 +50,7 @@ impl Promises {
         }
     }
 
+    /// A client is about to ask for a filter that it has not asked for before.
     pub fn subscribe(&mut self, client: ClientIndex, filter: &str, qos: Qos) {
         let filter = TopicFilter::new(filter).expect("a run has good filters");
         self.subscribed[client].push(Subscribed {
@@ -55,6 +58,35 @@ impl Promises {
             qos,
             granted: false,
         });
+    }
+
+    /// A client gives up a filter: what it was owed for it may come, and need not.
+    pub fn leave(&mut self, client: ClientIndex, filter: &str) {
+        let mut subscribed = self.subscribed[client].iter_mut();
+        let Some(left) = subscribed.find(|found| found.filter.as_str() == filter) else {
+            return;
+        };
+        left.granted = false;
+        for published in &mut self.published {
+            if left.filter.matches(&published.topic) {
+                published.owed.retain(|owed| *owed != client);
+            }
+        }
+    }
+
+    /// A client begins anew: nothing is owed to it any more, and for what it has not seen
+    /// acknowledged nothing is owed to anybody.
+    pub fn begin_anew(&mut self, client: ClientIndex) {
+        for subscribed in &mut self.subscribed[client] {
+            subscribed.granted = false;
+        }
+        for published in &mut self.published {
+            published.owed.retain(|owed| *owed != client);
+            if published.publisher == client && !published.acknowledged {
+                published.abandoned = true;
+                published.owed.clear();
+            }
+        }
     }
 
     pub fn granted(&mut self, client: ClientIndex, filter: &str) {
@@ -77,6 +109,7 @@ impl Promises {
             topic: topic.to_owned(),
             qos,
             acknowledged: false,
+            abandoned: false,
             owed: owed.map(|(client, _)| client).collect(),
         };
         let number = self.published.len() as u64;
@@ -160,7 +193,7 @@ impl Promises {
     /// When all has come to rest, nothing is owed any more.
     pub fn check_kept(&self) -> Result<(), Stop> {
         for (number, published) in self.published.iter().enumerate() {
-            if published.qos == Qos::AtMostOnce {
+            if published.qos == Qos::AtMostOnce || published.abandoned {
                 continue;
             }
             let number = number as u64;

@@ -14,6 +14,8 @@ pub enum Rule {
     PubackBeforeCommit,
     PubrecBeforeCommit,
     PubcompBeforeCommit,
+    ConnackBeforeCommit,
+    SubackBeforeCommit,
     /// The PUBLISH of a QoS 2 delivery goes out before its identifier is committed.
     AssignBeforeCommit,
     /// The PUBREL of a QoS 2 delivery goes out before its PUBREC is committed.
@@ -23,12 +25,14 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Fsync,
         Self::RecycleBeforeCheckpoint,
         Self::PubackBeforeCommit,
         Self::PubrecBeforeCommit,
         Self::PubcompBeforeCommit,
+        Self::ConnackBeforeCommit,
+        Self::SubackBeforeCommit,
         Self::AssignBeforeCommit,
         Self::ReceivedBeforeCommit,
         Self::NeededFrom,
@@ -41,6 +45,8 @@ impl Rule {
             Self::PubackBeforeCommit => "puback-before-commit",
             Self::PubrecBeforeCommit => "pubrec-before-commit",
             Self::PubcompBeforeCommit => "pubcomp-before-commit",
+            Self::ConnackBeforeCommit => "connack-before-commit",
+            Self::SubackBeforeCommit => "suback-before-commit",
             Self::AssignBeforeCommit => "assign-before-commit",
             Self::ReceivedBeforeCommit => "received-before-commit",
             Self::NeededFrom => "needed-from",

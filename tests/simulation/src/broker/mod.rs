@@ -218,7 +218,8 @@ impl Broker {
                 Event::Assign { token, packet_id } => self.assign(id, token, packet_id),
                 Event::Received { token, packet_id } => self.received(id, token, packet_id),
                 Event::DeliveryDone { token, .. } => self.delivery_done(id, token),
-                Event::Unsubscribe { .. } | Event::WillDue(_) => {}
+                Event::Unsubscribe { token, filters } => self.unsubscribe(id, token, &filters),
+                Event::WillDue(_) => {}
                 Event::Closed(closed) => {
                     self.let_go(id, &closed);
                     self.links.remove(&id);
@@ -254,7 +255,7 @@ fn point_before(answer: &Answer) -> Option<CrashPoint> {
         Answer::Released(_) => Some(CrashPoint::ReleasedBeforePubcomp),
         Answer::Assigned(_) => Some(CrashPoint::AssignedBeforePublish),
         Answer::Received(_) => Some(CrashPoint::ReceivedBeforePubrel),
-        Answer::Subscribed(..) | Answer::Accepted(_) => None,
+        Answer::Subscribed(..) | Answer::Unsubscribed(..) | Answer::Accepted(_) => None,
     }
 }
 

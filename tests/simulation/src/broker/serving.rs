@@ -4,7 +4,7 @@
 use tidegate_edge_protocol::mqtt::codec::{PacketId, Publish, PublishQos, Text};
 use tidegate_edge_protocol::mqtt::connection::{
     Accepted, Closed, ConnectRequest, DeliveryStage, DeliveryToken, PublishToken, ReleaseToken,
-    SubscribeToken, SubscriptionRequest,
+    SharedFilter, SubscribeToken, SubscriptionRequest,
 };
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, Subscription};
@@ -46,8 +46,9 @@ impl Broker {
             link.feed = Some(Feed::new(session));
             link.client_id = Some(client_id);
         }
-        let waiter = (id, Answer::Accepted(Box::new(accepted)));
-        self.store.store(row.into_iter().collect(), Some(waiter));
+        let answer = self.answer_early(id, Answer::Accepted(Box::new(accepted)));
+        let waiter = answer.map(|answer| (id, answer));
+        self.store.store(row.into_iter().collect(), waiter);
         Ok(())
     }
 
@@ -117,7 +118,9 @@ impl Broker {
             Answer::Released(_) => self.broken == Some(Rule::PubcompBeforeCommit),
             Answer::Assigned(_) => self.broken == Some(Rule::AssignBeforeCommit),
             Answer::Received(_) => self.broken == Some(Rule::ReceivedBeforeCommit),
-            Answer::Subscribed(..) | Answer::Accepted(_) => false,
+            Answer::Accepted(_) => self.broken == Some(Rule::ConnackBeforeCommit),
+            Answer::Subscribed(..) => self.broken == Some(Rule::SubackBeforeCommit),
+            Answer::Unsubscribed(..) => false,
         };
         if !is_broken {
             return Some(answer);
@@ -185,7 +188,34 @@ impl Broker {
                 })
             })
             .collect();
-        self.change_and_wait(id, &changes, Some(Answer::Subscribed(token, reasons)));
+        let answer = self.answer_early(id, Answer::Subscribed(token, reasons));
+        self.change_and_wait(id, &changes, answer);
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        id: LinkId,
+        token: SubscribeToken,
+        filters: &[SharedFilter],
+    ) {
+        let Some(client_id) = self.client_of(id) else {
+            return;
+        };
+        let session = &self.sessions.slot(&client_id).session;
+        let (mut reasons, mut changes) = (Vec::new(), Vec::new());
+        for filter in filters {
+            let existed = session.subscription(&filter.name).is_some();
+            changes.extend(existed.then(|| Change::Unsubscribed(filter.name.clone())));
+            reasons.push(match existed {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            });
+        }
+        let answer = Answer::Unsubscribed(token, reasons);
+        match changes.is_empty() {
+            true => self.answer(id, answer),
+            false => self.change_and_wait(id, &changes, Some(answer)),
+        }
     }
 
     /// Something of this connection's is durable.
@@ -203,6 +233,7 @@ impl Broker {
             Answer::Assigned(token) => machine.handle_assigned(token),
             Answer::Received(token) => machine.handle_received(token),
             Answer::Subscribed(token, reasons) => machine.handle_subscribed(token, reasons),
+            Answer::Unsubscribed(token, reasons) => machine.handle_unsubscribed(token, reasons),
             Answer::Accepted(accepted) => {
                 machine.handle_accepted(now, *accepted);
                 let Some(client_id) = &link.client_id else {

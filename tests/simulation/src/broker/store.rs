@@ -52,6 +52,7 @@ pub enum Answer {
     Assigned(DeliveryToken),
     Received(DeliveryToken),
     Subscribed(SubscribeToken, Vec<ReasonCode>),
+    Unsubscribed(SubscribeToken, Vec<ReasonCode>),
     Accepted(Box<Accepted>),
 }
 

@@ -9,7 +9,8 @@ use std::num::NonZeroU16;
 use bytes::BytesMut;
 use tidegate_edge_protocol::mqtt::codec::{
     Ack, Connect, ConnectProperties, Decoder, Disconnect, DisconnectProperties, Packet, PacketId,
-    Qos, Subscribe, SubscribeProperties, SubscriptionOptions, Text, Version, encode,
+    Qos, Subscribe, SubscribeProperties, SubscriptionOptions, Text, Unsubscribe,
+    UnsubscribeProperties, Version, encode,
 };
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
@@ -22,6 +23,7 @@ use outgoing::Outgoing;
 
 /// Identifiers of SUBSCRIBE packets begin here, those of publishes far below.
 const SUBSCRIBE_IDS_FROM: u16 = 1_000;
+const UNSUBSCRIBE_IDS_FROM: u16 = 2_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -30,13 +32,23 @@ enum State {
     Connected,
 }
 
-/// A filter that the client wants to have subscribed.
+/// A filter that the client wants to have subscribed, or once wanted.
 #[derive(Debug)]
 struct Wish {
     filter: String,
     qos: Qos,
-    asked: bool,
-    granted: bool,
+    stage: WishStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WishStage {
+    Wished,
+    /// SUBSCRIBE was sent.
+    Asked,
+    Granted,
+    /// UNSUBSCRIBE was sent.
+    Leaving,
+    Left,
 }
 
 #[derive(Debug)]
@@ -53,6 +65,8 @@ pub struct Client {
     incoming: Incoming,
     /// It has seen a CONNACK: from then on the server has its session.
     has_session: bool,
+    /// The next CONNECT asks for a new session, until one is answered.
+    begins_anew: bool,
 }
 
 impl Client {
@@ -74,6 +88,7 @@ impl Client {
             outgoing: Outgoing::new(inflight_max as usize),
             incoming: Incoming::default(),
             has_session: false,
+            begins_anew: false,
         }
     }
 
@@ -86,7 +101,7 @@ impl Client {
         self.state == State::Connected
             && self.outgoing.is_idle()
             && self.incoming.is_idle()
-            && self.wishes.iter().all(|wish| wish.granted || !wish.asked)
+            && !self.wishes.iter().any(Wish::is_pending)
     }
 
     /// A new connection; the CONNECT goes out at once.
@@ -99,7 +114,7 @@ impl Client {
         let client_id = format!("client-{}", self.index);
         let connect = Connect {
             version: self.version,
-            clean_start: false,
+            clean_start: self.begins_anew,
             keep_alive_s: 0,
             client_id: text(&client_id),
             will: None,
@@ -112,6 +127,18 @@ impl Client {
             },
         };
         self.send(vec![Packet::Connect(Box::new(connect))], out);
+    }
+
+    /// Forgets all that it knows, and has the server forget it too.
+    pub fn begin_anew(&mut self, promises: &mut Promises) {
+        promises.begin_anew(self.index);
+        self.begins_anew = true;
+        self.has_session = false;
+        self.outgoing.clear();
+        self.incoming = Incoming::default();
+        for wish in &mut self.wishes {
+            wish.stage = WishStage::Wished;
+        }
     }
 
     /// The connection has ended, at whatever byte.
@@ -162,16 +189,34 @@ impl Client {
 
     /// The application wants one more filter.
     pub fn wish(&mut self, filter: &str, qos: Qos, promises: &mut Promises) {
-        if self.wishes.iter().any(|wish| wish.filter == filter) {
+        if let Some(wish) = self.wishes.iter_mut().find(|wish| wish.filter == filter) {
+            if wish.stage == WishStage::Left {
+                wish.stage = WishStage::Wished;
+            }
             return;
         }
         promises.subscribe(self.index, filter, qos);
         self.wishes.push(Wish {
             filter: filter.to_owned(),
             qos,
-            asked: false,
-            granted: false,
+            stage: WishStage::Wished,
         });
+    }
+
+    /// The application has enough of a filter.
+    pub fn unsubscribe(&mut self, filter: &str, promises: &mut Promises, out: &mut BytesMut) {
+        if self.state != State::Connected {
+            return;
+        }
+        let is_it = |(_, wish): &(usize, &mut Wish)| {
+            wish.filter == filter && wish.stage == WishStage::Granted
+        };
+        if let Some((at, wish)) = self.wishes.iter_mut().enumerate().find(is_it) {
+            wish.stage = WishStage::Leaving;
+            promises.leave(self.index, filter);
+            let packet = wish.packet(at);
+            self.send(packet.into_iter().collect(), out);
+        }
     }
 
     /// Subscribes to what it has not asked for yet, one filter a packet.
@@ -181,9 +226,9 @@ impl Client {
         }
         let mut packets = Vec::new();
         for (at, wish) in self.wishes.iter_mut().enumerate() {
-            if !wish.asked {
-                wish.asked = true;
-                packets.push(subscribe(at, wish));
+            if wish.stage == WishStage::Wished {
+                wish.stage = WishStage::Asked;
+                packets.extend(wish.packet(at));
             }
         }
         self.send(packets, out);
@@ -231,12 +276,16 @@ impl Client {
             Packet::Pubcomp(ack) => self.on_end(&ack, Qos::ExactlyOnce, promises),
             Packet::Pubrec(ack) => self.outgoing.on_pubrec(&ack),
             Packet::Suback(suback) => {
-                let at = usize::from(suback.packet_id.get() - SUBSCRIBE_IDS_FROM);
-                let Some(wish) = self.wishes.get_mut(at) else {
-                    return violated("a SUBACK answers a SUBSCRIBE", format!("{suback:?}"));
-                };
-                wish.granted = true;
-                promises.granted(self.index, &wish.filter);
+                let wish = self.answered(suback.packet_id, SUBSCRIBE_IDS_FROM, WishStage::Asked)?;
+                wish.stage = WishStage::Granted;
+                let filter = wish.filter.clone();
+                promises.granted(self.index, &filter);
+                Ok(Vec::new())
+            }
+            Packet::Unsuback(unsuback) => {
+                let id = unsuback.packet_id;
+                let wish = self.answered(id, UNSUBSCRIBE_IDS_FROM, WishStage::Leaving)?;
+                wish.stage = WishStage::Left;
                 Ok(Vec::new())
             }
             // It was taken over by its own next connection, or the like.
@@ -246,20 +295,36 @@ impl Client {
     }
 
     fn on_connack(&mut self, present: bool, reason: ReasonCode) -> Result<Vec<Packet>, Stop> {
-        if reason != ReasonCode::Success || (self.has_session && !present) {
+        let is_wrong = (self.has_session && !present) || (self.begins_anew && present);
+        if reason != ReasonCode::Success || is_wrong {
             let what = format!("client {}: {reason:?}, session {present}", self.index);
             return violated("a persistent session is taken up", what);
         }
-        self.has_session = true;
+        (self.has_session, self.begins_anew) = (true, false);
         self.state = State::Connected;
         let mut packets = self.outgoing.send_again();
         for (at, wish) in self.wishes.iter().enumerate() {
-            if wish.asked && !wish.granted {
-                packets.push(subscribe(at, wish));
+            if wish.is_pending() {
+                packets.extend(wish.packet(at));
             }
         }
         packets.extend(self.outgoing.send());
         Ok(packets)
+    }
+
+    /// The wish that a SUBACK or UNSUBACK is about.
+    fn answered(
+        &mut self,
+        packet_id: PacketId,
+        ids_from: u16,
+        stage: WishStage,
+    ) -> Result<&mut Wish, Stop> {
+        let at = usize::from(packet_id.get().wrapping_sub(ids_from));
+        let wish = self.wishes.get_mut(at);
+        match wish.filter(|wish| wish.stage == stage) {
+            Some(wish) => Ok(wish),
+            None => violated("a SUBACK answers a SUBSCRIBE", format!("{packet_id:?}")),
+        }
     }
 
     fn on_end(
@@ -275,16 +340,32 @@ impl Client {
     }
 }
 
-fn subscribe(at: usize, wish: &Wish) -> Packet {
-    let options = SubscriptionOptions {
-        qos_max: wish.qos,
-        ..SubscriptionOptions::default()
-    };
-    Packet::Subscribe(Subscribe {
-        packet_id: packet_id(SUBSCRIBE_IDS_FROM + at as u16),
-        filters: vec![(text(&wish.filter), options)],
-        properties: SubscribeProperties::default(),
-    })
+impl Wish {
+    /// Waits for its answer.
+    fn is_pending(&self) -> bool {
+        matches!(self.stage, WishStage::Asked | WishStage::Leaving)
+    }
+
+    /// What asks for it, or gives it up.
+    fn packet(&self, at: usize) -> Option<Packet> {
+        let options = SubscriptionOptions {
+            qos_max: self.qos,
+            ..SubscriptionOptions::default()
+        };
+        match self.stage {
+            WishStage::Asked => Some(Packet::Subscribe(Subscribe {
+                packet_id: packet_id(SUBSCRIBE_IDS_FROM + at as u16),
+                filters: vec![(text(&self.filter), options)],
+                properties: SubscribeProperties::default(),
+            })),
+            WishStage::Leaving => Some(Packet::Unsubscribe(Unsubscribe {
+                packet_id: packet_id(UNSUBSCRIBE_IDS_FROM + at as u16),
+                filters: vec![text(&self.filter)],
+                properties: UnsubscribeProperties::default(),
+            })),
+            _ => None,
+        }
+    }
 }
 
 fn packet_id(value: u16) -> PacketId {

@@ -54,6 +54,11 @@ impl Outgoing {
         });
     }
 
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+        self.inflight.clear();
+    }
+
     /// What may go now.
     pub(super) fn send(&mut self) -> Vec<Packet> {
         let mut packets = Vec::new();

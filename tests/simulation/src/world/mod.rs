@@ -21,6 +21,7 @@ use crate::rule::Rule;
 use crate::trace::Trace;
 use crate::{Stop, violated};
 use network::Wire;
+use plan::End;
 
 /// Steps of a run before it comes to rest.
 const STEPS: u64 = 3_000;
@@ -103,6 +104,8 @@ pub struct World {
     passed: Duration,
     opened_at: Duration,
     step: u64,
+    /// No faults any more.
+    is_resting: bool,
     /// The power goes at this step, if it has not at a named point before.
     cut_at: u64,
 }
@@ -135,6 +138,7 @@ impl World {
             opened_at: Duration::ZERO,
             step: 0,
             cut_at: 0,
+            is_resting: false,
             clients,
             roles,
             random,
@@ -158,13 +162,13 @@ impl World {
         while self.step < STEPS {
             self.step += 1;
             match self.random_step() {
-                Err(Stop::PowerGone) => self.cut_power()?,
+                Err(Stop::PowerGone) => self.end_life()?,
                 stepped => stepped?,
             }
         }
         self.rest()?;
         // What nobody waited for is lost, and costs at most a repetition.
-        self.lose_power(Survival::Nothing)?;
+        self.end_life_by(End::PowerCut(Survival::Nothing))?;
         self.rest()?;
         let (published, delivered) = self.promises.counts();
         self.note(format!("{published} published, {delivered} delivered"));
@@ -226,7 +230,7 @@ impl World {
             87..95 => self.come_or_go(client)?,
             95..97 => self.close_half_open()?,
             97..98 => self.broker()?.sweep(),
-            98..99 => self.subscribe_more(client),
+            98..99 => self.change_subscriptions(client),
             _ => self.pass_time()?,
         }
         Ok(())
@@ -283,8 +287,14 @@ impl World {
         self.clients[client].work(messages, out);
     }
 
-    fn subscribe_more(&mut self, client: ClientIndex) {
+    fn change_subscriptions(&mut self, client: ClientIndex) {
         if !self.roles[client].subscribes {
+            return;
+        }
+        let out = &mut self.wires[client].to_server;
+        if self.random.percent(40) {
+            let filter = *self.random.pick(&FILTERS);
+            self.clients[client].unsubscribe(filter, &mut self.promises, out);
             return;
         }
         self.wish(client);
@@ -318,12 +328,7 @@ impl World {
                     self.arm_life();
                     return Ok(());
                 }
-                Err(Stop::PowerGone) => {
-                    self.note("the power goes while opening".to_owned());
-                    let survival = self.survival();
-                    self.inner.cut_power(survival);
-                    self.power.is_back();
-                }
+                Err(Stop::PowerGone) => self.end_opening(),
                 Err(stop) => return Err(stop),
             }
         }

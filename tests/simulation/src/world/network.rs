@@ -46,6 +46,10 @@ impl World {
         self.next_link += 1;
         self.note(format!("client {client} connects by {link}"));
         self.broker()?.accept(link);
+        if self.random.percent(2) && !self.is_resting {
+            self.note(format!("client {client} begins anew"));
+            self.clients[client].begin_anew(&mut self.promises);
+        }
         let wire = &mut self.wires[client];
         wire.link = Some(link);
         self.clients[client].connect(&mut self.random, &mut wire.to_server);

@@ -10,6 +10,15 @@ use crate::power::CrashPoint;
 /// A life is at most so many steps long.
 const LIFE_STEPS_MAX: u64 = 600;
 
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    PowerCut(Survival),
+    /// The process dies: what it wrote is seen by the next one, synced or not, and a later power cut
+    /// may take it still.
+    Kill,
+}
+
 impl World {
     /// The power may go while the journal is opened.
     pub(super) fn arm_opening(&mut self) {
@@ -37,36 +46,52 @@ impl World {
         self.note(format!("armed: {} after {times}", point.name()));
     }
 
-    pub(super) fn survival(&mut self) -> Survival {
+    fn random_end(&mut self) -> End {
         match self.random.below(10) {
-            0..6 => Survival::Random,
-            6..9 => Survival::Nothing,
-            _ => Survival::Everything,
+            0..5 => End::PowerCut(Survival::Random),
+            5..7 => End::PowerCut(Survival::Nothing),
+            7 => End::PowerCut(Survival::Everything),
+            _ => End::Kill,
         }
     }
 
-    pub(super) fn cut_power(&mut self) -> Result<(), Stop> {
-        let survival = self.survival();
-        self.lose_power(survival)
+    pub(super) fn end_life(&mut self) -> Result<(), Stop> {
+        let end = self.random_end();
+        self.end_life_by(end)
     }
 
     /// Whatever was on the network arrives or not; what was not synced survives or not.
-    pub(super) fn lose_power(&mut self, survival: Survival) -> Result<(), Stop> {
-        self.note(format!("the power goes: {survival:?}"));
+    pub(super) fn end_life_by(&mut self, end: End) -> Result<(), Stop> {
         for client in 0..self.clients.len() {
             self.hear_last(client)?;
         }
         self.half_open.clear();
-        self.inner.cut_power(survival);
-        if let Some(broker) = self.broker.take() {
+        if let Some(broker) = &self.broker {
             self.audit.hear(broker.store());
             let stats = broker.store().journal().stats();
             self.counts.commits += stats.commits;
             self.counts.checkpoints += stats.checkpoints;
         }
-        self.counts.power_cuts += 1;
+        self.leave_medium(end);
+        self.open()
+    }
+
+    /// The power goes while the journal is opened.
+    pub(super) fn end_opening(&mut self) {
+        let end = self.random_end();
+        self.leave_medium(end);
+    }
+
+    fn leave_medium(&mut self, end: End) {
+        self.note(format!("it ends by {end:?}"));
+        // Nothing is said goodbye to: what is dropped here writes nothing any more.
+        self.power.lose();
+        self.broker = None;
+        if let End::PowerCut(survival) = end {
+            self.inner.cut_power(survival);
+            self.counts.power_cuts += 1;
+        }
         self.power.disarm();
         self.power.is_back();
-        self.open()
     }
 }

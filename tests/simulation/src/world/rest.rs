@@ -9,6 +9,7 @@ const ROUNDS_MAX: usize = 5_000;
 
 impl World {
     pub(super) fn rest(&mut self) -> Result<(), Stop> {
+        self.is_resting = true;
         self.power.disarm();
         self.close_all_half_open()?;
         for client in &mut self.clients {
