@@ -233,17 +233,27 @@ impl Broker {
         Ok(())
     }
 
-    /// Whether everything that there is has reached every client.
-    pub fn is_at_rest(&self) -> bool {
+    /// What has not reached its client yet, if anything.
+    pub fn unrest(&self) -> Option<String> {
         let end = self.store.reader().next_position();
-        let rests = self.sessions.all().all(|session| {
+        let mut sessions = self.sessions.all();
+        let busy = sessions.find(|session| {
             let progress = session.progress();
             let has_read = session.subscriptions().len() == 0 || progress.cursor() == end;
             let is_free = progress.assigned_positions().next().is_none();
-            has_read && is_free && progress.resume().releases.is_empty()
+            !has_read || !is_free || !progress.resume().releases.is_empty()
         });
+        if let Some(session) = busy {
+            let (client_id, progress) = (session.client_id(), session.progress());
+            return Some(format!("{client_id} of {end:?}: {progress:?}"));
+        }
+        if self.store.journal().wants_commit() {
+            return Some("a commit".to_owned());
+        }
         let is_told = |link: &Link| link.mailbox.is_empty() && link.input.is_empty();
-        rests && !self.store.journal().wants_commit() && self.links.values().all(is_told)
+        let mut links = self.links.iter();
+        let link = links.find(|(_, link)| !is_told(link));
+        link.map(|(id, _)| format!("link {id}"))
     }
 }
 

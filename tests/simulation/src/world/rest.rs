@@ -24,8 +24,8 @@ impl World {
         }
         let busy: Vec<_> = self.clients.iter().map(|client| client.is_idle()).collect();
         let wires = self.wires_are_empty();
-        let broker = self.broker()?.is_at_rest();
-        let what = format!("clients idle: {busy:?}, wires: {wires}, broker: {broker}");
+        let unrest = self.broker()?.unrest();
+        let what = format!("clients idle: {busy:?}, wires: {wires}, broker: {unrest:?}");
         violated("all comes to rest", what)
     }
 
@@ -46,7 +46,7 @@ impl World {
 
     fn is_at_rest(&mut self) -> Result<bool, Stop> {
         let clients = self.clients.iter().all(|client| client.is_idle());
-        Ok(clients && self.wires_are_empty() && self.broker()?.is_at_rest())
+        Ok(clients && self.wires_are_empty() && self.broker()?.unrest().is_none())
     }
 
     fn check(&mut self) -> Result<(), Stop> {
