@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use thiserror::Error;
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{ClusterIncarnation, SessionEpoch, StreamId, StreamName};
 use tidegate_shared::record;
 
@@ -26,6 +27,8 @@ pub enum HubEvent {
     /// Land it, and answer with [`HubConnection::handle_landed`] or
     /// [`HubConnection::handle_refused`].
     Land(Land),
+    /// As [`HubEvent::Land`], for what is lost.
+    LandGap(LandGap),
 }
 
 /// A checked batch to land.
@@ -36,6 +39,16 @@ pub struct Land {
     pub name: StreamName,
     pub offer: Offer,
     pub batch: record::Batch,
+}
+
+/// A gap to land.
+#[derive(Clone, Debug)]
+pub struct LandGap {
+    pub request: u64,
+    pub stream: StreamId,
+    pub name: StreamName,
+    pub offer: Offer,
+    pub reason: GapReason,
 }
 
 /// The edge broke the protocol: close with the code, and log the line.
@@ -95,6 +108,7 @@ impl HubConnection {
             (Frame::Hello(hello), Phase::AwaitingHello) => self.handle_hello(hello),
             (Frame::Announce(announce), Phase::Open) => self.handle_announce(announce.streams),
             (Frame::Batch(batch), Phase::Open) => self.handle_batch(batch),
+            (Frame::Gap(gap), Phase::Open) => self.handle_gap(gap),
             (Frame::Ping(ping), _) => {
                 self.outbox.push_back(Frame::Pong(Pong {
                     nonce: ping.nonce,
@@ -140,13 +154,28 @@ impl HubConnection {
         Ok(())
     }
 
+    fn announced(&self, stream: StreamId) -> Result<StreamName, HubError> {
+        let name = self.streams.get(&stream).cloned();
+        name.ok_or_else(|| protocol_error(format!("stream {stream} was not announced")))
+    }
+
+    fn handle_gap(&mut self, frame: crate::frame::Gap) -> Result<(), HubError> {
+        let name = self.announced(frame.stream)?;
+        if frame.offer.count == 0 {
+            return Err(protocol_error(format!("an empty gap in stream {name}")));
+        }
+        self.events.push_back(HubEvent::LandGap(LandGap {
+            request: frame.request,
+            stream: frame.stream,
+            name,
+            offer: frame.offer,
+            reason: frame.reason,
+        }));
+        Ok(())
+    }
+
     fn handle_batch(&mut self, frame: crate::frame::Batch) -> Result<(), HubError> {
-        let Some(name) = self.streams.get(&frame.stream).cloned() else {
-            return Err(protocol_error(format!(
-                "stream {} was not announced",
-                frame.stream
-            )));
-        };
+        let name = self.announced(frame.stream)?;
         let batch = check_batch(&frame.offer, frame.batch).map_err(|why| HubError {
             code: CloseCode::BadBatch,
             why: format!("stream {name} at {}: {why}", frame.offer.base_offset),
@@ -292,6 +321,22 @@ mod tests {
         })
     }
 
+    fn gap(stream: u32, count: u64) -> Frame {
+        Frame::Gap(crate::frame::Gap {
+            request: 1,
+            stream: StreamId(stream),
+            offer: Offer {
+                session_epoch: SessionEpoch(1),
+                incarnation: Incarnation(1),
+                base_offset: EdgeOffset(5),
+                count,
+                hash_before: BoundaryHash(0),
+                hash_after: BoundaryHash(1),
+            },
+            reason: GapReason::Overflow,
+        })
+    }
+
     fn refusal(hub: &mut HubConnection, frame: Frame) -> CloseCode {
         hub.handle_frame(0, frame).unwrap_err().code
     }
@@ -331,6 +376,16 @@ mod tests {
             refusal(&mut open(), Frame::Batch(strange)),
             CloseCode::Protocol
         );
+        assert_eq!(refusal(&mut open(), gap(9, 1)), CloseCode::Protocol);
+    }
+
+    #[test]
+    fn a_gap_is_of_something() {
+        let mut hub = open();
+        assert!(matches!(hub.poll_event(), Some(HubEvent::OpenStreams(_))));
+        hub.handle_frame(0, gap(0, 3)).unwrap();
+        assert!(matches!(hub.poll_event(), Some(HubEvent::LandGap(land)) if land.offer.count == 3));
+        assert_eq!(refusal(&mut open(), gap(0, 0)), CloseCode::Protocol);
     }
 
     #[test]

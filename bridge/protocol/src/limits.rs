@@ -12,6 +12,9 @@ pub const FRAME_STREAMS_MAX: usize = 1_000;
 /// Streams that one connection may announce.
 pub const CONNECTION_STREAMS_MAX: usize = 100_000;
 
+/// What a Gap under way counts in the window: about its frame.
+pub const GAP_WINDOW_BYTES: usize = 96;
+
 /// Facts in one Landed.
 pub const FRAME_FACTS_MAX: usize = 1_000;
 

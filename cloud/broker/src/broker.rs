@@ -211,6 +211,7 @@ fn prepare(submission: Submission) -> Result<(Entry, Option<Bytes>), RefusedEarl
         Submission::OpenSession(open) => return Ok((Entry::OpenSession(open), None)),
         Submission::OpenStream(open) => return Ok((Entry::OpenStream(open), None)),
         Submission::CommitOffsets(commit) => return Ok((Entry::CommitOffsets(commit), None)),
+        Submission::LandGap(land) => return Ok((Entry::LandGap(land), None)),
         Submission::Land {
             edge,
             stream,

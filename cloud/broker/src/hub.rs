@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tidegate_bridge::{Attempt, ChannelError, Connection, FrameReader, Listener};
 use tidegate_bridge_protocol::frame::{AnnouncedStream, Frame, GrantedStream, Landed, Refused};
-use tidegate_bridge_protocol::hub::{HubConnection, HubError, HubEvent, Land};
+use tidegate_bridge_protocol::hub::{HubConnection, HubError, HubEvent, Land, LandGap};
 use tidegate_bridge_protocol::landing::RefusedReason;
 use tidegate_bridge_protocol::reply_code::CloseCode;
 use tidegate_cloud_protocol::ledger::Effect;
-use tidegate_cloud_protocol::ledger::command::{OpenSession, OpenStream};
-use tidegate_shared::id::{EdgeId, SessionEpoch};
+use tidegate_cloud_protocol::ledger::command::{self, OpenSession, OpenStream};
+use tidegate_shared::id::{EdgeId, SessionEpoch, StreamId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -68,6 +68,7 @@ enum Question {
     Session,
     Streams(SessionEpoch, Vec<AnnouncedStream>),
     Land(Land),
+    Gap(LandGap),
 }
 
 /// What it answered.
@@ -214,6 +215,7 @@ impl Link {
                     self.offered_bytes += land.batch.bytes().len();
                     Question::Land(land)
                 }
+                HubEvent::LandGap(gap) => Question::Gap(gap),
             };
             let sent = self.questions.send(question).await;
             sent.map_err(|_| End::Gone("the ledger is closed".to_owned()))?;
@@ -303,6 +305,12 @@ fn submit(edge: &EdgeId, question: &Question, submissions: &mut Vec<Submission>)
             offer: land.offer,
             batch: land.batch.bytes().clone(),
         }),
+        Question::Gap(gap) => submissions.push(Submission::LandGap(command::LandGap {
+            edge,
+            stream: gap.name.clone(),
+            offer: gap.offer,
+            reason: gap.reason,
+        })),
     }
 }
 
@@ -319,7 +327,14 @@ fn interpret(question: Question, effects: &mut impl Iterator<Item = Effect>) -> 
                 .collect(),
         ),
         Question::Land(land) => match effects.next() {
-            Some(effect) => interpret_land(&land, effect),
+            Some(effect) => {
+                let bytes = land.batch.bytes().len();
+                interpret_land(land.request, land.stream, bytes, effect)
+            }
+            None => Answer::Failed(SubmitError::Closed),
+        },
+        Question::Gap(gap) => match effects.next() {
+            Some(effect) => interpret_land(gap.request, gap.stream, 0, effect),
             None => Answer::Failed(SubmitError::Closed),
         },
     }
@@ -340,9 +355,9 @@ fn grant(announced: &AnnouncedStream, effect: Effect) -> Option<GrantedStream> {
     })
 }
 
-fn interpret_land(land: &Land, effect: Effect) -> Answer {
-    let (request, stream, bytes) = (land.request, land.stream, land.batch.bytes().len());
+fn interpret_land(request: u64, stream: StreamId, bytes: usize, effect: Effect) -> Answer {
     let (head, facts) = match effect {
+        Effect::GapLanded { head, .. } => (head, Vec::new()),
         Effect::Landed(landed) => (landed.head, vec![landed.fact]),
         Effect::Duplicate { head } => (head, Vec::new()),
         other => {

@@ -21,6 +21,12 @@ pub struct CloseLabels {
     pub code: &'static str,
 }
 
+/// Why records never came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GapLabels {
+    pub reason: &'static str,
+}
+
 /// Why an offer was refused, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(non_camel_case_types, reason = "the names are the label's values")]
@@ -58,6 +64,7 @@ pub struct Metrics {
     pub landed_bytes: Counter<u64, AtomicU64>,
     pub duplicate_batches: Counter<u64, AtomicU64>,
     pub refused_offers: Family<ReasonLabels, Counter>,
+    pub hub_gap_records: Family<GapLabels, Counter>,
     pub log_syncs: Counter<u64, AtomicU64>,
     pub log_written_bytes: Counter<u64, AtomicU64>,
     pub fetch_requests: Counter<u64, AtomicU64>,
@@ -138,6 +145,8 @@ impl Metrics {
         }
         let refused = "Offers refused, by reason";
         registry.register("refused_offers", refused, self.refused_offers.clone());
+        let gaps = "Records that edges declared lost, by reason";
+        registry.register("hub_gap_records", gaps, self.hub_gap_records.clone());
         let connections = "Open Kafka connections";
         registry.register(
             "kafka_connections",

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::limits::{TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
 use crate::log::{Appended, Log};
-use crate::metrics::ReasonLabels;
+use crate::metrics::{GapLabels, ReasonLabels};
 use crate::state::Shared;
 use crate::submission::SubmitError;
 
@@ -175,6 +175,15 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
                 metrics.landed_records.inc_by(landed.fact.count);
                 let bytes = u64::from(landed.part.batch_bytes);
                 metrics.landed_bytes.inc_by(bytes);
+            }
+            Effect::GapLanded { count, reason, .. } => {
+                let labels = GapLabels {
+                    reason: reason.name(),
+                };
+                metrics
+                    .hub_gap_records
+                    .get_or_create(&labels)
+                    .inc_by(*count);
             }
             Effect::Duplicate { .. } => {
                 metrics.duplicate_batches.inc();

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 use tidegate_bridge_protocol::landing::Offer;
-use tidegate_cloud_protocol::ledger::command::{CommitOffsets, OpenSession, OpenStream};
+use tidegate_cloud_protocol::ledger::command::{CommitOffsets, LandGap, OpenSession, OpenStream};
 use tidegate_shared::id::{EdgeId, StreamName};
 
 /// One wish; it becomes one entry of a tick and is answered by one effect.
@@ -21,6 +21,7 @@ pub enum Submission {
         batch: Bytes,
     },
     CommitOffsets(CommitOffsets),
+    LandGap(LandGap),
 }
 
 /// Nothing was decided. Whether something became durable is not known: ask again after a new start.

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge::{ChannelError, Connection, Credentials, Dialer, FrameReader, HubAuthority};
 use tidegate_bridge_protocol::frame::{
-    Announce, AnnouncedStream, Batch, Frame, GrantedStream, Hello, Landed, PROTOCOL_VERSION, Ping,
+    Announce, AnnouncedStream, Batch, Frame, Gap, GrantedStream, Hello, Landed, PROTOCOL_VERSION,
+    Ping,
 };
 use tidegate_bridge_protocol::landing::{Offer, RefusedReason};
 use tidegate_cloud::{Cloud, Config};
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
@@ -246,6 +248,41 @@ async fn a_forged_offset_lands_nothing() {
     assert_eq!(edge.land("0").await.landed, EdgeOffset(1));
     (edge.next, edge.hash) = honest;
     assert_eq!(edge.land("1").await.facts[0].kafka_offset, KafkaOffset(1));
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_gap_lands_in_its_turn_and_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let mut edge = HandEdge::connect(folder.path(), &cloud, "lossy").await;
+    edge.land("0").await;
+    let Batch { offer, .. } = edge.batch("never sent");
+    let gap = Gap {
+        request: edge.requests,
+        stream: StreamId(0),
+        offer: Offer { count: 7, ..offer },
+        reason: GapReason::Overflow,
+    };
+    (edge.next, edge.hash) = (edge.next.plus(7), offer.hash_after);
+    for _ in 0..2 {
+        // The second is a duplicate: answered, and not counted again.
+        edge.send_bulk(&Frame::Gap(gap)).await;
+        let Frame::Landed(landed) = edge.answer().await else {
+            panic!("no Landed")
+        };
+        assert_eq!((landed.landed, landed.facts), (EdgeOffset(8), vec![]));
+    }
+    let after = edge.land("8").await;
+    assert_eq!(after.facts[0].kafka_offset, KafkaOffset(1));
+    let text = cloud.broker().metrics().encode();
+    let line = "tidegate_hub_gap_records_total{reason=\"overflow\"} 7";
+    assert!(text.contains(line), "{text}");
+    cloud.shutdown().await;
+    // What landed as a gap is known after a restart too.
+    let cloud = start(folder.path()).await;
+    let again = HandEdge::connect(folder.path(), &cloud, "lossy").await;
+    assert_eq!(again.next, EdgeOffset(9));
     cloud.shutdown().await;
 }
 

@@ -11,7 +11,7 @@ use crate::journal::{CommitError, Journal};
 use crate::log_file::ChunkPlace;
 use crate::pool::PoolError;
 use crate::reader::{JournalReader, read_chunk};
-use crate::state::{RowKey, Run, StreamState};
+use crate::state::{Run, StreamState};
 
 impl Journal {
     /// Looks again at what a reader could not read at `from`. If that is so, the chunks that cannot
@@ -32,7 +32,6 @@ impl Journal {
         let Some((to, hash_after)) = end_of_damage(&reader, stream, &state, from) else {
             return Ok(None);
         };
-        self.mark_damaged(&state, from, to);
         let gap = Gap {
             from,
             to,
@@ -42,6 +41,11 @@ impl Journal {
         };
         self.write_damage(vec![(stream, gap)])?;
         Ok(Some(gap))
+    }
+
+    /// New names of damaged files that were set aside since this was asked last.
+    pub fn take_set_aside(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.writer.pool.set_aside)
     }
 
     /// Declares runs lost whose log file is gone. They are out of the state already.
@@ -95,21 +99,6 @@ impl Journal {
             }
         }
         Ok(())
-    }
-
-    /// The files in which the damage lies are not used again.
-    fn mark_damaged(&mut self, stream: &StreamState, from: EdgeOffset, to: EdgeOffset) {
-        let mut shared = self.shared();
-        let state = &mut shared.state;
-        for run in &stream.runs {
-            if run.first < to
-                && from < run.next
-                && let Some(file) = state.files.get_mut(&run.file)
-            {
-                file.damaged = true;
-                state.dirty.insert(RowKey::File(run.file));
-            }
-        }
     }
 }
 

@@ -48,9 +48,29 @@ pub(crate) enum Entry {
     Gap(GapEntry),
     /// 7: the clocks when the frame was made; the newest that could be believed of the wall's.
     Clock { time: JournalTime, wall_ms: i64 },
+    /// 8: a chunk that lives on here, copied out of a log file that is mostly dead.
+    Copied(CopiedEntry),
     /// 16, 17, 18: a row of the node's own is put, deleted, changed.
     Row(RowEntry),
 }
+
+/// A copy keeps all that its chunk had: offsets, position, hash and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CopiedEntry {
+    /// When the chunk was made, in seconds of the journal's clock.
+    pub time_s: u32,
+    pub chunk: ChunkEntry,
+}
+
+impl CopiedEntry {
+    /// The chunk lies in the entry's body behind the time.
+    pub(crate) fn place(&self, body_at: usize) -> ChunkPlace {
+        let bytes = self.chunk.body_bytes();
+        self.chunk.place(body_at + TIME_BYTES, bytes, self.time_s)
+    }
+}
+
+const TIME_BYTES: usize = 4;
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +92,7 @@ pub(crate) struct ChunkEntry {
 }
 
 /// A chunk entry's fields before the marks and the batch.
-pub(crate) const CHUNK_FIELDS_BYTES: usize = 64;
+pub(crate) const CHUNK_FIELDS_BYTES: usize = 68;
 
 impl ChunkEntry {
     pub(crate) fn place(&self, body_at: usize, body_bytes: usize, time_s: u32) -> ChunkPlace {
@@ -84,6 +104,7 @@ impl ChunkEntry {
             position: self.position,
             topics: self.topics,
             time_s,
+            fields_crc: crc32c::crc32c(&self.fields()[..CHUNK_FIELDS_BYTES]),
         }
     }
 
@@ -98,6 +119,7 @@ impl ChunkEntry {
         out.put_u64_le(self.previous.0);
         out.put_u32_le(self.previous.1);
         out.put_u64_le(self.topics);
+        out.put_u32_le(crc32c::crc32c(&self.marks));
         put_bytes(&mut out, &self.marks);
         out
     }
@@ -110,7 +132,12 @@ impl ChunkEntry {
     pub(crate) fn decode(body: Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new(body);
         let mut chunk = Self::take_fields(&mut reader)?;
-        chunk.marks = reader.bytes("marks", usize::MAX)?;
+        let field = "marks";
+        let marks_crc = reader.u32(field)?;
+        chunk.marks = reader.bytes(field, usize::MAX)?;
+        if crc32c::crc32c(&chunk.marks) != marks_crc {
+            return Err(WireError::Invalid { field });
+        }
         chunk.batch = reader.rest().clone();
         Ok(chunk)
     }
@@ -204,6 +231,13 @@ impl Entry {
                 out.put_i64_le(*wall_ms);
                 7
             }
+            Self::Copied(copied) => {
+                out.reserve(TIME_BYTES + CHUNK_FIELDS_BYTES + copied.chunk.batch.len());
+                out.put_u32_le(copied.time_s);
+                out.put_slice(&copied.chunk.fields());
+                out.put_slice(&copied.chunk.batch);
+                8
+            }
         };
         (tag, out)
     }
@@ -238,6 +272,10 @@ impl Entry {
                 time: JournalTime(reader.u64("journal time")?),
                 wall_ms: reader.i64("wall time")?,
             },
+            8 => Self::Copied(CopiedEntry {
+                time_s: reader.u32("time")?,
+                chunk: ChunkEntry::decode(reader.rest().clone())?,
+            }),
             tag @ (rows::ROW_PUT_TAG | rows::ROW_DELETE_TAG | rows::ROW_CHANGE_TAG) => {
                 Self::Row(RowEntry::decode(tag, raw.body.clone())?)
             }
@@ -346,6 +384,21 @@ mod tests {
                 time: JournalTime(1),
                 wall_ms: -2,
             },
+            Entry::Copied(CopiedEntry {
+                time_s: 6,
+                chunk: ChunkEntry {
+                    stream,
+                    base_offset: EdgeOffset(1),
+                    count: 1,
+                    position: Position(2),
+                    hash_before: BoundaryHash(3),
+                    previous: (0, 0),
+                    topics: 6,
+                    marks: Bytes::new(),
+                    topic_keys: TopicKeys::default(),
+                    batch: Bytes::from_static(b"batch"),
+                },
+            }),
         ];
         for (index, entry) in entries.into_iter().enumerate() {
             let (tag, body) = entry.encode();

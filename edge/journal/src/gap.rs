@@ -165,11 +165,28 @@ impl State {
         self.dirty
             .extend(changed.into_iter().map(|at| RowKey::Gap(id, at)));
         self.dirty.insert(RowKey::Stream(id));
-        if gap.reason != GapReason::Damaged {
-            self.drop_below(id, gap.to, entry.died);
+        match gap.reason {
+            GapReason::Damaged => self.mark_damaged(id, &gap),
+            _ => self.drop_below(id, gap.to, entry.died),
         }
         self.settle(id);
         Ok(())
+    }
+
+    /// The files in which the damage lies are not used again.
+    fn mark_damaged(&mut self, id: StreamId, gap: &Gap) {
+        let Some(stream) = self.streams.get(&id) else {
+            return;
+        };
+        for run in &stream.runs {
+            if run.first < gap.to
+                && gap.from < run.next
+                && let Some(file) = self.files.get_mut(&run.file)
+            {
+                file.damaged = true;
+                self.dirty.insert(RowKey::File(run.file));
+            }
+        }
     }
 
     /// Forgets what lies below the landed offset.

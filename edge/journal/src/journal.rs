@@ -78,6 +78,8 @@ pub struct JournalStats {
     pub log_files_spare: usize,
     /// Records that were ever declared lost, over all streams.
     pub gap_records: u64,
+    /// Batch bytes that the cleaner copied.
+    pub cleaned_bytes: u64,
     /// 1 while the index has no space for its checkpoint.
     pub checkpoint_needs_space: bool,
 }
@@ -116,6 +118,7 @@ pub struct Journal {
     pub(crate) commits: u64,
     pub(crate) records: u64,
     pub(crate) checkpoints: u64,
+    pub(crate) cleaned_bytes: u64,
 }
 
 impl Journal {
@@ -364,6 +367,10 @@ impl Journal {
                 shared.active_table.summary.add(&chunk.topic_keys);
                 shared.active_order.push((chunk.stream, place));
             }
+            if let Entry::Copied(copied) = entry {
+                let place = copied.place(body_at);
+                shared.active_table.push(copied.chunk.stream, place);
+            }
         }
         shared.next_position = self.writer.tail.next_position;
         shared.state.take_policies(&mut shared.policies_of_new);
@@ -397,6 +404,7 @@ impl Journal {
     pub fn stats(&self) -> JournalStats {
         JournalStats {
             gap_records: self.shared().state.gap_records,
+            cleaned_bytes: self.cleaned_bytes,
             checkpoint_needs_space: self.checkpoint_needs_space,
             commits: self.commits,
             records: self.records,

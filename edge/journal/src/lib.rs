@@ -7,19 +7,26 @@
 //!
 //! Walk: `staged` gathers → `frame` and `entry` give the bytes → `writer` puts them into a `log_file`
 //! and syncs → `state` takes them up → `checkpoint` writes `tables` → `reader` hands out `chunk`s.
-//! `open` puts it all together again after any crash. `media` is what lies below.
+//! `open` puts it all together again after any crash: `index` loads the tables, `replay` finds the
+//! frames past the checkpoint. `retention`, `expiry`, `overflow` and `dropping` let data go, `cleaner` moves what
+//! stays, `gap` says what was lost, `damage` what the medium lost. `media` is what lies below.
 //!
 //! Architecture invariants: no tokio and no clock in here, so that simulations run the real thing;
-//! nothing enters `state` before its frame is durable; a log file is used again only after the
+//! nothing enters `state` before its frame is durable; what is dropped before it landed, or lost, is a
+//! gap before it is gone; a log file is used again only after the
 //! checkpoint that records that nothing lives in it.
 
 mod checkpoint;
 mod chunk;
+mod cleaner;
 mod clock;
 mod damage;
+mod dropping;
 mod entry;
+mod expiry;
 mod frame;
 mod gap;
+mod index;
 mod journal;
 pub mod limits;
 mod log_file;
@@ -37,6 +44,7 @@ mod rows;
 mod sending;
 mod staged;
 mod state;
+mod survey;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -57,5 +65,6 @@ pub use rows::{ROW_KEY_BYTES_MAX, Row, RowEntry, RowOperation, RowTable};
 pub use sending::ToSend;
 pub use staged::RowCommit;
 pub use state::ApplyError;
+pub use survey::{FileSurvey, Survey, Verification, survey, verify};
 pub use tables::TableError;
 pub use topics::{TOPIC_HEADER, TopicProbe};

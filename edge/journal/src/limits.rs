@@ -20,6 +20,9 @@ pub const BOUNDARIES_KEPT_MAX: usize = 16_384;
 /// The first log files are made however little the disk has left: without them nothing goes.
 pub const LOG_FILES_MIN: usize = SPARE_LOG_FILES + 1;
 
+/// A full log file of which at most this much lives is mostly dead, in per cent.
+pub const CLEANED_ALIVE_PER_CENT_MAX: u64 = 25;
+
 /// So much of the journal's time may be forgotten by a crash of an idle edge.
 pub const CLOCK_CHECKPOINT_INTERVAL_MS: u64 = 60_000;
 

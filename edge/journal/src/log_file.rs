@@ -12,6 +12,7 @@ use crate::entry::Entry;
 use crate::frame::{self, FrameError, FrameHeader, FrameKind};
 use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES};
 use crate::media::{LogFile, Slot};
+use crate::state::Run;
 use crate::topics::{SUMMARY_BYTES, TopicKeys, TopicSummary};
 
 const MAGIC: &[u8; 8] = b"TIDELOG\0";
@@ -79,6 +80,8 @@ pub(crate) struct ChunkPlace {
     pub topics: u64,
     /// When it was made, in seconds of the journal's clock.
     pub time_s: u32,
+    /// CRC-32C of the entry's fields; the batch behind them has its own.
+    pub fields_crc: u32,
 }
 
 impl ChunkPlace {
@@ -98,15 +101,24 @@ pub(crate) struct FileTable {
 
 impl FileTable {
     pub(crate) fn push(&mut self, stream: StreamId, place: ChunkPlace) {
-        self.streams.entry(stream).or_default().push(place);
-        self.chunks += 1;
+        let places = self.streams.entry(stream).or_default();
+        // In order as they are written, but for copies of older chunks.
+        let at = places.partition_point(|other| other.base_offset < place.base_offset);
+        match places.get_mut(at) {
+            Some(other) if other.base_offset == place.base_offset => *other = place,
+            _ => {
+                places.insert(at, place);
+                self.chunks += 1;
+            }
+        }
     }
 
-    /// All chunks in the order of their positions.
-    pub(crate) fn by_position(&self) -> Vec<(StreamId, ChunkPlace)> {
+    /// Chunks in the order of their positions, from `first` on: what is older are copies.
+    pub(crate) fn by_position(&self, first: Position) -> Vec<(StreamId, ChunkPlace)> {
         let streams = self.streams.iter();
         let mut places: Vec<_> = streams
             .flat_map(|(stream, places)| places.iter().map(|place| (*stream, *place)))
+            .filter(|(_, place)| place.position >= first)
             .collect();
         places.sort_unstable_by_key(|(_, place)| place.position);
         places
@@ -119,13 +131,14 @@ impl FileTable {
         frame::aligned(frame::FRAME_HEADER_BYTES + summary + entries + self.chunks * PLACE_BYTES)
     }
 
-    /// Places of a stream's chunks that reach past `from`.
-    pub(crate) fn places_from(&self, stream: StreamId, from: EdgeOffset) -> &[ChunkPlace] {
+    /// Places of the chunks of one run: a file can have another one of the stream.
+    pub(crate) fn places_within(&self, stream: StreamId, run: &Run) -> &[ChunkPlace] {
         let Some(places) = self.streams.get(&stream) else {
             return &[];
         };
-        let first = places.partition_point(|place| place.end() <= from);
-        &places[first..]
+        let first = places.partition_point(|place| place.end() <= run.first);
+        let end = places.partition_point(|place| place.base_offset < run.next);
+        &places[first.min(end)..end]
     }
 
     fn encode_stream(stream: StreamId, places: &[ChunkPlace]) -> BytesMut {
@@ -139,6 +152,7 @@ impl FileTable {
             out.put_u64_le(place.position.0);
             out.put_u64_le(place.topics);
             out.put_u32_le(place.time_s);
+            out.put_u32_le(place.fields_crc);
         }
         out
     }
@@ -178,6 +192,7 @@ impl FileTable {
                     position: Position(reader.u64("position")?),
                     topics: reader.u64("topics")?,
                     time_s: reader.u32("time")?,
+                    fields_crc: reader.u32("crc")?,
                 };
                 table.push(stream, place);
             }
@@ -186,10 +201,10 @@ impl FileTable {
     }
 }
 
-/// One stream's places. 1 was the same without positions, topics and times.
-const TABLE_TAG: u8 = 2;
-const SUMMARY_TAG: u8 = 3;
-const PLACE_BYTES: usize = 40;
+/// One stream's places. 1 and 2 were never released.
+const TABLE_TAG: u8 = 3;
+const SUMMARY_TAG: u8 = 4;
+const PLACE_BYTES: usize = 44;
 /// What a chunk adds to a table, where it is its stream's first.
 pub(crate) const PLACE_FRAME_BYTES_MAX: usize = PLACE_BYTES + frame::ENTRY_HEADER_BYTES + 4;
 
@@ -258,6 +273,9 @@ impl OpenLogFile {
                     Ok(Entry::Chunk(chunk)) => {
                         table.summary.add(&TopicKeys::of_batch(&chunk.batch));
                         table.push(chunk.stream, chunk.place(body_at, raw.body.len(), time_s));
+                    }
+                    Ok(Entry::Copied(copied)) => {
+                        table.push(copied.chunk.stream, copied.place(body_at));
                     }
                     _ => {}
                 }
@@ -336,6 +354,7 @@ mod tests {
                 position: Position(u64::from(index)),
                 topics: 1,
                 time_s: 5,
+                fields_crc: 6,
             };
             table.push(StreamId(index % 7), place);
         }
@@ -343,7 +362,13 @@ mod tests {
         assert!(bytes.len() <= table.frame_bytes());
         let entries = frame::parse(StoreId(5), &bytes).unwrap();
         assert_eq!(FileTable::decode(entries), Ok(table.clone()));
-        let places = table.places_from(StreamId(0), EdgeOffset(22));
+        let run = Run {
+            first: EdgeOffset(22),
+            next: EdgeOffset(64),
+            ..Run::default()
+        };
+        let places = table.places_within(StreamId(0), &run);
+        assert_eq!(places.len(), 3);
         assert_eq!(places[0].base_offset, EdgeOffset(21));
     }
 }

@@ -1,5 +1,7 @@
 //! Reading the whole log in the order of positions, across streams: how client sessions catch up.
 //! What a session's filters cannot match is passed over, file by file and chunk by chunk.
+//!
+//! The cleaner's copies are never read here: it leaves alone what sessions need.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,6 +80,37 @@ impl JournalReader {
         let shared = self.lock();
         let first = shared.files.values().next();
         first.map_or(shared.next_position, |file| file.header.first_position)
+    }
+
+    /// From where on the log takes at most `bytes_max`: the beginning of a file.
+    pub fn position_within(&self, bytes_max: u64) -> Position {
+        let shared = self.lock();
+        let (mut bytes, mut from) = (0, shared.next_position);
+        for (sequence, file) in shared.files.iter().rev() {
+            let used = shared.state.files.get(sequence).map_or(0, |file| file.used);
+            bytes += u64::from(used);
+            if bytes > bytes_max {
+                break;
+            }
+            from = file.header.first_position;
+        }
+        from
+    }
+
+    /// Passes over full files in which nothing can match `probe`.
+    pub fn pass_over(&self, from: Position, probe: &TopicProbe) -> Result<Position, ReadError> {
+        let mut next = from;
+        while let Some(Part { file, kind, end }) = self.part(next) {
+            let is_active = matches!(kind, PartKind::Active(_));
+            let places = self.places(&file, kind, next, probe)?;
+            let may_match =
+                |(_, place): &(StreamId, ChunkPlace)| probe.may_be_in_chunk(place.topics);
+            if is_active || places.iter().any(may_match) {
+                break;
+            }
+            next = end.max(next);
+        }
+        Ok(next)
     }
 
     /// Chunks that may match `probe`, from the one that holds `from`, whole: at least one where
@@ -165,7 +198,7 @@ impl JournalReader {
             (Some(order), Some(summary)) => (order, summary),
             _ => {
                 let table = self.table_of(file, end)?;
-                let order = Arc::new(table.by_position());
+                let order = Arc::new(table.by_position(file.header.first_position));
                 let summary = Arc::new(table.summary.clone());
                 let mut shared = self.lock();
                 remember(&mut shared, sequence, &order, &summary);

@@ -4,27 +4,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
-use redb::{Database, DatabaseError, StorageError};
+use redb::Database;
 use thiserror::Error;
 use tidegate_shared::id::{Position, StoreId, StreamId};
 
 use crate::clock::JournalTime;
 use crate::frame;
+use crate::index::{open_index, set_old_store_aside};
 use crate::journal::{CommitError, Journal};
 use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES, Limits};
 use crate::log_file::{LogFileHeader, OpenLogFile};
-use crate::media::{Aside, LogFile, Medium, Slot};
+use crate::media::{LogFile, Medium, Slot};
 use crate::pool::{Pool, PoolError};
 use crate::reader::Shared;
 use crate::replay::{Replay, find_frames};
 use crate::rows::RowTable;
 use crate::staged::Staged;
 use crate::state::{FileState, Meta, RowKey, Run, State};
-use crate::tables::{self, TableError};
+use crate::tables::TableError;
 use crate::writer::Writer;
 
 /// Why a journal cannot be opened.
@@ -139,11 +139,11 @@ impl Journal {
         let is_damaged = |file: &Arc<OpenLogFile>| replay.damaged.contains(&file.header.sequence);
         let (damaged, good) = held.into_iter().partition(is_damaged);
         journal.writer.pool.recycle(good);
-        let set_aside = journal.writer.pool.condemn(damaged);
+        journal.writer.pool.condemn(damaged);
         journal.writer.pool.opened();
         let spares = journal.writer.pool.keep_spares();
         spares.map_err(|error| journal.fail(error))?;
-        report.set_aside.extend(set_aside);
+        report.set_aside.extend(journal.take_set_aside());
         report.gap_records = journal.stats().gap_records - gap_records;
         Ok((journal, report))
     }
@@ -183,6 +183,7 @@ impl Journal {
             commits: 0,
             records: 0,
             checkpoints: 0,
+            cleaned_bytes: 0,
         }
     }
 
@@ -206,74 +207,6 @@ impl Journal {
         self.time_at_open = time;
         Ok(())
     }
-}
-
-/// Opens and loads the index. One that is damaged is set aside, and a new one is made.
-fn open_index(
-    medium: &Arc<dyn Medium>,
-    report: &mut OpenReport,
-) -> Result<(Database, Option<State>), OpenError> {
-    // redb may panic on pages that are damaged.
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        let database = medium.open_database()?;
-        let loaded = tables::load(&database)?;
-        Ok::<_, OpenError>((database, loaded))
-    }));
-    let why = match opened {
-        Ok(Ok(opened)) => return Ok(opened),
-        Ok(Err(error)) if !is_damage(&error) => return Err(error),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "it cannot be read".to_owned(),
-    };
-    report.damage.push(format!("the index is lost: {why}"));
-    report.set_aside.push(medium.set_aside(Aside::Database)?);
-    report.index_lost = true;
-    Ok((medium.open_database()?, None))
-}
-
-fn is_damage(error: &OpenError) -> bool {
-    use io::ErrorKind::{InvalidData, UnexpectedEof};
-    let is_bad = |error: &io::Error| matches!(error.kind(), InvalidData | UnexpectedEof);
-    match error {
-        OpenError::Database(DatabaseError::Storage(StorageError::Io(error))) => is_bad(error),
-        OpenError::Database(DatabaseError::Storage(StorageError::Corrupted(_))) => true,
-        OpenError::Database(DatabaseError::RepairAborted) => true,
-        OpenError::Table(TableError::Row(_) | TableError::Name(_)) => true,
-        OpenError::Table(TableError::Redb(error)) => match &**error {
-            redb::Error::Io(error) => is_bad(error),
-            redb::Error::Corrupted(_) | redb::Error::TableTypeMismatch { .. } => true,
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// Log files with frames in them, and no index that knows them: those of a store whose index is
-/// lost. Nobody can tell what streams they hold, but they are not written over either.
-fn set_old_store_aside(medium: &Arc<dyn Medium>, report: &mut OpenReport) -> io::Result<()> {
-    for slot in medium.slots()? {
-        let file = medium.open(slot)?;
-        let Some(header) = read_header(&*file) else {
-            continue;
-        };
-        let bytes = LOG_FILE_HEADER_BYTES + FRAME_ALIGN_BYTES;
-        let open = OpenLogFile {
-            slot,
-            header,
-            file,
-            bytes,
-        };
-        // A file without a frame was made by an opening that was cut short.
-        if open.has_frame_header(LOG_FILE_HEADER_BYTES)? {
-            if !report.index_lost {
-                let why = "the index is lost: it is missing";
-                report.damage.push(why.to_owned());
-                report.index_lost = true;
-            }
-            report.set_aside.push(medium.set_aside(Aside::Log(slot))?);
-        }
-    }
-    Ok(())
 }
 
 fn enter_active(shared: &mut Shared, writer: &Writer) {
@@ -359,7 +292,7 @@ fn take_lost_runs(state: &mut State, missing: &[u64]) -> Vec<(StreamId, Run)> {
         lost.extend(stream.runs.iter().filter(gone).map(|run| (*id, *run)));
         stream.runs.retain(|run| !missing.contains(&run.file));
     }
-    let rows = lost.iter().map(|(id, run)| RowKey::Run(*id, run.file));
+    let rows = lost.iter().map(|(id, run)| run.row(*id));
     state.dirty.extend(rows);
     for sequence in missing {
         state.files.remove(sequence);
@@ -368,7 +301,7 @@ fn take_lost_runs(state: &mut State, missing: &[u64]) -> Vec<(StreamId, Run)> {
     lost
 }
 
-fn read_header(file: &dyn LogFile) -> Option<LogFileHeader> {
+pub(crate) fn read_header(file: &dyn LogFile) -> Option<LogFileHeader> {
     let mut block = BytesMut::zeroed(LOG_FILE_HEADER_BYTES);
     file.read_at(0, &mut block).ok()?;
     LogFileHeader::decode(block.freeze())

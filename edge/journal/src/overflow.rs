@@ -1,26 +1,50 @@
-//! Dropping what must go: by a stream's retention, and when the journal is full. What is dropped
-//! before it landed leaves a gap, durable before anything is freed.
+//! Making room: what retention lets go goes about once a second, and when the journal is full the
+//! oldest file is emptied, at the least loss.
 
 use std::collections::BTreeMap;
 
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{BoundaryHash, EdgeOffset, StreamId};
+use tidegate_shared::id::StreamId;
 
 use crate::clock::{JournalTime, Tick, is_plausible};
-use crate::entry::{CHUNK_FIELDS_BYTES, Entry};
-use crate::gap::{Gap, GapEntry};
+use crate::dropping::Drop;
+use crate::expiry::{first_within, first_young, is_due};
 use crate::journal::{CommitError, Journal};
-use crate::limits::BOUNDARIES_KEPT_MAX;
-use crate::pool::{Need, PoolError};
-use crate::reader::JournalReader;
+use crate::pool::PoolError;
 use crate::retention::{Overflow, StreamPolicy};
-use crate::state::{RowKey, State, StreamState};
+use crate::state::{RowKey, Run, State, StreamState};
 
-/// A stream's data below an offset is to go.
-pub(crate) type Drop = (StreamId, EdgeOffset, GapReason);
+/// What is to go so that a file is free.
+#[derive(Debug, Default)]
+struct Victim {
+    drops: Vec<Drop>,
+    is_lossless: bool,
+    /// Some of the file is to be copied.
+    something_stays: bool,
+}
 
-/// A boundary costs this much of a frame.
-const BOUNDARY_BYTES: usize = 24;
+/// What freeing a file costs.
+#[derive(Debug, Default)]
+struct Cost {
+    loses: bool,
+    stays_bytes: u64,
+}
+
+/// What becomes of a run when its file is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Landed,
+    Loss,
+    Stays,
+}
+
+fn fate(stream: &StreamState, run: &Run) -> Fate {
+    match (stream.policy.retention.until_landed, stream.policy.overflow) {
+        (true, _) if run.next <= stream.landed => Fate::Landed,
+        (_, Overflow::DropOldest) => Fate::Loss,
+        _ => Fate::Stays,
+    }
+}
 
 impl Journal {
     /// Moves the journal's clock on. Steps of the wall clock do not.
@@ -57,10 +81,9 @@ impl Journal {
             .or_else(|error| self.unless_full(error))?;
         let spares = self.writer.pool.keep_spares();
         spares.map_err(|error| self.fail(error))?;
-        if self.writer.pool.is_short() && !self.has_dead_files() {
-            let victim = self.victim();
-            self.drop_all(victim)
-                .or_else(|error| self.unless_full(error))?;
+        if self.writer.pool.wants_space() && !self.has_dead_files() {
+            let freed = self.free_a_file();
+            freed.map(drop).or_else(|error| self.unless_full(error))?;
         }
         Ok(())
     }
@@ -71,13 +94,9 @@ impl Journal {
             return Ok(false);
         }
         if !self.has_dead_files() {
-            let victim = self.victim();
-            if victim.is_empty() {
-                return Ok(false);
-            }
-            match self.drop_all(victim) {
-                Ok(()) => {}
-                Err(PoolError::Full) => return Ok(false),
+            match self.free_a_file() {
+                Ok(true) => {}
+                Ok(false) | Err(PoolError::Full) => return Ok(false),
                 Err(PoolError::Io(error)) => return Err(self.fail(error)),
             }
         }
@@ -85,6 +104,20 @@ impl Journal {
             Ok(()) => Ok(true),
             Err(CommitError::Full) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Sees to it that nothing lives in some full file: without a loss if that can be.
+    fn free_a_file(&mut self) -> Result<bool, PoolError> {
+        let victim = self.victim();
+        if !victim.is_lossless && self.clean()? {
+            return Ok(true);
+        }
+        let found = !victim.drops.is_empty();
+        self.drop_all(victim.drops)?;
+        match victim.something_stays {
+            true => self.clean(),
+            false => Ok(found),
         }
     }
 
@@ -143,273 +176,46 @@ impl Journal {
     }
 
     /// The oldest full file that can be emptied: one whose data landed, else one whose streams let
-    /// their oldest go. Returns what must go for it.
-    fn victim(&self) -> Vec<Drop> {
+    /// their oldest go. What must stay of it is little enough to be copied.
+    fn victim(&self) -> Victim {
+        let alive_max = self.alive_bytes_max();
         let shared = self.shared();
         let state = &shared.state;
-        let mut losses: BTreeMap<u64, Option<u32>> = BTreeMap::new();
+        let mut costs: BTreeMap<u64, Cost> = BTreeMap::new();
         for stream in state.streams.values() {
-            for run in &stream.runs {
-                let loss = losses.entry(run.file).or_insert(Some(0));
-                let policy = &stream.policy;
-                *loss = match (policy.retention.until_landed, policy.overflow) {
-                    (true, _) if run.next <= stream.landed => *loss,
-                    (_, Overflow::DropOldest) => loss.map(|streams| streams + 1),
-                    _ => None,
-                };
+            for run in stream.runs.iter().filter(|run| !run.is_empty()) {
+                let cost = costs.entry(run.file).or_default();
+                match fate(stream, run) {
+                    Fate::Landed => {}
+                    Fate::Loss => cost.loses = true,
+                    Fate::Stays => cost.stays_bytes += run.copied_bytes(),
+                }
             }
         }
-        let may_go = |file: &u64| {
-            state
-                .files
-                .get(file)
-                .is_some_and(|file| file.sealed && file.next_position.0 <= state.meta.needed_from.0)
+        let may_go = |file: &u64, cost: &Cost| {
+            state.files.get(file).is_some_and(|file| {
+                let needed = file.next_position.0 > state.meta.needed_from.0;
+                let copied = cost.stays_bytes == 0 || !file.damaged;
+                file.sealed && !needed && copied && cost.stays_bytes <= alive_max
+            })
         };
-        let candidates = losses.iter().filter(|(file, _)| may_go(file));
-        let lossless = candidates.clone().find(|(_, loss)| **loss == Some(0));
-        let victim = lossless.or_else(|| candidates.clone().find(|(_, loss)| loss.is_some()));
-        let Some((victim, _)) = victim else {
-            return Vec::new();
+        let candidates = costs.iter().filter(|(file, cost)| may_go(file, cost));
+        let lossless = candidates.clone().find(|(_, cost)| !cost.loses);
+        let is_lossless = lossless.is_some();
+        let Some((victim, cost)) = lossless.or_else(|| candidates.clone().next()) else {
+            return Victim::default();
         };
         let runs = state.streams.iter().flat_map(|(id, stream)| {
-            let runs = stream.runs.iter().filter(|run| run.file == *victim);
+            let of_victim = |run: &&Run| run.file == *victim && fate(stream, run) != Fate::Stays;
+            let runs = stream.runs.iter().filter(of_victim);
             runs.map(|run| (*id, run.next, GapReason::Overflow))
         });
-        runs.collect()
-    }
-
-    /// Drops streams' data below offsets. Where it has not landed the gaps are made durable first.
-    pub(crate) fn drop_all(&mut self, drops: Vec<Drop>) -> Result<(), PoolError> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        for (stream, to, reason) in drops {
-            let Some(entry) = self.plan_drop(stream, to, reason) else {
-                continue;
-            };
-            bytes += 128 + entry.boundaries.len() * BOUNDARY_BYTES;
-            entries.push(Entry::Gap(entry));
-            if bytes >= self.limits.commit_bytes_max / 2 {
-                self.write_gaps(&std::mem::take(&mut entries))?;
-                bytes = 0;
-            }
-        }
-        self.write_gaps(&entries)
-    }
-
-    /// One frame of gaps.
-    pub(crate) fn write_gaps(&mut self, entries: &[Entry]) -> Result<(), PoolError> {
-        let written = match entries.is_empty() {
-            true => Ok(()),
-            false => self.write(entries, Need::Freeing, self.writer.tail.next_position),
-        };
-        self.shared().dropping.clear();
-        written
-    }
-
-    /// What the drop leaves: a gap, or nothing where all of it had landed; that goes at once.
-    fn plan_drop(&mut self, id: StreamId, to: EdgeOffset, reason: GapReason) -> Option<GapEntry> {
-        let reader = self.reader();
-        let (stream, to) = {
-            let mut shared = self.shared();
-            let stream = shared.state.streams.get(&id)?;
-            // What is lost already goes with it.
-            let to = stream.gap_at(to).map_or(to, |gap| gap.to);
-            let stream = stream.clone();
-            if to <= stream.first() {
-                return None;
-            }
-            // From here on nobody sends what is below.
-            shared.dropping.insert(id, to);
-            (stream, to)
-        };
-        let (to, hash_after) = readable_boundary(&reader, id, &stream, to);
-        let died = died_in_run(&reader, id, &stream, to);
-        if to <= stream.landed {
-            let mut shared = self.shared();
-            shared.state.drop_below(id, to, died);
-            shared.dropping.remove(&id);
-            return None;
-        }
-        let from = stream.first().max(stream.landed);
-        let hash_before = stream
-            .kept_hash(from)
-            .or_else(|| hash_before(&reader, id, from))?;
-        let room = self.limits.commit_bytes_max / 2 / BOUNDARY_BYTES;
-        let room = room.min(BOUNDARIES_KEPT_MAX.saturating_sub(stream.boundaries.len()));
-        let mut boundaries = Vec::new();
-        if from != stream.landed && from <= stream.offered {
-            boundaries.push((from, hash_before));
-        }
-        let sent = to.min(stream.offered.plus(1));
-        boundaries.extend(boundaries_within(&reader, id, &stream, from, sent, room));
-        Some(GapEntry {
-            stream: id,
-            gap: Gap {
-                from,
-                to,
-                reason,
-                hash_before,
-                hash_after,
-            },
-            died,
-            boundaries,
-        })
-    }
-}
-
-fn is_due(stream: &StreamState, now: JournalTime) -> bool {
-    let retention = &stream.policy.retention;
-    let oldest = stream.runs.iter().find(|run| run.chunks > 0);
-    let old = retention.age_ms.zip(oldest);
-    old.is_some_and(|(age_ms, run)| now.ms_since_seconds(run.first_time_s) >= age_ms)
-        || retention
-            .bytes
-            .is_some_and(|max| stream.living_bytes() > max)
-}
-
-/// Where a stream begins once all that is older than `age_ms` is gone.
-fn first_young(
-    reader: &JournalReader,
-    id: StreamId,
-    stream: &StreamState,
-    now: JournalTime,
-    age_ms: u64,
-) -> EdgeOffset {
-    let is_old = |time_s: u32| now.ms_since_seconds(time_s) >= age_ms;
-    let mut to = stream.first();
-    for run in stream.runs.iter().filter(|run| run.chunks > 0) {
-        if is_old(run.last_time_s) {
-            to = run.next;
-            continue;
-        }
-        if is_old(run.first_time_s) {
-            let places = reader.run_places(id, run.first).unwrap_or_default();
-            let old = places.iter().take_while(|place| is_old(place.time_s));
-            to = old.last().map_or(to, |place| place.end().max(to));
-        }
-        break;
-    }
-    to
-}
-
-/// Where a stream begins once it has at most `bytes_max`.
-fn first_within(
-    reader: &JournalReader,
-    id: StreamId,
-    stream: &StreamState,
-    bytes_max: u64,
-) -> EdgeOffset {
-    let mut bytes = stream.living_bytes();
-    let mut to = stream.first();
-    for run in &stream.runs {
-        if bytes <= bytes_max {
-            break;
-        }
-        if bytes - run.bytes >= bytes_max {
-            (bytes, to) = (bytes - run.bytes, run.next);
-            continue;
-        }
-        let places = reader.run_places(id, run.first).unwrap_or_default();
-        for place in places.iter().filter(|place| place.base_offset >= run.first) {
-            if bytes <= bytes_max {
-                break;
-            }
-            bytes = bytes.saturating_sub(batch_bytes(place.bytes));
-            to = place.end();
-        }
-        break;
-    }
-    to
-}
-
-fn batch_bytes(entry_bytes: u32) -> u64 {
-    u64::from(entry_bytes).saturating_sub(CHUNK_FIELDS_BYTES as u64)
-}
-
-/// `to`, or the first boundary behind it whose hash can be read.
-fn readable_boundary(
-    reader: &JournalReader,
-    id: StreamId,
-    stream: &StreamState,
-    mut to: EdgeOffset,
-) -> (EdgeOffset, BoundaryHash) {
-    while to < stream.next {
-        if let Some(gap) = stream.gap_at(to) {
-            to = gap.to;
-            continue;
-        }
-        if let Some(hash) = hash_before(reader, id, to) {
-            return (to, hash);
-        }
-        let places = reader.run_places(id, to).unwrap_or_default();
-        let place = places.iter().find(|place| place.end() > to);
-        let run = stream.runs.iter().find(|run| run.next > to);
-        to = match (place, run) {
-            (Some(place), _) if place.base_offset > to => place.base_offset,
-            (Some(place), _) => place.end(),
-            (None, Some(run)) => run.next,
-            (None, None) => stream.next,
-        };
-    }
-    (stream.next, stream.hash)
-}
-
-/// The hash at a boundary that a chunk begins at.
-fn hash_before(reader: &JournalReader, id: StreamId, offset: EdgeOffset) -> Option<BoundaryHash> {
-    let (file, places) = reader.run_of(id, offset).ok()??;
-    let place = places.iter().find(|place| place.base_offset == offset)?;
-    let entry = reader.read_fields(&file, place).ok()?;
-    (entry.stream == id && entry.base_offset == offset).then_some(entry.hash_before)
-}
-
-/// Chunks and batch bytes that a drop takes from the run that goes on behind it.
-fn died_in_run(
-    reader: &JournalReader,
-    id: StreamId,
-    stream: &StreamState,
-    to: EdgeOffset,
-) -> (u32, u64) {
-    let cut = |run: &&crate::state::Run| run.first < to && to < run.next;
-    let Some(run) = stream.runs.iter().find(cut) else {
-        return (0, 0);
-    };
-    let places = reader.run_places(id, run.first).unwrap_or_default();
-    let dead = places
-        .iter()
-        .filter(|place| place.base_offset >= run.first && place.end() <= to);
-    dead.fold((0, 0), |(chunks, bytes), place| {
-        (chunks + 1, bytes + batch_bytes(place.bytes))
-    })
-}
-
-/// Boundaries of chunks between `from` and `to`, the oldest first: those may have been sent.
-fn boundaries_within(
-    reader: &JournalReader,
-    id: StreamId,
-    stream: &StreamState,
-    from: EdgeOffset,
-    to: EdgeOffset,
-    room: usize,
-) -> Vec<(EdgeOffset, BoundaryHash)> {
-    let mut found = Vec::new();
-    let runs = stream.runs.iter();
-    for run in runs.filter(|run| run.chunks > 0 && run.next > from && run.first < to) {
-        let Ok(Some((file, places))) = reader.run_of(id, run.first) else {
-            continue;
-        };
-        for place in places {
-            if found.len() >= room {
-                return found;
-            }
-            if place.base_offset > from
-                && place.base_offset < to
-                && let Ok(entry) = reader.read_fields(&file, &place)
-            {
-                found.push((place.base_offset, entry.hash_before));
-            }
+        Victim {
+            drops: runs.collect(),
+            is_lossless,
+            something_stays: cost.stays_bytes > 0,
         }
     }
-    found
 }
 
 impl State {

@@ -34,7 +34,7 @@ impl From<io::Error> for PoolError {
 pub(crate) enum Need {
     /// Records: they leave a spare behind, without which nothing could ever be freed.
     Records,
-    /// State by which space is freed: it may take the last one.
+    /// State by which space is freed: it may take the last one, and one more.
     Freeing,
 }
 
@@ -50,6 +50,8 @@ pub(crate) struct Pool {
     leased: Vec<Arc<OpenLogFile>>,
     /// Dead and damaged: set aside as soon as no reader holds them.
     condemned: Vec<Arc<OpenLogFile>>,
+    /// New names of files that were set aside, until somebody asks for them.
+    pub set_aside: Vec<String>,
     /// Bytes written to fill new files with zeros.
     pub filled_bytes: u64,
     /// An opening may go over all bounds but the disk's: without it nothing is ever freed.
@@ -66,6 +68,7 @@ impl Pool {
             spares: Vec::new(),
             leased: Vec::new(),
             condemned: Vec::new(),
+            set_aside: Vec::new(),
             filled_bytes: 0,
             is_opening: true,
         }
@@ -78,9 +81,11 @@ impl Pool {
 
     pub(crate) fn take(&mut self, need: Need) -> Result<(Slot, Arc<dyn LogFile>), PoolError> {
         self.collect_leases();
-        let keep = if need == Need::Records { 1 } else { 0 };
-        if self.spares.len() <= keep {
-            self.add()?;
+        match need {
+            Need::Records if self.spares.len() <= 1 => self.add(false)?,
+            // Over the bound for a while: without it nothing could ever be freed.
+            Need::Freeing if self.spares.is_empty() => self.add(true)?,
+            _ => {}
         }
         self.spares.pop().ok_or(PoolError::Full)
     }
@@ -90,17 +95,21 @@ impl Pool {
         self.is_opening = false;
     }
 
-    fn add(&mut self) -> Result<(), PoolError> {
-        if self.slots >= self.limits.log_files_max && !self.is_opening {
+    fn add(&mut self, forced: bool) -> Result<(), PoolError> {
+        let forced = forced || self.is_opening;
+        if self.slots >= self.limits.log_files_max && !forced {
             return Err(PoolError::Full);
         }
         let bytes = self.limits.log_file_bytes;
-        let floor = self.limits.free_disk_min_bytes;
-        if floor > 0 && self.slots >= LOG_FILES_MIN && !self.is_opening {
-            let left = self.medium.free_bytes()?;
-            if left < floor.saturating_add(bytes as u64) {
-                return Err(PoolError::Full);
-            }
+        // Looked at first: a file that is half made on a full disk only wears it.
+        let has_floor = self.slots >= LOG_FILES_MIN && !forced;
+        let floor = if has_floor {
+            self.limits.free_disk_min_bytes
+        } else {
+            0
+        };
+        if self.medium.free_bytes()? < floor.saturating_add(bytes as u64) {
+            return Err(PoolError::Full);
         }
         let file = self.medium.create(self.next_slot, bytes)?;
         self.filled_bytes += self.limits.log_file_bytes as u64;
@@ -115,7 +124,7 @@ impl Pool {
     pub(crate) fn keep_spares(&mut self) -> io::Result<()> {
         self.collect_leases();
         while self.is_short() && (!self.is_opening || self.slots < LOG_FILES_MIN) {
-            match self.add() {
+            match self.add(false) {
                 Ok(()) => {}
                 Err(PoolError::Full) => break,
                 Err(PoolError::Io(error)) => return Err(error),
@@ -131,34 +140,37 @@ impl Pool {
     }
 
     /// As [`Pool::recycle`] for files that are damaged: they are not used again.
-    /// Returns the new names of those that no reader holds.
-    pub(crate) fn condemn(&mut self, dead: Vec<Arc<OpenLogFile>>) -> Vec<String> {
+    pub(crate) fn condemn(&mut self, dead: Vec<Arc<OpenLogFile>>) {
         self.condemned.extend(dead);
-        self.set_aside()
+        self.set_condemned_aside();
     }
 
-    fn set_aside(&mut self) -> Vec<String> {
-        let mut names = Vec::new();
+    fn set_condemned_aside(&mut self) {
         for file in std::mem::take(&mut self.condemned) {
             match Arc::try_unwrap(file) {
                 Ok(file) => {
                     // Where it cannot be renamed it is at least not used again by this process.
-                    names.extend(self.medium.set_aside(Aside::Log(file.slot)));
+                    let name = self.medium.set_aside(Aside::Log(file.slot));
+                    self.set_aside.extend(name);
                     self.slots -= 1;
                 }
                 Err(file) => self.condemned.push(file),
             }
         }
-        names
     }
 
     /// Whether fewer spares are there than are kept ready.
-    pub(crate) fn is_short(&self) -> bool {
+    fn is_short(&self) -> bool {
         self.spares.len() < SPARE_LOG_FILES
     }
 
+    /// Whether files should be freed.
+    pub(crate) fn wants_space(&self) -> bool {
+        self.is_short() || self.slots > self.limits.log_files_max
+    }
+
     fn collect_leases(&mut self) {
-        self.set_aside();
+        self.set_condemned_aside();
         for file in std::mem::take(&mut self.leased) {
             match Arc::try_unwrap(file) {
                 // Made while opening, beyond the bound.

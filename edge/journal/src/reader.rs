@@ -270,30 +270,31 @@ impl JournalReader {
         Ok(Some((file, places)))
     }
 
-    /// The log file that holds `offset`, leased, and all of the stream's chunks in it.
+    /// The log file that holds `offset`, leased, and the chunks of the stream's run there.
     pub(crate) fn run_of(
         &self,
         stream: StreamId,
         offset: EdgeOffset,
     ) -> io::Result<Option<Located>> {
-        let (file, end) = {
+        let (file, run, end) = {
             let shared = self.lock();
             let Some(state) = shared.state.streams.get(&stream) else {
                 return Ok(None);
             };
             let at = state.runs.partition_point(|run| run.next <= offset);
-            let Some(sequence) = state.runs.get(at).map(|run| run.file) else {
+            let Some(run) = state.runs.get(at).copied() else {
                 return Ok(None);
             };
+            let sequence = run.file;
             let file = Arc::clone(&shared.files[&sequence]);
             if !shared.state.files[&sequence].sealed {
-                let places = shared.active_table.places_from(stream, EdgeOffset(0));
+                let places = shared.active_table.places_within(stream, &run);
                 return Ok(Some((file, places.to_vec())));
             }
-            (file, shared.state.files[&sequence].used as usize)
+            (file, run, shared.state.files[&sequence].used as usize)
         };
         let table = self.table_of(&file, end)?;
-        let places = table.places_from(stream, EdgeOffset(0)).to_vec();
+        let places = table.places_within(stream, &run).to_vec();
         Ok(Some((file, places)))
     }
 
@@ -319,7 +320,7 @@ impl JournalReader {
             .map_or_else(Vec::new, |(_, places)| places))
     }
 
-    /// A chunk's fields without its batch; not checked by a CRC.
+    /// A chunk's fields without its batch.
     pub(crate) fn read_fields(
         &self,
         file: &OpenLogFile,
@@ -327,11 +328,12 @@ impl JournalReader {
     ) -> io::Result<ChunkEntry> {
         let mut fields = BytesMut::zeroed(CHUNK_FIELDS_BYTES);
         file.file.read_at(u64::from(place.at), &mut fields)?;
+        check_fields(place, &fields).map_err(io::Error::other)?;
         ChunkEntry::decode_fields(fields.freeze()).map_err(io::Error::other)
     }
 }
 
-fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
+pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
     let stream = state.streams.get(&id)?;
     Some(StreamStatus {
         stream: id,
@@ -374,9 +376,19 @@ pub(crate) fn read_chunk(
     })
 }
 
+fn check_fields(place: &ChunkPlace, body: &[u8]) -> Result<(), String> {
+    let fields = body.get(..CHUNK_FIELDS_BYTES).unwrap_or(body);
+    match crc32c::crc32c(fields) == place.fields_crc {
+        true => Ok(()),
+        false => Err("the CRC of its fields is another".to_owned()),
+    }
+}
+
 fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chunk, String> {
+    check_fields(place, &body)?;
     let entry = ChunkEntry::decode(body).map_err(|error| error.to_string())?;
-    if entry.stream != stream || entry.base_offset != place.base_offset {
+    let (base_offset, count) = (entry.base_offset, entry.count);
+    if entry.stream != stream || (base_offset, count) != (place.base_offset, place.count) {
         return Err(format!(
             "stream {} at {} lies there",
             entry.stream, entry.base_offset

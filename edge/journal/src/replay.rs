@@ -29,6 +29,17 @@ pub(crate) struct Found {
     entries: Vec<RawEntry>,
 }
 
+impl Found {
+    /// Its entries that can be read, each with where it lies: file, and the body's byte.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u64, Entry, usize)> + '_ {
+        let decoded = self.entries.iter().map(|raw| {
+            let entry = Entry::decode(raw).ok()?;
+            Some((self.file, entry, self.at + raw.body_at))
+        });
+        decoded.flatten()
+    }
+}
+
 /// What was found.
 #[derive(Default)]
 pub(crate) struct Replay {
@@ -190,6 +201,7 @@ fn bridge_holes(state: &State, entries: Vec<Whole>, report: &mut OpenReport) -> 
                 continue;
             }
             Entry::Gap(gap) if !known(&gap.stream) => continue,
+            Entry::Copied(copied) if !known(&copied.chunk.stream) => continue,
             _ => {}
         }
         bridged.push((tag, body, entry));

@@ -134,19 +134,31 @@ impl State {
         }
     }
 
-    /// Lets go of whole runs below `floor` in files that are full.
+    /// Lets go of whole runs below `floor`, and of empty ones, in files that are full. What lies in
+    /// the active file goes with it, but for copies: those are older than what follows them.
     fn bury_below(&mut self, id: StreamId, floor: EdgeOffset) {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        while let Some(run) = stream.runs.front().copied() {
-            let file = self.files.get_mut(&run.file).filter(|file| file.sealed);
-            let Some(file) = file.filter(|_| run.next <= floor) else {
+        let mut at = 0;
+        while let Some(run) = stream.runs.get_mut(at) {
+            if !run.is_empty() && run.next > floor {
                 break;
-            };
-            file.runs -= 1;
-            stream.runs.pop_front();
-            self.dirty.insert(RowKey::Run(id, run.file));
+            }
+            match self.files.get_mut(&run.file).filter(|file| file.sealed) {
+                Some(file) => {
+                    file.runs -= 1;
+                    self.dirty.insert(run.row(id));
+                    stream.runs.remove(at);
+                }
+                None => {
+                    if run.copied && !run.is_empty() {
+                        run.empty();
+                        self.dirty.insert(run.row(id));
+                    }
+                    at += 1;
+                }
+            }
         }
     }
 
@@ -159,13 +171,13 @@ impl State {
         // A run of the active file is emptied, and goes when its file is full.
         for run in stream.runs.iter_mut().take_while(|run| run.first < to) {
             if run.next <= to {
-                (run.first, run.chunks, run.bytes) = (run.next, 0, 0);
+                run.empty();
             } else {
                 run.first = to;
                 run.chunks = run.chunks.saturating_sub(died.0);
                 run.bytes = run.bytes.saturating_sub(died.1);
             }
-            self.dirty.insert(RowKey::Run(id, run.file));
+            self.dirty.insert(run.row(id));
         }
     }
 

@@ -16,10 +16,12 @@ pub const ROW_KEY_BYTES_MAX: usize = 65_535;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum RowTable {
-    /// By client id, or by the name of a group that shares a subscription.
+    /// By client id.
     ClientSessions = 1,
     /// By topic.
     Retained = 2,
+    /// By the filter of the shared subscription, as clients write it.
+    SharedGroups = 3,
 }
 
 impl RowTable {
@@ -27,6 +29,7 @@ impl RowTable {
         match number {
             1 => Some(Self::ClientSessions),
             2 => Some(Self::Retained),
+            3 => Some(Self::SharedGroups),
             _ => None,
         }
     }

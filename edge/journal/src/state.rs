@@ -46,7 +46,7 @@ pub(crate) struct StreamState {
     pub boundaries: BTreeMap<EdgeOffset, BoundaryHash>,
     /// All below it may have been sent. Not kept: at every opening it is `next`.
     pub offered: EdgeOffset,
-    /// Its chunks, oldest file first. Kept in a table of its own.
+    /// Its chunks, the oldest first. Kept in tables of their own.
     pub runs: VecDeque<Run>,
 }
 
@@ -73,7 +73,8 @@ impl StreamState {
 
     /// The oldest offset that is still there; `next` where nothing is.
     pub(crate) fn first(&self) -> EdgeOffset {
-        self.runs.front().map_or(self.next, |run| run.first)
+        let mut living = self.runs.iter().filter(|run| !run.is_empty());
+        living.next().map_or(self.next, |run| run.first)
     }
 }
 
@@ -81,6 +82,8 @@ impl StreamState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Run {
     pub file: u64,
+    /// Copied there by the cleaner: the file can have another run of the stream, of its own.
+    pub copied: bool,
     pub first: EdgeOffset,
     pub next: EdgeOffset,
     pub chunks: u32,
@@ -88,6 +91,29 @@ pub(crate) struct Run {
     /// When its first and last chunk were made, in seconds of the journal's clock.
     pub first_time_s: u32,
     pub last_time_s: u32,
+}
+
+impl Run {
+    /// Nothing in it lives; it goes when its file is full.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first == self.next
+    }
+
+    /// What a copy of it takes, about.
+    pub(crate) fn copied_bytes(&self) -> u64 {
+        self.bytes + u64::from(self.chunks) * 64
+    }
+
+    pub(crate) fn empty(&mut self) {
+        (self.first, self.chunks, self.bytes) = (self.next, 0, 0);
+    }
+
+    pub(crate) fn row(&self, stream: StreamId) -> RowKey {
+        match self.copied {
+            true => RowKey::Copy(stream, self.next),
+            false => RowKey::Run(stream, self.file),
+        }
+    }
 }
 
 /// One log file that holds something living.
@@ -153,6 +179,8 @@ pub(crate) enum RowKey {
     File(u64),
     Gap(StreamId, EdgeOffset),
     Boundary(StreamId, EdgeOffset),
+    /// A run that the cleaner copied, by where it ends.
+    Copy(StreamId, EdgeOffset),
 }
 
 /// An entry that does not follow from what was there before.
@@ -223,6 +251,7 @@ impl State {
                 self.meta.session_epoch = *session_epoch;
             }
             Entry::Gap(gap) => self.apply_gap(gap)?,
+            Entry::Copied(copied) => self.apply_copied(copied, file, body_at)?,
             Entry::Clock { time, wall_ms } => {
                 self.meta.time = self.meta.time.max(*time);
                 self.meta.wall_ms = *wall_ms;
@@ -263,7 +292,8 @@ impl State {
         stream.hash = chunk::hash_after(chunk.hash_before, &chunk.batch);
         stream.last_chunk = (file, body_at as u32);
         let bytes = chunk.batch.len() as u64;
-        match stream.runs.back_mut().filter(|run| run.file == file) {
+        let own = |run: &&mut Run| run.file == file && !run.copied;
+        match stream.runs.back_mut().filter(own) {
             Some(run) => {
                 if run.chunks == 0 {
                     run.first_time_s = time_s;
@@ -277,6 +307,7 @@ impl State {
                 let (first, next) = (chunk.base_offset, stream.next);
                 stream.runs.push_back(Run {
                     file,
+                    copied: false,
                     first,
                     next,
                     chunks: 1,

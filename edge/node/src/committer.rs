@@ -51,6 +51,8 @@ enum Operation {
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
     StoreGrant(StreamId, Incarnation, oneshot::Sender<()>),
     Landed(Vec<Landing>),
+    /// A reader found damage there. Answered with whether it is declared lost.
+    Damaged(StreamId, EdgeOffset, oneshot::Sender<bool>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -206,6 +208,14 @@ impl Committer {
         self.send(Operation::Landed(landings));
     }
 
+    /// Has the journal look at what cannot be read at `from`, and declare it lost if that is so.
+    /// Blocks; returns whether it is declared.
+    pub(crate) fn declare_damage(&self, stream: StreamId, from: EdgeOffset) -> bool {
+        let (done, declared) = oneshot::channel();
+        self.send(Operation::Damaged(stream, from, done));
+        declared.blocking_recv().unwrap_or(false)
+    }
+
     /// After a failure nothing is taken, and nobody is answered: the node is about to end.
     fn send(&self, operation: Operation) {
         let _ = self.operations.send(operation);
@@ -306,6 +316,9 @@ impl Worker {
                 self.commit()?;
             }
             if now >= self.checkpoint_at || self.journal.checkpoint_is_due() {
+                if !self.waiting.states.is_empty() || !self.waiting.rows.is_empty() {
+                    self.waiting.since.get_or_insert(now);
+                }
                 self.retain()?;
                 self.checkpoint(now)?;
             }
@@ -362,6 +375,11 @@ impl Worker {
                     self.journal.advance_landed(stream, landed, hash);
                 }
                 self.changed = true;
+                return Ok(());
+            }
+            Operation::Damaged(stream, from, done) => {
+                let declared = self.declare_damage(stream, from)?;
+                let _ = done.send(declared);
                 return Ok(());
             }
             Operation::Stop(_) => return Ok(()),
@@ -425,7 +443,9 @@ impl Worker {
             Err(CommitError::Full) => {
                 let publishes = waiting.publishes.len() as u64;
                 self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
-                tracing::warn!(publishes, "the journal is full: publishes are refused");
+                if publishes > 0 {
+                    tracing::warn!(publishes, "the journal is full: publishes are refused");
+                }
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),
@@ -446,8 +466,9 @@ impl Worker {
         } else {
             // They are staged still, and go with the first commit that finds room.
             self.waiting.rows = waiting.rows;
+            self.waiting.states = waiting.states;
         }
-        *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
+        self.note_stats();
         Ok(())
     }
 }
@@ -476,12 +497,33 @@ impl Worker {
         });
     }
 
+    fn declare_damage(&mut self, stream: StreamId, from: EdgeOffset) -> Result<bool, CommitError> {
+        match self.journal.declare_damage(stream, from) {
+            Ok(None) => Ok(false),
+            Ok(Some(gap)) => {
+                let (from, to) = (gap.from, gap.to);
+                tracing::error!(%stream, %from, %to, "messages were lost with what was damaged");
+                self.changed = true;
+                self.note_stats();
+                Ok(true)
+            }
+            // It is found again.
+            Err(CommitError::Full) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn note_stats(&self) {
+        *self.shared.stats.lock().expect("nobody panics with it") = self.journal.stats();
+    }
+
     /// Lets go of what the streams' retention does not keep.
     fn retain(&mut self) -> Result<(), CommitError> {
         self.tick();
         let before = self.journal.stats().gap_records;
         self.journal.retain()?;
         let records = self.journal.stats().gap_records - before;
+        self.note_stats();
         self.changed |= records > 0 || self.journal.clock_is_due();
         if records > 0 {
             tracing::warn!(records, "messages that had not landed were dropped");
@@ -518,6 +560,12 @@ impl Worker {
         };
         let before = self.journal.stats().checkpoint_needs_space;
         self.journal.finish_checkpoint(done)?;
+        for name in self.journal.take_set_aside() {
+            tracing::warn!(
+                name,
+                "a damaged log file, in which nothing lives, is set aside"
+            );
+        }
         if self.journal.stats().checkpoint_needs_space {
             self.changed = true;
             if !before {

@@ -26,7 +26,7 @@ use crate::mqtt;
 use crate::policy::policy_of;
 use crate::retained::Retained;
 use crate::router::{Route, Router};
-use crate::sessions::{self, Clock, Sessions};
+use crate::sessions::{Clock, Loaded, Sessions};
 use crate::uplink::Uplink;
 
 /// A stream of this node alone, which is never uplinked.
@@ -100,7 +100,13 @@ impl Edge {
         let committer = Committer::start(journal, spec.journal.commit_linger.0, unrouted)?;
         let metrics = Arc::new(Metrics::default());
         let router = Arc::new(Router::new(routes, unrouted));
-        let sessions = Sessions::new(committer.clone(), Arc::clone(&router), clock, loaded);
+        let sessions = Sessions::new(
+            committer.clone(),
+            Arc::clone(&router),
+            clock,
+            spec.mqtt.session_backlog_bytes_max.0,
+            loaded,
+        );
         let retained = Arc::new(retained);
         let context = mqtt::Context::new(&spec.mqtt, sessions, retained, Arc::clone(&metrics));
         let (shutdown, stopping) = watch::channel(false);
@@ -205,7 +211,7 @@ struct Opened {
     routes: Vec<(TopicFilter, Route)>,
     /// Keeps what no route takes and a client session wants.
     unrouted: StreamId,
-    loaded: Vec<sessions::Loaded>,
+    loaded: Loaded,
     retained: Retained,
 }
 
@@ -252,7 +258,7 @@ fn open_journal(spec: &EdgeSpec) -> anyhow::Result<Opened> {
         );
     }
     // Before anything is committed: rows are read as the opening's checkpoint left them.
-    let loaded = sessions::load(&journal)?;
+    let loaded = Loaded::read(&journal)?;
     let retained = Retained::load(&journal)?;
     let mut routes = Vec::new();
     for route in &spec.routes {

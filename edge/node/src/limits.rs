@@ -50,6 +50,9 @@ pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 /// Expired sessions and wills that are due are looked for so often.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Messages of a shared subscription that one member has and has not acknowledged.
+pub const SHARED_IN_FLIGHT_MAX: usize = 32;
+
 /// A connection waits so long for the one before to let go of the client's session.
 pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,10 +1,13 @@
 //! The daemon `tidegate-edge`.
 
+mod journal_command;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use journal_command::JournalCommand;
 use tidegate_edge::{Edge, load_spec};
 use tidegate_shared::fleet::EdgeSpec;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,22 +17,32 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-edge", version)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration, a YAML file. Without it, all defaults apply, and there is no uplink.
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_EDGE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_EDGE_CONFIG")]
     config: Option<PathBuf>,
     /// The folder that holds everything; overrides `data` in the configuration.
-    #[arg(long, value_name = "DIR", env = "TIDEGATE_EDGE_DATA")]
+    #[arg(long, global = true, value_name = "DIR", env = "TIDEGATE_EDGE_DATA")]
     data: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `tidegate_edge=debug`.
-    #[arg(long, default_value = "info", env = "TIDEGATE_LOG")]
+    #[arg(long, global = true, default_value = "info", env = "TIDEGATE_LOG")]
     log: String,
+}
+
+/// Without one, the node runs.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look into the journal of a node that does not run.
+    #[command(subcommand)]
+    Journal(JournalCommand),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tidegate-edge: {error:#}");
             ExitCode::FAILURE
@@ -37,7 +50,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(&arguments.log)?)
         .with_writer(std::io::stderr)
@@ -49,6 +62,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     if let Some(data) = arguments.data {
         spec.data = data;
+    }
+    if let Some(Command::Journal(command)) = arguments.command {
+        return journal_command::run(command, &spec.data);
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -62,5 +78,5 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
     }
     edge.shutdown().await;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

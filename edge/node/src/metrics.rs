@@ -63,6 +63,11 @@ impl Metrics {
             ConstGauge::new(sessions.len() as i64),
         );
         registry.register(
+            "mqtt_session_messages_lost",
+            "Messages that client sessions lost, as they had more waiting than they may",
+            ConstCounter::new(sessions.lost()),
+        );
+        registry.register(
             "mqtt_retained_messages",
             "Topics with a retained message",
             ConstGauge::new(retained.len() as i64),
@@ -157,6 +162,11 @@ fn register_journal(registry: &mut Registry, committer: &Committer) {
             "journal_gap_records",
             "Records declared lost before they landed, ever",
             stats.gap_records,
+        ),
+        (
+            "journal_cleaned_bytes",
+            "Bytes of batches that the cleaner copied",
+            stats.cleaned_bytes,
         ),
         (
             "journal_refused",

@@ -151,6 +151,7 @@ impl Router {
                             retain,
                             identifiers: identifier.into_iter().collect(),
                             expires_at,
+                            shared: None,
                         };
                         letters.push((*id, Arc::clone(&subscription.mailbox), letter));
                     }

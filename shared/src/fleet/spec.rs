@@ -42,6 +42,9 @@ pub struct MqttSpec {
     pub packet_bytes_max: ByteSize,
     /// Connections at once, over all listeners. Default: 20000.
     pub connections_max: usize,
+    /// What of the log one client session may have waiting for it. Past it, the session loses its
+    /// oldest, counted. Default: `1GiB`.
+    pub session_backlog_bytes_max: ByteSize,
 }
 
 /// One listening address.
@@ -207,6 +210,7 @@ impl Default for MqttSpec {
             }],
             packet_bytes_max: ByteSize(1 << 20),
             connections_max: 20_000,
+            session_backlog_bytes_max: ByteSize(1 << 30),
         }
     }
 }
@@ -279,6 +283,13 @@ impl EdgeSpec {
             self.mqtt.packet_bytes_max,
             1 << 10,
             1 << 20,
+        )?;
+        // It is cut at the beginnings of log files.
+        size(
+            "mqtt.session_backlog_bytes_max",
+            self.mqtt.session_backlog_bytes_max,
+            16 << 20,
+            1 << 44,
         )?;
         size(
             "journal.commit_bytes_max",

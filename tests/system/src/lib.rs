@@ -5,6 +5,7 @@
 pub mod account;
 pub mod bridge;
 pub mod http;
+pub mod image;
 pub mod kafka;
 pub mod load;
 pub mod mqtt;

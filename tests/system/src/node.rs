@@ -148,6 +148,15 @@ impl Edge {
         edge
     }
 
+    /// Adds keys below `mqtt`, before the start.
+    pub fn configure_mqtt(&self, keys: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        write(
+            &self.config,
+            &text.replacen("mqtt:\n", &format!("mqtt:\n{keys}"), 1),
+        );
+    }
+
     /// A command that starts the edge as its child, such as `strace`.
     pub fn wrap(&mut self, wrapper: &[&str]) {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();

@@ -1,4 +1,4 @@
-//! Landed and Refused: the answers to a Batch.
+//! Landed and Refused: the answers to a Batch or a Gap.
 
 use bytes::{BufMut, BytesMut};
 use tidegate_shared::id::{
@@ -20,7 +20,8 @@ pub struct Landed {
     pub landed: EdgeOffset,
     /// The hash at `landed`.
     pub hash: BoundaryHash,
-    /// Where the offered interval lies; empty for a duplicate whose facts the ledger does not keep.
+    /// Where the offered interval lies; empty for a gap, and for a duplicate whose facts the ledger
+    /// does not keep.
     pub facts: Vec<Fact>,
 }
 

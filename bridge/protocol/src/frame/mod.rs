@@ -9,10 +9,11 @@
 //! [`CloseCode::UnsupportedVersion`](crate::reply_code::CloseCode).
 //!
 //! Hello, Announce, Welcome, Granted, Landed, Refused, Ping and Pong travel on the control stream
-//! (both ways); Batch travels on a stream of its priority class (edge to cloud).
+//! (both ways); Batch and Gap travel on a stream of their priority class (edge to cloud).
 
 mod announce;
 mod batch;
+mod gap;
 mod hello;
 mod landed;
 mod ping;
@@ -28,6 +29,7 @@ use crate::limits::FRAME_BYTES_MAX;
 
 pub use announce::{Announce, AnnouncedStream, Granted, GrantedStream};
 pub use batch::Batch;
+pub use gap::Gap;
 pub use hello::{Hello, PROTOCOL_VERSION, Welcome};
 pub use landed::{Landed, Refused};
 pub use ping::{Ping, Pong};
@@ -47,6 +49,7 @@ pub enum Frame {
     Refused(Refused),
     Ping(Ping),
     Pong(Pong),
+    Gap(Gap),
 }
 
 /// Bytes that are not a frame.
@@ -128,6 +131,7 @@ impl Frame {
             Self::Refused(body) => body.put(out),
             Self::Ping(body) => body.put(out),
             Self::Pong(body) => body.put(out),
+            Self::Gap(body) => body.put(out),
         }
     }
 
@@ -172,6 +176,7 @@ impl Frame {
             Refused::KIND => Self::Refused(Refused::take(version, body)?),
             Ping::KIND => Self::Ping(Ping::take(version, body)?),
             Pong::KIND => Self::Pong(Pong::take(version, body)?),
+            Gap::KIND => Self::Gap(Gap::take(version, body)?),
             _ => return Ok(None),
         }))
     }
@@ -188,6 +193,7 @@ impl Frame {
             Self::Refused(_) => "Refused",
             Self::Ping(_) => "Ping",
             Self::Pong(_) => "Pong",
+            Self::Gap(_) => "Gap",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 
 use super::*;
@@ -64,6 +65,23 @@ fn frame() -> impl Strategy<Value = Frame> {
             batch: Bytes::from(bytes),
         })
     });
+    let gap = (any::<u64>(), prop::sample::select(&GapReason::ALL[..]));
+    let gap = gap.prop_map(|(number, reason)| {
+        let offer = Offer {
+            session_epoch: SessionEpoch(1),
+            incarnation: Incarnation(2),
+            base_offset: EdgeOffset(number),
+            count: number,
+            hash_before: BoundaryHash(3),
+            hash_after: BoundaryHash(4),
+        };
+        Frame::Gap(Gap {
+            request: number,
+            stream: StreamId(5),
+            offer,
+            reason,
+        })
+    });
     let landed = (any::<u64>(), 0..5_usize).prop_map(|(landed, facts)| {
         let fact = Fact {
             incarnation: Incarnation(1),
@@ -105,7 +123,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             })),
         ]
     });
-    prop_oneof![hello, announce, granted, batch, landed, refused, other]
+    prop_oneof![hello, announce, granted, batch, gap, landed, refused, other]
 }
 
 fn decode_all(input: &mut BytesMut) -> Result<Vec<Frame>, FrameError> {

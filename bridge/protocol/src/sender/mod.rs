@@ -14,16 +14,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use thiserror::Error;
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeOffset, Incarnation, SessionEpoch, StoreId, StreamId,
 };
 
 use crate::fact::Fact;
 use crate::frame::{
-    Announce, Batch, Frame, GrantedStream, Hello, Landed, PROTOCOL_VERSION, Pong, Refused, Welcome,
+    Announce, Batch, Frame, Gap, GrantedStream, Hello, Landed, PROTOCOL_VERSION, Pong, Refused,
+    Welcome,
 };
 use crate::landing::{Offer, RefusedReason};
-use crate::limits::{FRAME_STREAMS_MAX, SenderLimits};
+use crate::limits::{FRAME_STREAMS_MAX, GAP_WINDOW_BYTES, SenderLimits};
 use crate::reply_code::CloseCode;
 
 pub use stream::LocalStream;
@@ -102,6 +104,16 @@ pub struct SealedBatch {
     pub batch: Bytes,
 }
 
+/// A lost interval as the driver found it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealedGap {
+    pub base_offset: EdgeOffset,
+    pub count: u64,
+    pub hash_before: BoundaryHash,
+    pub hash_after: BoundaryHash,
+    pub reason: GapReason,
+}
+
 /// What the journal had of one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRead {
@@ -114,6 +126,8 @@ pub struct StreamRead {
 pub enum ReadOutcome {
     /// In order, from `from` on; at least one.
     Batches(Vec<SealedBatch>),
+    /// What is at `from` is lost.
+    Gap(SealedGap),
     /// The room was taken by the streams before it: it is asked for again.
     NoRoom,
     /// The stream rests for a while.
@@ -342,9 +356,7 @@ impl Sender {
             }
             return self.open(id, next, hash);
         }
-        if next < local.first {
-            return self.diverge(id, next, "what the hub asks for is no longer here");
-        }
+        // What is no longer here may be provable all the same: dropped data leaves its boundaries.
         stream.phase = StreamPhase::Proving(next, hash);
         self.events.push_back(SenderEvent::Prove {
             stream: id,
@@ -369,7 +381,11 @@ impl Sender {
             }
             self.open(id, next, expected);
         } else {
-            self.diverge(id, next, "the hash is another");
+            let why = match hash {
+                Some(_) => "the hash is another",
+                None => "what the hub asks for is no longer here",
+            };
+            self.diverge(id, next, why);
         }
         self.pump();
     }
@@ -501,6 +517,7 @@ impl Sender {
                             .into_iter()
                             .for_each(|batch| self.offer(now, id, batch));
                     }
+                    ReadOutcome::Gap(gap) => self.offer_gap(now, id, gap),
                     ReadOutcome::NoRoom => {}
                     ReadOutcome::Failed => {
                         self.rest(now, id, Alarm::Unreadable { stream: id, from });
@@ -513,18 +530,57 @@ impl Sender {
     }
 
     fn offer(&mut self, now: Instant, id: StreamId, sealed: SealedBatch) {
-        let (Phase::Online(session_epoch), Some(stream)) = (self.phase, self.streams.get_mut(&id))
-        else {
-            return;
+        let ends = (sealed.hash_before, sealed.hash_after);
+        let bytes = sealed.batch.len();
+        let offered = self.put_under_way(now, id, sealed.base_offset, sealed.count, ends, bytes);
+        if let Some((request, offer)) = offered {
+            let batch = Batch {
+                request,
+                stream: id,
+                offer,
+                batch: sealed.batch,
+            };
+            self.outbox.push_back(Frame::Batch(batch));
+        }
+    }
+
+    fn offer_gap(&mut self, now: Instant, id: StreamId, gap: SealedGap) {
+        let ends = (gap.hash_before, gap.hash_after);
+        let bytes = GAP_WINDOW_BYTES;
+        let offered = self.put_under_way(now, id, gap.base_offset, gap.count, ends, bytes);
+        if let Some((request, offer)) = offered {
+            let reason = gap.reason;
+            self.outbox.push_back(Frame::Gap(Gap {
+                request,
+                stream: id,
+                offer,
+                reason,
+            }));
+        }
+    }
+
+    /// Numbers what follows on what was sent, and counts it in the window.
+    fn put_under_way(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        base_offset: EdgeOffset,
+        count: u64,
+        (hash_before, hash_after): (BoundaryHash, BoundaryHash),
+        bytes: usize,
+    ) -> Option<(u64, Offer)> {
+        let Phase::Online(session_epoch) = self.phase else {
+            return None;
         };
-        if sealed.base_offset != stream.sent || sealed.hash_before != stream.sent_hash {
+        let stream = self.streams.get_mut(&id)?;
+        if base_offset != stream.sent || hash_before != stream.sent_hash {
             let sent = stream.sent;
-            return self.diverge(id, sent, "no chunk begins there");
+            self.diverge(id, sent, "no chunk begins there");
+            return None;
         }
         let request = self.next_request;
         self.next_request += 1;
-        let end = sealed.base_offset.plus(sealed.count);
-        let (hash_after, bytes) = (sealed.hash_after, sealed.batch.len());
+        let end = base_offset.plus(count);
         stream.in_flight.push_back(InFlight {
             request,
             end,
@@ -538,18 +594,12 @@ impl Sender {
         let offer = Offer {
             session_epoch,
             incarnation: stream.local.incarnation,
-            base_offset: sealed.base_offset,
-            count: sealed.count,
-            hash_before: sealed.hash_before,
+            base_offset,
+            count,
+            hash_before,
             hash_after,
         };
-        let batch = Batch {
-            request,
-            stream: id,
-            offer,
-            batch: sealed.batch,
-        };
-        self.outbox.push_back(Frame::Batch(batch));
+        Some((request, offer))
     }
 
     fn make_ready(&mut self, id: StreamId) {

@@ -1,7 +1,7 @@
 //! Sender and hub joined by a virtual network that drops, delays, duplicates and cuts, over a journal
 //! and a ledger in memory. The ledger's rule is the real one. Every run prints its seed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -42,6 +42,32 @@ struct Journal {
 struct JournalStream {
     chunks: Vec<SealedBatch>,
     local: LocalStream,
+    /// Boundaries that were read to be sent: they stay provable.
+    sent: BTreeMap<EdgeOffset, BoundaryHash>,
+    /// Offsets that were dropped before the journal knew them to have landed.
+    declared: BTreeSet<u64>,
+}
+
+impl JournalStream {
+    fn next_hash(&self) -> BoundaryHash {
+        let last = self.chunks.last();
+        last.map_or(BoundaryHash::START, |chunk| chunk.hash_after)
+    }
+
+    /// Loses the oldest chunks, as a full journal does.
+    fn drop_oldest(&mut self, chunks: usize) {
+        let living = self
+            .chunks
+            .iter()
+            .filter(|chunk| chunk.base_offset >= self.local.first.max(self.local.landed));
+        let Some(last) = living.take(chunks).last() else {
+            return;
+        };
+        let to = last.base_offset.plus(last.count);
+        let from = self.local.first.max(self.local.landed);
+        self.declared.extend(from.0..to.0);
+        self.local.first = to;
+    }
 }
 
 impl Journal {
@@ -62,10 +88,7 @@ impl Journal {
             Compression::None,
             &mut Compressor::new(),
         );
-        let hash_before = stream
-            .chunks
-            .last()
-            .map_or(BoundaryHash::START, |c| c.hash_after);
+        let hash_before = stream.next_hash();
         // Any mixing will do here: the real chain is the journal's.
         let mixed = crc(&batch) ^ hash_before.0.rotate_left(17) ^ u128::from(base_offset.0) << 64;
         let hash_after = BoundaryHash(mixed | 1);
@@ -82,18 +105,45 @@ impl Journal {
     fn hash_at(&self, id: StreamId, offset: EdgeOffset) -> Option<BoundaryHash> {
         let stream = &self.streams[&id];
         if offset == stream.local.next {
-            return Some(
-                stream
-                    .chunks
-                    .last()
-                    .map_or(BoundaryHash::START, |c| c.hash_after),
-            );
+            return Some(stream.next_hash());
         }
-        stream
-            .chunks
+        if offset == stream.local.landed {
+            return Some(stream.local.landed_hash);
+        }
+        if offset < stream.local.first {
+            return stream.sent.get(&offset).copied();
+        }
+        let mut chunks = stream.chunks.iter();
+        let chunk = chunks.find(|chunk| chunk.base_offset == offset);
+        chunk.map(|chunk| chunk.hash_before)
+    }
+
+    /// What there is to send from `from` on; what was dropped is a gap.
+    fn outcome(&mut self, id: StreamId, from: EdgeOffset, random: &mut Random) -> ReadOutcome {
+        let first = self.streams[&id].local.first;
+        let (batches, gap) = if from < first {
+            let gap = SealedGap {
+                base_offset: from,
+                count: first.0 - from.0,
+                hash_before: self.hash_at(id, from).expect("what was sent is provable"),
+                hash_after: self.hash_at(id, first).unwrap(),
+                reason: GapReason::Overflow,
+            };
+            (Vec::new(), Some(gap))
+        } else {
+            (self.read(id, from, random), None)
+        };
+        let stream = self.streams.get_mut(&id).unwrap();
+        let ends = batches
             .iter()
-            .find(|c| c.base_offset == offset)
-            .map(|c| c.hash_before)
+            .map(|batch| (batch.base_offset.plus(batch.count), batch.hash_after));
+        let gap_end = gap.map(|gap| (gap.base_offset.plus(gap.count), gap.hash_after));
+        stream.sent.extend(ends.chain(gap_end));
+        match gap {
+            Some(gap) => ReadOutcome::Gap(gap),
+            None if batches.is_empty() => ReadOutcome::Failed,
+            None => ReadOutcome::Batches(batches),
+        }
     }
 
     /// Chunks from `from`, sometimes merged: boundaries between them then never reach the hub.
@@ -144,7 +194,9 @@ fn merge(chunks: &[SealedBatch]) -> SealedBatch {
 struct Ledger {
     newest_epoch: SessionEpoch,
     heads: BTreeMap<StreamName, Head>,
-    logs: BTreeMap<StreamName, Vec<u64>>,
+    /// By edge offset; `None` is a gap.
+    logs: BTreeMap<StreamName, Vec<Option<u64>>>,
+    gap_records: u64,
     duplicates: u64,
     refusals: u64,
 }
@@ -182,55 +234,74 @@ impl Ledger {
                 hub.handle_streams(granted.collect());
             }
             HubEvent::Land(land) => {
-                let (request, stream) = (land.request, land.stream);
-                let head = self.head(&land.name);
-                let head = match landing::judge(&head, self.newest_epoch, &land.offer) {
-                    Verdict::Refused(reason) => {
-                        self.refusals += 1;
-                        let Head {
-                            incarnation,
-                            next,
-                            hash,
-                        } = head;
-                        return hub.handle_refused(Refused {
-                            request,
-                            stream,
-                            incarnation,
-                            reason,
-                            next,
-                            hash,
-                        });
-                    }
-                    Verdict::Duplicate => {
-                        self.duplicates += 1;
-                        head
-                    }
-                    Verdict::Accept(after) => {
-                        let log = self.logs.entry(land.name.clone()).or_default();
-                        for record in land.batch.records().unwrap() {
-                            let value = record.unwrap().1.value.unwrap();
-                            log.push(u64::from_le_bytes(value[..8].try_into().unwrap()));
-                        }
-                        self.heads.insert(land.name, after);
-                        after
-                    }
-                };
+                let mut payloads = Vec::new();
+                for record in land.batch.records().unwrap() {
+                    let value = record.unwrap().1.value.unwrap();
+                    payloads.push(Some(u64::from_le_bytes(value[..8].try_into().unwrap())));
+                }
+                let asked = (land.request, land.stream, land.name);
+                return self.land(hub, asked, land.offer, payloads);
+            }
+            HubEvent::LandGap(land) => {
+                let lost = vec![None; land.offer.count as usize];
+                let asked = (land.request, land.stream, land.name);
+                return self.land(hub, asked, land.offer, lost);
+            }
+        }
+        Ok(())
+    }
+
+    fn land(
+        &mut self,
+        hub: &mut HubConnection,
+        (request, stream, name): (u64, StreamId, StreamName),
+        offer: Offer,
+        payloads: Vec<Option<u64>>,
+    ) -> Result<(), HubError> {
+        let head = self.head(&name);
+        let head = match landing::judge(&head, self.newest_epoch, &offer) {
+            Verdict::Refused(reason) => {
+                self.refusals += 1;
                 let Head {
                     incarnation,
-                    next: landed,
+                    next,
                     hash,
                 } = head;
-                let facts = Vec::new();
-                hub.handle_landed(Landed {
+                return hub.handle_refused(Refused {
                     request,
                     stream,
                     incarnation,
-                    landed,
+                    reason,
+                    next,
                     hash,
-                    facts,
                 });
             }
-        }
+            Verdict::Duplicate => {
+                self.duplicates += 1;
+                head
+            }
+            Verdict::Accept(after) => {
+                let lost = payloads.iter().filter(|payload| payload.is_none());
+                self.gap_records += lost.count() as u64;
+                self.logs.entry(name.clone()).or_default().extend(payloads);
+                self.heads.insert(name, after);
+                after
+            }
+        };
+        let Head {
+            incarnation,
+            next: landed,
+            hash,
+        } = head;
+        let facts = Vec::new();
+        hub.handle_landed(Landed {
+            request,
+            stream,
+            incarnation,
+            landed,
+            hash,
+            facts,
+        });
         Ok(())
     }
 }
@@ -283,6 +354,8 @@ impl World {
                 JournalStream {
                     chunks: Vec::new(),
                     local,
+                    sent: BTreeMap::new(),
+                    declared: BTreeSet::new(),
                 },
             )
         });
@@ -365,6 +438,7 @@ impl World {
                 0..3 => self.cut(),
                 3..5 => self.crash(),
                 5..105 => self.publish(),
+                105..112 => self.drop_oldest(),
                 _ => {}
             }
         }
@@ -388,6 +462,14 @@ impl World {
             .extend(first..first + count);
         self.sender
             .handle_stream(self.journal.streams[&id].local.clone());
+    }
+
+    fn drop_oldest(&mut self) {
+        let id = StreamId(self.random.below(u64::from(STREAMS)) as u32);
+        let chunks = self.random.below(6) as usize + 1;
+        let stream = self.journal.streams.get_mut(&id).unwrap();
+        stream.drop_oldest(chunks);
+        self.sender.handle_stream(stream.local.clone());
     }
 
     fn exchange(&mut self) {
@@ -475,10 +557,7 @@ impl World {
             } else if index > 0 && self.random.chance(300) {
                 ReadOutcome::NoRoom
             } else {
-                match self.journal.read(stream, from, &mut self.random) {
-                    batches if batches.is_empty() => ReadOutcome::Failed,
-                    batches => ReadOutcome::Batches(batches),
-                }
+                self.journal.outcome(stream, from, &mut self.random)
             };
             reads.push(StreamRead {
                 stream,
@@ -493,12 +572,32 @@ impl World {
         for (id, payloads) in &self.payloads {
             let name = &self.journal.streams[id].local.name;
             let landed = self.ledger.logs.get(name).map_or(&[][..], |log| &log[..]);
-            assert_eq!(
-                landed,
-                &payloads[..landed.len()],
-                "landed exactly once and in order"
-            );
+            let declared = &self.journal.streams[id].declared;
+            for (offset, landed) in landed.iter().enumerate() {
+                match landed {
+                    Some(payload) => assert_eq!(
+                        *payload, payloads[offset],
+                        "landed exactly once and in order"
+                    ),
+                    None => assert!(
+                        declared.contains(&(offset as u64)),
+                        "what is a gap was declared"
+                    ),
+                }
+            }
         }
+    }
+
+    /// What was declared lost, and what of it had reached the hub before.
+    fn declared(&self) -> (u64, u64) {
+        let (mut declared, mut landed) = (0, 0);
+        for stream in self.journal.streams.values() {
+            declared += stream.declared.len() as u64;
+            let log = self.ledger.logs.get(&stream.local.name);
+            let reached = |offset: &&u64| log.is_some_and(|log| log[**offset as usize].is_some());
+            landed += stream.declared.iter().filter(reached).count() as u64;
+        }
+        (declared, landed)
     }
 
     fn all_landed(&self) -> bool {
@@ -535,6 +634,7 @@ fn run(seed: u64) -> World {
 #[test]
 fn everything_lands_exactly_once_whatever_the_network_does() {
     let (mut cuts, mut closes, mut duplicates, mut refusals, mut landed) = (0, 0, 0, 0, 0);
+    let mut gaps = 0;
     for seed in 0..60 {
         println!("seed: {seed}");
         let world = run(seed);
@@ -549,7 +649,16 @@ fn everything_lands_exactly_once_whatever_the_network_does() {
         duplicates += world.ledger.duplicates;
         refusals += world.ledger.refusals;
         landed += world.next_payload;
+        let (declared, reached) = world.declared();
+        assert_eq!(
+            declared,
+            world.ledger.gap_records + reached,
+            "seed {seed}: both ends' gaps add up"
+        );
+        gaps += world.ledger.gap_records;
     }
+    println!("{gaps} in gaps");
+    assert!(gaps > 500);
     println!(
         "{landed} landed, {cuts} cuts, {closes} closes, {duplicates} duplicates, {refusals} refusals"
     );

@@ -4,6 +4,7 @@
 use thiserror::Error;
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_bridge_protocol::landing::{Head, RefusedReason};
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{ClusterIncarnation, PartitionId, SessionEpoch, TopicId};
 
 use super::command::Part;
@@ -33,6 +34,12 @@ pub enum Effect {
         target: Target,
     },
     Landed(Landed),
+    /// An interval is recorded as lost; the head has moved over it.
+    GapLanded {
+        head: Head,
+        count: u64,
+        reason: GapReason,
+    },
     /// All of the offer had landed before.
     Duplicate {
         head: Head,

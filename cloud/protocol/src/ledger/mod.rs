@@ -26,7 +26,9 @@ pub use command::{Command, DecodeError};
 pub use effect::{ApplyError, Effect, Effects, Landed, Target};
 pub use state::{Committed, Edge, Partition, Stream, Topic};
 
-use command::{Begin, CommitOffsets, CreateTopic, Entry, Land, OpenSession, OpenStream, Tick};
+use command::{
+    Begin, CommitOffsets, CreateTopic, Entry, Land, LandGap, OpenSession, OpenStream, Tick,
+};
 
 /// All that the cloud has decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,6 +161,7 @@ impl Ledger {
                 Entry::OpenStream(open) => self.open_stream(open),
                 Entry::Land(land) => self.land(land, cluster_incarnation),
                 Entry::CommitOffsets(commit) => self.commit_offsets(commit),
+                Entry::LandGap(land) => self.land_gap(land),
             })
             .collect())
     }
@@ -205,6 +208,7 @@ impl Ledger {
                 topic_id: *topic_id,
                 partition: placement::partition_of(&open.edge, partitions),
             },
+            gap_records: 0,
         };
         let opened = stream.opened();
         edge.streams.insert(open.stream, stream);
@@ -247,6 +251,31 @@ impl Ledger {
             head,
             part: land.part,
         })
+    }
+
+    /// The same rule as for a batch. It needs no topic: nothing is stored.
+    fn land_gap(&mut self, land: LandGap) -> Effect {
+        let refused = |reason, head| Effect::Refused { reason, head };
+        let Some(edge) = self.edges.get_mut(&land.edge) else {
+            return refused(RefusedReason::StaleSessionEpoch, Head::default());
+        };
+        let Some(stream) = edge.streams.get_mut(&land.stream) else {
+            return refused(RefusedReason::UnknownStream, Head::default());
+        };
+        match judge(&stream.head, edge.session_epoch, &land.offer) {
+            Verdict::Accept(head) => {
+                let (count, reason) = (land.offer.count, land.reason);
+                stream.head = head;
+                stream.gap_records = stream.gap_records.saturating_add(count);
+                Effect::GapLanded {
+                    head,
+                    count,
+                    reason,
+                }
+            }
+            Verdict::Duplicate => Effect::Duplicate { head: stream.head },
+            Verdict::Refused(reason) => refused(reason, stream.head),
+        }
     }
 
     fn commit_offsets(&mut self, commit: CommitOffsets) -> Effect {

@@ -13,8 +13,8 @@ use tidegate_shared::wire::{Reader, WireError, put_bytes};
 use super::command::{OffsetCommit, take_name};
 use super::{Committed, DecodeError, Edge, Ledger, Partition, Stream, Target, Topic};
 
-/// Counts up when the format changes.
-const VERSION: u8 = 1;
+/// Counts up when the format changes; older ones stay readable. 2: streams' gap records.
+const VERSION: u8 = 2;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -44,7 +44,7 @@ impl Ledger {
     pub fn restore(bytes: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("snapshot version")?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(DecodeError::UnknownVersion {
                 what: "snapshot",
                 number: 0,
@@ -58,7 +58,7 @@ impl Ledger {
             id: reader.u128("cluster incarnation id")?,
         };
         let topics = take_map(&mut reader, "topics", take_topic)?;
-        let edges = take_map(&mut reader, "edges", take_edge)?;
+        let edges = take_map(&mut reader, "edges", |reader| take_edge(reader, version))?;
         let groups = take_map(&mut reader, "groups", take_group)?;
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
@@ -139,15 +139,16 @@ fn put_edge(out: &mut BytesMut, edge: &Edge) {
         out.put_u64_le(stream.head.next.0);
         out.put_u128_le(stream.head.hash.0);
         put_target(out, &stream.target);
+        out.put_u64_le(stream.gap_records);
     });
 }
 
-fn take_edge(reader: &mut Reader) -> Result<(EdgeId, Edge), DecodeError> {
+fn take_edge(reader: &mut Reader, version: u8) -> Result<(EdgeId, Edge), DecodeError> {
     let id = take_name(reader, "edge id", EdgeId::LENGTH_MAX, |value| {
         EdgeId::new(value)
     })?;
     let session_epoch = SessionEpoch(reader.u64("session epoch")?);
-    let streams = take_map(reader, "streams", take_stream)?;
+    let streams = take_map(reader, "streams", |reader| take_stream(reader, version))?;
     Ok((
         id,
         Edge {
@@ -157,7 +158,7 @@ fn take_edge(reader: &mut Reader) -> Result<(EdgeId, Edge), DecodeError> {
     ))
 }
 
-fn take_stream(reader: &mut Reader) -> Result<(StreamName, Stream), DecodeError> {
+fn take_stream(reader: &mut Reader, version: u8) -> Result<(StreamName, Stream), DecodeError> {
     let name = take_name(reader, "stream name", StreamName::LENGTH_MAX, |value| {
         StreamName::new(value)
     })?;
@@ -166,8 +167,15 @@ fn take_stream(reader: &mut Reader) -> Result<(StreamName, Stream), DecodeError>
         next: EdgeOffset(reader.u64("next")?),
         hash: BoundaryHash(reader.u128("hash")?),
     };
-    let target = take_target(reader)?;
-    Ok((name, Stream { head, target }))
+    let stream = Stream {
+        head,
+        target: take_target(reader)?,
+        gap_records: match version {
+            1 => 0,
+            _ => reader.u64("gap records")?,
+        },
+    };
+    Ok((name, stream))
 }
 
 fn take_group(

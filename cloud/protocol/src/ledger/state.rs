@@ -76,6 +76,8 @@ pub struct Edge {
 pub struct Stream {
     pub head: Head,
     pub target: Target,
+    /// Edge offsets that landed as gaps, ever.
+    pub gap_records: u64,
 }
 
 impl Stream {

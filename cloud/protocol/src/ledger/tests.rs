@@ -1,6 +1,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate_bridge_protocol::landing::Offer;
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, PartitionId, StreamName};
 
 use super::command::{OffsetCommit, Part, strategies};
@@ -108,6 +109,38 @@ fn a_stream_lands_once_and_in_order() {
     let next = one(&mut ledger, land(epoch, 10, 5));
     assert!(matches!(next, Effect::Landed(landed) if landed.fact.kafka_offset == KafkaOffset(10)));
     assert_eq!(ledger.partition(target).unwrap().next, KafkaOffset(15));
+}
+
+#[test]
+fn a_gap_moves_the_head_and_leaves_no_record() {
+    let mut ledger = begun();
+    let epoch = open_session(&mut ledger);
+    let opened = one(&mut ledger, open_stream(epoch, topic()));
+    let Effect::StreamOpened { target, .. } = opened else {
+        panic!("{opened:?}")
+    };
+    one(&mut ledger, land(epoch, 0, 10));
+    let gap = |base, count| {
+        let Entry::Land(land) = land(epoch, base, count) else {
+            unreachable!()
+        };
+        Entry::LandGap(LandGap {
+            edge: land.edge,
+            stream: land.stream,
+            offer: land.offer,
+            reason: GapReason::Overflow,
+        })
+    };
+    let landed = one(&mut ledger, gap(10, 5));
+    assert!(matches!(landed, Effect::GapLanded { count: 5, head, .. } if head.next.0 == 15));
+    let again = one(&mut ledger, gap(10, 5));
+    assert!(matches!(again, Effect::Duplicate { head } if head.next.0 == 15));
+    let straddles = one(&mut ledger, gap(12, 5));
+    assert!(matches!(straddles, Effect::Refused { .. }));
+    let next = one(&mut ledger, land(epoch, 15, 5));
+    assert!(matches!(next, Effect::Landed(landed) if landed.fact.kafka_offset == KafkaOffset(10)));
+    assert_eq!(ledger.partition(target).unwrap().next, KafkaOffset(15));
+    assert_eq!(ledger.stream(&edge(), &stream()).unwrap().gap_records, 5);
 }
 
 #[test]
@@ -244,6 +277,7 @@ proptest! {
     fn facts_are_dense_on_both_sides(commands in log()) {
         let mut ledger = Ledger::new();
         let mut next_kafka: BTreeMap<Target, i64> = BTreeMap::new();
+        let mut gaps = 0;
         let mut next_edge: BTreeMap<(EdgeId, StreamName), u64> = BTreeMap::new();
         for command in commands {
             let entries = match &command {
@@ -252,6 +286,14 @@ proptest! {
             };
             let effects = ledger.apply(command).unwrap();
             for (entry, effect) in entries.into_iter().zip(effects) {
+                if let (Entry::LandGap(land), Effect::GapLanded { count, .. }) = (&entry, &effect) {
+                    let key = (land.edge.clone(), land.stream.clone());
+                    let edge = next_edge.entry(key).or_default();
+                    prop_assert_eq!(land.offer.base_offset.0, *edge);
+                    *edge += count;
+                    gaps += count;
+                    continue;
+                }
                 let (Entry::Land(land), Effect::Landed(landed)) = (entry, effect) else { continue };
                 let fact = landed.fact;
                 let target = Target { topic_id: fact.topic_id, partition: fact.partition };
@@ -263,6 +305,8 @@ proptest! {
                 *edge += fact.count;
             }
         }
+        let streams = ledger.edges().flat_map(|(_, edge)| edge.streams.values());
+        prop_assert_eq!(streams.map(|stream| stream.gap_records).sum::<u64>(), gaps);
     }
 
     #[test]

@@ -35,6 +35,13 @@ impl Directory {
         Ok(Self { root })
     }
 
+    /// Whether a journal was ever made there.
+    pub fn holds_journal(root: &Path) -> bool {
+        let has_logs =
+            || fs::read_dir(root.join(LOG_FOLDER)).is_ok_and(|mut log| log.next().is_some());
+        root.join(DATABASE_FILE).exists() || has_logs()
+    }
+
     fn log_path(&self, slot: Slot) -> PathBuf {
         self.root.join(LOG_FOLDER).join(format!("{slot:05}.log"))
     }

@@ -38,6 +38,7 @@ struct State {
     failed: bool,
     /// What fails says ENOSPC, and stops failing when space is there again.
     fails_full: bool,
+    database_is_full: bool,
     /// Bytes that all files together may have.
     space: Option<u64>,
     sync_is_ignored: bool,
@@ -117,11 +118,22 @@ impl FaultyMedium {
         self.lock().fails_full = true;
     }
 
+    /// From now on the index cannot grow or be written: ENOSPC, until [`FaultyMedium::free_space`].
+    pub fn fill_up_database(&self) {
+        self.lock().database_is_full = true;
+    }
+
+    /// Whether the armed call has come.
+    pub fn is_failing(&self) -> bool {
+        self.lock().failed
+    }
+
     /// There is space again.
     pub fn free_space(&self) {
         let mut state = self.lock();
         (state.fail_at, state.failed, state.fails_full) = (None, false, false);
         state.space = None;
+        state.database_is_full = false;
     }
 
     /// All files together get at most so many bytes; growing beyond it is ENOSPC.
@@ -330,6 +342,9 @@ impl Handle {
             let mut state = self.medium.lock();
             state.writes += 1;
             state.failed |= state.fail_at.is_some_and(|nth| state.writes >= nth);
+            if state.database_is_full && self.name == FileName::Database {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             if state.failed && state.fails_full {
                 return Err(io::ErrorKind::StorageFull.into());
             }

@@ -9,7 +9,8 @@
 //! | `4-files` | log file's sequence | slot and fill |
 //! | `5-gaps` | (stream, first offset) | what is lost there |
 //! | `6-boundaries` | (stream, offset) | a hash kept of what was dropped |
-//! | `7-rows` | (table, key) | a row of the node's own, and its changes |
+//! | `7-copies` | (stream, next offset) | which offsets the cleaner copied to which log file |
+//! | `8-rows` | (table, key) | a row of the node's own, and its changes |
 
 mod file;
 mod gap;
@@ -26,7 +27,7 @@ use tidegate_shared::id::{EdgeOffset, NameError, StreamId};
 use tidegate_shared::wire::WireError;
 
 use crate::rows::{self, PendingRows, Row, RowTable};
-use crate::state::{Meta, RowKey, State};
+use crate::state::{Meta, RowKey, Run, State};
 
 const META: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("1-meta");
 const STREAMS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("2-streams");
@@ -34,7 +35,8 @@ const RUNS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("3-run
 const FILES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("4-files");
 const GAPS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("5-gaps");
 const BOUNDARIES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("6-boundaries");
-const ROWS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("7-rows");
+const COPIES: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("7-copies");
+const ROWS: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("8-rows");
 
 /// redb, or a row in it, cannot be read or written.
 #[derive(Debug, Error)]
@@ -100,6 +102,7 @@ impl Rows {
             let mut files = transaction.open_table(FILES)?;
             let mut gaps = transaction.open_table(GAPS)?;
             let mut boundaries = transaction.open_table(BOUNDARIES)?;
+            let mut copies = transaction.open_table(COPIES)?;
             for (key, row) in &self.rows {
                 match (*key, row.as_deref()) {
                     (RowKey::Stream(id), Some(row)) => drop(streams.insert(id.0, row)?),
@@ -114,6 +117,8 @@ impl Rows {
                         drop(boundaries.insert((id.0, at.0), row)?);
                     }
                     (RowKey::Boundary(id, at), None) => drop(boundaries.remove((id.0, at.0))?),
+                    (RowKey::Copy(id, at), Some(row)) => drop(copies.insert((id.0, at.0), row)?),
+                    (RowKey::Copy(id, at), None) => drop(copies.remove((id.0, at.0))?),
                 }
             }
             write_pending(&mut transaction.open_table(ROWS)?, &self.pending)?;
@@ -173,12 +178,14 @@ fn encode_row(state: &State, key: RowKey) -> Option<BytesMut> {
     match key {
         RowKey::Stream(id) => state.streams.get(&id).map(stream::encode),
         RowKey::Run(id, file) => {
-            let stream = state.streams.get(&id)?;
-            let at = stream
-                .runs
-                .binary_search_by_key(&file, |run| run.file)
-                .ok()?;
-            Some(run::encode(&stream.runs[at]))
+            let mut runs = state.streams.get(&id)?.runs.iter();
+            let own = |run: &&Run| run.file == file && !run.copied;
+            runs.find(own).map(run::encode)
+        }
+        RowKey::Copy(id, next) => {
+            let runs = &state.streams.get(&id)?.runs;
+            let at = runs.binary_search_by_key(&next, |run| run.next).ok()?;
+            Some(run::encode_copy(&runs[at])).filter(|_| runs[at].copied)
         }
         RowKey::File(sequence) => state.files.get(&sequence).map(file::encode),
         RowKey::Gap(id, from) => {
@@ -233,8 +240,31 @@ pub(crate) fn load(database: &Database) -> Result<Option<State>, TableError> {
             file.runs += 1;
         }
     }
+    load_copies(&transaction, &mut state)?;
     load_gaps(&transaction, &mut state)?;
     Ok(Some(state))
+}
+
+/// Format 1 has no such table.
+fn load_copies(transaction: &ReadTransaction, state: &mut State) -> Result<(), TableError> {
+    let table = match transaction.open_table(COPIES) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+        table => table?,
+    };
+    for row in table.iter()? {
+        let (key, row) = row?;
+        let (id, next) = key.value();
+        let row = Bytes::copy_from_slice(row.value());
+        let run = run::decode_copy(EdgeOffset(next), row)?;
+        if let Some(file) = state.files.get_mut(&run.file) {
+            file.runs += 1;
+        }
+        if let Some(stream) = state.streams.get_mut(&StreamId(id)) {
+            let at = stream.runs.partition_point(|other| other.next <= run.first);
+            stream.runs.insert(at, run);
+        }
+    }
+    Ok(())
 }
 
 /// Format 1 has no such tables.

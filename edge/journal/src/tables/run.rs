@@ -1,5 +1,6 @@
-//! `3-runs`: which offsets of a stream lie in a log file. Sparse on purpose: where each chunk lies is
-//! said by the table in the file itself.
+//! `3-runs` and `7-copies`: which offsets of a stream lie in a log file, as they were written there
+//! first or as the cleaner copied them. Sparse on purpose: where each chunk lies is said by the table
+//! in the file itself.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_shared::id::EdgeOffset;
@@ -37,6 +38,24 @@ pub(super) fn decode(file: u64, row: Bytes) -> Result<Run, TableError> {
     Ok(run)
 }
 
+/// A copy's key is where it ends; the file stands in the row.
+pub(super) fn encode_copy(run: &Run) -> BytesMut {
+    let mut out = BytesMut::with_capacity(44);
+    out.put_u64_le(run.file);
+    out.put_slice(&encode(run));
+    out
+}
+
+pub(super) fn decode_copy(next: EdgeOffset, row: Bytes) -> Result<Run, TableError> {
+    let mut reader = Reader::new(row);
+    let file = reader.u64("log file")?;
+    Ok(Run {
+        copied: true,
+        next,
+        ..decode(file, reader.rest().clone())?
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +64,7 @@ mod tests {
     fn it_round_trips() {
         let run = Run {
             file: 1,
+            copied: false,
             first: EdgeOffset(2),
             next: EdgeOffset(3),
             chunks: 4,
@@ -53,5 +73,11 @@ mod tests {
             last_time_s: 7,
         };
         assert_eq!(decode(1, encode(&run).freeze()).unwrap(), run);
+        let copied = Run {
+            copied: true,
+            ..run
+        };
+        let row = encode_copy(&copied).freeze();
+        assert_eq!(decode_copy(copied.next, row).unwrap(), copied);
     }
 }

@@ -1,12 +1,13 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tidegate_edge_protocol::mqtt::codec::Decoder;
+use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
 use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +19,7 @@ use super::Context;
 use super::mailbox::{Contents, Mailbox};
 use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, WRITE_BYTES_MAX};
 use crate::router::ConnectionId;
-use crate::sessions::{Feed, Held};
+use crate::sessions::{Feed, Held, SharedDelivery};
 
 /// Runs a connection to its end.
 pub(super) async fn run(
@@ -42,6 +43,8 @@ pub(super) async fn run(
         store_cursor_at: None,
         subscriptions: 0,
         next_delivery: 0,
+        groups: Vec::new(),
+        shared: HashMap::new(),
         input: BytesMut::new(),
         output: BytesMut::new(),
         ended: false,
@@ -66,6 +69,10 @@ pub(super) struct Task {
     /// Filters that are served as messages come.
     pub(super) subscriptions: usize,
     pub(super) next_delivery: u64,
+    /// Groups of those filters.
+    pub(super) groups: Vec<Text>,
+    /// Deliveries whose group waits for their end, by token.
+    pub(super) shared: HashMap<u64, SharedDelivery>,
     input: BytesMut,
     output: BytesMut,
     /// Nothing but a farewell is left to be said.

@@ -15,6 +15,7 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::sync::Notify;
 
 use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+use crate::sessions::SharedDelivery;
 
 /// A message for a subscriber, before its session gives it a packet.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Letter {
     pub retain: bool,
     pub identifiers: Vec<SubscriptionIdentifier>,
     pub expires_at: Option<Instant>,
+    /// There where a group waits for the delivery's end.
+    pub shared: Option<SharedDelivery>,
 }
 
 impl Letter {
@@ -144,6 +147,7 @@ mod tests {
             retain: false,
             identifiers: Vec::new(),
             expires_at: None,
+            shared: None,
         }
     }
 

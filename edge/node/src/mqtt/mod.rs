@@ -53,7 +53,6 @@ impl Context {
         let limits = ConnectionLimits {
             packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
             inflight_inbound_max: INFLIGHT_INBOUND_MAX,
-            shared_subscription_available: false,
             ..defaults
         };
         let connections_max = spec.connections_max;
@@ -84,7 +83,9 @@ pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>)
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             _ = stopping.changed() => return,
         }
-        for due in context.sessions.sweep() {
+        let sessions = Arc::clone(&context.sessions);
+        let swept = tokio::task::spawn_blocking(move || sessions.sweep()).await;
+        for due in swept.unwrap_or_default() {
             let client_id = due.client_id.as_bytes();
             let id = context.next_id();
             context

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_edge_protocol::mqtt::codec::{PacketId, RetainHandling, SubscriptionIdentifier, Text};
+use tidegate_edge_protocol::mqtt::codec::{
+    PacketId, Qos, RetainHandling, SubscriptionIdentifier, Text,
+};
 use tidegate_edge_protocol::mqtt::connection::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryStage,
     DeliveryToken, PublishRefused, SharedFilter, SubscribeToken, SubscriptionRequest,
@@ -107,6 +109,11 @@ impl Task {
         let now = Instant::now();
         self.machine.handle_accepted(now, accepted);
         let Some(held) = &self.held else { return };
+        for own in held.session().subscriptions() {
+            if own.filter.group.is_some() {
+                held.join_group(&own.filter, &self.mailbox, own.options, own.identifier);
+            }
+        }
         for (packet_id, position) in held.session().progress().resume().releases {
             let token = DeliveryToken(position.0);
             self.machine.handle_release_again(now, packet_id, token);
@@ -121,7 +128,12 @@ impl Task {
     ) {
         let (mut reasons, mut changes) = (Vec::with_capacity(requests.len()), Vec::new());
         let mut with_retained = Vec::new();
-        for request in requests {
+        for mut request in requests {
+            if request.filter.group.is_some() {
+                // What a member leaves behind goes to another.
+                let qos_max = &mut request.options.qos_max;
+                *qos_max = Qos::AtLeastOnce.min(*qos_max);
+            }
             let (reason, is_new) = self.subscribe_one(&request, identifier, &mut changes);
             reasons.push(reason);
             let wants_retained = match request.options.retain_handling {
@@ -141,6 +153,7 @@ impl Task {
             identifier,
         };
         self.store_and_answer(&changes, answer);
+        self.join_groups(&changes);
     }
 
     /// Whether the subscription is granted, and whether it is new.
@@ -150,10 +163,7 @@ impl Task {
         identifier: Option<SubscriptionIdentifier>,
         changes: &mut Vec<Change>,
     ) -> (ReasonCode, bool) {
-        if request.filter.group.is_some() {
-            return (ReasonCode::SharedSubscriptionsNotSupported, false);
-        }
-        if self.feed.is_none() {
+        if self.feed.is_none() || is_of_the_server(&request.filter) {
             return self.subscribe_live(request, identifier);
         }
         let Some(held) = &mut self.held else {
@@ -178,6 +188,23 @@ impl Task {
         (request.granted(), is_new)
     }
 
+    /// Those of shared subscriptions take their turn from now on.
+    fn join_groups(&self, changes: &[Change]) {
+        let Some(held) = &self.held else { return };
+        for change in changes {
+            if let Change::Subscribed(Kept {
+                filter,
+                options,
+                identifier,
+                ..
+            }) = change
+                && filter.group.is_some()
+            {
+                held.join_group(filter, &self.mailbox, *options, *identifier);
+            }
+        }
+    }
+
     fn subscribe_live(
         &mut self,
         request: &SubscriptionRequest,
@@ -185,6 +212,9 @@ impl Task {
     ) -> (ReasonCode, bool) {
         if self.subscriptions >= CONNECTION_SUBSCRIPTIONS_MAX {
             return (ReasonCode::QuotaExceeded, false);
+        }
+        if request.filter.group.is_some() {
+            return self.subscribe_group(request, identifier);
         }
         let subscription = Subscription {
             mailbox: Arc::clone(&self.mailbox),
@@ -199,21 +229,35 @@ impl Task {
         (request.granted(), is_new)
     }
 
+    fn subscribe_group(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+    ) -> (ReasonCode, bool) {
+        let Some(held) = &mut self.held else {
+            return (ReasonCode::UnspecifiedError, false);
+        };
+        let (filter, options) = (&request.filter, request.options);
+        held.subscribe_group(filter, self.context.reader.next_position());
+        held.join_group(filter, &self.mailbox, options, identifier);
+        let is_new = !self.groups.contains(&filter.name);
+        if is_new {
+            self.groups.push(filter.name.clone());
+            self.subscriptions += 1;
+        }
+        (request.granted(), is_new)
+    }
+
     pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
         let (mut reasons, mut changes) = (Vec::with_capacity(filters.len()), Vec::new());
         for filter in filters {
             let existed = match (&self.feed, &self.held) {
-                (Some(_), Some(held)) => {
+                (Some(_), Some(held)) if !is_of_the_server(&filter) => {
                     let existed = held.session().subscription(&filter.name).is_some();
                     changes.extend(existed.then(|| Change::Unsubscribed(filter.name.clone())));
                     existed
                 }
-                _ => {
-                    let existed = filter.group.is_none()
-                        && self.context.router.unsubscribe(self.id, &filter.filter);
-                    self.subscriptions -= usize::from(existed);
-                    existed
-                }
+                _ => self.unsubscribe_live(&filter),
             };
             reasons.push(match existed {
                 true => ReasonCode::Success,
@@ -221,6 +265,20 @@ impl Task {
             });
         }
         self.store_and_answer(&changes, Answer::Unsubscribed(token, reasons));
+    }
+
+    fn unsubscribe_live(&mut self, filter: &SharedFilter) -> bool {
+        let existed = if filter.group.is_none() {
+            self.context.router.unsubscribe(self.id, &filter.filter)
+        } else {
+            let at = self.groups.iter().position(|name| *name == filter.name);
+            if let (Some(at), Some(held)) = (at, &mut self.held) {
+                held.unsubscribe_group(&self.groups.swap_remove(at));
+            }
+            at.is_some()
+        };
+        self.subscriptions -= usize::from(existed);
+        existed
     }
 
     fn store_and_answer(&mut self, changes: &[Change], answer: Answer) {
@@ -261,6 +319,9 @@ impl Task {
     }
 
     pub(super) fn delivery_done(&mut self, token: DeliveryToken) {
+        if let Some(shared) = self.shared.remove(&token.0) {
+            shared.done(self.id);
+        }
         let Some(held) = self.held.as_mut().filter(|_| token.0 < LIVE_TOKENS) else {
             return;
         };
@@ -277,11 +338,13 @@ impl Task {
             return;
         }
         self.store_cursor_at = None;
-        if let Some(held) = &mut self.held
-            && let Some(change) = held.session().cursor_change()
-        {
-            held.store(&[change], None);
+        if let Some(held) = self.held.as_mut().filter(|_| self.feed.is_some()) {
+            let change = held.session().cursor_change();
+            held.store(change.as_slice(), None);
+            held.trim();
         }
+        let behind = self.feed.as_ref().is_some_and(Feed::is_behind);
+        self.store_cursor_at = behind.then(|| now + CURSOR_INTERVAL);
     }
 
     /// Hands over what the journal has for the session.
@@ -301,7 +364,7 @@ impl Task {
         let metrics = &self.context.metrics;
         metrics.mqtt_messages_delivered.inc_by(delivered);
         metrics.mqtt_messages_dropped.inc_by(dropped);
-        if held.session().cursor_change().is_some() {
+        if held.session().cursor_change().is_some() || feed.is_behind() {
             self.store_cursor_at
                 .get_or_insert_with(|| Instant::now() + CURSOR_INTERVAL);
         }
@@ -333,6 +396,7 @@ impl Task {
                 retain: true,
                 identifiers: identifiers.clone(),
                 expires_at: left_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
+                shared: None,
             });
         }
     }
@@ -340,8 +404,10 @@ impl Task {
     /// A message that comes from no position of the journal.
     pub(super) fn deliver(&mut self, letter: Letter) {
         let now = Instant::now();
+        let token = DeliveryToken(LIVE_TOKENS | self.next_delivery);
+        let is_acknowledged = letter.qos.min(letter.qos_max) > Qos::AtMostOnce;
         let delivery = Delivery {
-            token: DeliveryToken(LIVE_TOKENS | self.next_delivery),
+            token,
             qos: letter.qos,
             qos_max: letter.qos_max,
             retain: letter.retain,
@@ -351,18 +417,25 @@ impl Task {
             resent: None,
         };
         self.next_delivery += 1;
+        let mut is_done = !is_acknowledged;
         match self.machine.handle_deliver(now, delivery) {
-            DeliverOutcome::Queued => self.context.metrics.mqtt_messages_delivered.inc(),
+            DeliverOutcome::Queued => drop(self.context.metrics.mqtt_messages_delivered.inc()),
             DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {
-                self.context.metrics.mqtt_messages_dropped.inc()
+                self.context.metrics.mqtt_messages_dropped.inc();
+                is_done = true;
             }
             // Never skipped: a subscriber that cannot follow is disconnected.
             DeliverOutcome::Overflow => {
                 self.machine.handle_shutdown(now, ReasonCode::QuotaExceeded);
-                0
+                is_done = false;
             }
-            DeliverOutcome::NotConnected => 0,
-        };
+            DeliverOutcome::NotConnected => is_done = false,
+        }
+        match letter.shared {
+            Some(shared) if is_done => shared.done(self.id),
+            Some(shared) => drop(self.shared.insert(token.0, shared)),
+            None => {}
+        }
     }
 
     /// The connection has ended: notes in the session how it left off, and gives it up.
@@ -372,6 +445,10 @@ impl Task {
         let Some(mut held) = self.held.take() else {
             return;
         };
+        for name in std::mem::take(&mut self.groups) {
+            held.unsubscribe_group(&name);
+        }
+        held.leave_groups();
         for delivery in &closed.unacknowledged {
             if delivery.stage == DeliveryStage::AtLeastOnce && delivery.token.0 < LIVE_TOKENS {
                 let position = Position(delivery.token.0);
@@ -400,12 +477,7 @@ impl Task {
 }
 
 /// What CONNECT changes in the session.
-fn begin(
-    held: &Held,
-    request: &ConnectRequest,
-    resumed: bool,
-    position: Position,
-) -> Vec<Change> {
+fn begin(held: &Held, request: &ConnectRequest, resumed: bool, position: Position) -> Vec<Change> {
     let expiry_interval_s = request.session_expiry_interval_s;
     let will = request.will.clone().map(Box::new);
     let session = held.session();
@@ -428,6 +500,11 @@ fn begin(
     }
     changes.extend(will.map(Change::WillSet));
     changes
+}
+
+/// What the server says of itself is not kept: it is served as it comes.
+fn is_of_the_server(filter: &SharedFilter) -> bool {
+    filter.group.is_none() && filter.filter.as_str().starts_with("$SYS/")
 }
 
 /// Tells apart the assigned client ids of two lives of this process.

@@ -24,21 +24,31 @@ use crate::record::{Mark, to_message};
 
 /// A message as the journal has it.
 #[derive(Debug)]
-struct Stored {
-    position: Position,
-    message: Arc<Message>,
+pub(super) struct Stored {
+    pub position: Position,
+    pub message: Arc<Message>,
     publisher: Option<Bytes>,
-    mark: Mark,
+    pub mark: Mark,
     /// When it was made, by the journal's clock.
     at_ms: u64,
 }
 
+impl Stored {
+    /// By the journal's clock: a step of the wall clock makes nothing old.
+    pub(super) fn expires_at(&self, clock: Clock) -> Option<Instant> {
+        let expiry_s = self.message.properties.message_expiry_interval_s?;
+        let end_ms = self.at_ms + u64::from(expiry_s) * 1_000;
+        let left = end_ms.saturating_sub(clock.now_ms());
+        Some(Instant::now() + Duration::from_millis(left))
+    }
+}
+
 /// A stretch of the log.
 #[derive(Debug, Default)]
-struct Stretch {
-    messages: VecDeque<Stored>,
+pub(super) struct Stretch {
+    pub messages: VecDeque<Stored>,
     /// All below was looked at.
-    next: Position,
+    pub next: Position,
     damaged_records: u64,
 }
 
@@ -94,6 +104,11 @@ impl Feed {
             stretch,
             wait: Wait::Growth,
         }
+    }
+
+    /// Whether the journal has more for it than the connection takes now.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.wait == Wait::Room
     }
 
     /// Returns when there is a reason to pump. Safe to cancel.
@@ -173,7 +188,7 @@ impl Feed {
             qos_max,
             retain: stored.mark.retain && due.matched.retain_as_published,
             subscription_identifiers: due.matched.identifiers,
-            expires_at: self.expires_at(&stored, now),
+            expires_at: stored.expires_at(self.clock),
             resent: due.resent,
         };
         match machine.handle_deliver(now, delivery) {
@@ -194,14 +209,6 @@ impl Feed {
         None
     }
 
-    /// By the journal's clock: a step of the wall clock makes nothing old.
-    fn expires_at(&self, stored: &Stored, now: Instant) -> Option<Instant> {
-        let expiry_s = stored.message.properties.message_expiry_interval_s?;
-        let end_ms = stored.at_ms + u64::from(expiry_s) * 1_000;
-        let left = end_ms.saturating_sub(self.clock.now_ms());
-        Some(now + Duration::from_millis(left))
-    }
-
     fn read_on(&mut self, session: &ClientSession, machine: &Connection) {
         let until = *self.durable.borrow_and_update();
         if self.stretch.next >= until {
@@ -212,13 +219,15 @@ impl Feed {
             self.wait = Wait::Room;
             return;
         }
-        let subscriptions = session.subscriptions();
-        if subscriptions.len() == 0 && session.progress().assigned_positions().next().is_none() {
+        let own = session
+            .subscriptions()
+            .filter(|own| own.filter.group.is_none());
+        let filters: Vec<_> = own.map(|own| own.filter.filter.clone()).collect();
+        if filters.is_empty() && session.progress().assigned_positions().next().is_none() {
             self.stretch.next = until;
             self.wait = Wait::Growth;
             return;
         }
-        let filters: Vec<_> = subscriptions.map(|own| own.filter.filter.clone()).collect();
         let assigned: HashSet<_> = session.progress().assigned_positions().collect();
         let reader = self.reader.clone();
         let wanted = Wanted {
@@ -233,20 +242,20 @@ impl Feed {
 }
 
 /// After a read that failed.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// What to look for. A subscription that is made later is not among it, so it does not read past
 /// where the log stood when it was asked for.
-struct Wanted {
-    from: Position,
-    until: Position,
-    filters: Vec<TopicFilter>,
+pub(super) struct Wanted {
+    pub from: Position,
+    pub until: Position,
+    pub filters: Vec<TopicFilter>,
     /// QoS 2 that was begun: to be completed whatever the filters say by now.
-    assigned: HashSet<Position>,
+    pub assigned: HashSet<Position>,
 }
 
 impl Wanted {
-    fn read(&self, reader: &JournalReader) -> Result<Stretch, ReadError> {
+    pub(super) fn read(&self, reader: &JournalReader) -> Result<Stretch, ReadError> {
         let is_begun = |position: &Position| *position >= self.from;
         let probe = if self.assigned.iter().any(is_begun) {
             TopicProbe::anything()

@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tidegate_edge_journal::{RowEntry, RowOperation, RowTable};
-use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+use tidegate_edge_protocol::mqtt::codec::{SubscriptionIdentifier, SubscriptionOptions, Text};
+use tidegate_edge_protocol::mqtt::connection::SharedFilter;
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription};
+use tidegate_shared::id::Position;
 use tokio::sync::OwnedMutexGuard;
 
 use super::{Reads, Sessions, deleted};
 use crate::committer::Waiter;
 use crate::limits::SESSION_CHANGES_MAX;
+use crate::mqtt::Mailbox;
 use crate::router::ConnectionId;
 
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(crate) struct Held {
     reads: Arc<Reads>,
     /// In the row, behind its value.
     changes: usize,
+    /// Of groups that began or ended with a change: stored with it.
+    group_rows: Vec<RowEntry>,
     /// One of its subscriptions is not to get what its own client publishes.
     no_local: bool,
 }
@@ -36,6 +42,7 @@ impl Held {
             sessions,
             id,
             no_local: wants_no_local(&session),
+            group_rows: Vec::new(),
             session,
             reads,
             // Not known: the first change folds it.
@@ -68,10 +75,7 @@ impl Held {
         }
         match (before, now) {
             (false, false) => None,
-            (true, false) => {
-                self.sessions.router.unwant_all(self.session.client_id());
-                Some(deleted(self.session.client_id()))
-            }
+            (true, false) => Some(deleted(self.session.client_id())),
             _ if self.changes >= SESSION_CHANGES_MAX => {
                 self.changes = 0;
                 Some(folded(&self.session))
@@ -89,21 +93,67 @@ impl Held {
         }
     }
 
-    /// The router knows what offline sessions want, so that it is kept where no route does.
-    fn follow_filters(&self, change: &Change) {
-        let (router, client_id) = (&self.sessions.router, self.session.client_id());
+    /// The router knows what offline sessions want, so that it is kept where no route does; groups know
+    /// who is in them.
+    fn follow_filters(&mut self, change: &Change) {
+        let sessions = Arc::clone(&self.sessions);
+        let (router, client_id) = (&sessions.router, self.session.client_id());
         match change {
-            Change::Begun { .. } => router.unwant_all(client_id),
+            Change::Begun { .. } | Change::Ended => {
+                router.unwant_all(client_id);
+                let rows = sessions.leave_groups(client_id, &self.session, Some(self.id));
+                self.group_rows.extend(rows);
+            }
+            Change::Subscribed(Subscription { filter, since, .. }) if filter.group.is_some() => {
+                let row = sessions.groups.subscribe(client_id, filter, *since);
+                self.group_rows.extend(row);
+            }
             Change::Subscribed(subscription) => {
                 router.want(client_id, &subscription.filter.filter);
             }
-            Change::Unsubscribed(name) => {
-                if let Some(subscription) = self.session.subscription(name) {
-                    router.unwant(client_id, &subscription.filter.filter);
+            Change::Unsubscribed(name) => match self.session.subscription(name) {
+                Some(Subscription { filter, .. }) if filter.group.is_some() => {
+                    let row = sessions.groups.unsubscribe(client_id, name, Some(self.id));
+                    self.group_rows.extend(row);
                 }
-            }
+                Some(Subscription { filter, .. }) => router.unwant(client_id, &filter.filter),
+                None => {}
+            },
             _ => {}
         }
+    }
+
+    /// A client whose session ends with its connection takes part in a group.
+    pub(crate) fn subscribe_group(&mut self, filter: &SharedFilter, cursor: Position) {
+        let client_id = self.session.client_id();
+        let row = self.sessions.groups.subscribe(client_id, filter, cursor);
+        self.sessions.tell_needed_from();
+        self.submit(row.into_iter().collect(), None);
+    }
+
+    pub(crate) fn unsubscribe_group(&mut self, name: &Text) {
+        let client_id = self.session.client_id();
+        let row = self
+            .sessions
+            .groups
+            .unsubscribe(client_id, name, Some(self.id));
+        self.submit(row.into_iter().collect(), None);
+    }
+
+    pub(crate) fn join_group(
+        &self,
+        filter: &SharedFilter,
+        mailbox: &Arc<Mailbox>,
+        options: SubscriptionOptions,
+        identifier: Option<SubscriptionIdentifier>,
+    ) {
+        let groups = &self.sessions.groups;
+        groups.join(filter, self.id, mailbox, options, identifier);
+    }
+
+    /// The connection has ended: what it had of groups' messages goes to other members.
+    pub(crate) fn leave_groups(&self) {
+        self.sessions.groups.leave(self.id);
     }
 
     pub(crate) fn has_no_local(&self) -> bool {
@@ -118,13 +168,22 @@ impl Held {
 
     pub(crate) fn change_all(&mut self, changes: &[Change]) -> Vec<RowEntry> {
         let rows = changes.iter().filter_map(|change| self.change(change));
-        rows.collect()
+        let mut rows: Vec<_> = rows.collect();
+        rows.append(&mut self.group_rows);
+        rows
     }
 
     pub(crate) fn submit(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
         if !rows.is_empty() || waiter.is_some() {
             self.sessions.committer.store(rows, waiter);
         }
+    }
+
+    /// Takes from the session what it may not have waiting. Reads the journal only where that is much.
+    pub(crate) fn trim(&mut self) {
+        let client_id = self.session.client_id().clone();
+        let changes = self.sessions.trim(&client_id, &mut self.session);
+        self.store(&changes, None);
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

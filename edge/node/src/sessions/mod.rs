@@ -5,7 +5,9 @@
 //! same client waits until the older has let go.
 
 mod feed;
+mod groups;
 mod held;
+mod trim;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use tidegate_edge_journal::{Journal, JournalTime, Row, RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::{Text, Will};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription};
 use tidegate_shared::id::Position;
 use tidegate_shared::wire::{Reader, WireError};
 use tokio::sync::Mutex as AsyncMutex;
@@ -26,7 +28,10 @@ use crate::mqtt::Mailbox;
 use crate::router::{ConnectionId, Router};
 
 pub(crate) use feed::{Fed, Feed};
+pub(crate) use groups::SharedDelivery;
+use groups::{Groups, LoadedGroups};
 pub(crate) use held::Held;
+use trim::Trimmed;
 
 /// A time that neither steps nor restarts, in milliseconds: what the journal's clock will say.
 #[derive(Clone, Copy, Debug)]
@@ -94,16 +99,36 @@ pub(crate) struct Sessions {
     pub(crate) committer: Committer,
     pub(crate) router: Arc<Router>,
     pub(crate) clock: Clock,
+    groups: Groups,
     slots: Mutex<HashMap<Text, Slot>>,
+    /// What a session may have waiting for it, as it lies in the log.
+    backlog_bytes_max: u64,
+    /// Messages that sessions lost by that bound.
+    lost: AtomicU64,
     /// What the journal was told last.
     needed_from: Mutex<Position>,
 }
 
 /// A session as its rows have it, and how many changes those hold.
-pub(crate) type Loaded = (ClientSession, usize);
+type LoadedSession = (ClientSession, usize);
 
-/// Reads the sessions' rows off a journal that was just opened.
-pub(crate) fn load(journal: &Journal) -> anyhow::Result<Vec<Loaded>> {
+/// What a journal that was just opened has of sessions.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    sessions: Vec<LoadedSession>,
+    groups: LoadedGroups,
+}
+
+impl Loaded {
+    pub(crate) fn read(journal: &Journal) -> anyhow::Result<Self> {
+        Ok(Self {
+            sessions: load_sessions(journal)?,
+            groups: groups::load(journal)?,
+        })
+    }
+}
+
+fn load_sessions(journal: &Journal) -> anyhow::Result<Vec<LoadedSession>> {
     let rows = journal.rows(RowTable::ClientSessions)?;
     let mut sessions = Vec::with_capacity(rows.len());
     for (client_id, row) in rows {
@@ -138,12 +163,16 @@ impl Sessions {
         committer: Committer,
         router: Arc<Router>,
         clock: Clock,
-        loaded: Vec<Loaded>,
+        backlog_bytes_max: u64,
+        loaded: Loaded,
     ) -> Arc<Self> {
+        let groups = Groups::new(committer.clone(), Arc::clone(&router), clock);
+        let mut cursors = loaded.groups;
+        let next = committer.reader().next_position();
         let mut slots = HashMap::new();
         let mut rows = Vec::new();
         let at_ms = clock.now_ms();
-        for (mut session, changes) in loaded {
+        for (mut session, changes) in loaded.sessions {
             let client_id = session.client_id().clone();
             if session.is_connected() {
                 session.apply(&Change::Disconnected { at_ms });
@@ -154,8 +183,13 @@ impl Sessions {
             } else if changes > 0 {
                 rows.push(held::folded(&session));
             }
-            for subscription in session.subscriptions() {
-                router.want(&client_id, &subscription.filter.filter);
+            for Subscription { filter, .. } in session.subscriptions() {
+                if filter.group.is_none() {
+                    router.want(&client_id, &filter.filter);
+                    continue;
+                }
+                let cursor = cursors.remove(filter.name.as_bytes());
+                rows.extend(groups.subscribe(&client_id, filter, cursor.unwrap_or(next)));
             }
             let slot = Slot {
                 reads: Arc::new(Reads::new(&session)),
@@ -164,12 +198,17 @@ impl Sessions {
             };
             slots.insert(client_id, slot);
         }
+        // Groups of clients that are gone.
+        rows.extend(cursors.into_keys().map(groups::deleted));
         committer.store(rows, None);
         let sessions = Self {
             committer,
             router,
             clock,
+            groups,
             slots: Mutex::new(slots),
+            backlog_bytes_max,
+            lost: AtomicU64::new(0),
             needed_from: Mutex::new(Position(0)),
         };
         sessions.tell_needed_from();
@@ -183,6 +222,11 @@ impl Sessions {
     /// Sessions that outlive their connections, and those of clients that are connected.
     pub(crate) fn len(&self) -> usize {
         self.slots().len()
+    }
+
+    /// Messages that sessions lost since the start, as they had more waiting than they may.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// A client id belongs to its newest connection `[MQTT-3.1.4-3]`: the one before is told to go,
@@ -229,42 +273,124 @@ impl Sessions {
     }
 
     /// Ends sessions whose time is over, lets the journal go of what nobody reads any more, and gives
-    /// the wills that are due. To be called about once a second.
+    /// the wills that are due. To be called about once a second; it may read the journal.
     pub(crate) fn sweep(&self) -> Vec<DueWill> {
         let now_ms = self.clock.now_ms();
         let mut wills = Vec::new();
-        let mut rows = Vec::new();
-        self.slots().retain(|client_id, slot| {
-            let Some(mut session) = idle(slot) else {
-                return true;
+        let clients: Vec<_> = {
+            let slots = self.slots();
+            let idle = slots.iter().filter(|(_, slot)| slot.owner.is_none());
+            idle.map(|(client_id, slot)| (client_id.clone(), Arc::clone(&slot.session)))
+                .collect()
+        };
+        for (client_id, session) in clients {
+            // A connection may have taken it up by now.
+            let Ok(mut session) = session.try_lock_owned() else {
+                continue;
             };
-            let expires_at_ms = session.expires_at_ms();
-            let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-            let will = due_will(&session, ends, now_ms);
-            if will.is_none() && !ends {
-                return true;
-            }
-            session.apply(&Change::WillCleared);
-            let row = match ends {
-                true => deleted(client_id),
-                false => held::folded(&session),
-            };
-            match will {
-                Some(will) => wills.push(DueWill {
-                    client_id: client_id.clone(),
-                    will,
-                    row,
-                }),
-                None => rows.push(row),
-            }
-            if ends {
-                self.router.unwant_all(client_id);
-            }
-            !ends
-        });
-        self.committer.store(rows, None);
+            wills.extend(self.sweep_idle(&client_id, &mut session, now_ms));
+        }
+        let lost = self.groups.sweep(self.backlog_bytes_max);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
         self.tell_needed_from();
         wills
+    }
+
+    /// A session ends: it is in no group any more. Gives the rows of groups that end with it.
+    fn leave_groups(
+        &self,
+        client_id: &Text,
+        session: &ClientSession,
+        id: Option<ConnectionId>,
+    ) -> Vec<RowEntry> {
+        let shared = session.subscriptions().map(|own| &own.filter);
+        let shared = shared.filter(|filter| filter.group.is_some());
+        shared
+            .filter_map(|filter| self.groups.unsubscribe(client_id, &filter.name, id))
+            .collect()
+    }
+
+    fn sweep_idle(
+        &self,
+        client_id: &Text,
+        session: &mut ClientSession,
+        now_ms: u64,
+    ) -> Option<DueWill> {
+        if !session.is_present() {
+            return None;
+        }
+        let expires_at_ms = session.expires_at_ms();
+        let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        let will = due_will(session, ends, now_ms);
+        let row = if ends {
+            let rows = self.leave_groups(client_id, session, None);
+            self.committer.store(rows, None);
+            session.apply(&Change::Ended);
+            self.router.unwant_all(client_id);
+            self.forget(client_id);
+            deleted(client_id)
+        } else if will.is_some() {
+            session.apply(&Change::WillCleared);
+            held::folded(session)
+        } else {
+            self.trim_idle(client_id, session);
+            return None;
+        };
+        match will {
+            Some(will) => Some(DueWill {
+                client_id: client_id.clone(),
+                will,
+                row,
+            }),
+            None => {
+                self.committer.store(vec![row], None);
+                None
+            }
+        }
+    }
+
+    /// A session that has ended, and that nobody waits for.
+    fn forget(&self, client_id: &Text) {
+        let mut slots = self.slots();
+        if slots
+            .get(client_id)
+            .is_some_and(|slot| slot.owner.is_none())
+        {
+            slots.remove(client_id);
+        }
+    }
+
+    fn trim_idle(&self, client_id: &Text, session: &mut ClientSession) {
+        if session.subscriptions().len() == 0 {
+            return;
+        }
+        let changes = self.trim(client_id, session);
+        if changes.is_empty() {
+            return;
+        }
+        changes.iter().for_each(|change| session.apply(change));
+        self.committer.store(vec![held::folded(session)], None);
+        if let Some(slot) = self.slots().get(client_id) {
+            slot.reads.follow(session);
+        }
+    }
+
+    /// Takes from a session what it may not have waiting; the changes are the caller's to store.
+    fn trim(&self, client_id: &Text, session: &mut ClientSession) -> Vec<Change> {
+        let reader = self.committer.reader();
+        match trim::trim(reader, session, self.backlog_bytes_max) {
+            Ok(Trimmed { changes, lost }) => {
+                if lost > 0 {
+                    self.lost.fetch_add(lost, Ordering::Relaxed);
+                    tracing::warn!(client = %client_id, lost, "a session has more waiting than it may: its oldest is lost to it");
+                }
+                changes
+            }
+            Err(error) => {
+                tracing::error!(client = %client_id, %error, "a session's backlog cannot be read");
+                Vec::new()
+            }
+        }
     }
 
     /// Tells the journal what must be kept. A session that begins to read says so before its row is
@@ -274,6 +400,10 @@ impl Sessions {
         let from = slots.values().map(|slot| &slot.reads.from);
         let from = from.map(|from| from.load(Ordering::Relaxed)).min();
         let from = Position(from.unwrap_or(Reads::NOTHING));
+        let from = self
+            .groups
+            .needed_from()
+            .map_or(from, |groups| groups.min(from));
         let mut told = self.needed_from.lock().expect("nobody panics with it");
         if *told != from {
             *told = from;
@@ -288,14 +418,6 @@ pub(crate) struct DueWill {
     pub client_id: Text,
     pub will: Will,
     pub row: RowEntry,
-}
-
-/// A session that no connection has.
-fn idle(slot: &Slot) -> Option<tokio::sync::MutexGuard<'_, ClientSession>> {
-    match slot.owner {
-        Some(_) => None,
-        None => slot.session.try_lock().ok(),
-    }
 }
 
 /// A will waits for its delay, and for no longer than the session lives `[MQTT-3.1.3-9]`.

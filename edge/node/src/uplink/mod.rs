@@ -12,9 +12,9 @@ use tidegate_bridge_protocol::frame::Frame;
 use tidegate_bridge_protocol::limits::SenderLimits;
 use tidegate_bridge_protocol::reply_code::CloseCode;
 use tidegate_bridge_protocol::sender::{
-    Alarm, LocalStream, ReadOutcome, SealedBatch, Sender, SenderEvent, StreamRead,
+    Alarm, LocalStream, ReadOutcome, SealedGap, Sender, SenderEvent, StreamRead,
 };
-use tidegate_edge_journal::{JournalReader, StreamStatus};
+use tidegate_edge_journal::{Gap, ReadError, StreamStatus, ToSend};
 use tidegate_shared::fleet::UplinkSpec;
 use tidegate_shared::id::{EdgeOffset, Incarnation, SessionEpoch, StreamId};
 use tidegate_shared::record::Compression;
@@ -178,7 +178,7 @@ impl Uplink {
             }
             while let Some(frame) = self.sender.poll_transmit() {
                 // Bounded by the sender's window; the writers' end is seen as the connection's.
-                let writer = if matches!(frame, Frame::Batch(_)) {
+                let writer = if matches!(frame, Frame::Batch(_) | Frame::Gap(_)) {
                     &bulk
                 } else {
                     &control
@@ -309,10 +309,9 @@ impl Uplink {
                     });
                 }
                 SenderEvent::Read { streams, bytes_max } => {
-                    let reader = committer.reader().clone();
                     let compression = Arc::clone(&self.compression);
                     tokio::task::spawn_blocking(move || {
-                        let reads = read(&reader, streams, bytes_max, &compression);
+                        let reads = read(&committer, streams, bytes_max, &compression);
                         let _ = done.send(Done::Read(reads));
                     });
                 }
@@ -368,7 +367,7 @@ fn start_writer(
 
 /// Reads stream after stream while there is room; small chunks are merged.
 fn read(
-    reader: &JournalReader,
+    committer: &Committer,
     streams: Vec<(StreamId, EdgeOffset)>,
     bytes_max: usize,
     compression: &BTreeMap<StreamId, Compression>,
@@ -380,13 +379,12 @@ fn read(
             ReadOutcome::NoRoom
         } else {
             let compression = compression.get(&stream).copied().unwrap_or_default();
-            let batches = read_stream(reader, stream, from, room, compression);
-            let bytes: usize = batches.iter().map(|batch| batch.batch.len()).sum();
-            room = room.saturating_sub(bytes);
-            match bytes {
-                0 => ReadOutcome::Failed,
-                _ => ReadOutcome::Batches(batches),
+            let outcome = read_stream(committer, stream, from, room, compression);
+            if let ReadOutcome::Batches(batches) = &outcome {
+                let bytes: usize = batches.iter().map(|batch| batch.batch.len()).sum();
+                room = room.saturating_sub(bytes);
             }
+            outcome
         };
         reads.push(StreamRead {
             stream,
@@ -397,22 +395,45 @@ fn read(
     reads
 }
 
-/// A failed read is logged and comes back empty: the sender tries again later.
+/// What is damaged is declared lost, and then sent as a gap. Any other failed read is logged, and the
+/// sender tries again later.
 fn read_stream(
-    reader: &JournalReader,
+    committer: &Committer,
     stream: StreamId,
     from: EdgeOffset,
     bytes_max: usize,
     compression: Compression,
-) -> Vec<SealedBatch> {
-    let chunks = reader
-        .read(stream, from, bytes_max)
-        .map_err(anyhow::Error::from);
-    let merged = chunks.and_then(|chunks| Ok(merge::merge(chunks, compression)?));
-    merged.unwrap_or_else(|error| {
+) -> ReadOutcome {
+    let read = || committer.reader().read_to_send(stream, from, bytes_max);
+    let mut found = read();
+    if let Err(error @ (ReadError::Damaged { .. } | ReadError::Io(_))) = &found {
         tracing::error!(%stream, %from, %error, "uplink: the journal cannot be read");
-        Vec::new()
-    })
+        if committer.declare_damage(stream, from) {
+            found = read();
+        }
+    }
+    let error = match found {
+        Ok(ToSend::Gap(gap)) => return ReadOutcome::Gap(seal_gap(&gap)),
+        Ok(ToSend::Later) => return ReadOutcome::NoRoom,
+        Ok(ToSend::Chunks(chunks)) => match merge::merge(chunks, compression) {
+            Ok(batches) if batches.is_empty() => return ReadOutcome::Failed,
+            Ok(batches) => return ReadOutcome::Batches(batches),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%stream, %from, error, "uplink: the journal cannot be read");
+    ReadOutcome::Failed
+}
+
+fn seal_gap(gap: &Gap) -> SealedGap {
+    SealedGap {
+        base_offset: gap.from,
+        count: gap.records(),
+        hash_before: gap.hash_before,
+        hash_after: gap.hash_after,
+        reason: gap.reason,
+    }
 }
 
 fn local(status: StreamStatus) -> LocalStream {

@@ -8,6 +8,7 @@ mod begin;
 mod commit_offsets;
 mod create_topic;
 mod land;
+mod land_gap;
 mod open_session;
 mod open_stream;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use begin::Begin;
 pub use commit_offsets::{CommitOffsets, OffsetCommit};
 pub use create_topic::CreateTopic;
 pub use land::{Land, Part};
+pub use land_gap::LandGap;
 pub use open_session::OpenSession;
 pub use open_stream::OpenStream;
 pub use tick::{Entry, Tick};

@@ -3,6 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use tidegate_bridge_protocol::landing::Offer;
+use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 
 use super::*;
@@ -34,6 +35,10 @@ fn entry() -> impl Strategy<Value = Entry> {
             })
         ),
         10 => land().prop_map(Entry::Land),
+        3 => (land(), prop::sample::select(&GapReason::ALL[..])).prop_map(|(land, reason)| {
+            let Land { edge, stream, offer, .. } = land;
+            Entry::LandGap(LandGap { edge, stream, offer, reason })
+        }),
         2 => (0..2u8, vec(offset_commit(), 0..4)).prop_map(|(group, offsets)| {
             let group = GroupName::new(format!("group-{group}")).unwrap();
             Entry::CommitOffsets(CommitOffsets { group, offsets })

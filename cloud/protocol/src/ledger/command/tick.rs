@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
-use super::{CommitOffsets, DecodeError, Land, OpenSession, OpenStream, Row};
+use super::{CommitOffsets, DecodeError, Land, LandGap, OpenSession, OpenStream, Row};
 
 /// What has gathered since the last tick, in the order in which it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Entry {
     Land(Land),
     /// Number 4: commits a group's offsets.
     CommitOffsets(CommitOffsets),
+    /// Number 5: lands a gap of an edge's stream.
+    LandGap(LandGap),
 }
 
 impl Entry {
@@ -37,6 +39,7 @@ impl Entry {
             Self::OpenStream(row) => row.put_row(out),
             Self::Land(row) => row.put_row(out),
             Self::CommitOffsets(row) => row.put_row(out),
+            Self::LandGap(row) => row.put_row(out),
         }
     }
 
@@ -46,6 +49,7 @@ impl Entry {
             OpenStream::NUMBER => Self::OpenStream(OpenStream::take_row(reader)?),
             Land::NUMBER => Self::Land(Land::take_row(reader)?),
             CommitOffsets::NUMBER => Self::CommitOffsets(CommitOffsets::take_row(reader)?),
+            LandGap::NUMBER => Self::LandGap(LandGap::take_row(reader)?),
             number => {
                 let what = "entry";
                 return Err(DecodeError::UnknownNumber { what, number });

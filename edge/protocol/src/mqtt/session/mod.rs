@@ -208,6 +208,14 @@ impl ClientSession {
         (cursor > self.progress.stored_cursor()).then_some(Change::CursorMoved(cursor))
     }
 
+    /// The session has more waiting than it may: what is below `position` is lost to it. Gives the
+    /// changes that say so, which are to be applied and stored.
+    pub fn give_up_below(&mut self, position: Position) -> Vec<Change> {
+        let given_up = self.progress.give_up_below(position).into_iter();
+        let completed = given_up.map(Change::OutboundCompleted);
+        completed.chain([Change::CursorMoved(position)]).collect()
+    }
+
     /// Takes a change in. Each is applied once, in the order in which they become durable; what is
     /// not begun changes only by beginning.
     pub fn apply(&mut self, change: &Change) {

@@ -191,6 +191,18 @@ impl Progress {
         self.done_beyond = self.done_beyond.split_off(&self.stored_cursor);
     }
 
+    /// What is below `position` will not be delivered. Gives the identifiers of QoS 2 among it.
+    pub(super) fn give_up_below(&mut self, position: Position) -> Vec<PacketId> {
+        let kept = self.outstanding.split_off(&position);
+        self.outstanding = kept;
+        self.next = self.next.max(position);
+        let assigned = self.assigned.iter();
+        assigned
+            .filter(|(_, assigned)| **assigned < position)
+            .map(|(packet_id, _)| *packet_id)
+            .collect()
+    }
+
     /// An identifier or a position that had another partner is free of it: there is no order of
     /// changes that leaves either with two.
     pub(super) fn assigned(&mut self, packet_id: PacketId, position: Position) {

@@ -1,5 +1,7 @@
 //! Subscriptions, progress and life of a session, one rule at a time.
 
+use bytes::BytesMut;
+
 use super::*;
 use crate::mqtt::{
     codec::{SubscriptionIdentifier, SubscriptionOptions},
@@ -262,4 +264,28 @@ fn a_new_beginning_keeps_nothing() {
         ..Resume::default()
     };
     assert_eq!(session.progress().resume(), from);
+}
+
+#[test]
+fn what_is_given_up_is_not_delivered_and_pins_nothing() {
+    let mut session = subscribed(vec![subscription("#", Qos::ExactlyOnce, 0)]);
+    taken(&mut session, 0..10);
+    assigned(&mut session, 7, 3);
+    assigned(&mut session, 8, 6);
+    let changes = session.give_up_below(Position(5));
+    let expected = [
+        Change::OutboundCompleted(packet_id(7)),
+        Change::CursorMoved(Position(5)),
+    ];
+    assert_eq!(changes, expected);
+    changes.iter().for_each(|change| session.apply(change));
+    assert_eq!(session.progress().cursor(), Position(5));
+    assert_eq!(session.due("a", "p", Position(4)), None);
+    assert_eq!(session.due("a", "p", Position(3)), None);
+    let due = session.due("a", "p", Position(6)).unwrap();
+    assert_eq!(due.resent, Some(packet_id(8)));
+    let mut out = BytesMut::new();
+    session.encode(&mut out);
+    let after_crash = ClientSession::decode(out.freeze()).unwrap();
+    assert_eq!(after_crash.progress().cursor(), Position(5));
 }

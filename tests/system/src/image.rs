@@ -1,0 +1,105 @@
+//! A file system of its own whose power can be cut: what was synced is there after a remount, what was
+//! not is gone. Needs root, and an ext4 that can be mounted from a file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::scratch::Scratch;
+use crate::workspace;
+
+/// What is written and not synced before the cut.
+const UNSYNCED: &[u8] = b"gone after the cut";
+
+/// An ext4 file system in a file, mounted while this lives.
+#[derive(Debug)]
+pub struct Image {
+    file: PathBuf,
+    pub mount: PathBuf,
+}
+
+impl Image {
+    /// The reason where a file system cannot be mounted here, or is not to be.
+    pub fn new(scratch: &Scratch) -> Result<Self, String> {
+        if std::env::var("TIDEGATE_TEST_FULL").as_deref() != Ok("1") {
+            return Err("a power cut mounts a file system: tests/run --full does it".to_owned());
+        }
+        if !workspace::is_root() {
+            return Err("a power cut needs root, for mount".to_owned());
+        }
+        if !workspace::has_tool("mkfs.ext4") {
+            return Err("mkfs.ext4 is missing (apt-get install e2fsprogs)".to_owned());
+        }
+        let file = scratch.path().join("image");
+        let mount = scratch.folder("mount");
+        let image = Self { file, mount };
+        run("truncate", &["--size=2G"], &[&image.file])?;
+        run("mkfs.ext4", &["-q", "-F"], &[&image.file])?;
+        image.mount()?;
+        Ok(image)
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        run("mount", &["-o", "loop"], &[&self.file, &self.mount])
+            .map_err(|error| format!("no loop-mounted ext4 here: {error}"))
+    }
+
+    /// Cuts the power while `stop` ends the processes that use it, and mounts it again. A file that
+    /// is written just before and not synced shows that the cut is one.
+    pub fn power_cycle(&self, stop: impl FnOnce()) {
+        let unsynced = self.mount.join("unsynced");
+        std::fs::write(&unsynced, UNSYNCED).expect("the file system can be written");
+        self.cut_power();
+        stop();
+        self.remount();
+        // Its name may be there: a sync of another file commits the file system's whole transaction.
+        let kept = std::fs::read(&unsynced).unwrap_or_default();
+        assert_ne!(
+            kept, UNSYNCED,
+            "the cut kept what was not synced: it proves nothing"
+        );
+    }
+
+    /// All I/O fails from here on, and what was not synced is lost.
+    fn cut_power(&self) {
+        let status = workspace::python("shutdown_fs.py")
+            .arg(&self.mount)
+            .status()
+            .expect("python can be run");
+        assert!(status.success(), "the shutdown ioctl: {status}");
+    }
+
+    fn remount(&self) {
+        let again = run("umount", &[], &[&self.mount]).and_then(|()| self.mount());
+        again.expect("what was mounted can be mounted again");
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // Processes that still use it are killed by their own guards, which are dropped before.
+        if let Err(error) = run("umount", &["--lazy"], &[&self.mount]) {
+            println!("{error}");
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String> {
+    let path = format!(
+        "{}:/usr/sbin:/sbin",
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let mut command = Command::new(program);
+    let output = command
+        .env("PATH", path)
+        .args(arguments)
+        .args(paths)
+        .output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{program}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
+}
