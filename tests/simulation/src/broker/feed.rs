@@ -34,7 +34,8 @@ struct Wanted {
     from: Position,
     until: Position,
     filters: Vec<TopicFilter>,
-    assigned: BTreeSet<Position>,
+    /// Taken before, and not at its end.
+    begun: BTreeSet<Position>,
 }
 
 #[derive(Debug)]
@@ -97,8 +98,9 @@ impl Feed {
             return;
         }
         let subscriptions = session.subscriptions();
-        let assigned: BTreeSet<_> = session.progress().assigned_positions().collect();
-        if subscriptions.len() == 0 && assigned.is_empty() {
+        let begun = session.progress().outstanding_from(self.next);
+        let begun: BTreeSet<_> = begun.collect();
+        if subscriptions.len() == 0 && begun.is_empty() {
             self.next = durable;
             return;
         }
@@ -106,7 +108,7 @@ impl Feed {
             from: self.next,
             until: durable,
             filters: subscriptions.map(|own| own.filter.filter.clone()).collect(),
-            assigned,
+            begun,
         });
     }
 }
@@ -153,10 +155,9 @@ fn deliver(
 
 impl Wanted {
     fn read(&self, reader: &JournalReader) -> Result<(VecDeque<Stored>, Position), Stop> {
-        let is_begun = self.assigned.iter().any(|position| *position >= self.from);
-        let probe = match is_begun {
-            true => TopicProbe::anything(),
-            false => TopicProbe::new(&self.filters),
+        let probe = match self.begun.is_empty() {
+            true => TopicProbe::new(&self.filters),
+            false => TopicProbe::anything(),
         };
         let read = match reader.read_log(self.from, &probe, READ_BYTES_MAX) {
             Ok(read) if read.damaged_records == 0 => read,
@@ -172,7 +173,13 @@ impl Wanted {
                 self.pick(chunk, &mut messages);
             }
         }
-        Ok((messages, read.next.min(self.until)))
+        let next = read.next.min(self.until);
+        let found: BTreeSet<_> = messages.iter().map(|stored| stored.position).collect();
+        let mut begun = self.begun.range(..next);
+        match begun.find(|position| !found.contains(position)) {
+            Some(gone) => violated("what was begun is in the log", format!("{gone:?}")),
+            None => Ok((messages, next)),
+        }
     }
 
     fn pick(&self, chunk: &Chunk, messages: &mut VecDeque<Stored>) {
@@ -185,7 +192,7 @@ impl Wanted {
             let Some(message) = to_message(record.1) else {
                 continue;
             };
-            let wanted = self.assigned.contains(&position)
+            let wanted = self.begun.contains(&position)
                 || self
                     .filters
                     .iter()

@@ -150,7 +150,8 @@ impl Sessions {
 
 fn reads_from(session: &ClientSession) -> Position {
     let progress = session.progress();
-    let reads = session.subscriptions().len() > 0 || progress.assigned_positions().next().is_some();
+    let reads = session.subscriptions().len() > 0
+        || progress.outstanding_from(Position(0)).next().is_some();
     match session.is_present() && reads {
         true => progress.stored_cursor(),
         false => NOTHING,
