@@ -72,6 +72,17 @@ fn a_pubcomp_before_the_commit_is_noticed() {
     must_show(Rule::PubcompBeforeCommit);
 }
 
+/// [MQTT-3.2.2-2]
+#[test]
+fn a_connack_before_the_commit_is_noticed() {
+    must_show(Rule::ConnackBeforeCommit);
+}
+
+#[test]
+fn a_suback_before_the_commit_is_noticed() {
+    must_show(Rule::SubackBeforeCommit);
+}
+
 #[test]
 fn an_identifier_that_is_used_before_its_commit_is_noticed() {
     must_show(Rule::AssignBeforeCommit);

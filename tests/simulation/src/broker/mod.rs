@@ -168,8 +168,11 @@ impl Broker {
         self.store.land_some(route, bytes_max)
     }
 
-    pub fn sweep(&mut self) {
+    /// Lets the journal go of what no session reads any more.
+    pub fn sweep(&mut self) -> Result<(), Stop> {
+        self.sessions.pass_over(&mut self.store)?;
         self.sessions.tell_needed_from(&mut self.store);
+        Ok(())
     }
 
     fn post(&mut self, waiters: Vec<Waiter>) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use tidegate_edge_journal::{Row, RowEntry, RowOperation, RowTable};
+use tidegate_edge_journal::{Row, RowEntry, RowOperation, RowTable, TopicProbe};
 use tidegate_edge_protocol::mqtt::codec::Text;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
 use tidegate_shared::id::Position;
@@ -136,6 +136,40 @@ impl Sessions {
             .filter_map(|change| self.change(store, client_id, change))
             .collect();
         store.store(rows, waiter);
+    }
+
+    /// A session that nobody has, and that has nothing under way, does not need what its filters
+    /// cannot match.
+    pub(super) fn pass_over(&mut self, store: &mut Store) -> Result<(), Stop> {
+        let reader = store.reader();
+        let idle = self
+            .slots
+            .iter_mut()
+            .filter(|(_, slot)| slot.owner.is_none());
+        let mut moved = Vec::new();
+        for (client_id, slot) in idle {
+            let session = &mut slot.session;
+            let progress = session.progress();
+            let from = progress.cursor();
+            if from != progress.next() || progress.assigned_positions().next().is_some() {
+                continue;
+            }
+            let filters = session.subscriptions().map(|own| &own.filter.filter);
+            let next = match reader.pass_over(from, &TopicProbe::new(filters)) {
+                Ok(next) => next,
+                Err(error) => return violated("a session can read the log", error.to_string()),
+            };
+            session.progress_mut().skipped_to(next);
+            moved.extend(
+                session
+                    .cursor_change()
+                    .map(|change| (client_id.clone(), change)),
+            );
+        }
+        for (client_id, change) in moved {
+            self.store(store, &client_id, &[change], None);
+        }
+        Ok(())
     }
 
     pub(super) fn tell_needed_from(&mut self, store: &mut Store) {

@@ -229,7 +229,7 @@ impl World {
             84..87 => self.store_cursor(client)?,
             87..95 => self.come_or_go(client)?,
             95..97 => self.close_half_open()?,
-            97..98 => self.broker()?.sweep(),
+            97..98 => self.broker()?.sweep()?,
             98..99 => self.change_subscriptions(client),
             _ => self.pass_time()?,
         }

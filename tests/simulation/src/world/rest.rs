@@ -38,7 +38,7 @@ impl World {
         self.broker()?.commit()?;
         if round % 5 == 4 {
             self.broker()?.checkpoint()?;
-            self.broker()?.sweep();
+            self.broker()?.sweep()?;
             self.land()?;
         }
         Ok(())
