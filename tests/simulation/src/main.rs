@@ -73,8 +73,13 @@ fn simulate(arguments: &Arguments) -> ExitCode {
     }
     println!("{} runs, every invariant held", arguments.seeds);
     println!(
-        "{} published, {} delivered, {} commits, {} checkpoints, {} power cuts",
-        counts.published, counts.delivered, counts.commits, counts.checkpoints, counts.power_cuts
+        "{} published, {} delivered, {} refused, {} commits, {} checkpoints, {} power cuts",
+        counts.published,
+        counts.delivered,
+        counts.refused,
+        counts.commits,
+        counts.checkpoints,
+        counts.power_cuts
     );
     print_hits(&hits, arguments.seeds)
 }

@@ -19,7 +19,7 @@ struct Published {
     qos: Qos,
     /// By PUBACK or PUBCOMP.
     acknowledged: bool,
-    /// Its client has begun anew without an answer.
+    /// It was refused, or its client has begun anew without an answer.
     abandoned: bool,
     /// Who had a subscription that matches, SUBACK and all, before it was sent.
     owed: Vec<ClientIndex>,
@@ -40,6 +40,8 @@ pub struct Promises {
     delivered: BTreeMap<(ClientIndex, u64), Vec<Qos>>,
     /// The newest message of a publisher and a topic that reached a subscriber.
     newest: BTreeMap<(ClientIndex, ClientIndex, String), u64>,
+    /// A full journal has refused a message: one of an older version comes again behind others.
+    has_refusals: bool,
 }
 
 impl Promises {
@@ -130,6 +132,18 @@ impl Promises {
         self.published[number as usize].acknowledged = true;
     }
 
+    /// Some message was refused, whether or not its client has heard.
+    pub fn note_refusals(&mut self) {
+        self.has_refusals = true;
+    }
+
+    /// The server said that it does not take it; of QoS 1 it may have an earlier copy.
+    pub fn refused(&mut self, number: u64) {
+        let published = &mut self.published[number as usize];
+        published.abandoned = true;
+        published.owed.clear();
+    }
+
     /// The number of a message that somebody published, with all that it was published with.
     pub fn number_of(&self, message: &Message) -> Result<u64, Stop> {
         let number = message
@@ -178,7 +192,8 @@ impl Promises {
         times.push(qos);
         // What it was not yet subscribed to may come late, where its publisher sent it again.
         let is_owed = published.owed.contains(&subscriber);
-        if times.len() == 1 && qos > Qos::AtMostOnce && is_owed {
+        let has_order = is_owed && !self.has_refusals;
+        if times.len() == 1 && qos > Qos::AtMostOnce && has_order {
             let of = (subscriber, published.publisher, published.topic.clone());
             if let Some(before) = self.newest.insert(of, number)
                 && before > number

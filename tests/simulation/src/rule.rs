@@ -20,12 +20,16 @@ pub enum Rule {
     AssignBeforeCommit,
     /// The PUBREL of a QoS 2 delivery goes out before its PUBREC is committed.
     ReceivedBeforeCommit,
+    /// A connection lets go of its session although a full journal may still refuse what it took.
+    LetGoUnsure,
+    /// A session's row is written anew although a full journal may still refuse what it has received.
+    FoldUnsure,
     /// The journal is not told what client sessions still read.
     NeededFrom,
 }
 
 impl Rule {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Fsync,
         Self::RecycleBeforeCheckpoint,
         Self::PubackBeforeCommit,
@@ -35,6 +39,8 @@ impl Rule {
         Self::SubackBeforeCommit,
         Self::AssignBeforeCommit,
         Self::ReceivedBeforeCommit,
+        Self::LetGoUnsure,
+        Self::FoldUnsure,
         Self::NeededFrom,
     ];
 
@@ -49,6 +55,8 @@ impl Rule {
             Self::SubackBeforeCommit => "suback-before-commit",
             Self::AssignBeforeCommit => "assign-before-commit",
             Self::ReceivedBeforeCommit => "received-before-commit",
+            Self::LetGoUnsure => "let-go-unsure",
+            Self::FoldUnsure => "fold-unsure",
             Self::NeededFrom => "needed-from",
         }
     }

@@ -98,3 +98,13 @@ fn a_pubrel_before_the_commit_is_noticed() {
 fn a_journal_that_does_not_know_what_sessions_read_is_noticed() {
     must_show(Rule::NeededFrom);
 }
+
+#[test]
+fn a_session_that_is_let_go_of_too_early_is_noticed() {
+    must_show(Rule::LetGoUnsure);
+}
+
+#[test]
+fn a_row_that_says_too_much_is_noticed() {
+    must_show(Rule::FoldUnsure);
+}

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tidegate_edge_journal::OpenReport;
 use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
-use tidegate_edge_protocol::mqtt::connection::{CloseReason, Connection, Event};
+use tidegate_edge_protocol::mqtt::connection::{
+    CloseReason, Closed, ConnectRequest, Connection, Event, PublishRefused,
+};
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
@@ -46,6 +48,9 @@ struct Link {
     feed: Option<Feed>,
     /// Results of commits that have not reached it yet.
     mailbox: VecDeque<Answer>,
+    /// It has ended, and waits for the fate of what it took: a session that is let go of before would
+    /// take a message that is refused for received.
+    ending: Option<Closed>,
 }
 
 #[derive(Debug)]
@@ -55,6 +60,8 @@ pub struct Broker {
     links: BTreeMap<LinkId, Link>,
     power: Power,
     broken: Option<Rule>,
+    /// CONNECTs that wait for an older connection of their client to let go.
+    waiting: VecDeque<(LinkId, Box<ConnectRequest>)>,
     now: Instant,
 }
 
@@ -63,16 +70,18 @@ impl Broker {
         medium: &SimulatedMedium,
         power: &Power,
         broken: Option<Rule>,
+        log_files_max: usize,
         now: Instant,
     ) -> Result<(Self, OpenReport), Stop> {
-        let (mut store, report) = Store::open(medium, power, broken)?;
-        let sessions = Sessions::load(&mut store)?;
+        let (mut store, report) = Store::open(medium, power, broken, log_files_max)?;
+        let sessions = Sessions::load(&mut store, broken)?;
         let broker = Self {
             store,
             sessions,
             links: BTreeMap::new(),
             power: power.clone(),
             broken,
+            waiting: VecDeque::new(),
             now,
         };
         Ok((broker, report))
@@ -82,8 +91,10 @@ impl Broker {
         &self.store
     }
 
-    pub fn links(&self) -> Vec<LinkId> {
-        self.links.keys().copied().collect()
+    /// Whether its end is open.
+    pub fn has(&self, id: LinkId) -> bool {
+        let link = self.links.get(&id);
+        link.is_some_and(|link| link.ending.is_none())
     }
 
     pub fn set_now(&mut self, now: Instant, monotonic_ms_since_open: u64) {
@@ -101,6 +112,7 @@ impl Broker {
             client_id: None,
             feed: None,
             mailbox: VecDeque::new(),
+            ending: None,
         };
         self.links.insert(id, link);
     }
@@ -153,15 +165,13 @@ impl Broker {
     /// Commits if anybody waits for it.
     pub fn commit(&mut self) -> Result<(), Stop> {
         let waiters = self.store.commit()?;
-        self.post(waiters);
-        Ok(())
+        self.post(waiters)
     }
 
     /// One step of a checkpoint.
     pub fn checkpoint(&mut self) -> Result<(), Stop> {
         let waiters = self.store.checkpoint()?;
-        self.post(waiters);
-        Ok(())
+        self.post(waiters)
     }
 
     pub fn land(&mut self, route: usize, bytes_max: usize) -> Result<(), Stop> {
@@ -175,13 +185,34 @@ impl Broker {
         Ok(())
     }
 
-    fn post(&mut self, waiters: Vec<Waiter>) {
+    fn post(&mut self, waiters: Vec<Waiter>) -> Result<(), Stop> {
         for (id, answer) in waiters {
             // Whoever has gone meanwhile is not told.
             if let Some(link) = self.links.get_mut(&id) {
                 link.mailbox.push_back(answer);
             }
         }
+        let ending = self.links.iter().filter(|(_, link)| link.ending.is_some());
+        let ending: Vec<_> = ending.map(|(id, _)| *id).collect();
+        ending.into_iter().try_for_each(|id| self.empty_mailbox(id))
+    }
+
+    /// Ends a connection that knows what became of all that it submitted.
+    fn end(&mut self, id: LinkId) -> Result<(), Stop> {
+        if self.is_unsure(id) {
+            return Ok(());
+        }
+        let link = self.links.get_mut(&id);
+        if let Some(closed) = link.and_then(|link| link.ending.take()) {
+            self.let_go(id, &closed);
+            self.links.remove(&id);
+            for _ in 0..self.waiting.len() {
+                if let Some((newer, request)) = self.waiting.pop_front() {
+                    self.connect(newer, request)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What was committed for a connection reaches it.
@@ -198,6 +229,7 @@ impl Broker {
             self.answer(id, answer);
             self.handle_events(id)?;
         }
+        self.end(id)?;
         self.decode(id)
     }
 
@@ -214,7 +246,7 @@ impl Broker {
     fn handle_events(&mut self, id: LinkId) -> Result<(), Stop> {
         while let Some(event) = self.links.get_mut(&id).and_then(|l| l.machine.poll_event()) {
             match event {
-                Event::Connect(request) => self.connect(id, &request)?,
+                Event::Connect(request) => self.connect(id, request)?,
                 Event::Publish { token, publish } => self.publish(id, token, &publish)?,
                 Event::Release { token, packet_id } => self.release(id, token, packet_id),
                 Event::Subscribe { token, filters, .. } => self.subscribe(id, token, filters),
@@ -224,9 +256,11 @@ impl Broker {
                 Event::Unsubscribe { token, filters } => self.unsubscribe(id, token, &filters),
                 Event::WillDue(_) => {}
                 Event::Closed(closed) => {
-                    self.let_go(id, &closed);
-                    self.links.remove(&id);
                     check_end(&closed.reason)?;
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.ending = Some(closed);
+                    }
+                    self.end(id)?;
                 }
             }
             if self.store.must_commit() {
@@ -253,7 +287,8 @@ impl Broker {
         if self.store.journal().wants_commit() {
             return Some("a commit".to_owned());
         }
-        let is_told = |link: &Link| link.mailbox.is_empty() && link.input.is_empty();
+        let is_told =
+            |link: &Link| link.ending.is_none() && link.mailbox.is_empty() && link.input.is_empty();
         let mut links = self.links.iter();
         let link = links.find(|(_, link)| !is_told(link));
         link.map(|(id, _)| format!("link {id}"))
@@ -263,8 +298,8 @@ impl Broker {
 /// Where the power may go between a commit and what it lets be said.
 fn point_before(answer: &Answer) -> Option<CrashPoint> {
     match answer {
-        Answer::Puback(_) => Some(CrashPoint::CommittedBeforePuback),
-        Answer::Pubrec(_) => Some(CrashPoint::ReceivedBeforePubrec),
+        Answer::Puback(..) => Some(CrashPoint::CommittedBeforePuback),
+        Answer::Pubrec(..) => Some(CrashPoint::ReceivedBeforePubrec),
         Answer::Released(_) => Some(CrashPoint::ReleasedBeforePubcomp),
         Answer::Assigned(_) => Some(CrashPoint::AssignedBeforePublish),
         Answer::Received(_) => Some(CrashPoint::ReceivedBeforePubrel),
@@ -276,6 +311,8 @@ fn point_before(answer: &Answer) -> Option<CrashPoint> {
 fn check_end(reason: &CloseReason) -> Result<(), Stop> {
     match reason {
         CloseReason::NetworkClosed
+        // Who is of an older version cannot be told otherwise that the journal is full.
+        | CloseReason::PublishRefused(PublishRefused::QuotaExceeded)
         | CloseReason::ClientDisconnected(_)
         | CloseReason::Shutdown(ReasonCode::SessionTakenOver) => Ok(()),
         other => violated("a client that keeps the rules stays", format!("{other:?}")),

@@ -11,17 +11,25 @@ use tidegate_edge_protocol::mqtt::session::{Change, Subscription};
 use tidegate_shared::id::Position;
 
 use super::record::to_record;
+use super::store::Outcome;
 use super::{Answer, Broker, Feed, LinkId};
 use crate::Stop;
 use crate::rule::Rule;
 
 impl Broker {
     /// Takes the client's session up, or begins one; the CONNACK waits until that is durable.
-    pub(super) fn connect(&mut self, id: LinkId, request: &ConnectRequest) -> Result<(), Stop> {
+    pub(super) fn connect(&mut self, id: LinkId, request: Box<ConnectRequest>) -> Result<(), Stop> {
+        if !self.has(id) {
+            return Ok(());
+        }
         let client_id = request.client_id.as_ref().map(Text::detached);
         let client_id = client_id.unwrap_or_default();
         if let Some(before) = self.sessions.slot(&client_id).owner {
             self.shut_down(before)?;
+        }
+        if self.sessions.slot(&client_id).owner.is_some() {
+            self.waiting.push_back((id, request));
+            return Ok(());
         }
         let position = self.store.reader().next_position();
         let slot = self.sessions.slot(&client_id);
@@ -84,23 +92,26 @@ impl Broker {
         };
         let (change, answer) = match publish.qos {
             PublishQos::AtMostOnce => (None, None),
-            PublishQos::AtLeastOnce(_) => (None, token.map(Answer::Puback)),
+            PublishQos::AtLeastOnce(_) => (None, token.map(|token| Answer::Puback(token, Ok(())))),
             PublishQos::ExactlyOnce(packet_id) => (
                 Some(Change::InboundReceived(packet_id)),
-                token.map(Answer::Pubrec),
+                token.map(|token| Answer::Pubrec(token, packet_id, Ok(()))),
             ),
         };
         let row =
             change.and_then(|change| self.sessions.change(&mut self.store, &client_id, &change));
         let rows: Vec<_> = row.into_iter().collect();
         let answer = answer.and_then(|answer| self.answer_early(id, answer));
+        if let Some(Answer::Pubrec(..)) = &answer {
+            self.sessions.slot(&client_id).unsure += 1;
+        }
         let waiter = answer.map(|answer| (id, answer));
         let topic = publish.message.topic.as_str();
         let wanted = self.sessions.want(topic).then_some(self.store.unrouted());
         let Some(stream) = self.store.route(topic).or(wanted) else {
             // Nobody would read it, so there is no more to wait for than the identifier.
             match waiter {
-                Some(waiter) if rows.is_empty() => self.post(vec![waiter]),
+                Some(waiter) if rows.is_empty() => return self.post(vec![waiter]),
                 waiter => self.store.store(rows, waiter),
             }
             return Ok(());
@@ -113,8 +124,8 @@ impl Broker {
     /// Says at once what a broken rule says too early; gives back what waits for its commit.
     fn answer_early(&mut self, id: LinkId, answer: Answer) -> Option<Answer> {
         let is_broken = match answer {
-            Answer::Puback(_) => self.broken == Some(Rule::PubackBeforeCommit),
-            Answer::Pubrec(_) => self.broken == Some(Rule::PubrecBeforeCommit),
+            Answer::Puback(..) => self.broken == Some(Rule::PubackBeforeCommit),
+            Answer::Pubrec(..) => self.broken == Some(Rule::PubrecBeforeCommit),
             Answer::Released(_) => self.broken == Some(Rule::PubcompBeforeCommit),
             Answer::Assigned(_) => self.broken == Some(Rule::AssignBeforeCommit),
             Answer::Received(_) => self.broken == Some(Rule::ReceivedBeforeCommit),
@@ -218,16 +229,40 @@ impl Broker {
         }
     }
 
+    /// Whether a QoS 2 message that it took may still be refused.
+    pub(super) fn is_unsure(&mut self, id: LinkId) -> bool {
+        let is_asked = self.broken != Some(Rule::LetGoUnsure);
+        let client_id = self.client_of(id).filter(|_| is_asked);
+        client_id.is_some_and(|client_id| {
+            let slot = self.sessions.slot(&client_id);
+            slot.owner == Some(id) && slot.unsure > 0
+        })
+    }
+
+    fn fate_is_known(&mut self, id: LinkId, packet_id: PacketId, outcome: Outcome) {
+        if outcome.is_err() {
+            // A message that was refused was never received: its identifier is free.
+            self.change_and_wait(id, &[Change::InboundReleased(packet_id)], None);
+        }
+        if let Some(client_id) = self.client_of(id) {
+            let slot = self.sessions.slot(&client_id);
+            slot.unsure = slot.unsure.saturating_sub(1);
+        }
+    }
+
     /// Something of this connection's is durable.
     pub(super) fn answer(&mut self, id: LinkId, answer: Answer) {
         let now = self.now;
+        if let Answer::Pubrec(_, packet_id, outcome) = answer {
+            self.fate_is_known(id, packet_id, outcome);
+        }
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
         let machine = &mut link.machine;
         match answer {
-            Answer::Puback(token) | Answer::Pubrec(token) => {
-                machine.handle_committed(token, Ok(()));
+            Answer::Puback(token, outcome) | Answer::Pubrec(token, _, outcome) => {
+                machine.handle_committed(token, outcome);
             }
             Answer::Released(token) => machine.handle_released(token),
             Answer::Assigned(token) => machine.handle_assigned(token),

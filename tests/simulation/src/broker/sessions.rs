@@ -12,6 +12,7 @@ use tidegate_shared::wire::{Reader, WireError};
 
 use super::LinkId;
 use super::store::{Store, Waiter};
+use crate::rule::Rule;
 use crate::{Stop, violated};
 
 /// Changes behind a row before it is written anew; few, so that both are seen.
@@ -24,6 +25,9 @@ pub(super) struct Slot {
     pub session: ClientSession,
     /// The connection that has it.
     pub owner: Option<LinkId>,
+    /// QoS 2 messages that it has as received, and that a full journal may still refuse: with one of
+    /// them the session is not written anew, since its row would say that the message came.
+    pub unsure: usize,
     /// In the row, behind its value.
     changes: usize,
     reads_from: Position,
@@ -33,12 +37,23 @@ pub(super) struct Slot {
 pub(super) struct Sessions {
     slots: BTreeMap<Text, Slot>,
     needed_from: Option<Position>,
+    folds_unsure: bool,
+}
+
+impl Slot {
+    /// Whether all that it has as received is there for good.
+    fn is_sure_after(&self, change: &Change) -> bool {
+        self.unsure == 0 && !matches!(change, Change::InboundReceived(_))
+    }
 }
 
 impl Sessions {
     /// Takes up what the rows have: whoever was connected is not any more.
-    pub(super) fn load(store: &mut Store) -> Result<Self, Stop> {
-        let mut sessions = Self::default();
+    pub(super) fn load(store: &mut Store, broken: Option<Rule>) -> Result<Self, Stop> {
+        let mut sessions = Self {
+            folds_unsure: broken == Some(Rule::FoldUnsure),
+            ..Self::default()
+        };
         let rows = match store.journal().rows(RowTable::ClientSessions) {
             Ok(rows) => rows,
             Err(error) => return violated("rows can be read", error.to_string()),
@@ -57,6 +72,7 @@ impl Sessions {
             }
             let slot = Slot {
                 owner: None,
+                unsure: 0,
                 changes: 0,
                 reads_from: reads_from(&session),
                 session,
@@ -74,6 +90,7 @@ impl Sessions {
         let new = || Slot {
             session: ClientSession::new(client_id.clone()),
             owner: None,
+            unsure: 0,
             changes: CHANGES_MAX,
             reads_from: NOTHING,
         };
@@ -97,6 +114,7 @@ impl Sessions {
         client_id: &Text,
         change: &Change,
     ) -> Option<RowEntry> {
+        let folds_unsure = self.folds_unsure;
         let slot = self.slot(client_id);
         let before = slot.session.is_present();
         slot.session.apply(change);
@@ -105,7 +123,7 @@ impl Sessions {
         let row = match (before, now) {
             (false, false) => None,
             (true, false) => Some(entry(client_id, RowOperation::Delete)),
-            _ if slot.changes >= CHANGES_MAX => {
+            _ if slot.changes >= CHANGES_MAX && (folds_unsure || slot.is_sure_after(change)) => {
                 slot.changes = 0;
                 Some(folded(&slot.session))
             }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use tidegate_edge_journal::limits::Limits;
 use tidegate_edge_journal::{
-    CheckpointDone, CheckpointJob, Journal, JournalReader, OpenReport, RowCommit, RowEntry, Tick,
+    CheckpointDone, CheckpointJob, CommitError, Journal, JournalReader, OpenReport, RowCommit,
+    RowEntry, Tick,
 };
+use tidegate_edge_protocol::mqtt::codec::PacketId;
 use tidegate_edge_protocol::mqtt::connection::{
-    Accepted, DeliveryToken, PublishToken, ReleaseToken, SubscribeToken,
+    Accepted, DeliveryToken, PublishRefused, PublishToken, ReleaseToken, SubscribeToken,
 };
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_shared::id::{EdgeOffset, Position, StoreId, StreamId, StreamName, TopicName};
@@ -43,17 +45,32 @@ pub const ROUTES: [(&str, Compression); 3] = [
 ];
 const UNROUTED: &str = "unrouted";
 
+/// Publishes are refused where the journal is full.
+pub type Outcome = Result<(), PublishRefused>;
+
 /// What a connection says once a commit is durable.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    Puback(PublishToken),
-    Pubrec(PublishToken),
+    Puback(PublishToken, Outcome),
+    /// With the identifier, which is free again if the message is refused.
+    Pubrec(PublishToken, PacketId, Outcome),
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),
     Subscribed(SubscribeToken, Vec<ReasonCode>),
     Unsubscribed(SubscribeToken, Vec<ReasonCode>),
     Accepted(Box<Accepted>),
+}
+
+impl Answer {
+    fn refused(self) -> Self {
+        let refused = Err(PublishRefused::QuotaExceeded);
+        match self {
+            Self::Puback(token, _) => Self::Puback(token, refused),
+            Self::Pubrec(token, packet_id, _) => Self::Pubrec(token, packet_id, refused),
+            other => other,
+        }
+    }
 }
 
 pub type Waiter = (LinkId, Answer);
@@ -77,6 +94,8 @@ pub struct Store {
     /// What was said to be durable, and what to have landed: this and nothing else may be missing.
     ends: BTreeMap<StreamId, EdgeOffset>,
     landed: BTreeMap<StreamId, EdgeOffset>,
+    /// Publishes, since the journal was full.
+    refused: u64,
 }
 
 impl Store {
@@ -84,9 +103,14 @@ impl Store {
         medium: &SimulatedMedium,
         power: &Power,
         broken: Option<Rule>,
+        log_files_max: usize,
     ) -> Result<(Self, OpenReport), Stop> {
         power.set_opening(true);
-        let opened = Journal::open(Arc::new(medium.clone()), LIMITS, STORE);
+        let limits = Limits {
+            log_files_max,
+            ..LIMITS
+        };
+        let opened = Journal::open(Arc::new(medium.clone()), limits, STORE);
         power.set_opening(false);
         let (mut journal, report) = match opened {
             Ok(opened) => opened,
@@ -112,6 +136,7 @@ impl Store {
             unrouted,
             ends: BTreeMap::new(),
             landed: BTreeMap::new(),
+            refused: 0,
         };
         Ok((store, report))
     }
@@ -130,6 +155,10 @@ impl Store {
 
     pub fn landed(&self) -> &BTreeMap<StreamId, EdgeOffset> {
         &self.landed
+    }
+
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     pub fn route(&self, topic: &str) -> Option<StreamId> {
@@ -202,22 +231,40 @@ impl Store {
         while self.journal.checkpoint_is_overdue() && self.checkpoint.is_some() {
             self.go_on_with_checkpoint()?;
         }
-        if let Err(error) = self.journal.commit() {
-            return self.failed(error.to_string());
+        let is_taken = self.try_commit()?;
+        let mut waiters = std::mem::take(&mut self.publishes);
+        if !is_taken {
+            self.refused += waiters.len() as u64;
+            let refused = waiters.into_iter();
+            waiters = refused.map(|(id, answer)| (id, answer.refused())).collect();
         }
-        let is_awaited = !self.publishes.is_empty() || !self.rows.is_empty();
-        if is_awaited && self.power.reach(CrashPoint::SyncBeforeAnswer) {
+        // What frees space must not fail with the records that it came with.
+        if is_taken || self.try_commit()? {
+            waiters.append(&mut self.rows);
+        }
+        if !waiters.is_empty() && self.power.reach(CrashPoint::SyncBeforeAnswer) {
             return Err(Stop::PowerGone);
         }
+        self.note_durable();
+        Ok(waiters)
+    }
+
+    /// False where there is no space.
+    fn try_commit(&mut self) -> Result<bool, Stop> {
+        match self.journal.commit() {
+            Ok(_) => Ok(true),
+            Err(CommitError::Full) if !self.power.is_gone() => Ok(false),
+            Err(error) => self.failed(error.to_string()),
+        }
+    }
+
+    fn note_durable(&mut self) {
         for status in self.reader().streams() {
             self.ends.insert(status.stream, status.next);
             if status.stream == self.unrouted && status.next > status.landed {
                 self.land(status.stream, status.next, status.hash);
             }
         }
-        let mut waiters = std::mem::take(&mut self.publishes);
-        waiters.append(&mut self.rows);
-        Ok(waiters)
     }
 
     /// The cloud has taken a chunk or two.

@@ -274,7 +274,14 @@ impl Client {
             Packet::Pubrel(ack) => Ok(vec![self.incoming.on_pubrel(&ack, self.version)]),
             Packet::Puback(ack) => self.on_end(&ack, Qos::AtLeastOnce, promises),
             Packet::Pubcomp(ack) => self.on_end(&ack, Qos::ExactlyOnce, promises),
-            Packet::Pubrec(ack) => self.outgoing.on_pubrec(&ack),
+            Packet::Pubrec(ack) => {
+                let (mut packets, refused) = self.outgoing.on_pubrec(&ack)?;
+                if let Some(number) = refused {
+                    promises.refused(number);
+                    packets.extend(self.outgoing.send());
+                }
+                Ok(packets)
+            }
             Packet::Suback(suback) => {
                 let wish = self.answered(suback.packet_id, SUBSCRIBE_IDS_FROM, WishStage::Asked)?;
                 wish.stage = WishStage::Granted;
@@ -333,8 +340,12 @@ impl Client {
         qos: Qos,
         promises: &mut Promises,
     ) -> Result<Vec<Packet>, Stop> {
-        if let Some(number) = self.outgoing.on_end(ack, qos)? {
-            promises.acknowledged(number);
+        // An error in a PUBCOMP says that the message was released before.
+        let is_refused = qos == Qos::AtLeastOnce && ack.reason.is_error();
+        match self.outgoing.on_end(ack, qos)? {
+            Some(number) if is_refused => promises.refused(number),
+            Some(number) => promises.acknowledged(number),
+            None => {}
         }
         Ok(self.outgoing.send())
     }

@@ -90,16 +90,19 @@ impl Outgoing {
         inflight.map(|inflight| inflight.packet(true)).collect()
     }
 
-    pub(super) fn on_pubrec(&mut self, ack: &Ack) -> Result<Vec<Packet>, Stop> {
-        let mut inflight = self.inflight.iter_mut();
-        let inflight = inflight.find(|one| one.packet_id == ack.packet_id);
-        match inflight.filter(|one| one.queued.qos == Qos::ExactlyOnce) {
-            Some(inflight) if !ack.reason.is_error() => {
-                inflight.released = true;
-                Ok(vec![inflight.packet(true)])
-            }
-            _ => violated("a PUBREC answers a PUBLISH", format!("{ack:?}")),
+    /// The message that is refused by it, if it is.
+    pub(super) fn on_pubrec(&mut self, ack: &Ack) -> Result<(Vec<Packet>, Option<u64>), Stop> {
+        let is_it =
+            |one: &Inflight| one.packet_id == ack.packet_id && one.queued.qos == Qos::ExactlyOnce;
+        let Some(at) = self.inflight.iter().position(is_it) else {
+            return violated("a PUBREC answers a PUBLISH", format!("{ack:?}"));
+        };
+        if ack.reason.is_error() {
+            let refused = self.inflight.remove(at).queued.number;
+            return Ok((Vec::new(), Some(refused)));
         }
+        self.inflight[at].released = true;
+        Ok((vec![self.inflight[at].packet(true)], None))
     }
 
     /// A PUBACK or PUBCOMP; gives the message that it ends.
@@ -110,13 +113,10 @@ impl Outgoing {
                 && one.released == (qos == Qos::ExactlyOnce)
         };
         match self.inflight.iter().position(is_ended) {
-            // That the server does not know the identifier any more says that it was released.
-            Some(at) if qos == Qos::ExactlyOnce || !ack.reason.is_error() => {
-                Ok(Some(self.inflight.remove(at).queued.number))
-            }
+            Some(at) => Ok(Some(self.inflight.remove(at).queued.number)),
             // A PUBREL that was sent again has been answered twice.
-            _ if qos == Qos::ExactlyOnce => Ok(None),
-            _ => violated("a PUBACK answers a PUBLISH", format!("{ack:?}")),
+            None if qos == Qos::ExactlyOnce => Ok(None),
+            None => violated("a PUBACK answers a PUBLISH", format!("{ack:?}")),
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Counts {
     pub power_cuts: u64,
     pub commits: u64,
     pub checkpoints: u64,
+    /// Publishes, by a full journal.
+    pub refused: u64,
 }
 
 impl Counts {
@@ -70,6 +72,7 @@ impl Counts {
         self.power_cuts += other.power_cuts;
         self.commits += other.commits;
         self.checkpoints += other.checkpoints;
+        self.refused += other.refused;
     }
 }
 
@@ -92,6 +95,8 @@ pub struct World {
     broker: Option<Broker>,
     clients: Vec<Client>,
     roles: Vec<Role>,
+    /// Few in some runs, so that the journal is full now and then.
+    log_files_max: usize,
     wires: Vec<Wire>,
     /// Connections whose client has gone, and the broker does not know.
     half_open: Vec<u64>,
@@ -120,6 +125,10 @@ impl World {
         let roles = roles(&mut random);
         let clients = (0..roles.len()).map(|index| Client::new(index, &mut random));
         let clients: Vec<_> = clients.collect();
+        let log_files_max = match random.percent(40) {
+            true => random.between(8, 24) as usize,
+            false => 1_024,
+        };
         Self {
             medium: SimulatedMedium::new(inner.clone(), power.clone()),
             inner,
@@ -141,6 +150,7 @@ impl World {
             is_resting: false,
             clients,
             roles,
+            log_files_max,
             random,
         }
     }
@@ -314,7 +324,8 @@ impl World {
         for _ in 0..OPENINGS_MAX {
             self.arm_opening();
             let now = self.now();
-            let opened = Broker::open(&self.medium, &self.power, self.broken, now);
+            let files_max = self.log_files_max;
+            let opened = Broker::open(&self.medium, &self.power, self.broken, files_max, now);
             self.power.disarm();
             match opened {
                 Ok((broker, report)) => {

@@ -56,8 +56,20 @@ impl World {
         Ok(())
     }
 
+    /// The broker has ended the connection: the client finds out.
+    fn notice_end(&mut self, client: ClientIndex) -> Result<(), Stop> {
+        let Some(link) = self.wires[client].link else {
+            return Ok(());
+        };
+        match self.broker()?.has(link) {
+            true => Ok(()),
+            false => self.hear_last(client),
+        }
+    }
+
     /// Some of what can move for a client moves.
     pub(super) fn turn(&mut self, client: ClientIndex) -> Result<(), Stop> {
+        self.notice_end(client)?;
         if self.wires[client].link.is_none() {
             let is_wanted = !self.roles[client].is_seldom_there && self.random.percent(50);
             return if is_wanted {
@@ -118,6 +130,9 @@ impl World {
     fn transmit(&mut self, client: ClientIndex, link: u64) -> Result<(), Stop> {
         let mut out = std::mem::take(&mut self.wires[client].to_client);
         let sent = self.broker()?.transmit(link, &mut out);
+        if self.broker()?.store().refused() > 0 {
+            self.promises.note_refusals();
+        }
         self.wires[client].to_client = out;
         sent
     }
@@ -164,6 +179,7 @@ impl World {
 
     /// All that can move for a client moves.
     pub(super) fn full_turn(&mut self, client: ClientIndex) -> Result<(), Stop> {
+        self.notice_end(client)?;
         let Some(link) = self.wires[client].link else {
             return self.connect(client);
         };

@@ -71,6 +71,7 @@ impl World {
             let stats = broker.store().journal().stats();
             self.counts.commits += stats.commits;
             self.counts.checkpoints += stats.checkpoints;
+            self.counts.refused += broker.store().refused();
         }
         self.leave_medium(end);
         self.open()
