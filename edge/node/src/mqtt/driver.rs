@@ -17,7 +17,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::Context;
 use super::mailbox::{Contents, Mailbox};
-use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, WRITE_BYTES_MAX};
+use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
 
@@ -48,6 +48,7 @@ pub(super) async fn run(
         input: BytesMut::new(),
         output: BytesMut::new(),
         ended: false,
+        closed: None,
     };
     Box::pin(task.run(socket, stopping)).await;
 }
@@ -77,6 +78,8 @@ pub(super) struct Task {
     output: BytesMut,
     /// Nothing but a farewell is left to be said.
     pub(super) ended: bool,
+    /// How it ended, until its session is let go of.
+    closed: Option<Closed>,
 }
 
 impl Task {
@@ -85,7 +88,7 @@ impl Task {
             let (mut reader, mut writer) = socket.split();
             let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
             let deadline = deadlines.into_iter().flatten().min();
-            let can_read = self.machine.can_read() && self.output.len() < WRITE_BYTES_MAX;
+            let can_read = self.takes_more() && self.output.len() < WRITE_BYTES_MAX;
             if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
             }
@@ -111,14 +114,43 @@ impl Task {
                     self.machine.handle_shutdown(Instant::now(), reason);
                 }
             }
-            if self.machine.can_read() && !self.input.is_empty() {
+            if self.takes_more() && !self.input.is_empty() {
                 // What was left when the machine had enough.
                 self.decode().await;
             }
             self.settle().await;
         }
+        // Where the journal has failed nobody is told: the node is about to end.
+        let _ = timeout(TAKE_OVER_TIMEOUT, self.wait_for_fate()).await;
+        if let Some(closed) = self.closed.take() {
+            self.let_go(&closed);
+        }
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
+    }
+
+    /// Whether to read on.
+    fn takes_more(&self) -> bool {
+        self.machine.can_read() && self.held.as_ref().is_none_or(Held::takes_more)
+    }
+
+    /// Lets go of the session, once it is known what became of all that it took: who takes it up must
+    /// not find a message received that is refused yet.
+    fn end(&mut self) {
+        if self.held.as_ref().is_some_and(Held::is_unsure) {
+            return;
+        }
+        if let Some(closed) = self.closed.take() {
+            self.let_go(&closed);
+        }
+    }
+
+    async fn wait_for_fate(&mut self) {
+        while self.closed.is_some() {
+            self.mailbox.filled().await;
+            self.empty_mailbox();
+            self.end();
+        }
     }
 
     async fn say_farewell(&mut self, socket: &mut TcpStream) -> std::io::Result<()> {
@@ -133,7 +165,7 @@ impl Task {
 
     /// Feeds whole packets to the machine while it takes them.
     async fn decode(&mut self) {
-        while self.machine.can_read() && !self.machine.is_closed() {
+        while self.takes_more() && !self.machine.is_closed() {
             match self.decoder.decode(&mut self.input) {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
@@ -199,7 +231,8 @@ impl Task {
                 Event::Closed(closed) => {
                     self.ended = true;
                     self.log_end(&closed);
-                    self.let_go(&closed);
+                    self.closed = Some(closed);
+                    self.end();
                 }
             }
         }

@@ -161,6 +161,9 @@ impl Task {
         if let (Err(_), Some(packet_id), Some(held)) = (outcome, received, &mut self.held) {
             held.store(&[Change::InboundReleased(packet_id)], None);
         }
+        if let (Some(_), Some(held)) = (received, &mut self.held) {
+            held.fate_is_known();
+        }
         self.machine.handle_committed(token, outcome);
     }
 

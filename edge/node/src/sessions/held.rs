@@ -13,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Reads, Sessions, deleted};
 use crate::committer::Waiter;
-use crate::limits::SESSION_CHANGES_MAX;
+use crate::limits::{SESSION_CHANGES_MAX, SESSION_CHANGES_UNSURE_MAX};
 use crate::mqtt::Mailbox;
 use crate::router::ConnectionId;
 
@@ -25,6 +25,9 @@ pub(crate) struct Held {
     reads: Arc<Reads>,
     /// In the row, behind its value.
     changes: usize,
+    /// QoS 2 messages that it has as received, and that a full journal may still refuse. With one of
+    /// them the row is not written anew, or it would say that the message came.
+    unsure: usize,
     /// Of groups that began or ended with a change: stored with it.
     group_rows: Vec<RowEntry>,
     /// One of its subscriptions is not to get what its own client publishes.
@@ -47,6 +50,7 @@ impl Held {
             reads,
             // Not known: the first change folds it.
             changes: SESSION_CHANGES_MAX,
+            unsure: 0,
         }
     }
 
@@ -64,6 +68,7 @@ impl Held {
         let before = self.session.is_present();
         self.follow_filters(change);
         self.session.apply(change);
+        self.unsure += usize::from(matches!(change, Change::InboundReceived(_)));
         if let Change::Begun { .. } | Change::Subscribed(_) | Change::Unsubscribed(_) = change {
             self.no_local = wants_no_local(&self.session);
         }
@@ -76,7 +81,7 @@ impl Held {
         match (before, now) {
             (false, false) => None,
             (true, false) => Some(deleted(self.session.client_id())),
-            _ if self.changes >= SESSION_CHANGES_MAX => {
+            _ if self.changes >= SESSION_CHANGES_MAX && !self.is_unsure() => {
                 self.changes = 0;
                 Some(folded(&self.session))
             }
@@ -91,6 +96,22 @@ impl Held {
                 })
             }
         }
+    }
+
+    /// Whether a message that it took may still be refused: until that is known the session must not
+    /// be let go of.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure > 0
+    }
+
+    /// Whether its client may send more: its row must be written anew before it grows without bound.
+    pub(crate) fn takes_more(&self) -> bool {
+        !self.is_unsure() || self.changes < SESSION_CHANGES_UNSURE_MAX
+    }
+
+    /// A QoS 2 message that it took is durable, or was refused.
+    pub(crate) fn fate_is_known(&mut self) {
+        self.unsure = self.unsure.saturating_sub(1);
     }
 
     /// The router knows what offline sessions want, so that it is kept where no route does; groups know
