@@ -17,6 +17,8 @@ import sys
 import time
 import urllib.request
 
+from device import Device
+
 PARTITIONS = 12
 PAYLOAD_BYTES = 200
 DEADLINE_S = 240
@@ -45,11 +47,7 @@ class Node:
 
     def used(self):
         fields = open(f"/proc/{self.pid}/stat").read().rsplit(")", 1)[1].split()
-        written = 0
-        for line in open(f"/proc/{self.pid}/io"):
-            if line.startswith("write_bytes:"):
-                written = int(line.split()[1])
-        return {"cpu_s": (int(fields[11]) + int(fields[12])) / HERTZ, "written": written}
+        return {"cpu_s": (int(fields[11]) + int(fields[12])) / HERTZ}
 
     def resident_bytes(self):
         for line in open(f"/proc/{self.pid}/status"):
@@ -90,9 +88,10 @@ class World:
         mqtt, kafka, bridge, http, edge_http = free_ports(5)
         self.mqtt, self.kafka = f"127.0.0.1:{mqtt}", f"127.0.0.1:{kafka}"
         path = lambda name: os.path.join(self.folder, name)
+        self.devices = {name: Device(path(name)) for name in ("edge", "cloud")}
         with open(path("cloud.yaml"), "w") as out:
             out.write(
-                f"data: {path('cloud')}\nkafka: {{address: '{self.kafka}'}}\n"
+                f"data: {path('cloud')}/data\nkafka: {{address: '{self.kafka}'}}\n"
                 f"bridge: {{address: '127.0.0.1:{bridge}'}}\nhttp: {{address: '127.0.0.1:{http}'}}\n"
             )
         routes = "".join(
@@ -103,7 +102,7 @@ class World:
         many = f"routes:\n{routes}streams:\n{settings}" if streams > 1 else ""
         with open(path("edge.yaml"), "w") as out:
             out.write(
-                f"data: {path('edge')}\nmqtt: {{listeners: [{{address: '{self.mqtt}'}}]}}\n"
+                f"data: {path('edge')}/data\nmqtt: {{listeners: [{{address: '{self.mqtt}'}}]}}\n"
                 f"http: {{address: '127.0.0.1:{edge_http}'}}\n"
                 f"uplink: {{cloud: '127.0.0.1:{bridge}', certificate: tls/edge.crt,"
                 f" key: tls/edge.key, ca: tls/ca.crt}}\n{many}"
@@ -123,6 +122,8 @@ class World:
     def close(self):
         self.edge.stop()
         self.cloud.stop()
+        for device in self.devices.values():
+            device.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -143,6 +144,7 @@ def run(target, scenario, kind, messages):
         if consumer.stdout.readline().strip() != "ready":
             sys.exit(f"the {kind} consumer did not start")
         before = {"edge": world.edge.used(), "cloud": world.cloud.used()}
+        written_before = {name: device.written() for name, device in world.devices.items()}
         load = [os.path.join(world.bin, "tidegate-load"), "--address", world.mqtt]
         load += ["--messages", str(messages), "--payload-bytes", str(PAYLOAD_BYTES)]
         load += scenario["load"]
@@ -164,7 +166,8 @@ def run(target, scenario, kind, messages):
         for name, node in (("edge", world.edge), ("cloud", world.cloud)):
             after = node.used()
             cpu_s = after["cpu_s"] - before[name]["cpu_s"]
-            written = after["written"] - before[name]["written"]
+            os.sync()
+            written = (world.devices[name].written() or 0) - (written_before[name] or 0)
             result[f"{name}_cpu_s_per_million"] = cpu_s * 1e6 / messages
             result[f"{name}_resident_mib"] = node.resident_bytes() / 2**20
             result[f"{name}_disk_bytes_per_payload_byte"] = written / (messages * PAYLOAD_BYTES)

@@ -27,13 +27,13 @@ impl Journal {
                 continue;
             };
             for copied in copies {
-                let copied_bytes = copied.chunk.batch.len() + 128;
+                let copied_bytes = copied.chunk.body_bytes() + 64;
                 if bytes + copied_bytes > self.limits.commit_bytes_max {
                     self.write_copies(&std::mem::take(&mut entries))?;
                     bytes = 0;
                 }
                 bytes += copied_bytes;
-                self.cleaned_bytes += copied.chunk.batch.len() as u64;
+                self.cleaned_bytes += copied.chunk.living_bytes();
                 entries.push(Entry::Copied(copied));
             }
         }
@@ -83,16 +83,8 @@ impl Journal {
     fn copies_of(&self, stream: StreamId, run: &Run) -> Option<Vec<CopiedEntry>> {
         let reader = self.reader();
         let (file, places) = reader.run_of(stream, run.first).ok().flatten()?;
-        let is_lost = |offset| {
-            let shared = self.shared();
-            let state = shared.state.streams.get(&stream);
-            state.is_some_and(|state| state.gap_at(offset).is_some())
-        };
         let mut copies = Vec::with_capacity(places.len());
         for place in places {
-            if is_lost(place.base_offset) {
-                continue;
-            }
             let chunk = read_chunk(&file, stream, &place).ok()?;
             copies.push(CopiedEntry {
                 time_s: place.time_s,
@@ -136,11 +128,13 @@ impl State {
         let base = copied.chunk.base_offset;
         let end = base.plus(u64::from(copied.chunk.count));
         let at = stream.runs.partition_point(|run| run.next <= base);
-        let lives = |run: &&mut Run| run.first <= base && end <= run.next && run.file != file;
+        // A run gives its chunks away from its front on. When frames are written again while opening,
+        // a chunk can lie in the copy's own file: then it stays, and so does what follows it.
+        let lives = |run: &&mut Run| run.first == base && end <= run.next && run.file != file;
         let Some(run) = stream.runs.get_mut(at).filter(lives) else {
             return Ok(());
         };
-        let bytes = copied.chunk.batch.len() as u64;
+        let bytes = copied.chunk.living_bytes();
         self.dirty.insert(run.row(id));
         run.first = end;
         run.chunks = run.chunks.saturating_sub(1);

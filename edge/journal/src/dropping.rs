@@ -7,7 +7,7 @@ use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, StreamId};
 
 use crate::entry::Entry;
-use crate::expiry::batch_bytes;
+use crate::expiry::living_bytes;
 use crate::gap::{Gap, GapEntry};
 use crate::journal::Journal;
 use crate::limits::BOUNDARIES_KEPT_MAX;
@@ -173,7 +173,7 @@ fn died_in_run(
         .iter()
         .filter(|place| place.base_offset >= run.first && place.end() <= to);
     dead.fold((0, 0), |(chunks, bytes), place| {
-        (chunks + 1, bytes + batch_bytes(place.bytes))
+        (chunks + 1, bytes + living_bytes(place.bytes))
     })
 }
 
@@ -188,7 +188,7 @@ fn boundaries_within(
 ) -> Vec<(EdgeOffset, BoundaryHash)> {
     let mut found = Vec::new();
     let runs = stream.runs.iter();
-    for run in runs.filter(|run| run.chunks > 0 && run.next > from && run.first < to) {
+    for run in runs.filter(|run| !run.is_empty() && run.next > from && run.first < to) {
         let Ok(Some((file, places))) = reader.run_of(id, run.first) else {
             continue;
         };

@@ -71,6 +71,7 @@ impl CopiedEntry {
 }
 
 const TIME_BYTES: usize = 4;
+pub(crate) const GAP_TAG: u8 = 6;
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,11 @@ impl ChunkEntry {
         out.put_u32_le(crc32c::crc32c(&self.marks));
         put_bytes(&mut out, &self.marks);
         out
+    }
+
+    /// What of the body lives with the chunk: marks and batch.
+    pub(crate) fn living_bytes(&self) -> u64 {
+        (self.marks.len() + self.batch.len()) as u64
     }
 
     /// What the body takes.
@@ -224,7 +230,7 @@ impl Entry {
             }
             Self::Gap(entry) => {
                 put_gap(&mut out, entry);
-                6
+                GAP_TAG
             }
             Self::Clock { time, wall_ms } => {
                 out.put_u64_le(time.0);
@@ -267,7 +273,7 @@ impl Entry {
                 },
                 session_epoch: SessionEpoch(reader.u64("session epoch")?),
             },
-            6 => Self::Gap(take_gap(&mut reader)?),
+            GAP_TAG => Self::Gap(take_gap(&mut reader)?),
             7 => Self::Clock {
                 time: JournalTime(reader.u64("journal time")?),
                 wall_ms: reader.i64("wall time")?,

@@ -1,17 +1,53 @@
 //! Where a stream begins once what retention lets go is gone: by whole runs, and in the run in which
 //! the bound lies by single chunks, which its log file's table names.
 
+use std::collections::BTreeSet;
+
 use tidegate_shared::id::{EdgeOffset, StreamId};
 
 use crate::clock::JournalTime;
 use crate::entry::CHUNK_FIELDS_BYTES;
+use crate::journal::Journal;
 use crate::reader::JournalReader;
-use crate::state::StreamState;
+use crate::state::{Run, StreamState};
+
+impl Journal {
+    /// Counts anew what lives in the run that each of `streams` begins with. A frame that was written again
+    /// lies in another run than before, so what a gap's entry says of its run need not hold there.
+    pub(crate) fn recount(&mut self, streams: &BTreeSet<StreamId>) {
+        let reader = self.reader();
+        let firsts: Vec<(StreamId, Run)> = {
+            let shared = self.shared();
+            let firsts = streams.iter().filter_map(|id| {
+                let stream = shared.state.streams.get(id)?;
+                let mut living = stream.runs.iter().filter(|run| !run.is_empty());
+                Some((*id, *living.next()?))
+            });
+            firsts.collect()
+        };
+        for (id, run) in firsts {
+            // Where it cannot be read, it is damaged, and found to be when it is wanted.
+            let places = reader.run_places(id, run.first).unwrap_or_default();
+            let mut shared = self.shared();
+            let stream = shared.state.streams.get_mut(&id);
+            let found = stream.and_then(|stream| {
+                let mut runs = stream.runs.iter_mut();
+                runs.find(|other| other.first == run.first && other.next == run.next)
+            });
+            if let Some(found) = found.filter(|_| !places.is_empty()) {
+                found.chunks = places.len() as u32;
+                found.bytes = places.iter().map(|place| living_bytes(place.bytes)).sum();
+                let row = found.row(id);
+                shared.state.dirty.insert(row);
+            }
+        }
+    }
+}
 
 /// Whether a stream has more, or older, than it may.
 pub(crate) fn is_due(stream: &StreamState, now: JournalTime) -> bool {
     let retention = &stream.policy.retention;
-    let oldest = stream.runs.iter().find(|run| run.chunks > 0);
+    let oldest = stream.runs.iter().find(|run| !run.is_empty());
     let old = retention.age_ms.zip(oldest);
     old.is_some_and(|(age_ms, run)| now.ms_since_seconds(run.first_time_s) >= age_ms)
         || retention
@@ -29,7 +65,7 @@ pub(crate) fn first_young(
 ) -> EdgeOffset {
     let is_old = |time_s: u32| now.ms_since_seconds(time_s) >= age_ms;
     let mut to = stream.first();
-    for run in stream.runs.iter().filter(|run| run.chunks > 0) {
+    for run in stream.runs.iter().filter(|run| !run.is_empty()) {
         if is_old(run.last_time_s) {
             to = run.next;
             continue;
@@ -66,7 +102,7 @@ pub(crate) fn first_within(
             if bytes <= bytes_max {
                 break;
             }
-            bytes = bytes.saturating_sub(batch_bytes(place.bytes));
+            bytes = bytes.saturating_sub(living_bytes(place.bytes));
             to = place.end();
         }
         break;
@@ -74,7 +110,7 @@ pub(crate) fn first_within(
     to
 }
 
-/// A chunk's batch bytes, of its entry's.
-pub(crate) fn batch_bytes(entry_bytes: u32) -> u64 {
+/// A chunk's marks and batch, of its entry's bytes.
+pub(crate) fn living_bytes(entry_bytes: u32) -> u64 {
     u64::from(entry_bytes).saturating_sub(CHUNK_FIELDS_BYTES as u64)
 }

@@ -89,6 +89,18 @@ impl StreamState {
     /// Enters a gap: those inside it become part of it, one of the same reason before it grows.
     /// Returns the gaps and boundaries whose rows change, and the records not counted before.
     fn enter_gap(&mut self, mut gap: Gap) -> (Vec<EdgeOffset>, Vec<EdgeOffset>, u64) {
+        // What is declared already stays as it is: damage can reach into what was dropped.
+        let inside_out = |other: &&Gap| other.from < gap.from && gap.from < other.to;
+        if let Some(other) = self.gaps.iter().find(inside_out) {
+            (gap.from, gap.hash_before) = (other.to, other.hash_after);
+        }
+        let outside_in = |other: &&Gap| other.from < gap.to && gap.to < other.to;
+        if let Some(other) = self.gaps.iter().find(outside_in) {
+            (gap.to, gap.hash_after) = (other.from, other.hash_before);
+        }
+        if gap.from >= gap.to {
+            return (Vec::new(), Vec::new(), 0);
+        }
         let mut changed = vec![gap.from];
         let mut joints = Vec::new();
         let mut fresh = gap.to.0.saturating_sub(gap.from.max(self.landed).0);
@@ -144,11 +156,19 @@ impl StreamState {
 impl State {
     /// Takes up a lost interval. Unless the medium lost it, all before it is gone too.
     pub(crate) fn apply_gap(&mut self, entry: &GapEntry) -> Result<(), ApplyError> {
-        let (id, gap) = (entry.stream, entry.gap);
+        let (id, mut gap) = (entry.stream, entry.gap);
         let stream = self
             .streams
             .get_mut(&id)
             .ok_or(ApplyError::UnknownStream(id))?;
+        let first = stream.first().max(stream.landed);
+        if gap.reason != GapReason::Damaged
+            && gap.from > first
+            && let Some(hash) = stream.kept_hash(first)
+        {
+            // The frame that declared what lies before it is damaged.
+            (gap.from, gap.hash_before) = (first, hash);
+        }
         stream.boundaries.extend(entry.boundaries.iter().copied());
         let (changed, mut boundaries, fresh) = stream.enter_gap(gap);
         boundaries.extend(entry.boundaries.iter().map(|(at, _)| *at));

@@ -364,7 +364,8 @@ impl Journal {
                 let time_s = shared.state.meta.time.seconds();
                 let place = chunk.place(body_at, chunk.body_bytes(), time_s);
                 shared.active_table.push(chunk.stream, place);
-                shared.active_table.summary.add(&chunk.topic_keys);
+                let summary = &mut shared.active_table.summary;
+                summary.add(&chunk.topic_keys, body_at, self.limits.log_file_bytes);
                 shared.active_order.push((chunk.stream, place));
             }
             if let Entry::Copied(copied) = entry {

@@ -66,5 +66,5 @@ pub use sending::ToSend;
 pub use staged::RowCommit;
 pub use state::ApplyError;
 pub use survey::{FileSurvey, Survey, Verification, survey, verify};
-pub use tables::TableError;
+pub use tables::{FORMAT_VERSION, TableError};
 pub use topics::{TOPIC_HEADER, TopicProbe};

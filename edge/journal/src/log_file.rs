@@ -13,7 +13,7 @@ use crate::frame::{self, FrameError, FrameHeader, FrameKind};
 use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES};
 use crate::media::{LogFile, Slot};
 use crate::state::Run;
-use crate::topics::{SUMMARY_BYTES, TopicKeys, TopicSummary};
+use crate::topics::{TopicKeys, TopicSummary};
 
 const MAGIC: &[u8; 8] = b"TIDELOG\0";
 const LOG_FILE_VERSION: u32 = 1;
@@ -125,9 +125,9 @@ impl FileTable {
     }
 
     /// Bytes that the table takes at the end of its file, at most.
-    pub(crate) fn frame_bytes(&self) -> usize {
+    pub(crate) fn frame_bytes(&self, file_bytes: usize) -> usize {
         let entries = self.streams.len() * (frame::ENTRY_HEADER_BYTES + 4);
-        let summary = frame::ENTRY_HEADER_BYTES + SUMMARY_BYTES;
+        let summary = frame::ENTRY_HEADER_BYTES + TopicSummary::encoded_bytes(file_bytes);
         frame::aligned(frame::FRAME_HEADER_BYTES + summary + entries + self.chunks * PLACE_BYTES)
     }
 
@@ -159,11 +159,11 @@ impl FileTable {
 
     /// The table as the frame that ends its file.
     pub(crate) fn encode(&self, store_id: StoreId, sequence: u64, next: Position) -> Bytes {
-        let mut builder = frame::FrameBuilder::new(self.frame_bytes());
+        let mut builder = frame::FrameBuilder::new(self.chunks * PLACE_BYTES);
         for (stream, places) in &self.streams {
             builder.push(TABLE_TAG, &[&Self::encode_stream(*stream, places)]);
         }
-        builder.push(SUMMARY_TAG, &[self.summary.encode()]);
+        builder.push(SUMMARY_TAG, &self.summary.encode());
         builder
             .finish(store_id, FrameKind::Table, 0, sequence, next)
             .0
@@ -271,7 +271,8 @@ impl OpenLogFile {
                 match Entry::decode(&raw) {
                     Ok(Entry::Clock { time, .. }) => time_s = time.seconds(),
                     Ok(Entry::Chunk(chunk)) => {
-                        table.summary.add(&TopicKeys::of_batch(&chunk.batch));
+                        let keys = TopicKeys::of_batch(&chunk.batch);
+                        table.summary.add(&keys, body_at, self.bytes);
                         table.push(chunk.stream, chunk.place(body_at, raw.body.len(), time_s));
                     }
                     Ok(Entry::Copied(copied)) => {
@@ -359,7 +360,7 @@ mod tests {
             table.push(StreamId(index % 7), place);
         }
         let bytes = table.encode(StoreId(5), 1, Position(0));
-        assert!(bytes.len() <= table.frame_bytes());
+        assert!(bytes.len() <= table.frame_bytes(8 << 20));
         let entries = frame::parse(StoreId(5), &bytes).unwrap();
         assert_eq!(FileTable::decode(entries), Ok(table.clone()));
         let run = Run {

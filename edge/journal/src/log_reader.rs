@@ -208,7 +208,9 @@ impl JournalReader {
         if !probe.may_be_in(&summary) {
             return Ok(Order::new());
         }
-        Ok(reaching_past(&order, from))
+        let mut places = reaching_past(&order, from);
+        places.retain(|(_, place)| probe.may_be_at(&summary, place.at as usize, file.bytes));
+        Ok(places)
     }
 }
 

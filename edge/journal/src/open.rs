@@ -12,6 +12,7 @@ use thiserror::Error;
 use tidegate_shared::id::{Position, StoreId, StreamId};
 
 use crate::clock::JournalTime;
+use crate::entry::Entry;
 use crate::frame;
 use crate::index::{open_index, set_old_store_aside};
 use crate::journal::{CommitError, Journal};
@@ -126,11 +127,13 @@ impl Journal {
         let mut journal = Self::assemble(medium, Arc::new(database), limits, shared, writer);
         let gap_records = journal.stats().gap_records;
         let over_damage = !replay.notes.is_empty() || !lost.is_empty();
+        let dropped = replay.streams_that_dropped();
         report.damage.extend(replay.notes);
         for frame in replay.frames {
             report.frames_replayed += 1;
             journal.rewrite(frame, over_damage, &mut report)?;
         }
+        journal.recount(&dropped);
         journal.writer.sync()?;
         report.records_replayed = journal.writer.tail.next_position.0 - meta.tail.next_position.0;
         journal.declare_lost(lost)?;
@@ -236,9 +239,11 @@ fn gather(
     mut state: State,
     report: &mut OpenReport,
 ) -> Result<Gathered, OpenError> {
-    let (mut files, mut pool) = open_files(medium, limits, &state, report)?;
+    let (mut files, mut pool, unknown) = open_files(medium, limits, &state, report)?;
     let next_file = files.keys().next_back().map_or(1, |last| last + 1);
-    let next_file = next_file.max(state.meta.next_file);
+    // A file whose header cannot be read may have any of the next sequences: were one given again,
+    // its frames would pass for those of the file that gets its place.
+    let next_file = next_file.max(state.meta.next_file) + unknown;
     let tail = state.meta.tail;
     let replay = find_frames(tail, &files);
     if let Some(file) = state.files.get_mut(&tail.file) {
@@ -307,17 +312,19 @@ pub(crate) fn read_header(file: &dyn LogFile) -> Option<LogFileHeader> {
     LogFileHeader::decode(block.freeze())
 }
 
-/// Opens every log file of this store, by sequence; the others go to the pool.
+/// Opens every log file of this store, by sequence; the others go to the pool. Also returns how many
+/// sequences files may have that are not known.
 fn open_files(
     medium: &Arc<dyn Medium>,
     limits: Limits,
     state: &State,
     report: &mut OpenReport,
-) -> Result<(BTreeMap<u64, OpenLogFile>, Pool), OpenError> {
+) -> Result<(BTreeMap<u64, OpenLogFile>, Pool, u64), OpenError> {
     let slots = medium.slots()?;
     let mut pool = Pool::new(Arc::clone(medium), limits, &slots);
     let mut files = BTreeMap::new();
-    let bytes = limits.log_file_bytes;
+    let (bytes, count) = (limits.log_file_bytes, slots.len() as u64);
+    let mut unknown = 0;
     for slot in slots {
         let file = medium.open(slot)?;
         let header = read_header(&*file).filter(|header| header.store_id == state.meta.store_id);
@@ -342,10 +349,15 @@ fn open_files(
             None if file.read_at(bytes as u64 - 1, &mut [0]).is_err() => {
                 pool.give_back(slot, medium.create(slot, bytes)?);
             }
-            None => pool.give_back(slot, file),
+            None => {
+                let mut magic = [0];
+                let blank = file.read_at(0, &mut magic).is_ok() && magic == [0];
+                unknown = if blank { unknown } else { count };
+                pool.give_back(slot, file);
+            }
         }
     }
-    Ok((files, pool))
+    Ok((files, pool, unknown))
 }
 
 /// A file that the index needs is known without its header. Not so one that follows the checkpoint:
@@ -360,10 +372,10 @@ fn header_by_first_frame(
     file.read_at(LOG_FILE_HEADER_BYTES as u64, &mut block)
         .ok()?;
     let first = frame::parse_header(Bytes::copy_from_slice(&block)).ok()?;
-    let header = LogFileHeader {
+    let mut header = LogFileHeader {
         store_id: state.meta.store_id,
         sequence: first.file_sequence,
-        first_position: Position(0),
+        first_position: first.next_position,
         previous_crc: first.previous_crc,
         rewritten: false,
     };
@@ -375,8 +387,13 @@ fn header_by_first_frame(
         file: Arc::clone(file),
         bytes,
     };
-    let good = open.good_frame(LOG_FILE_HEADER_BYTES).ok()?.is_some();
-    (wanted && good).then_some(header)
+    let (_, entries) = open.good_frame(LOG_FILE_HEADER_BYTES).ok()??;
+    for raw in entries {
+        if let Ok(Entry::Chunk(chunk)) = Entry::decode(&raw) {
+            header.first_position = header.first_position.min(chunk.position);
+        }
+    }
+    wanted.then_some(header)
 }
 
 /// Every file that was there before is full now: writing goes on in a fresh one.

@@ -144,16 +144,16 @@ impl Journal {
         {
             let mut shared = self.shared();
             let now = shared.state.meta.time;
-            let ids: Vec<StreamId> = shared.state.streams.keys().copied().collect();
-            for id in ids {
-                let stream = &shared.state.streams[&id];
+            let mut kept = Vec::new();
+            for (id, stream) in &shared.state.streams {
                 if is_due(stream, now) {
-                    due.push((id, stream.clone()));
+                    due.push((*id, stream.clone()));
                 }
                 if !stream.landed_marks.is_empty() {
-                    shared.state.bury(id);
+                    kept.push(*id);
                 }
             }
+            kept.into_iter().for_each(|id| shared.state.bury(id));
         }
         let (reader, now) = (self.reader(), self.now());
         let expired = due.iter().flat_map(|(id, stream)| {

@@ -352,12 +352,14 @@ pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
     })
 }
 
-/// The first place, and what follows within `bytes_max`.
+/// The first place, and what follows it without a hole within `bytes_max`.
 fn bounded(places: &[ChunkPlace], bytes_max: usize) -> Vec<ChunkPlace> {
-    let mut bytes = 0;
+    let (mut bytes, mut next) = (0, None);
     let fits = places.iter().enumerate().take_while(|(index, place)| {
         bytes += place.bytes as usize;
-        *index == 0 || bytes <= bytes_max
+        let follows = next.is_none_or(|next| next == place.base_offset);
+        next = Some(place.end());
+        *index == 0 || (follows && bytes <= bytes_max)
     });
     fits.map(|(_, place)| *place).collect()
 }
@@ -395,6 +397,11 @@ fn check_chunk(stream: StreamId, place: &ChunkPlace, body: Bytes) -> Result<Chun
         ));
     }
     let batch = Batch::parse(entry.batch).map_err(|error| error.to_string())?;
+    // What a batch's CRC does not cover: a cloud may rewrite it, here it is as it was sealed.
+    let header = batch.header();
+    if (header.base_offset as u64, header.leader_epoch) != (base_offset.0, 0) {
+        return Err("its batch is not the one that was sealed".to_owned());
+    }
     let batch = batch.bytes().clone();
     Ok(Chunk {
         stream,

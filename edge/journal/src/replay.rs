@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{Position, StreamId};
 
-use crate::entry::{ChunkEntry, Entry};
+use crate::entry::{ChunkEntry, Entry, GAP_TAG};
 use crate::frame::{self, ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameBuilder, RawEntry};
 use crate::gap::{Gap, GapEntry};
 use crate::journal::{Journal, lock};
@@ -50,6 +50,17 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
+    /// Streams of which something was dropped past the checkpoint.
+    pub(crate) fn streams_that_dropped(&self) -> BTreeSet<StreamId> {
+        let raw = self.frames.iter().flat_map(|frame| &frame.entries);
+        let gaps = raw.filter(|raw| raw.tag == GAP_TAG);
+        let streams = gaps.filter_map(|raw| match Entry::decode(raw) {
+            Ok(Entry::Gap(gap)) => Some(gap.stream),
+            _ => None,
+        });
+        streams.collect()
+    }
+
     fn note(&mut self, file: u64, at: usize, why: &str) {
         self.damaged.insert(file);
         self.notes

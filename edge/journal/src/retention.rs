@@ -118,6 +118,11 @@ impl State {
         if landed > state.landed {
             state.landed = landed;
             state.landed_hash = hash;
+            if landed > state.next {
+                // The frame with its last chunks is damaged; the cloud has them.
+                state.next = landed;
+                state.hash = hash;
+            }
             state.mark_landed(now);
             self.settle(stream);
             self.bury(stream);

@@ -291,7 +291,7 @@ impl State {
         stream.next = chunk.base_offset.plus(u64::from(chunk.count));
         stream.hash = chunk::hash_after(chunk.hash_before, &chunk.batch);
         stream.last_chunk = (file, body_at as u32);
-        let bytes = chunk.batch.len() as u64;
+        let bytes = chunk.living_bytes();
         let own = |run: &&mut Run| run.file == file && !run.copied;
         match stream.runs.back_mut().filter(own) {
             Some(run) => {

@@ -285,7 +285,7 @@ impl Reading {
     /// What the index says must have been found, but for what is declared lost.
     fn compare(&mut self, state: &State) {
         for (id, stream) in &state.streams {
-            for run in stream.runs.iter().filter(|run| run.chunks > 0) {
+            for run in stream.runs.iter().filter(|run| !run.is_empty()) {
                 let found = self.found.get(&(*id, run.file));
                 let mut at = run.first;
                 while at < run.next {

@@ -16,8 +16,8 @@ pub const TOPIC_HEADER: &[u8] = b"mqtt.topic";
 /// Prefixes are kept of this many levels; a filter that is plain for longer is asked by these.
 const PREFIX_LEVELS_MAX: usize = 8;
 
-/// What a file's summary takes in its table.
-pub(crate) const SUMMARY_BYTES: usize = 4096;
+/// The filter over a whole file.
+const WHOLE_BYTES: usize = 4096;
 
 /// What is hashed for a topic or a prefix.
 type Key = u64;
@@ -74,44 +74,94 @@ fn chunk_bits(key: Key) -> u64 {
     (1 << (key & 63)) | (1 << ((key >> 6) & 63))
 }
 
-/// Topics of a whole log file.
+/// Topics of a whole log file, and of each part of it: a chunk with many topics has all of its 64 bits
+/// set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicSummary {
     bits: Box<[u8]>,
+    /// `SECTIONS` filters of the same size, one behind the other; empty before anything was added.
+    sections: Vec<u8>,
 }
 
 impl Default for TopicSummary {
     fn default() -> Self {
         Self {
-            bits: vec![0; SUMMARY_BYTES].into(),
+            bits: vec![0; WHOLE_BYTES].into(),
+            sections: Vec::new(),
         }
     }
 }
 
-impl TopicSummary {
+/// Where bits of a filter of so many bytes lie.
+fn places(key: Key, bytes: usize) -> impl Iterator<Item = usize> {
     const HASHES: u32 = 4;
+    // 16 bits each, out of the 64.
+    (0..HASHES).map(move |turn| (key.rotate_left(turn * 16) as usize) % (bytes * 8))
+}
 
-    fn places(key: Key) -> impl Iterator<Item = usize> {
-        // 15 bits each, out of the 64.
-        (0..Self::HASHES).map(move |turn| (key >> (turn * 15)) as usize % (SUMMARY_BYTES * 8))
+fn set(bits: &mut [u8], key: Key) {
+    for place in places(key, bits.len()) {
+        bits[place / 8] |= 1 << (place % 8);
+    }
+}
+
+fn has(bits: &[u8], key: Key) -> bool {
+    places(key, bits.len()).all(|place| bits[place / 8] & (1 << (place % 8)) != 0)
+}
+
+/// Parts of a log file with a filter each.
+const SECTIONS: usize = 32;
+
+/// A section's filter takes this part of it.
+const SECTION_PART: usize = 256;
+
+fn section_bytes(file_bytes: usize) -> usize {
+    (file_bytes / SECTIONS / SECTION_PART).max(8)
+}
+
+impl TopicSummary {
+    /// What a summary takes in a file's table.
+    pub(crate) fn encoded_bytes(file_bytes: usize) -> usize {
+        WHOLE_BYTES + SECTIONS * section_bytes(file_bytes)
     }
 
-    pub(crate) fn add(&mut self, keys: &TopicKeys) {
-        for place in keys.keys.iter().flat_map(|key| Self::places(*key)) {
-            self.bits[place / 8] |= 1 << (place % 8);
+    fn section_of(at: usize, file_bytes: usize) -> usize {
+        (at * SECTIONS / file_bytes).min(SECTIONS - 1)
+    }
+
+    /// Of a chunk that lies at `at`.
+    pub(crate) fn add(&mut self, keys: &TopicKeys, at: usize, file_bytes: usize) {
+        let bytes = section_bytes(file_bytes);
+        self.sections.resize(SECTIONS * bytes, 0);
+        let from = Self::section_of(at, file_bytes) * bytes;
+        for key in &keys.keys {
+            set(&mut self.bits, *key);
+            set(&mut self.sections[from..from + bytes], *key);
         }
     }
 
-    pub(crate) fn encode(&self) -> &[u8] {
-        &self.bits
+    pub(crate) fn encode(&self) -> [&[u8]; 2] {
+        [&self.bits, &self.sections]
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() == SUMMARY_BYTES).then(|| Self { bits: bytes.into() })
+        let (bits, sections) = bytes.split_at_checked(WHOLE_BYTES)?;
+        sections.len().is_multiple_of(SECTIONS).then(|| Self {
+            bits: bits.into(),
+            sections: sections.to_vec(),
+        })
     }
 
     fn has(&self, key: Key) -> bool {
-        Self::places(key).all(|place| self.bits[place / 8] & (1 << (place % 8)) != 0)
+        has(&self.bits, key)
+    }
+
+    /// Whether the part of the file around `at` may have it.
+    fn has_at(&self, key: Key, at: usize, file_bytes: usize) -> bool {
+        let bytes = self.sections.len() / SECTIONS;
+        let from = Self::section_of(at, file_bytes) * bytes;
+        let section = self.sections.get(from..from + bytes);
+        section.is_none_or(|section| section.is_empty() || has(section, key))
     }
 }
 
@@ -141,6 +191,11 @@ impl TopicProbe {
 
     pub(crate) fn may_be_in_chunk(&self, bits: u64) -> bool {
         let has = |key: &Key| bits & chunk_bits(*key) == chunk_bits(*key);
+        self.keys.as_ref().is_none_or(|keys| keys.iter().any(has))
+    }
+
+    pub(crate) fn may_be_at(&self, summary: &TopicSummary, at: usize, file_bytes: usize) -> bool {
+        let has = |key: &Key| summary.has_at(*key, at, file_bytes);
         self.keys.as_ref().is_none_or(|keys| keys.iter().any(has))
     }
 
@@ -202,6 +257,7 @@ mod tests {
             topics in proptest::collection::vec(proptest::collection::vec("[ab]{0,2}", 1..11), 1..9),
             levels in proptest::collection::vec(level(), 1..11),
             multi in any::<bool>(),
+            at in 0..8_usize << 20,
         ) {
             let topics: Vec<String> = topics.iter().map(|levels| levels.join("/")).collect();
             let mut filter = levels.join("/");
@@ -212,11 +268,14 @@ mod tests {
             let filter = TopicFilter::new(filter).unwrap();
             let keys = keys(topics.iter().map(String::as_str));
             let mut summary = TopicSummary::default();
-            summary.add(&keys);
+            summary.add(&keys, at, 8 << 20);
+            let bytes = summary.encode().concat();
+            let summary = TopicSummary::decode(&bytes).unwrap();
             if topics.iter().any(|topic| filter.matches(topic)) {
                 let probe = TopicProbe::new([&filter]);
                 prop_assert!(probe.may_be_in_chunk(keys.bits()), "{filter}");
                 prop_assert!(probe.may_be_in(&summary), "{filter}");
+                prop_assert!(probe.may_be_at(&summary, at, 8 << 20), "{filter}");
             }
         }
     }
@@ -225,7 +284,7 @@ mod tests {
     fn most_others_are_passed_over() {
         let topics: Vec<String> = (0..500).map(|n| format!("plant/{n}/temperature")).collect();
         let mut summary = TopicSummary::default();
-        summary.add(&keys(topics.iter().map(String::as_str)));
+        summary.add(&keys(topics.iter().map(String::as_str)), 5_000, 8 << 20);
         let found = (500..1_500)
             .map(|n| TopicFilter::new(format!("plant/{n}/#")).unwrap())
             .filter(|filter| TopicProbe::new([filter]).may_be_in(&summary))
@@ -234,6 +293,9 @@ mod tests {
             found < 20,
             "{found} of 1,000 files would be read for nothing"
         );
+        let elsewhere = TopicProbe::new([&TopicFilter::new("plant/7/#").unwrap()]);
+        assert!(elsewhere.may_be_at(&summary, 5_000, 8 << 20));
+        assert!(!elsewhere.may_be_at(&summary, 5_000_000, 8 << 20));
         let any = TopicFilter::new("+/7/#").unwrap();
         assert!(TopicProbe::new([&any]).may_be_in(&summary));
         assert!(!TopicProbe::new([]).may_be_in(&summary));

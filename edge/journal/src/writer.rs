@@ -54,7 +54,8 @@ impl Writer {
     /// Whether a frame of `frame_bytes` with `chunks` must go to another file: this one must still
     /// hold its table afterwards.
     pub(crate) fn is_full_for(&self, table: &FileTable, frame_bytes: usize, chunks: usize) -> bool {
-        let table_bytes = table.frame_bytes() + frame::aligned(chunks * PLACE_FRAME_BYTES_MAX);
+        let table_bytes =
+            table.frame_bytes(self.file_bytes) + frame::aligned(chunks * PLACE_FRAME_BYTES_MAX);
         self.tail.at as usize + frame::aligned(frame_bytes) + table_bytes > self.file_bytes
     }
 

@@ -18,6 +18,8 @@ mod meta;
 mod run;
 mod stream;
 
+pub use meta::FORMAT_VERSION;
+
 use bytes::{Bytes, BytesMut};
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,

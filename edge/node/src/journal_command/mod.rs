@@ -4,6 +4,7 @@
 mod export;
 mod show;
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -69,12 +70,12 @@ pub(crate) fn run(command: JournalCommand, data: &Path) -> anyhow::Result<ExitCo
         JournalCommand::Inspect(Shown { output }) => {
             let survey = survey(&medium, limits).with_context(failed)?;
             let survey = survey.context("the journal's index holds nothing")?;
-            show::survey(&survey, output)?;
+            unless_closed(show::survey(&survey, output))?;
             Ok(ExitCode::SUCCESS)
         }
         JournalCommand::Verify(Shown { output }) => {
             let found = verify(&medium, limits).with_context(failed)?;
-            show::verification(&found, output)?;
+            unless_closed(show::verification(&found, output))?;
             Ok(match found.damage.is_empty() {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
@@ -88,6 +89,14 @@ pub(crate) fn run(command: JournalCommand, data: &Path) -> anyhow::Result<ExitCo
             export::export(&journal.reader(), name.as_ref(), EdgeOffset(wish.from))?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+/// Whoever reads may have had enough.
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 
