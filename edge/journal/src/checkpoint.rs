@@ -75,6 +75,10 @@ impl Journal {
         let time = shared.state.meta.time;
         let rows = Rows::freeze(&mut shared.state);
         drop(shared);
+        #[cfg(feature = "simulation")]
+        if self.recycles_before_checkpoint {
+            self.writer.pool.recycle(std::mem::take(&mut dead));
+        }
         self.time_at_checkpoint = time;
         let bytes = self.bytes_at_checkpoint;
         Some(CheckpointJob {
@@ -86,6 +90,13 @@ impl Journal {
                 bytes,
             },
         })
+    }
+
+    /// Breaks the rule that a log file is used again only after the checkpoint that records its
+    /// death: for the simulation, which must notice it.
+    #[cfg(feature = "simulation")]
+    pub fn recycle_before_checkpoint(&mut self) {
+        self.recycles_before_checkpoint = true;
     }
 
     /// Takes a checkpoint's result. One that found no space is made again later; after any other

@@ -112,6 +112,9 @@ pub struct Journal {
     pub(crate) next_stream: StreamId,
     pub(crate) staged_names: HashMap<StreamName, StreamId>,
     pub(crate) failed: bool,
+    /// See [`Journal::recycle_before_checkpoint`].
+    #[cfg(feature = "simulation")]
+    pub(crate) recycles_before_checkpoint: bool,
     pub(crate) commits: u64,
     pub(crate) records: u64,
     pub(crate) checkpoints: u64,

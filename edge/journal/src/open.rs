@@ -181,6 +181,8 @@ impl Journal {
             next_stream,
             staged_names: HashMap::new(),
             failed: false,
+            #[cfg(feature = "simulation")]
+            recycles_before_checkpoint: false,
             commits: 0,
             records: 0,
             checkpoints: 0,

@@ -410,6 +410,43 @@ fn a_crash_while_opening_loses_nothing() {
     }
 }
 
+/// A process dies before a sync, the next one while it opens, and then the power goes: frames of an
+/// opening that never was are not taken for those of a later one.
+#[test]
+fn an_opening_that_was_cut_short_leaves_nothing_behind() {
+    for (seed, nth) in (0..30).flat_map(|seed| (2..30).map(move |nth| (seed, nth))) {
+        let medium = FaultyMedium::new(seed);
+        let (mut journal, _) = open(&medium, SMALL).unwrap();
+        let stream = open_stream(&mut journal, "telemetry");
+        journal.commit().unwrap();
+        journal.checkpoint().unwrap();
+        // Written, and never synced.
+        journal.append(stream, &record(0, 3000)).unwrap();
+        medium.fail_at_write(2);
+        assert!(journal.commit().is_err());
+        drop(journal);
+        medium.free_space();
+        medium.fail_at_write(nth);
+        drop(open(&medium, SMALL));
+        medium.cut_power(Survival::Random);
+        let (journal, first) = open(&medium, SMALL).unwrap();
+        let found = payloads(&journal, stream, EdgeOffset(0));
+        drop(journal);
+        medium.cut_power(Survival::Nothing);
+        let (journal, second) = open(&medium, SMALL).unwrap();
+        assert_eq!(
+            (first.damage, second.damage),
+            (vec![], vec![]),
+            "{seed} {nth}"
+        );
+        assert_eq!(
+            payloads(&journal, stream, EdgeOffset(0)),
+            found,
+            "{seed} {nth}"
+        );
+    }
+}
+
 #[test]
 fn a_full_journal_refuses_and_goes_on_when_space_is_freed() {
     let medium = FaultyMedium::new(5);

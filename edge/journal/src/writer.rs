@@ -99,8 +99,8 @@ impl Writer {
     }
 }
 
-/// Takes a spare file and gives it its header. The header is not synced: the first frame's sync
-/// covers it.
+/// Takes a spare file and gives it its header. Beyond openings the header is not synced: the first
+/// frame's sync covers it.
 fn start_file(
     pool: &mut Pool,
     tail: &mut Tail,
@@ -119,6 +119,11 @@ fn start_file(
     if let Err(error) = file.write_at(0, &header.encode()) {
         pool.give_back(slot, file);
         return Err(error.into());
+    }
+    if rewritten {
+        // An opening that is cut short must leave its sequence behind with its frames: the next one
+        // would use it again, and take those for its own.
+        file.sync()?;
     }
     tail.file = sequence;
     tail.at = LOG_FILE_HEADER_BYTES as u32;

@@ -41,6 +41,10 @@ pub const MERGE_CHUNK_BYTES_MAX: usize = 32 << 10;
 /// Changes behind a client session's row before the row is written anew.
 pub const SESSION_CHANGES_MAX: usize = 64;
 
+/// The same while the row cannot be written anew, since a message may still be refused: past it the
+/// client is not read from until the next commit.
+pub const SESSION_CHANGES_UNSURE_MAX: usize = 4_096;
+
 /// What a client session reads of the journal at once, as it lies there.
 pub const FEED_READ_BYTES_MAX: usize = 256 << 10;
 
@@ -73,6 +77,8 @@ pub const METRICS_STREAMS_MAX: usize = 200;
 pub const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
 const _: () = {
+    // A client fills its windows before it waits for a commit.
+    assert!(SESSION_CHANGES_UNSURE_MAX > 2 * INFLIGHT_INBOUND_MAX.get() as usize);
     // A publish that is taken finds room, if it waits for long enough.
     assert!(COMMIT_QUEUE_BYTES_MAX >= 2 << 20);
     assert!(COMMIT_QUEUE_BYTES_MAX <= u32::MAX as usize);

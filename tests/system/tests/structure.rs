@@ -17,9 +17,10 @@ const BRIDGE: &str = "tidegate-bridge";
 const CLOUD_PROTOCOL: &str = "tidegate-cloud-protocol";
 const CLOUD: &str = "tidegate-cloud";
 const CLI: &str = "tidegate";
+const SIMULATION: &str = "tidegate-simulation";
 
-/// Each product crate, where it lies, and which of ours it may import.
-const MAY_IMPORT: [(&str, &str, &[&str]); 9] = [
+/// Each product crate and the simulation, where it lies, and which of ours it may import.
+const MAY_IMPORT: [(&str, &str, &[&str]); 10] = [
     (SHARED, "shared", &[]),
     (EDGE_PROTOCOL, "edge/protocol", &[SHARED]),
     (JOURNAL, "edge/journal", &[SHARED]),
@@ -40,6 +41,11 @@ const MAY_IMPORT: [(&str, &str, &[&str]); 9] = [
         CLI,
         "deploy/cli",
         &[SHARED, BRIDGE_PROTOCOL, BRIDGE, EDGE, CLOUD],
+    ),
+    (
+        SIMULATION,
+        "tests/simulation",
+        &[SHARED, EDGE_PROTOCOL, JOURNAL],
     ),
 ];
 

@@ -185,6 +185,12 @@ impl FaultyMedium {
         self.lock().sync_is_ignored = true;
     }
 
+    /// What redb stores in, for a medium that stands around this one.
+    pub fn database_file(&self) -> impl redb::StorageBackend + use<> {
+        self.lock().files.entry(FileName::Database).or_default();
+        self.handle(FileName::Database)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
@@ -279,10 +285,9 @@ impl Medium for FaultyMedium {
     }
 
     fn open_database(&self) -> Result<redb::Database, redb::DatabaseError> {
-        self.lock().files.entry(FileName::Database).or_default();
         redb::Builder::new()
             .set_cache_size(1 << 20)
-            .create_with_backend(self.handle(FileName::Database))
+            .create_with_backend(self.database_file())
     }
 
     fn set_aside(&self, what: Aside) -> io::Result<String> {

@@ -17,7 +17,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::Context;
 use super::mailbox::{Contents, Letter, Mailbox};
-use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, WRITE_BYTES_MAX};
+use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
 
@@ -91,7 +91,7 @@ impl Task {
             let (mut reader, mut writer) = socket.split();
             let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
             let deadline = deadlines.into_iter().flatten().min();
-            let can_read = self.machine.can_read() && self.output.len() < WRITE_BYTES_MAX;
+            let can_read = self.takes_more() && self.output.len() < WRITE_BYTES_MAX;
             if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
                 self.input.reserve(READ_BYTES);
             }
@@ -117,21 +117,31 @@ impl Task {
                     self.machine.handle_shutdown(Instant::now(), reason);
                 }
             }
-            if self.machine.can_read() && !self.input.is_empty() {
+            if self.takes_more() && !self.input.is_empty() {
                 // What was left when the machine had enough.
                 self.decode().await;
             }
             self.settle().await;
         }
-        // The session is given up when it is known what became of all that came in: what is refused by
-        // now was not received, and is sent again.
+        // The session is given up when it is known what became of all that came in: who takes it up must
+        // not find a message received that is refused yet. Where the journal has failed nobody is told:
+        // the node is about to end.
+        let _ = timeout(TAKE_OVER_TIMEOUT, self.wait_for_fate()).await;
+        self.held = None;
+        // A peer that does not read must not hold the connection, or the node's end, for ever.
+        let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
+    }
+
+    /// Whether to read on.
+    fn takes_more(&self) -> bool {
+        self.machine.can_read() && self.held.as_ref().is_none_or(Held::takes_more)
+    }
+
+    async fn wait_for_fate(&mut self) {
         while self.unanswered > 0 {
             self.mailbox.filled().await;
             self.empty_mailbox();
         }
-        self.held = None;
-        // A peer that does not read must not hold the connection, or the node's end, for ever.
-        let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
     }
 
     async fn say_farewell(&mut self, socket: &mut TcpStream) -> std::io::Result<()> {
@@ -146,7 +156,7 @@ impl Task {
 
     /// Feeds whole packets to the machine while it takes them.
     async fn decode(&mut self) {
-        while self.machine.can_read() && !self.machine.is_closed() {
+        while self.takes_more() && !self.machine.is_closed() {
             match self.decoder.decode(&mut self.input) {
                 Ok(None) => break,
                 Ok(Some(packet)) => {

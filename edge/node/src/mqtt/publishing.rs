@@ -193,10 +193,10 @@ impl Task {
     ) {
         self.unanswered = self.unanswered.saturating_sub(1);
         if let (Some(packet_id), Some(held)) = (published.received, &mut self.held) {
-            held.answered();
             if outcome.is_err() {
                 held.store(&[Change::InboundReleased(packet_id)], None);
             }
+            held.fate_is_known();
         }
         if let (Ok(()), Some(retained)) = (outcome, published.retained) {
             self.context.retained.take_up(retained);

@@ -1,7 +1,7 @@
 //! What a client session reads of the journal: one stretch after the other, off the connection's task,
 //! and from there to the connection as fast as that takes it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ pub(super) struct Stretch {
     /// All below was looked at.
     pub next: Position,
     damaged_records: u64,
+    /// Begun, and not in the journal any more.
+    gone: Vec<Position>,
 }
 
 /// What a feed waits for.
@@ -146,6 +148,10 @@ impl Feed {
             tracing::error!(records, "messages for a client session are damaged");
             fed.dropped += records;
         }
+        for position in std::mem::take(&mut self.stretch.gone) {
+            // Nothing else would end it, and the session would hold the log from here on.
+            fed.changes.extend(session.done(position));
+        }
         while let Some(stored) = self.stretch.messages.pop_front() {
             if !machine.outbound_has_room() || !session.progress().has_room() {
                 self.stretch.messages.push_front(stored);
@@ -223,18 +229,19 @@ impl Feed {
             .subscriptions()
             .filter(|own| own.filter.group.is_none());
         let filters: Vec<_> = own.map(|own| own.filter.filter.clone()).collect();
-        if filters.is_empty() && session.progress().assigned_positions().next().is_none() {
+        let begun = session.progress().outstanding_from(self.stretch.next);
+        let begun: BTreeSet<_> = begun.collect();
+        if filters.is_empty() && begun.is_empty() {
             self.stretch.next = until;
             self.wait = Wait::Growth;
             return;
         }
-        let assigned: HashSet<_> = session.progress().assigned_positions().collect();
         let reader = self.reader.clone();
         let wanted = Wanted {
             from: self.stretch.next,
             until,
             filters,
-            assigned,
+            begun,
         };
         self.wait = Wait::Read;
         self.reading = Some(tokio::task::spawn_blocking(move || wanted.read(&reader)));
@@ -250,17 +257,15 @@ pub(super) struct Wanted {
     pub from: Position,
     pub until: Position,
     pub filters: Vec<TopicFilter>,
-    /// QoS 2 that was begun: to be completed whatever the filters say by now.
-    pub assigned: HashSet<Position>,
+    /// Taken before, and not at its end: to be looked at whatever the filters say by now.
+    pub begun: BTreeSet<Position>,
 }
 
 impl Wanted {
     pub(super) fn read(&self, reader: &JournalReader) -> Result<Stretch, ReadError> {
-        let is_begun = |position: &Position| *position >= self.from;
-        let probe = if self.assigned.iter().any(is_begun) {
-            TopicProbe::anything()
-        } else {
-            TopicProbe::new(&self.filters)
+        let probe = match self.begun.is_empty() {
+            true => TopicProbe::new(&self.filters),
+            false => TopicProbe::anything(),
         };
         let read = reader.read_log(self.from, &probe, FEED_READ_BYTES_MAX)?;
         let mut messages = VecDeque::new();
@@ -269,9 +274,14 @@ impl Wanted {
                 self.pick(chunk, &mut messages);
             }
         }
+        let next = read.next.min(self.until);
+        let found: BTreeSet<_> = messages.iter().map(|stored| stored.position).collect();
+        let begun = self.begun.range(..next);
+        let gone = begun.filter(|position| !found.contains(position));
         Ok(Stretch {
+            gone: gone.copied().collect(),
             messages,
-            next: read.next.min(self.until),
+            next,
             damaged_records: read.damaged_records,
         })
     }
@@ -288,7 +298,7 @@ impl Wanted {
                 continue;
             };
             let topic = message.topic.as_str();
-            let wanted = self.assigned.contains(&position)
+            let wanted = self.begun.contains(&position)
                 || self.filters.iter().any(|filter| filter.matches(topic));
             if wanted {
                 messages.push_back(Stored {

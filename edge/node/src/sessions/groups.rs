@@ -3,7 +3,7 @@
 //!
 //! A group lives as long as a client session or an online client subscribes. Its row is its cursor.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -181,7 +181,7 @@ impl Group {
                     from: state.next,
                     until,
                     filters: vec![self.filter.filter.clone()],
-                    assigned: HashSet::new(),
+                    begun: BTreeSet::new(),
                 })
             };
             let Some(wanted) = wanted else {

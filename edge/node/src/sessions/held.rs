@@ -13,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{Reads, Sessions, deleted};
 use crate::committer::Waiter;
-use crate::limits::SESSION_CHANGES_MAX;
+use crate::limits::{SESSION_CHANGES_MAX, SESSION_CHANGES_UNSURE_MAX};
 use crate::mqtt::Mailbox;
 use crate::router::{ConnectionId, LogReader};
 
@@ -25,9 +25,9 @@ pub(crate) struct Held {
     reads: Arc<Reads>,
     /// In the row, behind its value.
     changes: usize,
-    /// Messages of QoS 2 whose commit is still to come. If one is refused, so is the row that says that
-    /// its identifier was received: until it is known, the whole session is not written as it is here.
-    unanswered: usize,
+    /// QoS 2 messages that it has as received, and that a full journal may still refuse. With one of
+    /// them the row is not written anew, or it would say that the message came.
+    unsure: usize,
     /// Of groups that began or ended with a change: stored with it.
     group_rows: Vec<RowEntry>,
     /// One of its subscriptions is not to get what its own client publishes.
@@ -50,7 +50,7 @@ impl Held {
             reads,
             // Not known: the first change folds it.
             changes: SESSION_CHANGES_MAX,
-            unanswered: 0,
+            unsure: 0,
         }
     }
 
@@ -66,11 +66,9 @@ impl Held {
     /// to be kept.
     pub(crate) fn change(&mut self, change: &Change) -> Option<RowEntry> {
         let before = self.session.is_present();
-        if matches!(change, Change::InboundReceived(_)) {
-            self.unanswered += 1;
-        }
         self.follow_filters(change);
         self.session.apply(change);
+        self.unsure += usize::from(matches!(change, Change::InboundReceived(_)));
         if let Change::Begun { .. } | Change::Subscribed(_) | Change::Unsubscribed(_) = change {
             self.no_local = wants_no_local(&self.session);
         }
@@ -83,7 +81,7 @@ impl Held {
         match (before, now) {
             (false, false) => None,
             (true, false) => Some(deleted(self.session.client_id())),
-            _ if self.changes >= SESSION_CHANGES_MAX && self.unanswered == 0 => {
+            _ if self.changes >= SESSION_CHANGES_MAX && !self.is_unsure() => {
                 self.changes = 0;
                 Some(folded(&self.session))
             }
@@ -98,6 +96,22 @@ impl Held {
                 })
             }
         }
+    }
+
+    /// Whether a message that it took may still be refused: until that is known the session must not
+    /// be let go of.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.unsure > 0
+    }
+
+    /// Whether its client may send more: its row must be written anew before it grows without bound.
+    pub(crate) fn takes_more(&self) -> bool {
+        !self.is_unsure() || self.changes < SESSION_CHANGES_UNSURE_MAX
+    }
+
+    /// A QoS 2 message that it took is durable, or was refused.
+    pub(crate) fn fate_is_known(&mut self) {
+        self.unsure = self.unsure.saturating_sub(1);
     }
 
     /// The router knows what offline sessions want, so that it is kept where no route does; groups know
@@ -168,11 +182,6 @@ impl Held {
 
     pub(crate) fn has_no_local(&self) -> bool {
         self.no_local
-    }
-
-    /// What became of a message of QoS 2 is known.
-    pub(crate) fn answered(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
     }
 
     /// Makes changes and stores them; with a waiter, they ask for a commit, and it is told.

@@ -83,7 +83,7 @@ impl Reads {
         let progress = session.progress();
         let reads = session.is_present()
             && (session.subscriptions().len() > 0
-                || progress.assigned_positions().next().is_some());
+                || progress.outstanding_from(Position(0)).next().is_some());
         let from = if reads {
             progress.stored_cursor().0
         } else {

@@ -103,8 +103,16 @@ impl Progress {
         outstanding.chain(self.releases.iter().map(|(packet_id, _)| *packet_id))
     }
 
-    /// Positions of QoS 2 that have their identifier and wait for PUBREC. A reader of the log that
-    /// passes over stretches without a match must stop at them.
+    /// Positions from `from` on that wait for their end: an earlier connection took them, or (QoS 2,
+    /// after a crash) they have their identifier. A reader of the log that passes over stretches
+    /// without a match must stop at them, whatever the filters say by now: nothing else ends them.
+    pub fn outstanding_from(&self, from: Position) -> impl Iterator<Item = Position> {
+        self.outstanding
+            .range(from..)
+            .map(|(position, _)| *position)
+    }
+
+    /// Positions of QoS 2 that have their identifier and wait for PUBREC.
     pub fn assigned_positions(&self) -> impl Iterator<Item = Position> {
         self.assigned.values().copied()
     }

@@ -291,3 +291,32 @@ fn what_is_given_up_is_not_delivered_and_pins_nothing() {
     let after_crash = ClientSession::decode(out.freeze()).unwrap();
     assert_eq!(after_crash.progress().cursor(), Position(5));
 }
+
+/// A connection ends with messages on their way, and its client gives the filter up: whoever reads on
+/// is told of all of them, and the cursor does not stay where they were.
+#[test]
+fn what_an_earlier_connection_took_is_stopped_at_without_its_filter() {
+    let mut session = subscribed(vec![subscription("#", Qos::ExactlyOnce, 0)]);
+    taken(&mut session, 0..4);
+    session.progress_mut().sent(packet_id(1), Position(0));
+    assigned(&mut session, 2, 2);
+    session.apply(&Change::Unsubscribed(text("#")));
+    let outstanding = |session: &ClientSession, from: u64| -> Vec<u64> {
+        let positions = session.progress().outstanding_from(Position(from));
+        positions.map(|position| position.0).collect()
+    };
+    assert_eq!(outstanding(&session, 0), [0, 1, 2, 3]);
+    assert_eq!(outstanding(&session, 2), [2, 3]);
+    // QoS 1 that was sent is sent again, and what was only queued is not for it any more.
+    let resent = |due: Option<Due>| due.and_then(|due| due.resent);
+    assert_eq!(
+        resent(session.due("a", "p", Position(0))),
+        Some(packet_id(1))
+    );
+    assert_eq!(session.due("a", "p", Position(1)), None);
+    session.progress_mut().passed(Position(1));
+    session.progress_mut().passed(Position(3));
+    assert_eq!(outstanding(&session, 0), [0, 2]);
+    assert_eq!(session.done(Position(0)), None);
+    assert_eq!(session.progress().cursor(), Position(2));
+}
