@@ -429,23 +429,11 @@ impl Worker {
         self.tick();
         let outcome = match self.journal.commit() {
             Ok(_) => {
-                if waiting.streams.contains(&self.unrouted)
-                    && let Some(status) = self.journal.reader().stream(self.unrouted)
-                {
-                    let (next, hash) = (status.next, status.hash);
-                    self.journal.advance_landed(self.unrouted, next, hash);
-                }
-                self.shared.grown.add(waiting.streams);
-                let next = self.journal.reader().next_position();
-                self.durable_until.send_replace(next);
+                self.note_growth(waiting.streams);
                 Ok(())
             }
             Err(CommitError::Full) => {
-                let publishes = waiting.publishes.len() as u64;
-                self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
-                if publishes > 0 {
-                    tracing::warn!(publishes, "the journal is full: publishes are refused");
-                }
+                self.note_refused(waiting.publishes.len() as u64);
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),
@@ -510,6 +498,26 @@ impl Worker {
             // It is found again.
             Err(CommitError::Full) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Tells whoever reads the journal that these streams have more.
+    fn note_growth(&mut self, streams: BTreeSet<StreamId>) {
+        let reader = self.journal.reader();
+        if streams.contains(&self.unrouted)
+            && let Some(status) = reader.stream(self.unrouted)
+        {
+            let (next, hash) = (status.next, status.hash);
+            self.journal.advance_landed(self.unrouted, next, hash);
+        }
+        self.shared.grown.add(streams);
+        self.durable_until.send_replace(reader.next_position());
+    }
+
+    fn note_refused(&self, publishes: u64) {
+        self.shared.refused.fetch_add(publishes, Ordering::Relaxed);
+        if publishes > 0 {
+            tracing::warn!(publishes, "the journal is full: publishes are refused");
         }
     }
 
@@ -589,7 +597,7 @@ impl Worker {
 }
 
 /// Milliseconds since the Unix epoch, as the system says.
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

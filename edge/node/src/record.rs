@@ -1,10 +1,11 @@
 //! What becomes of an MQTT message: a Kafka record; and the way back, for client sessions.
 
 use bytes::Bytes;
-use tidegate_edge_journal::{TOPIC_HEADER, is_plausible};
+use tidegate_edge_journal::{Chunk, TOPIC_HEADER, is_plausible};
 use tidegate_edge_protocol::mqtt::codec::{Message, Qos, Text};
 use tidegate_shared::fleet::RouteKey;
-use tidegate_shared::record::{Header, Record};
+use tidegate_shared::id::Position;
+use tidegate_shared::record::{Batch, Header, Record};
 
 const CONTENT_TYPE_HEADER: &[u8] = b"mqtt.content_type";
 const RESPONSE_TOPIC_HEADER: &[u8] = b"mqtt.response_topic";
@@ -126,7 +127,7 @@ impl Arrived<'_> {
 
 /// The message that a record was made of, and its publisher where that is named. `None` where a
 /// header is not what we write.
-pub(crate) fn to_message(record: Record, mark: Mark) -> Option<(Message, Option<Bytes>)> {
+fn to_message(record: Record, mark: Mark) -> Option<(Message, Option<Bytes>)> {
     let mut message = Message {
         payload: record.value.unwrap_or_default(),
         ..Message::default()
@@ -155,6 +156,35 @@ pub(crate) fn to_message(record: Record, mark: Mark) -> Option<(Message, Option<
         }
     }
     (!message.topic.is_empty()).then_some((message, publisher))
+}
+
+/// A message as the journal has it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub position: Position,
+    pub message: Message,
+    /// Where it is named.
+    pub publisher: Option<Bytes>,
+    pub mark: Mark,
+}
+
+/// A chunk's messages from a position on; what we did not write is left out.
+pub(crate) fn messages(chunk: &Chunk, from: Position) -> impl Iterator<Item = Kept> {
+    let records = Batch::parse(chunk.batch.clone()).and_then(|batch| batch.records());
+    let records = records.into_iter().flatten().flatten().enumerate();
+    let places =
+        records.map(|(index, record)| (index, chunk.position.plus(index as u64), record.1));
+    let wanted = places.filter(move |(_, position, _)| *position >= from);
+    wanted.filter_map(|(index, position, record)| {
+        let mark = Mark::from_byte(chunk.mark(index));
+        let (message, publisher) = to_message(record, mark)?;
+        Some(Kept {
+            position,
+            message,
+            publisher,
+            mark,
+        })
+    })
 }
 
 /// Bytes that a record takes in the commit queue, roughly.

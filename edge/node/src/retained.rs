@@ -29,7 +29,7 @@ pub(crate) struct RetainedMessage {
 }
 
 impl RetainedMessage {
-    /// Seconds that it has left `[MQTT-3.3.2-6]`; `None` where it never expires.
+    /// By the journal's clock; `None` where it never expires.
     pub(crate) fn expires_at_ms(&self) -> Option<u64> {
         let expiry_s = self.message.properties.message_expiry_interval_s?;
         Some(self.at_ms + u64::from(expiry_s) * 1_000)

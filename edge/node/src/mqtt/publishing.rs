@@ -2,7 +2,6 @@
 //! else and to the acknowledgement.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tidegate_edge_journal::RowEntry;
@@ -15,7 +14,7 @@ use tidegate_edge_protocol::mqtt::session::Change;
 use super::Context;
 use super::driver::Task;
 use super::mailbox::{Answer, Mailbox, Published};
-use crate::committer::Append;
+use crate::committer::{Append, now_ms};
 use crate::record::Arrived;
 use crate::retained::RetainedMessage;
 use crate::router::ConnectionId;
@@ -228,10 +227,4 @@ impl Task {
             .publish_will(will, &self.client_id, self.id, row)
             .await;
     }
-}
-
-/// The wall clock, in milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
 }

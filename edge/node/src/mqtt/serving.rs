@@ -18,8 +18,7 @@ use tokio::time::timeout;
 
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
-use super::publishing::now_ms;
-use crate::committer::Waiter;
+use crate::committer::{Waiter, now_ms};
 use crate::limits::{CONNECTION_SUBSCRIPTIONS_MAX, CURSOR_INTERVAL, TAKE_OVER_TIMEOUT};
 use crate::retained::RetainedMessage;
 use crate::router::Subscription;
@@ -401,14 +400,10 @@ impl Task {
             .retained
             .matching(&request.filter.filter, now_ms);
         let identifiers: Vec<_> = identifier.into_iter().collect();
-        for RetainedMessage {
-            message,
-            qos,
-            at_ms,
-        } in retained
-        {
-            let expiry_s = message.properties.message_expiry_interval_s;
-            let left_ms = expiry_s.map(|s| (at_ms + u64::from(s) * 1_000).saturating_sub(now_ms));
+        for retained in retained {
+            let end_ms = retained.expires_at_ms();
+            let left_ms = end_ms.map(|end_ms| end_ms.saturating_sub(now_ms));
+            let RetainedMessage { message, qos, .. } = retained;
             // Of a session that goes on, QoS 2 would have to be completed by its next connection.
             let qos_max = match self.feed {
                 Some(_) => Qos::AtLeastOnce.min(request.options.qos_max),

@@ -13,14 +13,13 @@ use tidegate_edge_protocol::mqtt::connection::{
 };
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
 use tidegate_shared::id::Position;
-use tidegate_shared::record::Batch;
 use tidegate_shared::topic::TopicFilter;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Clock;
 use crate::limits::FEED_READ_BYTES_MAX;
-use crate::record::{Mark, to_message};
+use crate::record::{self, Kept, Mark};
 
 /// A message as the journal has it.
 #[derive(Debug)]
@@ -287,16 +286,13 @@ impl Wanted {
     }
 
     fn pick(&self, chunk: &Chunk, messages: &mut VecDeque<Stored>) {
-        let records = Batch::parse(chunk.batch.clone()).and_then(|batch| batch.records());
-        for (index, record) in records.into_iter().flatten().flatten().enumerate() {
-            let position = chunk.position.plus(index as u64);
-            if position < self.from {
-                continue;
-            }
-            let mark = Mark::from_byte(chunk.mark(index));
-            let Some((message, publisher)) = to_message(record.1, mark) else {
-                continue;
-            };
+        for Kept {
+            position,
+            message,
+            publisher,
+            mark,
+        } in record::messages(chunk, self.from)
+        {
             let topic = message.topic.as_str();
             let wanted = self.begun.contains(&position)
                 || self.filters.iter().any(|filter| filter.matches(topic));

@@ -5,11 +5,10 @@ use tidegate_edge_journal::{JournalReader, ReadError, TopicProbe};
 use tidegate_edge_protocol::mqtt::codec::Message;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
 use tidegate_shared::id::Position;
-use tidegate_shared::record::Batch;
 use tidegate_shared::topic::TopicFilter;
 
 use crate::limits::FEED_READ_BYTES_MAX;
-use crate::record::{Mark, to_message};
+use crate::record;
 
 /// What became of a session's backlog.
 #[derive(Debug, Default)]
@@ -67,18 +66,12 @@ pub(super) fn count(
     while next < to {
         let read = reader.read_log(next, &probe, FEED_READ_BYTES_MAX)?;
         for chunk in read.chunks.iter().filter(|chunk| chunk.position < to) {
-            let records = Batch::parse(chunk.batch.clone()).and_then(|batch| batch.records());
-            for (index, record) in records.into_iter().flatten().flatten().enumerate() {
-                let position = chunk.position.plus(index as u64);
-                let message = to_message(record.1, Mark::from_byte(chunk.mark(index)));
-                let Some((message, publisher)) = message.filter(|_| position >= next) else {
-                    continue;
-                };
-                let publisher = publisher.unwrap_or_default();
+            for kept in record::messages(chunk, next) {
+                let publisher = kept.publisher.unwrap_or_default();
                 let publisher = std::str::from_utf8(&publisher).unwrap_or_default();
-                let topic = message.topic.as_str();
+                let topic = kept.message.topic.as_str();
                 let matches = filters.iter().any(|filter| filter.matches(topic));
-                lost += u64::from(matches && is_due(&message, publisher, position));
+                lost += u64::from(matches && is_due(&kept.message, publisher, kept.position));
             }
         }
         lost += read.damaged_records;
