@@ -14,11 +14,19 @@ pub enum GapReason {
     Bytes = 3,
     /// The medium lost it.
     Damaged = 4,
+    /// It had landed, the cloud lost it with a restore, and the edge no longer had it.
+    CloudRestored = 5,
 }
 
 impl GapReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Overflow, Self::Age, Self::Bytes, Self::Damaged];
+    pub const ALL: [Self; 5] = [
+        Self::Overflow,
+        Self::Age,
+        Self::Bytes,
+        Self::Damaged,
+        Self::CloudRestored,
+    ];
 
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as u8 == number)
@@ -31,6 +39,7 @@ impl GapReason {
             Self::Age => "age",
             Self::Bytes => "bytes",
             Self::Damaged => "damaged",
+            Self::CloudRestored => "cloud_restored",
         }
     }
 }

@@ -228,9 +228,32 @@ name! {
     GroupName, "group id", 249, false
 }
 
+impl StreamName {
+    /// The lane's number, where the stream is a lane of a keyed stream.
+    pub fn lane(&self) -> Option<u32> {
+        self.0.rsplit_once('#')?.1.parse().ok()
+    }
+
+    /// The name of a lane of this stream.
+    ///
+    /// # Errors
+    /// The name is too long for a number behind it.
+    pub fn with_lane(&self, lane: u32) -> Result<Self, NameError> {
+        Self::new(format!("{self}#{lane}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_is_a_number_behind_the_name() {
+        let lane = StreamName::new("telemetry").unwrap().with_lane(3).unwrap();
+        assert_eq!((lane.as_str(), lane.lane()), ("telemetry#3", Some(3)));
+        assert_eq!(StreamName::new("telemetry").unwrap().lane(), None);
+        assert_eq!(StreamName::new("telemetry#").unwrap().lane(), None);
+    }
 
     #[test]
     fn names_hold_their_rules() {

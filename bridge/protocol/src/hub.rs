@@ -13,7 +13,7 @@ use crate::frame::{
     AnnouncedStream, Frame, FrameError, Granted, GrantedStream, Hello, Landed, PROTOCOL_VERSION,
     Pong, Refused, Welcome,
 };
-use crate::landing::{Offer, RefusedReason};
+use crate::landing::{ForkRequest, Offer, RefusedReason};
 use crate::limits::{CONNECTION_STREAMS_MAX, FRAME_STREAMS_MAX};
 use crate::reply_code::CloseCode;
 
@@ -24,11 +24,21 @@ pub enum HubEvent {
     OpenSession(Hello),
     /// Open these, and answer with [`HubConnection::handle_streams`].
     OpenStreams(Vec<AnnouncedStream>),
+    /// Begin a new incarnation, and answer with [`HubConnection::handle_streams`].
+    ForkStream(ForkStream),
     /// Land it, and answer with [`HubConnection::handle_landed`] or
     /// [`HubConnection::handle_refused`].
     Land(Land),
     /// As [`HubEvent::Land`], for what is lost.
     LandGap(LandGap),
+}
+
+/// A stream whose hub's position the edge could not prove.
+#[derive(Clone, Debug)]
+pub struct ForkStream {
+    pub stream: StreamId,
+    pub name: StreamName,
+    pub request: ForkRequest,
 }
 
 /// A checked batch to land.
@@ -107,6 +117,7 @@ impl HubConnection {
         match (frame, &self.phase) {
             (Frame::Hello(hello), Phase::AwaitingHello) => self.handle_hello(hello),
             (Frame::Announce(announce), Phase::Open) => self.handle_announce(announce.streams),
+            (Frame::Fork(fork), Phase::Open) => self.handle_fork(fork),
             (Frame::Batch(batch), Phase::Open) => self.handle_batch(batch),
             (Frame::Gap(gap), Phase::Open) => self.handle_gap(gap),
             (Frame::Ping(ping), _) => {
@@ -159,6 +170,15 @@ impl HubConnection {
         name.ok_or_else(|| protocol_error(format!("stream {stream} was not announced")))
     }
 
+    fn handle_fork(&mut self, fork: crate::frame::Fork) -> Result<(), HubError> {
+        self.events.push_back(HubEvent::ForkStream(ForkStream {
+            stream: fork.stream,
+            name: self.announced(fork.stream)?,
+            request: fork.request,
+        }));
+        Ok(())
+    }
+
     fn handle_gap(&mut self, frame: crate::frame::Gap) -> Result<(), HubError> {
         let name = self.announced(frame.stream)?;
         if frame.offer.count == 0 {
@@ -207,7 +227,19 @@ impl HubConnection {
         }));
     }
 
-    /// The ledger opened, or refused, the streams of one announcement.
+    /// The ledger grants no session: the connection is closed with the reason.
+    pub fn handle_session_refused(&self, reason: RefusedReason) -> HubError {
+        HubError {
+            code: match reason {
+                RefusedReason::Quarantined => CloseCode::Quarantined,
+                RefusedReason::CloudBehind => CloseCode::CloudBehind,
+                _ => CloseCode::Protocol,
+            },
+            why: reason.to_string(),
+        }
+    }
+
+    /// The ledger opened, forked, or refused streams.
     pub fn handle_streams(&mut self, streams: Vec<GrantedStream>) {
         self.outbox.push_back(Frame::Granted(Granted { streams }));
     }

@@ -4,8 +4,10 @@
 //! and results in and give frames and wishes out; drivers around them (`edge/node`, `cloud/broker`)
 //! own sockets, the journal and the ledger. [`landing`] is the rule by which the ledger accepts.
 
+pub mod broken;
 pub mod fact;
 pub mod frame;
+pub mod hello_gate;
 pub mod hub;
 pub mod landing;
 pub mod limits;

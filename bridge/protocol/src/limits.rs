@@ -18,6 +18,9 @@ pub const GAP_WINDOW_BYTES: usize = 96;
 /// Facts in one Landed.
 pub const FRAME_FACTS_MAX: usize = 1_000;
 
+/// Forks of one stream on one connection; with more it stands still, with an alarm.
+pub const CONNECTION_FORKS_MAX: u32 = 8;
+
 /// What a sender does within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SenderLimits {

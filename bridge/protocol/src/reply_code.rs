@@ -20,10 +20,16 @@ pub enum CloseCode {
     Timeout = 6,
     /// The log cannot be written now.
     Unavailable = 7,
+    /// Two nodes were seen to have this identity; an operator decides.
+    Quarantined = 8,
+    /// The cloud is older than what this edge has seen; an operator decides.
+    CloudBehind = 9,
+    /// The edge says Hello more often than it may.
+    HelloStorm = 10,
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Shutdown,
         Self::Protocol,
         Self::FrameTooLarge,
@@ -32,6 +38,9 @@ impl CloseCode {
         Self::Fenced,
         Self::Timeout,
         Self::Unavailable,
+        Self::Quarantined,
+        Self::CloudBehind,
+        Self::HelloStorm,
     ];
 
     pub fn from_number(number: u64) -> Option<Self> {
@@ -49,6 +58,9 @@ impl CloseCode {
             Self::Fenced => "fenced",
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
+            Self::Quarantined => "quarantined",
+            Self::CloudBehind => "cloud_behind",
+            Self::HelloStorm => "hello_storm",
         }
     }
 }

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
-use tidegate_bridge_protocol::landing::{Head, Offer, RefusedReason};
-use tidegate_cloud_protocol::ledger::command::{Entry, Land, Part};
+use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
-use tidegate_shared::id::{EdgeId, StreamName};
-use tidegate_shared::record::{Batch, BatchHeader};
+use tidegate_cloud_protocol::offset_map::OffsetMap;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::limits::{BATCH_BYTES_MAX, SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX};
+use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX};
 use crate::log::Log;
-use crate::metrics::{Metrics, ReasonLabels};
+use crate::metrics::Metrics;
 use crate::sequencer::{self, Work};
 use crate::state::{Shared, State};
-use crate::submission::{Submission, SubmitError};
+use crate::submission::SubmitError;
 
 /// A handle on the running broker. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -64,42 +62,33 @@ impl Broker {
         })
     }
 
-    /// Has the ledger decide about each of `submissions`, in their order; returns one effect for
-    /// each once all are durable and applied. Waits while the queue is full. Submissions of one caller
-    /// that awaits each call are decided in the order of its calls. A batch that is refused before
-    /// the ledger sees it (`BadBatch`, `TooLarge`) is answered with the stream's head as it is after
-    /// the others were applied.
+    /// Has the ledger decide about each of `wishes`, in their order; returns one effect for each once
+    /// all are durable and applied. Waits while the queue is full. Wishes of one caller that awaits
+    /// each call are decided in the order of its calls. A batch's CRC, and that it is of its offer's
+    /// interval, are for the caller to check.
     ///
     /// # Errors
     /// The log cannot be written or is closed. Nothing may then be acknowledged.
-    pub async fn submit(&self, submissions: Vec<Submission>) -> Result<Effects, SubmitError> {
-        let mut entries = Vec::with_capacity(submissions.len());
-        // What is refused before the ledger sees it, by its place; `None` is the ledger's to answer.
-        let mut refused = Vec::with_capacity(submissions.len());
-        for submission in submissions {
-            match prepare(submission) {
-                Ok(entry) => {
-                    entries.push(entry);
-                    refused.push(None);
-                }
-                Err(early) => refused.push(Some(early)),
-            }
+    pub async fn submit(&self, wishes: Vec<Wish>) -> Result<Effects, SubmitError> {
+        if wishes.is_empty() {
+            return Ok(Effects::new());
         }
-        let decided = match entries.is_empty() {
-            true => Effects::new(),
-            false => self.send_entries(entries).await?,
+        let batches = wishes.iter().filter_map(|(_, batch)| batch.as_ref());
+        let bytes: usize = batches.map(Bytes::len).sum();
+        let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(ROOM_KIB);
+        let room = Arc::clone(&self.room);
+        let permit = room.acquire_many_owned(kib.min(ROOM_KIB)).await;
+        let permit = permit.map_err(|_| SubmitError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let work = Work::Wishes {
+            wishes,
+            answer,
+            permit,
         };
-        let mut decided = decided.into_iter();
-        let effects = refused.into_iter().map(|early| match early {
-            Some(early) => Some(self.refuse(&early)),
-            None => decided.next(),
-        });
-        effects
-            .map(|effect| effect.ok_or(SubmitError::Closed))
-            .collect()
+        self.send(work, answered).await
     }
 
-    /// Applies a command that is no tick: `Begin`, `CreateTopic`.
+    /// Applies a command that is no tick.
     ///
     /// # Errors
     /// As [`Broker::submit`].
@@ -114,6 +103,12 @@ impl Broker {
     /// Looks at the ledger. Keep it short: the sequencer waits meanwhile.
     pub fn ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
         look(&self.shared.state().ledger)
+    }
+
+    /// Looks at the ledger and the offset map, which are of one moment. Keep it short.
+    pub fn look<T>(&self, look: impl FnOnce(&Ledger, &OffsetMap) -> T) -> T {
+        let state = self.shared.state();
+        look(&state.ledger, &state.offset_map)
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -150,25 +145,6 @@ impl Broker {
         &self.shared
     }
 
-    async fn send_entries(
-        &self,
-        entries: Vec<(Entry, Option<Bytes>)>,
-    ) -> Result<Effects, SubmitError> {
-        let batches = entries.iter().filter_map(|(_, batch)| batch.as_ref());
-        let bytes: usize = batches.map(Bytes::len).sum();
-        let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(ROOM_KIB);
-        let room = Arc::clone(&self.room);
-        let permit = room.acquire_many_owned(kib.min(ROOM_KIB)).await;
-        let permit = permit.map_err(|_| SubmitError::Closed)?;
-        let (answer, answered) = oneshot::channel();
-        let work = Work::Entries {
-            entries,
-            answer,
-            permit,
-        };
-        self.send(work, answered).await
-    }
-
     async fn send(
         &self,
         work: Work,
@@ -183,76 +159,5 @@ impl Broker {
             Some(reason) => SubmitError::LogFailed(reason.clone()),
             None => SubmitError::Closed,
         }
-    }
-
-    fn refuse(&self, early: &RefusedEarly) -> Effect {
-        let reason = early.reason;
-        let labels = ReasonLabels {
-            reason: reason.into(),
-        };
-        self.metrics().refused_offers.get_or_create(&labels).inc();
-        let head = self.ledger(|ledger| {
-            let stream = ledger.stream(&early.edge, &early.stream);
-            stream.map_or(Head::default(), |stream| stream.head)
-        });
-        Effect::Refused { reason, head }
-    }
-}
-
-struct RefusedEarly {
-    edge: EdgeId,
-    stream: StreamName,
-    reason: RefusedReason,
-}
-
-/// Checks what the ledger takes on trust, and makes an entry of it.
-fn prepare(submission: Submission) -> Result<(Entry, Option<Bytes>), RefusedEarly> {
-    let (edge, stream, offer, batch) = match submission {
-        Submission::OpenSession(open) => return Ok((Entry::OpenSession(open), None)),
-        Submission::OpenStream(open) => return Ok((Entry::OpenStream(open), None)),
-        Submission::CommitOffsets(commit) => return Ok((Entry::CommitOffsets(commit), None)),
-        Submission::LandGap(land) => return Ok((Entry::LandGap(land), None)),
-        Submission::Land {
-            edge,
-            stream,
-            offer,
-            batch,
-        } => (edge, stream, offer, batch),
-    };
-    match check_batch(&batch, &offer) {
-        Ok(header) => {
-            let part = Part {
-                attachment_offset: 0,
-                batch_bytes: u32::try_from(batch.len()).expect("at most BATCH_BYTES_MAX"),
-                max_timestamp_ms: header.max_timestamp_ms,
-            };
-            let land = Land {
-                edge,
-                stream,
-                offer,
-                part,
-            };
-            Ok((Entry::Land(land), Some(batch)))
-        }
-        Err(reason) => Err(RefusedEarly {
-            edge,
-            stream,
-            reason,
-        }),
-    }
-}
-
-fn check_batch(batch: &Bytes, offer: &Offer) -> Result<BatchHeader, RefusedReason> {
-    if batch.len() > BATCH_BYTES_MAX {
-        return Err(RefusedReason::TooLarge);
-    }
-    let parsed = Batch::parse(batch.clone()).map_err(|_| RefusedReason::BadBatch)?;
-    let header = parsed.header();
-    let fits = header.offset_count() == offer.count
-        && u64::try_from(header.records_count) == Ok(offer.count)
-        && u64::try_from(header.base_offset) == Ok(offer.base_offset.0);
-    match fits && header.compression().is_ok() {
-        true => Ok(header.clone()),
-        false => Err(RefusedReason::BadBatch),
     }
 }

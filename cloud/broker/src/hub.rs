@@ -2,16 +2,20 @@
 //! carries the answers back. What is right and wrong is decided by `HubConnection` and the ledger.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tidegate_bridge::{Attempt, ChannelError, Connection, FrameReader, Listener};
-use tidegate_bridge_protocol::frame::{AnnouncedStream, Frame, GrantedStream, Landed, Refused};
-use tidegate_bridge_protocol::hub::{HubConnection, HubError, HubEvent, Land, LandGap};
-use tidegate_bridge_protocol::landing::RefusedReason;
+use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::frame::Frame;
+use tidegate_bridge_protocol::hello_gate::HelloGate;
+use tidegate_bridge_protocol::hub::{HubConnection, HubError};
+use tidegate_bridge_protocol::landing::{Head, Offer};
+use tidegate_bridge_protocol::limits::FRAME_FACTS_MAX;
 use tidegate_bridge_protocol::reply_code::CloseCode;
-use tidegate_cloud_protocol::ledger::Effect;
-use tidegate_cloud_protocol::ledger::command::{self, OpenSession, OpenStream};
-use tidegate_shared::id::{EdgeId, SessionEpoch, StreamId};
+use tidegate_cloud_protocol::ledger::Ledger;
+use tidegate_cloud_protocol::questions::{Answer, Known, Question};
+use tidegate_shared::id::{EdgeId, SessionEpoch, StreamName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -20,7 +24,7 @@ use crate::broker::Broker;
 use crate::limits::{HUB_OFFERED_BYTES_MAX, HUB_QUESTIONS_MAX};
 use crate::metrics::CloseLabels;
 use crate::sequencer::now_ms;
-use crate::submission::{Submission, SubmitError};
+use crate::submission::SubmitError;
 
 /// A peer has so long for its handshake and its first frame.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,10 +32,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Takes connections until told to stop.
 pub(crate) async fn serve(listener: Listener, broker: Broker, mut stopping: watch::Receiver<bool>) {
     let mut edges = JoinSet::new();
+    let gate = Arc::new(Mutex::new(HelloGate::new()));
     loop {
         tokio::select! {
             attempt = listener.next() => match attempt {
-                Some(attempt) => drop(edges.spawn(handle(attempt, broker.clone(), stopping.clone()))),
+                Some(attempt) => {
+                    let gate = Arc::clone(&gate);
+                    edges.spawn(handle(attempt, gate, broker.clone(), stopping.clone()));
+                }
                 None => break,
             },
             Some(_) = edges.join_next() => {}
@@ -42,12 +50,20 @@ pub(crate) async fn serve(listener: Listener, broker: Broker, mut stopping: watc
     listener.close().await;
 }
 
-async fn handle(attempt: Attempt, broker: Broker, stopping: watch::Receiver<bool>) {
+async fn handle(
+    attempt: Attempt,
+    gate: Arc<Mutex<HelloGate>>,
+    broker: Broker,
+    stopping: watch::Receiver<bool>,
+) {
     let peer = attempt.peer();
     match timeout(HANDSHAKE_TIMEOUT, attempt.accept()).await {
         Err(_) => reject(&broker, peer, "the handshake took too long"),
         Ok(Err(error)) => reject(&broker, peer, &error.to_string()),
         Ok(Ok((edge, connection))) => {
+            if !admit(&gate, &edge) {
+                return close_storm(&broker, &edge, peer, &connection);
+            }
             broker.metrics().connected_edges.inc();
             tracing::info!(%edge, %peer, "an edge is connected");
             let link = Link::new(edge, connection, broker.clone());
@@ -57,28 +73,28 @@ async fn handle(attempt: Attempt, broker: Broker, stopping: watch::Receiver<bool
     }
 }
 
+fn admit(gate: &Mutex<HelloGate>, edge: &EdgeId) -> bool {
+    let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    gate.admit(Instant::now(), edge)
+}
+
+/// The edge connects again and again: nothing is decided for it.
+fn close_storm(broker: &Broker, edge: &EdgeId, peer: SocketAddr, connection: &Connection) {
+    let code = CloseCode::HelloStorm;
+    count_close(broker, code);
+    tracing::warn!(%edge, %peer, %code, "an edge connects too often");
+    connection.handle.close(code, code.name());
+}
+
+fn count_close(broker: &Broker, code: CloseCode) {
+    let labels = CloseLabels { code: code.name() };
+    let counters = &broker.metrics().bridge_closed_connections;
+    counters.get_or_create(&labels).inc();
+}
+
 fn reject(broker: &Broker, peer: SocketAddr, why: &str) {
     broker.metrics().bridge_rejected_handshakes.inc();
     tracing::warn!(%peer, why, "a bridge connection was turned away");
-}
-
-/// What the ledger is asked on behalf of an edge.
-#[derive(Debug)]
-enum Question {
-    Session,
-    Streams(SessionEpoch, Vec<AnnouncedStream>),
-    Land(Land),
-    Gap(LandGap),
-}
-
-/// What it answered.
-#[derive(Debug)]
-enum Answer {
-    Session(SessionEpoch),
-    Streams(Vec<GrantedStream>),
-    Landed(Landed, usize),
-    Refused(Refused, usize),
-    Failed(SubmitError),
 }
 
 /// Why a link ended.
@@ -115,7 +131,7 @@ struct Link {
     /// Batch bytes handed to the ledger and not answered.
     offered_bytes: usize,
     questions: mpsc::Sender<Question>,
-    answers: mpsc::UnboundedReceiver<Answer>,
+    answers: mpsc::UnboundedReceiver<Result<Answer, SubmitError>>,
 }
 
 impl Link {
@@ -157,12 +173,7 @@ impl Link {
                 self.connection.handle.close(CloseCode::Shutdown, "");
             }
             End::Refused(HubError { code, why }) => {
-                let labels = CloseLabels { code: code.name() };
-                self.broker
-                    .metrics()
-                    .bridge_closed_connections
-                    .get_or_create(&labels)
-                    .inc();
+                count_close(&self.broker, code);
                 tracing::warn!(%edge, %peer, %code, why, "a bridge connection was closed");
                 self.connection.handle.close(code, &why);
             }
@@ -208,49 +219,33 @@ impl Link {
     async fn take(&mut self, frame: Frame) -> Result<(), End> {
         self.hub.handle_frame(now_ms(), frame)?;
         while let Some(event) = self.hub.poll_event() {
-            let question = match event {
-                HubEvent::OpenSession(_) => Question::Session,
-                HubEvent::OpenStreams(streams) => Question::Streams(self.session_epoch, streams),
-                HubEvent::Land(land) => {
-                    self.offered_bytes += land.batch.bytes().len();
-                    Question::Land(land)
-                }
-                HubEvent::LandGap(gap) => Question::Gap(gap),
-            };
+            let question = Question::of(event, self.session_epoch);
+            self.offered_bytes += question.batch_bytes();
             let sent = self.questions.send(question).await;
             sent.map_err(|_| End::Gone("the ledger is closed".to_owned()))?;
         }
         Ok(())
     }
 
-    fn answer(&mut self, answer: Answer) -> Result<(), End> {
-        match answer {
-            Answer::Session(session_epoch) => {
-                self.session_epoch = session_epoch;
-                let cluster = self.broker.ledger(|ledger| ledger.cluster_incarnation());
-                let cluster = cluster.unwrap_or_default();
-                self.hub.handle_session(session_epoch, cluster, now_ms());
-            }
-            Answer::Streams(granted) => self.hub.handle_streams(granted),
-            Answer::Landed(landed, bytes) => {
-                self.offered_bytes -= bytes;
-                self.hub.handle_landed(landed);
-            }
-            Answer::Refused(refused, bytes) => {
-                self.offered_bytes -= bytes;
+    fn answer(&mut self, answer: Result<Answer, SubmitError>) -> Result<(), End> {
+        let answer = answer.map_err(|error| HubError {
+            code: CloseCode::Unavailable,
+            why: error.to_string(),
+        })?;
+        self.offered_bytes -= answer.batch_bytes();
+        match &answer {
+            Answer::Session(session_epoch) => self.session_epoch = *session_epoch,
+            Answer::Refused(refused, _) => {
                 let (edge, stream) = (&self.edge, refused.stream);
                 tracing::info!(%edge, %stream, reason = %refused.reason, "an offer was refused");
-                self.hub.handle_refused(refused)?;
             }
-            Answer::Failed(error) => {
-                let code = CloseCode::Unavailable;
-                return Err(End::Refused(HubError {
-                    code,
-                    why: error.to_string(),
-                }));
-            }
+            _ => {}
         }
-        Ok(())
+        let hub = &mut self.hub;
+        let told = self
+            .broker
+            .ledger(|ledger| answer.tell(hub, ledger, now_ms()));
+        Ok(told?)
     }
 }
 
@@ -259,134 +254,37 @@ async fn ask(
     edge: EdgeId,
     broker: Broker,
     mut asked: mpsc::Receiver<Question>,
-    answering: mpsc::UnboundedSender<Answer>,
+    answering: mpsc::UnboundedSender<Result<Answer, SubmitError>>,
 ) {
     let mut questions = Vec::with_capacity(HUB_QUESTIONS_MAX);
     while asked.recv_many(&mut questions, HUB_QUESTIONS_MAX).await > 0 {
-        let mut submissions = Vec::with_capacity(questions.len());
-        questions
-            .iter()
-            .for_each(|question| submit(&edge, question, &mut submissions));
-        match broker.submit(submissions).await {
-            Ok(effects) => {
-                let mut effects = effects.into_iter();
-                for question in questions.drain(..) {
-                    if answering.send(interpret(question, &mut effects)).is_err() {
-                        return;
-                    }
-                }
-            }
+        let wishes = questions.iter().flat_map(|question| question.wishes(&edge));
+        let effects = match broker.submit(wishes.collect()).await {
+            Ok(effects) => effects,
             Err(error) => {
-                let _ = answering.send(Answer::Failed(error));
+                let _ = answering.send(Err(error));
+                return;
+            }
+        };
+        let mut effects = effects.into_iter();
+        for question in questions.drain(..) {
+            let answer = question.answer(&edge, &mut effects, &broker);
+            if answering.send(answer.ok_or(SubmitError::Closed)).is_err() {
                 return;
             }
         }
     }
 }
 
-fn submit(edge: &EdgeId, question: &Question, submissions: &mut Vec<Submission>) {
-    let edge = edge.clone();
-    match question {
-        Question::Session => submissions.push(Submission::OpenSession(OpenSession { edge })),
-        Question::Streams(session_epoch, streams) => {
-            submissions.extend(streams.iter().map(|stream| {
-                Submission::OpenStream(OpenStream {
-                    edge: edge.clone(),
-                    session_epoch: *session_epoch,
-                    stream: stream.name.clone(),
-                    incarnation: stream.incarnation,
-                    topic: stream.topic.clone(),
-                })
-            }));
-        }
-        Question::Land(land) => submissions.push(Submission::Land {
-            edge,
-            stream: land.name.clone(),
-            offer: land.offer,
-            batch: land.batch.bytes().clone(),
-        }),
-        Question::Gap(gap) => submissions.push(Submission::LandGap(command::LandGap {
-            edge,
-            stream: gap.name.clone(),
-            offer: gap.offer,
-            reason: gap.reason,
-        })),
+impl Known for Broker {
+    fn head(&self, edge: &EdgeId, stream: &StreamName) -> Head {
+        let head = |ledger: &Ledger| ledger.stream(edge, stream).map(|stream| stream.head);
+        self.ledger(head).unwrap_or_default()
     }
-}
 
-fn interpret(question: Question, effects: &mut impl Iterator<Item = Effect>) -> Answer {
-    match question {
-        Question::Session => match effects.next() {
-            Some(Effect::SessionOpened { session_epoch }) => Answer::Session(session_epoch),
-            _ => Answer::Failed(SubmitError::Closed),
-        },
-        Question::Streams(_, streams) => Answer::Streams(
-            streams
-                .iter()
-                .filter_map(|stream| grant(stream, effects.next()?))
-                .collect(),
-        ),
-        Question::Land(land) => match effects.next() {
-            Some(effect) => {
-                let bytes = land.batch.bytes().len();
-                interpret_land(land.request, land.stream, bytes, effect)
-            }
-            None => Answer::Failed(SubmitError::Closed),
-        },
-        Question::Gap(gap) => match effects.next() {
-            Some(effect) => interpret_land(gap.request, gap.stream, 0, effect),
-            None => Answer::Failed(SubmitError::Closed),
-        },
+    fn facts(&self, edge: &EdgeId, stream: &StreamName, offer: &Offer) -> Vec<Fact> {
+        let interval = (offer.base_offset, offer.end().unwrap_or(offer.base_offset));
+        let incarnation = offer.incarnation;
+        self.look(|_, map| map.facts_of(edge, stream, incarnation, interval, FRAME_FACTS_MAX))
     }
-}
-
-fn grant(announced: &AnnouncedStream, effect: Effect) -> Option<GrantedStream> {
-    let (head, refused) = match effect {
-        Effect::StreamOpened { head, .. } => (head, None),
-        Effect::Refused { reason, head } => (head, Some(reason)),
-        _ => return None,
-    };
-    Some(GrantedStream {
-        stream: announced.stream,
-        incarnation: head.incarnation,
-        next: head.next,
-        hash: head.hash,
-        refused,
-    })
-}
-
-fn interpret_land(request: u64, stream: StreamId, bytes: usize, effect: Effect) -> Answer {
-    let (head, facts) = match effect {
-        Effect::GapLanded { head, .. } => (head, Vec::new()),
-        Effect::Landed(landed) => (landed.head, vec![landed.fact]),
-        Effect::Duplicate { head } => (head, Vec::new()),
-        other => {
-            let (reason, head) = match other {
-                Effect::Refused { reason, head } => (reason, head),
-                _ => (RefusedReason::UnknownStream, Default::default()),
-            };
-            let (incarnation, next, hash) = (head.incarnation, head.next, head.hash);
-            let refused = Refused {
-                request,
-                stream,
-                incarnation,
-                reason,
-                next,
-                hash,
-            };
-            return Answer::Refused(refused, bytes);
-        }
-    };
-    let (incarnation, landed, hash) = (head.incarnation, head.next, head.hash);
-    Answer::Landed(
-        Landed {
-            request,
-            stream,
-            incarnation,
-            landed,
-            hash,
-            facts,
-        },
-        bytes,
-    )
 }

@@ -22,4 +22,4 @@ mod submission;
 pub use broker::Broker;
 pub use cloud::Cloud;
 pub use config::Config;
-pub use submission::{Submission, SubmitError};
+pub use submission::SubmitError;

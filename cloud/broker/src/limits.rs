@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_cloud_protocol::questions::BATCH_BYTES_MAX;
+
 /// A log file is closed and the next begun once it is as long as this.
 pub const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
 
@@ -10,9 +12,6 @@ pub const TICK_BATCHES_BYTES_MAX: usize = 8 << 20;
 
 /// One tick gathers at most so many entries.
 pub const TICK_ENTRIES_MAX: usize = 16_384;
-
-/// A batch larger than this is refused as `TooLarge`.
-pub const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// Submissions that wait for the sequencer; who comes then waits.
 pub const SEQUENCER_QUEUE_MAX: usize = 1_024;

@@ -2,17 +2,22 @@
 
 use std::sync::atomic::AtomicU64;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tidegate_bridge_protocol::landing::RefusedReason;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
-    pub reason: Reason,
+    pub reason: &'static str,
+}
+
+/// Why a stream's numbering began anew.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ForkLabels {
+    pub reason: &'static str,
 }
 
 /// With which code the hub closed a connection.
@@ -27,35 +32,6 @@ pub struct GapLabels {
     pub reason: &'static str,
 }
 
-/// Why an offer was refused, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the names are the label's values")]
-pub enum Reason {
-    stale_session_epoch,
-    wrong_incarnation,
-    wrong_offset,
-    wrong_hash,
-    unknown_stream,
-    parked,
-    bad_batch,
-    too_large,
-}
-
-impl From<RefusedReason> for Reason {
-    fn from(reason: RefusedReason) -> Self {
-        match reason {
-            RefusedReason::StaleSessionEpoch => Self::stale_session_epoch,
-            RefusedReason::WrongIncarnation => Self::wrong_incarnation,
-            RefusedReason::WrongOffset => Self::wrong_offset,
-            RefusedReason::WrongHash => Self::wrong_hash,
-            RefusedReason::UnknownStream => Self::unknown_stream,
-            RefusedReason::Parked => Self::parked,
-            RefusedReason::BadBatch => Self::bad_batch,
-            RefusedReason::TooLarge => Self::too_large,
-        }
-    }
-}
-
 /// All counters; a clone counts in the same ones.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -65,6 +41,7 @@ pub struct Metrics {
     pub duplicate_batches: Counter<u64, AtomicU64>,
     pub refused_offers: Family<ReasonLabels, Counter>,
     pub hub_gap_records: Family<GapLabels, Counter>,
+    pub forked_streams: Family<ForkLabels, Counter>,
     pub log_syncs: Counter<u64, AtomicU64>,
     pub log_written_bytes: Counter<u64, AtomicU64>,
     pub fetch_requests: Counter<u64, AtomicU64>,
@@ -75,6 +52,8 @@ pub struct Metrics {
     pub storage_errors: Counter<u64, AtomicU64>,
     /// Counted by the hub.
     pub connected_edges: Gauge,
+    pub cloud_behind: Gauge,
+    pub quarantined_edges: Gauge,
     pub bridge_closed_connections: Family<CloseLabels, Counter>,
     pub bridge_rejected_handshakes: Counter<u64, AtomicU64>,
 }
@@ -147,6 +126,12 @@ impl Metrics {
         registry.register("refused_offers", refused, self.refused_offers.clone());
         let gaps = "Records that edges declared lost, by reason";
         registry.register("hub_gap_records", gaps, self.hub_gap_records.clone());
+        let forks = "Streams whose numbering began anew, by reason: possible duplicates";
+        registry.register("forked_streams", forks, self.forked_streams.clone());
+        let behind = "1 while nothing lands, since an edge has seen a newer state of this cloud";
+        registry.register("cloud_behind", behind, self.cloud_behind.clone());
+        let held = "Edges in quarantine, since two nodes were seen to have their identity";
+        registry.register("quarantined_edges", held, self.quarantined_edges.clone());
         let connections = "Open Kafka connections";
         registry.register(
             "kafka_connections",
@@ -169,11 +154,9 @@ mod tests {
     fn counters_are_scraped_under_our_prefix() {
         let metrics = Metrics::default();
         metrics.landed_records.inc_by(3);
-        let reason = Reason::from(RefusedReason::WrongHash);
-        metrics
-            .refused_offers
-            .get_or_create(&ReasonLabels { reason })
-            .inc();
+        let reason = "wrong_hash";
+        let refused = &metrics.refused_offers;
+        refused.get_or_create(&ReasonLabels { reason }).inc();
         let text = metrics.encode();
         assert!(text.contains("tidegate_landed_records_total 3"), "{text}");
         assert!(

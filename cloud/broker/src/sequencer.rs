@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use tidegate_cloud_protocol::ledger::command::{Entry, Tick};
+use tidegate_cloud_protocol::gathering::{Gathering, Wish};
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects};
+use tidegate_shared::gap::GapReason;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::limits::{TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
 use crate::log::{Appended, Log};
-use crate::metrics::{GapLabels, ReasonLabels};
+use crate::metrics::{ForkLabels, GapLabels, Metrics, ReasonLabels};
 use crate::state::Shared;
 use crate::submission::SubmitError;
 
@@ -23,9 +24,9 @@ pub(crate) type Answer = oneshot::Sender<Result<Effects, SubmitError>>;
 /// What waits for the sequencer.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Entries of the next tick, each with its batch where it has one.
-    Entries {
-        entries: Vec<(Entry, Option<Bytes>)>,
+    /// For the next tick.
+    Wishes {
+        wishes: Vec<Wish>,
         answer: Answer,
         /// Room in the queue, given back once this is done.
         permit: OwnedSemaphorePermit,
@@ -50,20 +51,20 @@ pub(crate) fn run(
         let outcome = match first {
             Work::Stop => return Ok(()),
             Work::Command { command, answer } => {
-                let effects = write(&mut log, &shared, command, &[]);
+                let effects = write(&mut log, &shared, command);
                 let told = effects.clone().map_err(SubmitError::LogFailed);
                 let _ = answer.send(told);
                 effects.map(drop)
             }
-            Work::Entries {
-                entries,
+            Work::Wishes {
+                wishes,
                 answer,
                 permit,
             } => {
-                let mut gathered = Gathered::default();
-                gathered.add(entries, answer, permit);
-                held = gathered.fill(&mut queue);
-                gathered.write(&mut log, &shared)
+                let mut gathering = Gathering::default();
+                gathering.add(wishes, (answer, permit));
+                held = fill(&mut gathering, &mut queue);
+                write_tick(&mut log, &shared, gathering)
             }
         };
         if let Err(reason) = outcome {
@@ -73,94 +74,70 @@ pub(crate) fn run(
     }
 }
 
-/// One tick in the making.
-#[derive(Default)]
-struct Gathered {
-    entries: Vec<Entry>,
-    /// Offset among the attachments, and bytes.
-    batches: Vec<(u32, Bytes)>,
-    batches_bytes: usize,
-    answers: Vec<(usize, Answer)>,
-    permits: Vec<OwnedSemaphorePermit>,
+/// Who waits, with its room in the queue, which is given back once it is answered.
+type Waiting = (Answer, OwnedSemaphorePermit);
+
+/// Takes what is queued now, while there is room; returns what does not belong into a tick.
+fn fill(gathering: &mut Gathering<Waiting>, queue: &mut mpsc::Receiver<Work>) -> Option<Work> {
+    loop {
+        let (entries, batches_bytes) = gathering.size();
+        if entries >= TICK_ENTRIES_MAX || batches_bytes >= TICK_BATCHES_BYTES_MAX {
+            return None;
+        }
+        match queue.try_recv() {
+            Ok(Work::Wishes {
+                wishes,
+                answer,
+                permit,
+            }) => gathering.add(wishes, (answer, permit)),
+            Ok(other) => return Some(other),
+            Err(_) => return None,
+        }
+    }
 }
 
-impl Gathered {
-    fn add(
-        &mut self,
-        entries: Vec<(Entry, Option<Bytes>)>,
-        answer: Answer,
-        permit: OwnedSemaphorePermit,
-    ) {
-        self.answers.push((entries.len(), answer));
-        self.permits.push(permit);
-        for (mut entry, batch) in entries {
-            if let (Entry::Land(land), Some(batch)) = (&mut entry, batch) {
-                let offset = u32::try_from(self.batches_bytes).expect("asserted in limits.rs");
-                land.part.attachment_offset = offset;
-                self.batches_bytes += batch.len();
-                self.batches.push((offset, batch));
+/// Makes a tick durable and applies it; then, and only then, those who wait are answered.
+fn write_tick(log: &mut Log, shared: &Shared, gathering: Gathering<Waiting>) -> Result<(), String> {
+    let pending = gathering.seal(now_ms());
+    let appended = match append(log, pending.command(), pending.batches()) {
+        Ok(appended) => appended,
+        Err(reason) => {
+            for (answer, _) in pending.failed() {
+                let _ = answer.send(Err(SubmitError::LogFailed(reason.clone())));
             }
-            self.entries.push(entry);
+            return Err(reason);
         }
+    };
+    let apply = |command, batches: &[_]| apply(shared, command, &appended, batches);
+    for ((answer, _), own) in pending.durable(apply)? {
+        let _ = answer.send(Ok(own));
     }
-
-    /// Takes what is queued now, while there is room; returns what does not belong into a tick.
-    fn fill(&mut self, queue: &mut mpsc::Receiver<Work>) -> Option<Work> {
-        while self.batches_bytes < TICK_BATCHES_BYTES_MAX && self.entries.len() < TICK_ENTRIES_MAX {
-            match queue.try_recv() {
-                Ok(Work::Entries {
-                    entries,
-                    answer,
-                    permit,
-                }) => self.add(entries, answer, permit),
-                Ok(other) => return Some(other),
-                Err(_) => return None,
-            }
-        }
-        None
-    }
-
-    fn write(self, log: &mut Log, shared: &Shared) -> Result<(), String> {
-        let tick = Tick {
-            now_ms: now_ms(),
-            entries: self.entries,
-        };
-        match write(log, shared, Command::Tick(tick), &self.batches) {
-            Ok(effects) => {
-                let mut effects = effects.into_iter();
-                for (count, answer) in self.answers {
-                    let own: Effects = effects.by_ref().take(count).collect();
-                    let _ = answer.send(Ok(own));
-                }
-                Ok(())
-            }
-            Err(reason) => {
-                for (_, answer) in self.answers {
-                    let _ = answer.send(Err(SubmitError::LogFailed(reason.clone())));
-                }
-                Err(reason)
-            }
-        }
-    }
+    Ok(())
 }
 
 /// Makes a command durable, then applies it.
-fn write(
-    log: &mut Log,
-    shared: &Shared,
-    command: Command,
-    batches: &[(u32, Bytes)],
-) -> Result<Effects, String> {
+fn write(log: &mut Log, shared: &Shared, command: Command) -> Result<Effects, String> {
+    let appended = append(log, &command, &[])?;
+    apply(shared, command, &appended, &[])
+}
+
+fn append(log: &mut Log, command: &Command, batches: &[(u32, Bytes)]) -> Result<Appended, String> {
     let mut encoded = BytesMut::new();
     command.encode(&mut encoded);
     let attachments: Vec<Bytes> = batches.iter().map(|(_, batch)| batch.clone()).collect();
-    let appended = log
-        .append(&encoded, &attachments)
-        .map_err(|error| error.to_string())?;
-    let effects = shared
-        .apply(command, &appended, batches)
-        .map_err(|error| error.to_string())?;
-    count(shared, &effects, &appended);
+    let appended = log.append(&encoded, &attachments);
+    appended.map_err(|error| error.to_string())
+}
+
+fn apply(
+    shared: &Shared,
+    command: Command,
+    appended: &Appended,
+    batches: &[(u32, Bytes)],
+) -> Result<Effects, String> {
+    let effects = shared.apply(command, appended, batches);
+    let effects = effects.map_err(|error| error.to_string())?;
+    count(shared, &effects, appended);
     Ok(effects)
 }
 
@@ -176,25 +153,38 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
                 let bytes = u64::from(landed.part.batch_bytes);
                 metrics.landed_bytes.inc_by(bytes);
             }
-            Effect::GapLanded { count, reason, .. } => {
-                let labels = GapLabels {
-                    reason: reason.name(),
+            Effect::GapLanded(gap) => count_gap(metrics, gap.reason, gap.count),
+            Effect::StreamForked(forked) => {
+                let fork = &forked.fork;
+                count_gap(metrics, GapReason::CloudRestored, fork.gap_records());
+                let labels = ForkLabels {
+                    reason: fork.reason.name(),
                 };
-                metrics
-                    .hub_gap_records
-                    .get_or_create(&labels)
-                    .inc_by(*count);
+                metrics.forked_streams.get_or_create(&labels).inc();
+            }
+            Effect::Begun { .. } | Effect::SessionRefused { .. } | Effect::EdgeReleased { .. } => {
+                shared.measure();
             }
             Effect::Duplicate { .. } => {
                 metrics.duplicate_batches.inc();
             }
             Effect::Refused { reason, .. } => {
-                let reason = (*reason).into();
-                let labels = ReasonLabels { reason };
+                let labels = ReasonLabels {
+                    reason: reason.name(),
+                };
                 metrics.refused_offers.get_or_create(&labels).inc();
             }
             _ => {}
         }
+    }
+}
+
+fn count_gap(metrics: &Metrics, reason: GapReason, records: u64) {
+    if records > 0 {
+        let reason = reason.name();
+        let labels = GapLabels { reason };
+        let counter = metrics.hub_gap_records.get_or_create(&labels);
+        counter.inc_by(records);
     }
 }
 
@@ -203,7 +193,7 @@ fn fail(mut queue: mpsc::Receiver<Work>, held: Option<Work>, reason: &str) {
     queue.close();
     let waiting = std::iter::from_fn(|| queue.try_recv().ok());
     for work in held.into_iter().chain(waiting) {
-        if let Work::Entries { answer, .. } | Work::Command { answer, .. } = work {
+        if let Work::Wishes { answer, .. } | Work::Command { answer, .. } = work {
             let _ = answer.send(Err(SubmitError::LogFailed(reason.to_owned())));
         }
     }

@@ -9,8 +9,10 @@ use thiserror::Error;
 use tidegate_cloud_protocol::fetch::{Plan, Wish, plan};
 use tidegate_cloud_protocol::index::{Address, IndexEntry, PartitionIndex};
 use tidegate_cloud_protocol::ledger::{
-    ApplyError, Command, Effect, Effects, Landed, Ledger, Target,
+    ApplyError, Command, Edge, Effect, Effects, Landed, Ledger, Target,
 };
+use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tidegate_shared::id::EdgeId;
 use tidegate_shared::record::{BatchHeader, HEADER_BYTES, rewrite_in_place};
 use tokio::sync::watch;
 
@@ -22,6 +24,7 @@ use crate::recent::Recent;
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
+    pub(crate) offset_map: OffsetMap,
     indexes: BTreeMap<Target, PartitionIndex>,
 }
 
@@ -35,7 +38,16 @@ impl State {
         appended: &Appended,
     ) -> Result<Effects, ApplyError> {
         let effects = self.ledger.apply(command)?;
+        let life = self.ledger.cluster_incarnation().unwrap_or_default();
         for effect in &effects {
+            // The ledger gives each offset once: only a fact that was imported can contradict it.
+            if let Err(clash) = self.offset_map.apply(effect, life) {
+                tracing::error!(%clash, "the offset map contradicts what has landed");
+            }
+            if let Effect::TopicDeleted { topic_id } = effect {
+                self.indexes
+                    .retain(|target, _| target.topic_id != *topic_id);
+            }
             if let Effect::Landed(landed) = effect {
                 let target = target_of(landed);
                 let index = self.indexes.entry(target).or_default();
@@ -105,17 +117,29 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(state: State, reader: LogReader) -> Self {
-        Self {
+        let shared = Self {
             state: RwLock::new(state),
             landed: watch::Sender::new(0),
             recent: Mutex::default(),
             reader,
             metrics: Metrics::default(),
-        }
+        };
+        shared.measure();
+        shared
     }
 
     pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the gauges that tell of what an operator has to decide.
+    pub(crate) fn measure(&self) {
+        let state = self.state();
+        let behind = state.ledger.behind().is_some();
+        self.metrics.cloud_behind.set(i64::from(behind));
+        let held = |(_, edge): &(&EdgeId, &Edge)| edge.fights.is_quarantined;
+        let held = state.ledger.edges().filter(held).count();
+        self.metrics.quarantined_edges.set(held as i64);
     }
 
     pub(crate) fn watch_landed(&self) -> watch::Receiver<u64> {

@@ -447,7 +447,8 @@ pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
         .expect("no thread panics while it holds the journal's state")
 }
 
-fn record_bytes(record: &Record) -> usize {
+/// About what a record takes as bytes of a batch, unpacked.
+pub(crate) fn record_bytes(record: &Record) -> usize {
     let optional = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, |value| value.len());
     let headers: usize = record
         .headers

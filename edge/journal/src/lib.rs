@@ -34,6 +34,7 @@ mod log_reader;
 #[cfg(test)]
 mod log_reader_tests;
 pub mod media;
+mod merging;
 mod open;
 mod overflow;
 mod pool;
@@ -58,6 +59,7 @@ pub use entry::EntryError;
 pub use gap::Gap;
 pub use journal::{AppendRefused, CommitError, Committed, Journal, JournalStats};
 pub use log_reader::LogRead;
+pub use merging::{Sealed, merge};
 pub use open::{OpenError, OpenReport};
 pub use reader::{JournalReader, ReadError, StreamStatus};
 pub use retention::{Overflow, Retention, StreamPolicy};

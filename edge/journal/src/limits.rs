@@ -29,6 +29,12 @@ pub const CLOCK_CHECKPOINT_INTERVAL_MS: u64 = 60_000;
 /// Streams of one journal. Each costs a few hundred bytes of memory.
 pub const STREAMS_MAX: usize = 100_000;
 
+/// Chunks below this are merged with their neighbours before they are sent.
+pub const MERGE_CHUNK_BYTES_MAX: usize = 32 << 10;
+
+/// What a merged batch's records take before compression. A chunk that unpacks to more goes alone.
+pub const MERGED_RECORDS_BYTES_MAX: usize = 1 << 20;
+
 /// What a journal may use, settable per node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -14,6 +14,8 @@ pub enum ToSend {
     Chunks(Vec<Chunk>),
     /// Lost: it begins at the offset that was asked for.
     Gap(Gap),
+    /// It had landed and was let go; what is kept begins here.
+    Gone { first: EdgeOffset },
     /// It is being dropped just now: ask again.
     Later,
 }
@@ -69,14 +71,8 @@ impl JournalReader {
         let state = shared.state.streams.get_mut(&stream);
         let state = state.ok_or(ReadError::UnknownStream(stream))?;
         let Some(lost) = state.gap_at(from).copied() else {
-            return match from < state.first() {
-                true => Err(ReadError::Gone {
-                    stream,
-                    from,
-                    first: state.first(),
-                }),
-                false => Ok(None),
-            };
+            let first = state.first();
+            return Ok((from < first).then_some(ToSend::Gone { first }));
         };
         let gap = state.gap_from(from);
         let gap = gap.ok_or(ReadError::Lost { stream, gap: lost })?;

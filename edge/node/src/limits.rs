@@ -35,9 +35,6 @@ pub const RECONNECT_MAX: Duration = Duration::from_secs(10);
 /// A connection attempt takes at most so long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Chunks below this are merged with their neighbours before they are sent.
-pub const MERGE_CHUNK_BYTES_MAX: usize = 32 << 10;
-
 /// Changes behind a client session's row before the row is written anew.
 pub const SESSION_CHANGES_MAX: usize = 64;
 
@@ -67,9 +64,6 @@ pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 /// Filters of one connection whose session ends with it.
 pub const CONNECTION_SUBSCRIPTIONS_MAX: usize = 10_000;
 
-/// What a merged batch's records take before compression. A chunk that unpacks to more goes alone.
-pub const MERGED_RECORDS_BYTES_MAX: usize = 1 << 20;
-
 /// Streams that `/metrics` names one by one.
 pub const METRICS_STREAMS_MAX: usize = 200;
 
@@ -83,5 +77,8 @@ const _: () = {
     assert!(COMMIT_QUEUE_BYTES_MAX >= 2 << 20);
     assert!(COMMIT_QUEUE_BYTES_MAX <= u32::MAX as usize);
     // A merged batch fits a frame, even where compression gains nothing.
-    assert!(2 * MERGED_RECORDS_BYTES_MAX <= tidegate_bridge_protocol::limits::FRAME_BYTES_MAX);
+    assert!(
+        2 * tidegate_edge_journal::limits::MERGED_RECORDS_BYTES_MAX
+            <= tidegate_bridge_protocol::limits::FRAME_BYTES_MAX
+    );
 };

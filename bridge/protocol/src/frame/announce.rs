@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, StreamId, StreamName, TopicName};
 use tidegate_shared::wire::{Reader, put_bytes};
 
-use super::{Body, BodyError};
+use super::{Body, BodyError, put_item, take_items};
 use crate::landing::RefusedReason;
 
 /// Type 3, edge to cloud: streams, numbered for this connection. Sent after Welcome, and again when
@@ -36,21 +36,21 @@ impl Body for Announce {
     fn encode(&self, out: &mut BytesMut) {
         out.put_u32_le(self.streams.len() as u32);
         for stream in &self.streams {
-            out.put_u32_le(stream.stream.0);
-            put_bytes(out, stream.name.as_str().as_bytes());
-            put_bytes(out, stream.topic.as_str().as_bytes());
-            out.put_u64_le(stream.incarnation.0);
-            out.put_u64_le(stream.first.0);
-            out.put_u64_le(stream.next.0);
-            out.put_u64_le(stream.landed.0);
+            put_item(out, |out| {
+                out.put_u32_le(stream.stream.0);
+                put_bytes(out, stream.name.as_str().as_bytes());
+                put_bytes(out, stream.topic.as_str().as_bytes());
+                out.put_u64_le(stream.incarnation.0);
+                out.put_u64_le(stream.first.0);
+                out.put_u64_le(stream.next.0);
+                out.put_u64_le(stream.landed.0);
+            });
         }
     }
 
     fn decode(reader: &mut Reader) -> Result<Self, BodyError> {
-        let count = reader.count("streams", 44)?;
-        let mut streams = Vec::with_capacity(count);
-        for _ in 0..count {
-            streams.push(AnnouncedStream {
+        let streams = take_items(reader, "streams", |reader| {
+            Ok(AnnouncedStream {
                 stream: StreamId(reader.u32("stream")?),
                 name: StreamName::new(reader.string("name", StreamName::LENGTH_MAX)?)?,
                 topic: TopicName::new(reader.string("topic", TopicName::LENGTH_MAX)?)?,
@@ -58,13 +58,13 @@ impl Body for Announce {
                 first: EdgeOffset(reader.u64("first")?),
                 next: EdgeOffset(reader.u64("next")?),
                 landed: EdgeOffset(reader.u64("landed")?),
-            });
-        }
+            })
+        })?;
         Ok(Self { streams })
     }
 }
 
-/// Type 4, cloud to edge: the answer to Announce, for each stream in it.
+/// Type 4, cloud to edge: the answer to Announce and to Fork, for each stream in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     pub streams: Vec<GrantedStream>,
@@ -81,6 +81,11 @@ pub struct GrantedStream {
     pub hash: BoundaryHash,
     /// The stream cannot land now, and the edge keeps its data.
     pub refused: Option<RefusedReason>,
+    /// Nothing of the stream has landed in the cluster incarnation that is now: an E behind the
+    /// edge's own landed offset is then a loss of the cloud's, and the edge sends again what it keeps.
+    pub is_of_older_life: bool,
+    /// Partitions of the stream's topic; 0 where it has none.
+    pub partitions: u32,
 }
 
 impl Body for Granted {
@@ -89,19 +94,21 @@ impl Body for Granted {
     fn encode(&self, out: &mut BytesMut) {
         out.put_u32_le(self.streams.len() as u32);
         for stream in &self.streams {
-            out.put_u32_le(stream.stream.0);
-            out.put_u64_le(stream.incarnation.0);
-            out.put_u64_le(stream.next.0);
-            out.put_u128_le(stream.hash.0);
-            out.put_u8(stream.refused.map_or(0, |reason| reason as u8));
+            put_item(out, |out| {
+                out.put_u32_le(stream.stream.0);
+                out.put_u64_le(stream.incarnation.0);
+                out.put_u64_le(stream.next.0);
+                out.put_u128_le(stream.hash.0);
+                out.put_u8(stream.refused.map_or(0, |reason| reason as u8));
+                out.put_u8(u8::from(stream.is_of_older_life));
+                out.put_u32_le(stream.partitions);
+            });
         }
     }
 
     fn decode(reader: &mut Reader) -> Result<Self, BodyError> {
-        let count = reader.count("streams", 37)?;
-        let mut streams = Vec::with_capacity(count);
-        for _ in 0..count {
-            streams.push(GrantedStream {
+        let streams = take_items(reader, "streams", |reader| {
+            Ok(GrantedStream {
                 stream: StreamId(reader.u32("stream")?),
                 incarnation: Incarnation(reader.u64("incarnation")?),
                 next: EdgeOffset(reader.u64("next")?),
@@ -113,8 +120,10 @@ impl Body for Granted {
                         Some(RefusedReason::from_number(number).unwrap_or(RefusedReason::Parked))
                     }
                 },
-            });
-        }
+                is_of_older_life: reader.u8("older life")? != 0,
+                partitions: reader.u32("partitions")?,
+            })
+        })?;
         Ok(Self { streams })
     }
 }

@@ -6,7 +6,7 @@ use tidegate_shared::id::{
 };
 use tidegate_shared::wire::Reader;
 
-use super::{Body, BodyError, put_cluster, take_cluster};
+use super::{Body, BodyError, put_cluster, put_item, take_cluster, take_items};
 use crate::fact::Fact;
 use crate::landing::RefusedReason;
 use crate::limits::FRAME_FACTS_MAX;
@@ -25,9 +25,6 @@ pub struct Landed {
     pub facts: Vec<Fact>,
 }
 
-/// The bytes of one fact.
-const FACT_BYTES: usize = 72;
-
 impl Body for Landed {
     const KIND: u8 = 6;
 
@@ -40,13 +37,7 @@ impl Body for Landed {
         let facts = &self.facts[..self.facts.len().min(FRAME_FACTS_MAX)];
         out.put_u32_le(facts.len() as u32);
         for fact in facts {
-            out.put_u64_le(fact.incarnation.0);
-            out.put_u64_le(fact.edge_offset.0);
-            out.put_u64_le(fact.count);
-            put_cluster(out, fact.cluster_incarnation);
-            out.put_u128_le(fact.topic_id.0);
-            out.put_i32_le(fact.partition.0);
-            out.put_i64_le(fact.kafka_offset.0);
+            put_item(out, |out| put_fact(out, fact));
         }
     }
 
@@ -56,19 +47,7 @@ impl Body for Landed {
         let incarnation = Incarnation(reader.u64("incarnation")?);
         let landed = EdgeOffset(reader.u64("landed")?);
         let hash = BoundaryHash(reader.u128("hash")?);
-        let count = reader.count("facts", FACT_BYTES)?;
-        let mut facts = Vec::with_capacity(count);
-        for _ in 0..count {
-            facts.push(Fact {
-                incarnation: Incarnation(reader.u64("fact's incarnation")?),
-                edge_offset: EdgeOffset(reader.u64("fact's edge offset")?),
-                count: reader.u64("fact's count")?,
-                cluster_incarnation: take_cluster(reader)?,
-                topic_id: TopicId(reader.u128("fact's topic")?),
-                partition: PartitionId(reader.i32("fact's partition")?),
-                kafka_offset: KafkaOffset(reader.i64("fact's Kafka offset")?),
-            });
-        }
+        let facts = take_items(reader, "facts", take_fact)?;
         Ok(Self {
             request,
             stream,
@@ -78,6 +57,28 @@ impl Body for Landed {
             facts,
         })
     }
+}
+
+fn put_fact(out: &mut BytesMut, fact: &Fact) {
+    out.put_u64_le(fact.incarnation.0);
+    out.put_u64_le(fact.edge_offset.0);
+    out.put_u64_le(fact.count);
+    put_cluster(out, fact.cluster_incarnation);
+    out.put_u128_le(fact.topic_id.0);
+    out.put_i32_le(fact.partition.0);
+    out.put_i64_le(fact.kafka_offset.0);
+}
+
+fn take_fact(reader: &mut Reader) -> Result<Fact, BodyError> {
+    Ok(Fact {
+        incarnation: Incarnation(reader.u64("fact's incarnation")?),
+        edge_offset: EdgeOffset(reader.u64("fact's edge offset")?),
+        count: reader.u64("fact's count")?,
+        cluster_incarnation: take_cluster(reader)?,
+        topic_id: TopicId(reader.u128("fact's topic")?),
+        partition: PartitionId(reader.i32("fact's partition")?),
+        kafka_offset: KafkaOffset(reader.i64("fact's Kafka offset")?),
+    })
 }
 
 /// Type 7, cloud to edge: an offer was not taken; the hub's state says where to go on.

@@ -4,15 +4,16 @@
 //! frame: bytes u32 | type u8 | version u8 | body
 //! ```
 //! Little-endian; `bytes` counts what follows it. The extension rule: a receiver skips a frame whose
-//! type it does not know, and ignores what a known frame has after the fields that it knows. A
-//! `version` is raised only for a change that an older receiver would misread; it then closes with
+//! type it does not know, and ignores what a known frame, or an item of a list in it (each has its
+//! length before it), has after the fields that it knows. A `version` is raised only for a change that an older receiver would misread; it then closes with
 //! [`CloseCode::UnsupportedVersion`](crate::reply_code::CloseCode).
 //!
-//! Hello, Announce, Welcome, Granted, Landed, Refused, Ping and Pong travel on the control stream
-//! (both ways); Batch and Gap travel on a stream of their priority class (edge to cloud).
+//! Hello, Announce, Fork, Welcome, Granted, Landed, Refused, Ping and Pong travel on the control
+//! stream (both ways); Batch and Gap travel on a stream of their priority class (edge to cloud).
 
 mod announce;
 mod batch;
+mod fork;
 mod gap;
 mod hello;
 mod landed;
@@ -25,10 +26,11 @@ use thiserror::Error;
 use tidegate_shared::id::{ClusterIncarnation, NameError};
 use tidegate_shared::wire::{Reader, WireError};
 
-use crate::limits::FRAME_BYTES_MAX;
+use crate::limits::{FRAME_BYTES_MAX, FRAME_STREAMS_MAX};
 
 pub use announce::{Announce, AnnouncedStream, Granted, GrantedStream};
 pub use batch::Batch;
+pub use fork::Fork;
 pub use gap::Gap;
 pub use hello::{Hello, PROTOCOL_VERSION, Welcome};
 pub use landed::{Landed, Refused};
@@ -50,6 +52,7 @@ pub enum Frame {
     Ping(Ping),
     Pong(Pong),
     Gap(Gap),
+    Fork(Fork),
 }
 
 /// Bytes that are not a frame.
@@ -132,6 +135,7 @@ impl Frame {
             Self::Ping(body) => body.put(out),
             Self::Pong(body) => body.put(out),
             Self::Gap(body) => body.put(out),
+            Self::Fork(body) => body.put(out),
         }
     }
 
@@ -177,6 +181,7 @@ impl Frame {
             Ping::KIND => Self::Ping(Ping::take(version, body)?),
             Pong::KIND => Self::Pong(Pong::take(version, body)?),
             Gap::KIND => Self::Gap(Gap::take(version, body)?),
+            Fork::KIND => Self::Fork(Fork::take(version, body)?),
             _ => return Ok(None),
         }))
     }
@@ -194,6 +199,7 @@ impl Frame {
             Self::Ping(_) => "Ping",
             Self::Pong(_) => "Pong",
             Self::Gap(_) => "Gap",
+            Self::Fork(_) => "Fork",
         }
     }
 }
@@ -209,4 +215,29 @@ fn take_cluster(reader: &mut Reader) -> Result<ClusterIncarnation, WireError> {
         counter,
         id: reader.u128("cluster id")?,
     })
+}
+
+/// One item of a list: its length as u16, then its fields, so that fields can be added.
+fn put_item(out: &mut BytesMut, put: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_u16_le(0);
+    put(out);
+    let bytes =
+        u16::try_from(out.len() - start - 2).expect("an item is two names and some numbers");
+    out[start..start + 2].copy_from_slice(&bytes.to_le_bytes());
+}
+
+/// A list: its count as u32, then its items.
+fn take_items<T>(
+    reader: &mut Reader,
+    field: &'static str,
+    take: impl Fn(&mut Reader) -> Result<T, BodyError>,
+) -> Result<Vec<T>, BodyError> {
+    let count = reader.count(field, 2)?;
+    let mut items = Vec::with_capacity(count.min(FRAME_STREAMS_MAX));
+    for _ in 0..count {
+        let bytes = reader.u16(field)? as usize;
+        items.push(take(&mut Reader::new(reader.take(field, bytes)?))?);
+    }
+    Ok(items)
 }

@@ -7,7 +7,7 @@ use tidegate_shared::id::*;
 
 use super::*;
 use crate::fact::Fact;
-use crate::landing::{Offer, RefusedReason};
+use crate::landing::{ForkReason, ForkRequest, Offer, RefusedReason};
 
 fn frame() -> impl Strategy<Value = Frame> {
     let hello = (any::<u128>(), any::<u64>()).prop_map(|(id, epoch)| {
@@ -42,6 +42,8 @@ fn frame() -> impl Strategy<Value = Frame> {
             next: EdgeOffset(2),
             hash: BoundaryHash(3),
             refused: RefusedReason::from_number(refused),
+            is_of_older_life: refused % 2 == 0,
+            partitions: stream % 7,
         });
         Frame::Granted(Granted {
             streams: streams.collect(),
@@ -111,6 +113,19 @@ fn frame() -> impl Strategy<Value = Frame> {
             hash: BoundaryHash(5),
         })
     });
+    let fork = (any::<u64>(), prop::sample::select(&ForkReason::ALL[..]));
+    let fork = fork.prop_map(|(number, reason)| {
+        let request = ForkRequest {
+            session_epoch: SessionEpoch(1),
+            ends: Incarnation(number),
+            edge_incarnation: Incarnation(2),
+            from: EdgeOffset(number),
+            hash: BoundaryHash(u128::from(number)),
+            reason,
+        };
+        let stream = StreamId(3);
+        Frame::Fork(Fork { stream, request })
+    });
     let other = any::<u64>().prop_flat_map(|nonce| {
         prop_oneof![
             Just(Frame::Ping(Ping { nonce })),
@@ -123,7 +138,9 @@ fn frame() -> impl Strategy<Value = Frame> {
             })),
         ]
     });
-    prop_oneof![hello, announce, granted, batch, gap, landed, refused, other]
+    prop_oneof![
+        hello, announce, granted, batch, gap, landed, refused, fork, other
+    ]
 }
 
 fn decode_all(input: &mut BytesMut) -> Result<Vec<Frame>, FrameError> {
@@ -179,6 +196,35 @@ proptest! {
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         prop_assert_eq!(decode_all(&mut bytes), Ok(vec![frame]));
     }
+}
+
+/// The same for the items of lists.
+#[test]
+fn fields_of_a_newer_node_are_ignored_in_lists() {
+    let granted = GrantedStream {
+        stream: StreamId(1),
+        incarnation: Incarnation(2),
+        next: EdgeOffset(3),
+        hash: BoundaryHash(4),
+        refused: None,
+        is_of_older_life: true,
+        partitions: 5,
+    };
+    let frame = Frame::Granted(Granted {
+        streams: vec![granted; 2],
+    });
+    let (mut bytes, mut longer) = (BytesMut::new(), BytesMut::new());
+    frame.encode(&mut bytes);
+    let item = u16::from_le_bytes([bytes[10], bytes[11]]) as usize;
+    longer.put_slice(&bytes[..10]);
+    for at in [12, 12 + item + 2] {
+        longer.put_u16_le(item as u16 + 3);
+        longer.put_slice(&bytes[at..at + item]);
+        longer.put_slice(&[1, 2, 3]);
+    }
+    let length = (longer.len() - 4) as u32;
+    longer[..4].copy_from_slice(&length.to_le_bytes());
+    assert_eq!(decode_all(&mut longer), Ok(vec![frame]));
 }
 
 #[test]

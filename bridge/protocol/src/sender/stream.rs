@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, StreamId, StreamName, TopicName};
 
-use crate::frame::AnnouncedStream;
+use super::events::ReadRequest;
+use crate::frame::{AnnouncedStream, GrantedStream};
+use crate::landing::ForkReason;
 
 /// A stream as the journal has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,15 +28,47 @@ pub(super) enum StreamPhase {
     /// Not announced yet.
     New,
     Announced,
-    /// The granted incarnation is being committed; then it goes on at (E, hash).
-    Granting(EdgeOffset, BoundaryHash),
-    /// The journal is asked for the hash at E.
-    Proving(EdgeOffset, BoundaryHash),
+    /// The journal is asked for the hash at the hub's position.
+    Proving(Position),
+    /// The journal is asked for the hash at the oldest that it keeps: there the fork begins.
+    ProvingFork(PlannedFork, EdgeOffset),
+    /// The hub is asked for a new incarnation.
+    Forking(PlannedFork, EdgeOffset),
+    /// The granted incarnation is being committed; then it goes on there.
+    Granting(Position),
     Open,
     /// Rests for a while; its data is kept.
     Parked,
     /// The hub's position cannot be proved. It stays so until the connection is made again.
     Diverged,
+}
+
+/// Where the hub stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub incarnation: Incarnation,
+    /// E.
+    pub next: EdgeOffset,
+    pub hash: BoundaryHash,
+    pub is_of_older_life: bool,
+}
+
+impl Position {
+    pub(super) fn of(granted: &GrantedStream) -> Self {
+        Self {
+            incarnation: granted.incarnation,
+            next: granted.next,
+            hash: granted.hash,
+            is_of_older_life: granted.is_of_older_life,
+        }
+    }
+}
+
+/// A fork that is under way: of which position of the hub, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PlannedFork {
+    pub hub: Position,
+    pub reason: ForkReason,
 }
 
 /// An offer that has no answer yet.
@@ -50,9 +84,15 @@ pub(super) struct InFlight {
 pub(super) struct SendStream {
     pub local: LocalStream,
     pub phase: StreamPhase,
+    /// The hub's head on this connection, without what landed since.
+    pub hub: Option<Position>,
+    /// Forks on this connection: a stream that forks again and again rests.
+    pub forks: u32,
     /// Sent up to here on this connection, and the hash there.
     pub sent: EdgeOffset,
     pub sent_hash: BoundaryHash,
+    /// Nothing is sent from here on: another lane has to land first.
+    pub hold: Option<EdgeOffset>,
     pub in_flight: VecDeque<InFlight>,
     pub reading: bool,
     /// Waits in the round-robin queue.
@@ -66,14 +106,35 @@ impl SendStream {
             sent_hash: local.landed_hash,
             local,
             phase: StreamPhase::New,
+            hub: None,
+            forks: 0,
+            hold: None,
             in_flight: VecDeque::new(),
             reading: false,
             queued: false,
         }
     }
 
+    /// The connection is gone.
+    pub(super) fn disconnect(&mut self) {
+        self.clear_in_flight();
+        self.phase = StreamPhase::New;
+        self.hub = None;
+        self.forks = 0;
+        self.queued = false;
+    }
+
     pub(super) fn has_more(&self) -> bool {
-        self.phase == StreamPhase::Open && !self.reading && self.sent < self.local.next
+        let end = self.hold.unwrap_or(self.local.next).min(self.local.next);
+        self.phase == StreamPhase::Open && !self.reading && self.sent < end
+    }
+
+    pub(super) fn read_request(&self) -> ReadRequest {
+        ReadRequest {
+            stream: self.local.stream,
+            from: self.sent,
+            below: self.hold,
+        }
     }
 
     /// Requests grow, so the queue is sorted by them.

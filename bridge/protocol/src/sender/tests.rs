@@ -8,9 +8,13 @@ use proptest::prelude::*;
 use tidegate_shared::id::{StreamName, TopicName};
 use tidegate_shared::record::{self, BatchBuilder, Compression, Compressor, Record};
 
+use tidegate_shared::gap::GapReason;
+use tidegate_shared::id::{BoundaryHash, Incarnation};
+
 use super::*;
+use crate::frame::{GrantedStream, Landed, Refused};
 use crate::hub::{HubConnection, HubError, HubEvent};
-use crate::landing::{self, Head, Verdict};
+use crate::landing::{self, ForkReason, Head, Offer, RefusedReason, Verdict};
 
 const STREAMS: u32 = 3;
 const CLUSTER: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
@@ -217,21 +221,19 @@ impl Ledger {
                 hub.handle_session(self.newest_epoch, CLUSTER, 0);
             }
             HubEvent::OpenStreams(streams) => {
-                let granted = streams.iter().map(|stream| {
-                    let Head {
-                        incarnation,
-                        next,
-                        hash,
-                    } = self.head(&stream.name);
-                    GrantedStream {
-                        stream: stream.stream,
-                        incarnation,
-                        next,
-                        hash,
-                        refused: None,
-                    }
-                });
+                let granted = streams
+                    .iter()
+                    .map(|stream| granted(stream.stream, self.head(&stream.name)));
                 hub.handle_streams(granted.collect());
+            }
+            HubEvent::ForkStream(fork) => {
+                let head = Head {
+                    incarnation: Incarnation(self.head(&fork.name).incarnation.0 + 1),
+                    next: fork.request.from,
+                    hash: fork.request.hash,
+                };
+                self.heads.insert(fork.name, head);
+                hub.handle_streams(vec![granted(fork.stream, head)]);
             }
             HubEvent::Land(land) => {
                 let mut payloads = Vec::new();
@@ -303,6 +305,18 @@ impl Ledger {
             facts,
         });
         Ok(())
+    }
+}
+
+fn granted(stream: StreamId, head: Head) -> GrantedStream {
+    GrantedStream {
+        stream,
+        incarnation: head.incarnation,
+        next: head.next,
+        hash: head.hash,
+        refused: None,
+        is_of_older_life: false,
+        partitions: 1,
     }
 }
 
@@ -542,6 +556,7 @@ impl World {
                     let local = &mut self.journal.streams.get_mut(&stream).unwrap().local;
                     (local.landed, local.landed_hash) = (landed, hash);
                 }
+                SenderEvent::Partitions { .. } => {}
                 SenderEvent::Alarm(alarm) => self.alarms.push(alarm),
                 SenderEvent::Close(_) => self.cut(),
             }
@@ -549,9 +564,10 @@ impl World {
     }
 
     /// Sometimes a read fails, and sometimes there is room for the first stream only.
-    fn read(&mut self, streams: Vec<(StreamId, EdgeOffset)>) -> Vec<StreamRead> {
+    fn read(&mut self, streams: Vec<ReadRequest>) -> Vec<StreamRead> {
         let mut reads = Vec::new();
-        for (index, (stream, from)) in streams.into_iter().enumerate() {
+        for (index, request) in streams.into_iter().enumerate() {
+            let (stream, from) = (request.stream, request.from);
             let outcome = if self.faulty && self.random.chance(20) {
                 ReadOutcome::Failed
             } else if index > 0 && self.random.chance(300) {
@@ -638,7 +654,12 @@ fn everything_lands_exactly_once_whatever_the_network_does() {
     for seed in 0..60 {
         println!("seed: {seed}");
         let world = run(seed);
-        let hard = |alarm: &&Alarm| matches!(alarm, Alarm::Diverged { .. } | Alarm::Parked { .. });
+        let hard = |alarm: &&Alarm| {
+            matches!(
+                alarm,
+                Alarm::Diverged { .. } | Alarm::Parked { .. } | Alarm::Forked { .. }
+            )
+        };
         assert_eq!(
             world.alarms.iter().find(hard),
             None,
@@ -689,7 +710,7 @@ fn a_restored_cloud_is_noticed_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_position_that_cannot_be_proved_is_never_sent_over() {
+fn a_position_that_cannot_be_proved_forks_the_stream() {
     let mut world = World::new(1);
     world.faulty = false;
     for _ in 0..30 {
@@ -702,20 +723,83 @@ fn a_position_that_cannot_be_proved_is_never_sent_over() {
     // The hub has the same offset with another history: a cloned or restored store.
     let name = StreamName::new("stream-0").unwrap();
     world.ledger.heads.get_mut(&name).unwrap().hash = BoundaryHash(12345);
-    let landed = world.ledger.logs[&name].len();
+    let landed = world.ledger.logs[&name].len() as u64;
     world.cut();
     world.publish();
     for _ in 0..200 {
         world.step();
     }
-    assert!(matches!(
-        world.alarms[..],
-        [Alarm::Diverged {
-            stream: StreamId(0),
-            ..
-        }]
-    ));
-    assert_eq!(world.ledger.logs[&name].len(), landed);
+    let forked = Alarm::Forked {
+        stream: StreamId(0),
+        incarnation: Incarnation(2),
+        from: EdgeOffset(landed),
+        hub_next: EdgeOffset(landed),
+        reason: ForkReason::Unproved,
+    };
+    assert_eq!(world.alarms, [forked]);
+    let local = &world.journal.streams[&StreamId(0)].local;
+    assert_eq!(
+        local.incarnation,
+        Incarnation(2),
+        "stored before it is used"
+    );
+    assert!(world.all_landed());
+    world.check();
+}
+
+#[test]
+fn a_cloud_that_lost_what_it_had_is_sent_what_is_kept_again() {
+    let mut world = World::new(2);
+    world.faulty = false;
+    for _ in 0..60 {
+        world.publish();
+    }
+    for _ in 0..300 {
+        world.step();
+    }
+    assert!(world.all_landed());
+    let id = StreamId(0);
+    // The hub is back at a boundary that this journal no longer knows, in an older life.
+    let stream = &world.journal.streams[&id];
+    let landed = stream.local.landed;
+    let kept = &stream.chunks[stream.chunks.len() - 2];
+    let (first, hash) = (kept.base_offset, kept.hash_before);
+    let stream = world.journal.streams.get_mut(&id).unwrap();
+    stream.local.first = first;
+    world.sender.handle_stream(stream.local.clone());
+    let hub = GrantedStream {
+        is_of_older_life: true,
+        next: EdgeOffset(1),
+        hash: BoundaryHash(9),
+        ..granted(id, world.ledger.heads[&stream.local.name])
+    };
+    world.sender.streams.get_mut(&id).unwrap().phase = StreamPhase::Announced;
+    world.sender.handle_granted(Instant::now(), hub);
+    let prove = SenderEvent::Prove {
+        stream: id,
+        offset: EdgeOffset(1),
+    };
+    assert_eq!(
+        world.sender.poll_event(),
+        Some(SenderEvent::Partitions {
+            stream: id,
+            partitions: 1
+        })
+    );
+    assert_eq!(world.sender.poll_event(), Some(prove));
+    world.sender.handle_proof(id, EdgeOffset(1), None);
+    let prove = SenderEvent::Prove {
+        stream: id,
+        offset: first,
+    };
+    assert_eq!(world.sender.poll_event(), Some(prove));
+    world.sender.handle_proof(id, first, Some(hash));
+    let Some(Frame::Fork(fork)) = world.sender.poll_transmit() else {
+        panic!("no fork");
+    };
+    assert!(first < landed, "what had landed goes again");
+    assert_eq!((fork.request.from, fork.request.hash), (first, hash));
+    assert_eq!(fork.request.reason, ForkReason::CloudRestored);
 }
 
 proptest! {
@@ -743,7 +827,8 @@ proptest! {
                     time_ms: 0,
                 }),
                 1 => {
-                    let granted = GrantedStream { stream, incarnation, next, hash, refused: None };
+                    let head = Head { incarnation, next, hash };
+                    let granted = granted(stream, head);
                     Frame::Granted(crate::frame::Granted { streams: vec![granted] })
                 }
                 2 => {

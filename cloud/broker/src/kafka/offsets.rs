@@ -16,14 +16,13 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use tidegate_cloud_protocol::groups::Identity;
-use tidegate_cloud_protocol::ledger::command::{CommitOffsets, OffsetCommit};
+use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
 use tidegate_cloud_protocol::ledger::{Committed, Effect, Ledger};
 use tidegate_shared::id::{GroupName, KafkaOffset, PartitionId, TopicId};
 use uuid::Uuid;
 
 use super::groups::group_name;
 use super::{Context, reply_code, target};
-use crate::submission::Submission;
 
 pub(super) async fn commit(
     context: &Context,
@@ -112,8 +111,8 @@ fn check_partition(
 
 async fn store(context: &Context, group: GroupName, offsets: Vec<OffsetCommit>) -> i16 {
     let count = offsets.len() as u64;
-    let commit = Submission::CommitOffsets(CommitOffsets { group, offsets });
-    match context.broker.submit(vec![commit]).await.as_deref() {
+    let commit = Entry::CommitOffsets(CommitOffsets { group, offsets });
+    match context.broker.submit(vec![(commit, None)]).await.as_deref() {
         Ok([Effect::OffsetsCommitted { unknown }]) if unknown.is_empty() => {
             context.broker.metrics().offset_commits.inc_by(count);
             reply_code::NONE

@@ -17,11 +17,15 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tidegate_bridge_protocol::landing::{Head, Offer};
-use tidegate_cloud::{Broker, Cloud, Config, Submission};
-use tidegate_cloud_protocol::ledger::command::{OpenSession, OpenStream};
+use tidegate_cloud::{Broker, Cloud, Config};
+use tidegate_cloud_protocol::gathering::Wish;
+use tidegate_cloud_protocol::ledger::command::{Entry, OpenSession, OpenStream};
 use tidegate_cloud_protocol::ledger::{Effect, Target};
-use tidegate_shared::id::{BoundaryHash, EdgeId, Incarnation, SessionEpoch, StreamName};
-use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
+use tidegate_cloud_protocol::questions::land_wish;
+use tidegate_shared::id::{
+    BoundaryHash, EdgeId, EdgeOffset, Incarnation, SessionEpoch, StoreId, StreamName,
+};
+use tidegate_shared::record::{Batch, BatchBuilder, Compression, Compressor, Record};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -52,8 +56,20 @@ impl Edge {
     pub async fn connect(broker: Broker, name: &str) -> Self {
         let edge = EdgeId::new(name).unwrap();
         let stream = StreamName::new("telemetry").unwrap();
-        let open = OpenSession { edge: edge.clone() };
-        let effects = broker.submit(vec![Submission::OpenSession(open)]).await;
+        let (seen_cluster, seen_epoch) = broker.ledger(|ledger| {
+            let known = ledger.edge(&edge).map(|edge| edge.session_epoch);
+            (
+                ledger.cluster_incarnation().unwrap(),
+                known.unwrap_or_default(),
+            )
+        });
+        let open = OpenSession {
+            edge: edge.clone(),
+            store_id: StoreId(1),
+            seen_cluster,
+            seen_epoch,
+        };
+        let effects = broker.submit(vec![(Entry::OpenSession(open), None)]).await;
         let [Effect::SessionOpened { session_epoch }] = effects.unwrap()[..] else {
             panic!("no session");
         };
@@ -63,11 +79,13 @@ impl Edge {
             stream: stream.clone(),
             incarnation: Incarnation(0),
             topic: tidegate_shared::id::TopicName::new("telemetry").unwrap(),
+            landed: EdgeOffset(0),
         };
-        let effects = broker.submit(vec![Submission::OpenStream(open)]).await;
-        let [Effect::StreamOpened { head, target }] = effects.unwrap()[..] else {
+        let effects = broker.submit(vec![(Entry::OpenStream(open), None)]).await;
+        let [Effect::StreamOpened(opened)] = effects.unwrap()[..] else {
             panic!("no stream");
         };
+        let (head, target) = (opened.head, opened.target);
         Self {
             broker,
             edge,
@@ -78,8 +96,8 @@ impl Edge {
         }
     }
 
-    /// The next `count` records as a submission; each value is the record's edge offset.
-    pub fn next(&self, count: u64) -> Submission {
+    /// The next `count` records, to land; each value is the record's edge offset.
+    pub fn next(&self, count: u64) -> Wish {
         let mut builder = BatchBuilder::new();
         for offset in self.head.next.0..self.head.next.0 + count {
             builder.push(&Record {
@@ -99,12 +117,8 @@ impl Edge {
             hash_before: self.head.hash,
             hash_after: BoundaryHash(self.head.hash.0 + 1),
         };
-        Submission::Land {
-            edge: self.edge.clone(),
-            stream: self.stream.clone(),
-            offer,
-            batch,
-        }
+        let batch = Batch::parse(batch).unwrap();
+        land_wish(self.edge.clone(), self.stream.clone(), offer, &batch).unwrap()
     }
 
     pub async fn land(&mut self, count: u64) {

@@ -5,12 +5,16 @@ use thiserror::Error;
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_bridge_protocol::landing::{Head, RefusedReason};
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{ClusterIncarnation, PartitionId, SessionEpoch, TopicId};
+use tidegate_shared::id::{
+    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, PartitionId, SessionEpoch, StreamName,
+    TopicId,
+};
 
 use super::command::Part;
+use super::state::Fork;
 
-/// What one command did: exactly one effect for `Begin` and `CreateTopic`, one for each entry of a
-/// `Tick`, in its order.
+/// What one command did: one effect for each entry of a `Tick`, in its order; exactly one for any
+/// other command.
 pub type Effects = Vec<Effect>;
 
 /// The decision about one command or entry.
@@ -26,20 +30,33 @@ pub enum Effect {
     TopicExists {
         topic_id: TopicId,
     },
+    TopicDeleted {
+        topic_id: TopicId,
+    },
+    /// Partitions from `before` on are new.
+    TopicGrown {
+        topic_id: TopicId,
+        before: u32,
+        partitions: u32,
+    },
+    TopicUnknown {
+        topic_id: TopicId,
+    },
     SessionOpened {
         session_epoch: SessionEpoch,
     },
-    StreamOpened {
-        head: Head,
-        target: Target,
+    /// No epoch is granted: the edge is in quarantine, or the cloud is behind.
+    SessionRefused {
+        reason: RefusedReason,
     },
+    EdgeReleased {
+        /// Whether it was in quarantine.
+        was_held: bool,
+    },
+    StreamOpened(Opened),
+    StreamForked(Forked),
     Landed(Landed),
-    /// An interval is recorded as lost; the head has moved over it.
-    GapLanded {
-        head: Head,
-        count: u64,
-        reason: GapReason,
-    },
+    GapLanded(GapLanded),
     /// All of the offer had landed before.
     Duplicate {
         head: Head,
@@ -62,12 +79,62 @@ pub struct Target {
     pub partition: PartitionId,
 }
 
+/// Where a stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub head: Head,
+    pub target: Target,
+    /// Nothing of it has landed in this cluster incarnation.
+    pub is_of_older_life: bool,
+    /// Of the topic that it goes to.
+    pub partitions: u32,
+}
+
+impl Opened {
+    /// A stream that is not opened: only its head says something.
+    pub(crate) fn refused(head: Head) -> Self {
+        let target = Target {
+            topic_id: TopicId::default(),
+            partition: PartitionId(0),
+        };
+        Self {
+            head,
+            target,
+            is_of_older_life: false,
+            partitions: 0,
+        }
+    }
+}
+
+/// A new incarnation has begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forked {
+    pub edge: EdgeId,
+    pub stream: StreamName,
+    pub fork: Fork,
+    pub opened: Opened,
+}
+
 /// A batch that has landed: its fact, the stream's new head, and what the index needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Landed {
+    pub edge: EdgeId,
+    pub stream: StreamName,
     pub fact: Fact,
     pub head: Head,
     pub part: Part,
+}
+
+/// An interval is recorded as lost; the head has moved over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GapLanded {
+    pub edge: EdgeId,
+    pub stream: StreamName,
+    pub incarnation: Incarnation,
+    pub from: EdgeOffset,
+    pub count: u64,
+    pub reason: GapReason,
+    pub head: Head,
 }
 
 /// A command that cannot be applied. The log is then not this ledger's, or not whole.

@@ -8,27 +8,26 @@
 pub mod command;
 mod effect;
 mod placement;
+mod sessions;
 mod snapshot;
 mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use tidegate_bridge_protocol::fact::Fact;
-use tidegate_bridge_protocol::landing::{Head, RefusedReason, Verdict, judge};
 use tidegate_shared::id::{
-    ClusterIncarnation, EdgeId, GroupName, Incarnation, KafkaOffset, SessionEpoch, TopicId,
+    ClusterIncarnation, EdgeId, GroupName, KafkaOffset, SessionEpoch, StreamName, TopicId,
     TopicName,
 };
 
 pub use command::{Command, DecodeError};
-pub use effect::{ApplyError, Effect, Effects, Landed, Target};
-pub use state::{Committed, Edge, Partition, Stream, Topic};
+pub use effect::{ApplyError, Effect, Effects, Forked, GapLanded, Landed, Opened, Target};
+pub use sessions::{FIGHT_WINDOW_MS, FIGHTS_MAX};
+pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream, Topic};
 
-use command::{
-    Begin, CommitOffsets, CreateTopic, Entry, Land, LandGap, OpenSession, OpenStream, Tick,
-};
+use command::{Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, GrowTopic, Tick};
 
 /// All that the cloud has decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +39,19 @@ pub struct Ledger {
     topic_ids: BTreeMap<TopicName, TopicId>,
     edges: BTreeMap<EdgeId, Edge>,
     groups: BTreeMap<GroupName, BTreeMap<Target, Committed>>,
+    behind: Option<Behind>,
+}
+
+/// An edge has seen a newer state of the cloud than this one: the cloud was restored from a copy.
+/// Nothing lands until a new cluster incarnation begins, since what landed after the copy was made
+/// would be numbered a second time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    pub edge: EdgeId,
+    pub seen: ClusterIncarnation,
+    pub seen_epoch: SessionEpoch,
+    /// The stream that had landed further than the ledger says, where that told.
+    pub stream: Option<StreamName>,
 }
 
 impl Ledger {
@@ -82,12 +94,18 @@ impl Ledger {
     }
 
     /// How far a stream has landed; `None` where it was never announced.
-    pub fn stream(
-        &self,
-        edge: &EdgeId,
-        stream: &tidegate_shared::id::StreamName,
-    ) -> Option<&Stream> {
+    pub fn stream(&self, edge: &EdgeId, stream: &StreamName) -> Option<&Stream> {
         self.edges.get(edge)?.streams.get(stream)
+    }
+
+    /// Why nothing lands, if nothing does.
+    pub fn behind(&self) -> Option<&Behind> {
+        self.behind.as_ref()
+    }
+
+    /// Every group with committed offsets.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.groups.keys()
     }
 
     /// A group's committed offsets; empty where it has none.
@@ -112,6 +130,14 @@ impl Ledger {
                 Ok(vec![self.create_topic(create)])
             }
             Command::Tick(tick) => self.tick(tick),
+            Command::DeleteTopic(delete) => {
+                self.begun()?;
+                Ok(vec![self.delete_topic(&delete)])
+            }
+            Command::GrowTopic(grow) => {
+                self.begun()?;
+                Ok(vec![self.grow_topic(&grow)])
+            }
         }
     }
 
@@ -121,11 +147,15 @@ impl Ledger {
 
     fn begin(&mut self, begin: Begin) -> Result<Effect, ApplyError> {
         let before = self.cluster_incarnation.map_or(0, |life| life.counter);
-        let counter = before.checked_add(1).ok_or(ApplyError::CounterOverflow)?;
+        // Newer than anything that an edge is known to have seen.
+        let seen = self.behind.as_ref().map_or(0, |behind| behind.seen.counter);
+        let counter = before.max(seen).checked_add(1);
+        let counter = counter.ok_or(ApplyError::CounterOverflow)?;
         let id = begin.cluster_incarnation_id;
         let cluster_incarnation = ClusterIncarnation { counter, id };
         self.now_ms = self.now_ms.max(begin.now_ms);
         self.cluster_incarnation = Some(cluster_incarnation);
+        self.behind = None;
         for topic in self.topics.values_mut() {
             topic.raise_leader_epochs();
         }
@@ -151,131 +181,48 @@ impl Ledger {
         Effect::TopicCreated { topic_id }
     }
 
+    fn delete_topic(&mut self, delete: &DeleteTopic) -> Effect {
+        let topic_id = delete.topic_id;
+        let Some(topic) = self.topics.remove(&topic_id) else {
+            return Effect::TopicUnknown { topic_id };
+        };
+        self.topic_ids.remove(&topic.name);
+        for offsets in self.groups.values_mut() {
+            offsets.retain(|target, _| target.topic_id != topic_id);
+        }
+        self.groups.retain(|_, offsets| !offsets.is_empty());
+        Effect::TopicDeleted { topic_id }
+    }
+
+    fn grow_topic(&mut self, grow: &GrowTopic) -> Effect {
+        let topic_id = grow.topic_id;
+        let Some(topic) = self.topics.get_mut(&topic_id) else {
+            return Effect::TopicUnknown { topic_id };
+        };
+        let before = topic.partitions.len() as u32;
+        topic.grow(grow.partitions);
+        Effect::TopicGrown {
+            topic_id,
+            before,
+            partitions: topic.partitions.len() as u32,
+        }
+    }
+
     fn tick(&mut self, tick: Tick) -> Result<Effects, ApplyError> {
         let cluster_incarnation = self.begun()?;
         self.now_ms = self.now_ms.max(tick.now_ms);
         let entries = tick.entries.into_iter();
         Ok(entries
             .map(|entry| match entry {
-                Entry::OpenSession(open) => self.open_session(open),
-                Entry::OpenStream(open) => self.open_stream(open),
+                Entry::OpenSession(open) => self.open_session(open, cluster_incarnation),
+                Entry::OpenStream(open) => self.open_stream(open, cluster_incarnation),
+                Entry::ForkStream(fork) => self.fork_stream(fork, cluster_incarnation),
                 Entry::Land(land) => self.land(land, cluster_incarnation),
+                Entry::LandGap(land) => self.land_gap(land, cluster_incarnation),
                 Entry::CommitOffsets(commit) => self.commit_offsets(commit),
-                Entry::LandGap(land) => self.land_gap(land),
+                Entry::ReleaseEdge(release) => self.release_edge(&release),
             })
             .collect())
-    }
-
-    fn open_session(&mut self, open: OpenSession) -> Effect {
-        let edge = self.edges.entry(open.edge).or_default();
-        edge.session_epoch = SessionEpoch(edge.session_epoch.0 + 1);
-        Effect::SessionOpened {
-            session_epoch: edge.session_epoch,
-        }
-    }
-
-    /// A stream that is known keeps its head and its partition, whatever topic is named now: it
-    /// moves only by a command of its own. A new one begins after the incarnation that the edge
-    /// says it has, so that numbers of a life that this ledger never saw are not taken for its own.
-    fn open_stream(&mut self, open: OpenStream) -> Effect {
-        let refused = |reason, head| Effect::Refused { reason, head };
-        let Some(edge) = self
-            .edges
-            .get_mut(&open.edge)
-            .filter(|edge| edge.session_epoch == open.session_epoch)
-        else {
-            return refused(RefusedReason::StaleSessionEpoch, Head::default());
-        };
-        if let Some(stream) = edge.streams.get(&open.stream) {
-            return match self.topics.contains_key(&stream.target.topic_id) {
-                true => stream.opened(),
-                false => refused(RefusedReason::Parked, stream.head),
-            };
-        }
-        let Some(topic_id) = self.topic_ids.get(&open.topic) else {
-            return refused(RefusedReason::Parked, Head::default());
-        };
-        let Some(incarnation) = open.incarnation.0.checked_add(1).map(Incarnation) else {
-            return refused(RefusedReason::WrongIncarnation, Head::default());
-        };
-        let partitions = self.topics[topic_id].partitions().len();
-        let stream = Stream {
-            head: Head {
-                incarnation,
-                ..Head::default()
-            },
-            target: Target {
-                topic_id: *topic_id,
-                partition: placement::partition_of(&open.edge, partitions),
-            },
-            gap_records: 0,
-        };
-        let opened = stream.opened();
-        edge.streams.insert(open.stream, stream);
-        opened
-    }
-
-    fn land(&mut self, land: Land, cluster_incarnation: ClusterIncarnation) -> Effect {
-        let refused = |reason, head| Effect::Refused { reason, head };
-        let Some(edge) = self.edges.get_mut(&land.edge) else {
-            return refused(RefusedReason::StaleSessionEpoch, Head::default());
-        };
-        let Some(stream) = edge.streams.get_mut(&land.stream) else {
-            return refused(RefusedReason::UnknownStream, Head::default());
-        };
-        let head = match judge(&stream.head, edge.session_epoch, &land.offer) {
-            Verdict::Accept(head) => head,
-            Verdict::Duplicate => return Effect::Duplicate { head: stream.head },
-            Verdict::Refused(reason) => return refused(reason, stream.head),
-        };
-        let target = stream.target;
-        let topic = self.topics.get_mut(&target.topic_id);
-        let Some(partition) = topic.and_then(|topic| topic.partition_mut(target)) else {
-            return refused(RefusedReason::Parked, stream.head);
-        };
-        let Some(kafka_offset) = partition.take_offsets(land.offer.count) else {
-            return refused(RefusedReason::BadBatch, stream.head);
-        };
-        stream.head = head;
-        let fact = Fact {
-            incarnation: land.offer.incarnation,
-            edge_offset: land.offer.base_offset,
-            count: land.offer.count,
-            cluster_incarnation,
-            topic_id: target.topic_id,
-            partition: target.partition,
-            kafka_offset,
-        };
-        Effect::Landed(Landed {
-            fact,
-            head,
-            part: land.part,
-        })
-    }
-
-    /// The same rule as for a batch. It needs no topic: nothing is stored.
-    fn land_gap(&mut self, land: LandGap) -> Effect {
-        let refused = |reason, head| Effect::Refused { reason, head };
-        let Some(edge) = self.edges.get_mut(&land.edge) else {
-            return refused(RefusedReason::StaleSessionEpoch, Head::default());
-        };
-        let Some(stream) = edge.streams.get_mut(&land.stream) else {
-            return refused(RefusedReason::UnknownStream, Head::default());
-        };
-        match judge(&stream.head, edge.session_epoch, &land.offer) {
-            Verdict::Accept(head) => {
-                let (count, reason) = (land.offer.count, land.reason);
-                stream.head = head;
-                stream.gap_records = stream.gap_records.saturating_add(count);
-                Effect::GapLanded {
-                    head,
-                    count,
-                    reason,
-                }
-            }
-            Verdict::Duplicate => Effect::Duplicate { head: stream.head },
-            Verdict::Refused(reason) => refused(reason, stream.head),
-        }
     }
 
     fn commit_offsets(&mut self, commit: CommitOffsets) -> Effect {

@@ -1,18 +1,28 @@
-//! Which partition an edge's streams go to: a hash of the edge's id, so that all of an edge is in
-//! one order and its batches are fat.
+//! Which partition an edge's streams go to: a lane to that of its number; any other to one that a hash
+//! of the edge's id gives, so that all of an edge is in one order and its batches are fat.
 //!
 //! The function is part of the log's meaning (replay must place a stream where it was placed), so it
 //! never changes: FNV-1a, 64 bits, over the id's bytes, modulo the partitions. A stream's partition
 //! is kept in the ledger once chosen.
 
-use tidegate_shared::id::{EdgeId, PartitionId};
+use tidegate_shared::id::{EdgeId, PartitionId, StreamName};
 
 const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
+/// A lane goes to the partition of its number; `None` where there is none. All else of an edge goes
+/// to one partition.
+pub(super) fn place(edge: &EdgeId, stream: &StreamName, partitions: usize) -> Option<PartitionId> {
+    match stream.lane() {
+        Some(lane) if (lane as usize) < partitions => i32::try_from(lane).ok().map(PartitionId),
+        Some(_) => None,
+        None => Some(partition_of(edge, partitions)),
+    }
+}
+
 /// # Panics
 /// When there are no partitions: a topic has at least one.
-pub(super) fn partition_of(edge: &EdgeId, partitions: usize) -> PartitionId {
+fn partition_of(edge: &EdgeId, partitions: usize) -> PartitionId {
     let hash = edge.as_str().bytes().fold(FNV_OFFSET_BASIS, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
     });

@@ -6,15 +6,18 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_bridge_protocol::landing::Head;
 use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset,
-    PartitionId, SessionEpoch, StreamName, TopicId, TopicName,
+    PartitionId, SessionEpoch, StoreId, StreamName, TopicId, TopicName,
 };
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
-use super::command::{OffsetCommit, take_name};
-use super::{Committed, DecodeError, Edge, Ledger, Partition, Stream, Target, Topic};
+use super::command::{OffsetCommit, take_fork_reason, take_name};
+use super::{
+    Behind, Committed, DecodeError, Edge, Fights, Fork, Ledger, Partition, Stream, Target, Topic,
+};
 
-/// Counts up when the format changes; older ones stay readable. 2: streams' gap records.
-const VERSION: u8 = 2;
+/// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
+/// over an edge, streams' forks and lives, and whether the cloud is behind.
+const VERSION: u8 = 3;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -37,6 +40,7 @@ impl Ledger {
             put_bytes(out, name.as_str().as_bytes());
             put_map(out, offsets, put_committed);
         });
+        put_behind(&mut out, self.behind.as_ref());
         out.freeze()
     }
 
@@ -60,6 +64,10 @@ impl Ledger {
         let topics = take_map(&mut reader, "topics", take_topic)?;
         let edges = take_map(&mut reader, "edges", |reader| take_edge(reader, version))?;
         let groups = take_map(&mut reader, "groups", take_group)?;
+        let behind = match version {
+            1 | 2 => None,
+            _ => take_behind(&mut reader)?,
+        };
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
         }
@@ -73,8 +81,43 @@ impl Ledger {
             topics,
             edges,
             groups,
+            behind,
         })
     }
+}
+
+fn put_behind(out: &mut BytesMut, behind: Option<&Behind>) {
+    out.put_u8(u8::from(behind.is_some()));
+    if let Some(behind) = behind {
+        put_bytes(out, behind.edge.as_str().as_bytes());
+        out.put_u32_le(behind.seen.counter);
+        out.put_u128_le(behind.seen.id);
+        out.put_u64_le(behind.seen_epoch.0);
+        let stream = behind.stream.as_ref().map_or("", StreamName::as_str);
+        put_bytes(out, stream.as_bytes());
+    }
+}
+
+fn take_behind(reader: &mut Reader) -> Result<Option<Behind>, DecodeError> {
+    if reader.u8("behind")? == 0 {
+        return Ok(None);
+    }
+    let edge = take_name(reader, "edge id", EdgeId::LENGTH_MAX, |value| {
+        EdgeId::new(value)
+    })?;
+    let seen = ClusterIncarnation {
+        counter: reader.u32("seen counter")?,
+        id: reader.u128("seen id")?,
+    };
+    let seen_epoch = SessionEpoch(reader.u64("seen epoch")?);
+    let stream = reader.string("stream name", StreamName::LENGTH_MAX)?;
+    let stream = (!stream.is_empty()).then(|| StreamName::new(stream));
+    Ok(Some(Behind {
+        edge,
+        seen,
+        seen_epoch,
+        stream: stream.transpose()?,
+    }))
 }
 
 fn put_map<K, V>(
@@ -133,13 +176,15 @@ fn take_topic(reader: &mut Reader) -> Result<(TopicId, Topic), DecodeError> {
 
 fn put_edge(out: &mut BytesMut, edge: &Edge) {
     out.put_u64_le(edge.session_epoch.0);
+    out.put_u32_le(edge.session_life);
+    out.put_u8(u8::from(edge.session_is_used));
+    out.put_u128_le(edge.store_id.0);
+    out.put_u32_le(edge.fights.count);
+    out.put_i64_le(edge.fights.last_ms);
+    out.put_u8(u8::from(edge.fights.is_quarantined));
     put_map(out, &edge.streams, |out, name, stream| {
         put_bytes(out, name.as_str().as_bytes());
-        out.put_u64_le(stream.head.incarnation.0);
-        out.put_u64_le(stream.head.next.0);
-        out.put_u128_le(stream.head.hash.0);
-        put_target(out, &stream.target);
-        out.put_u64_le(stream.gap_records);
+        put_stream(out, stream);
     });
 }
 
@@ -147,15 +192,41 @@ fn take_edge(reader: &mut Reader, version: u8) -> Result<(EdgeId, Edge), DecodeE
     let id = take_name(reader, "edge id", EdgeId::LENGTH_MAX, |value| {
         EdgeId::new(value)
     })?;
-    let session_epoch = SessionEpoch(reader.u64("session epoch")?);
-    let streams = take_map(reader, "streams", |reader| take_stream(reader, version))?;
-    Ok((
-        id,
-        Edge {
-            session_epoch,
-            streams,
-        },
-    ))
+    let mut edge = Edge {
+        session_epoch: SessionEpoch(reader.u64("session epoch")?),
+        ..Edge::default()
+    };
+    if version > 2 {
+        edge.session_life = reader.u32("session's life")?;
+        edge.session_is_used = reader.u8("session used")? != 0;
+        edge.store_id = StoreId(reader.u128("store id")?);
+        edge.fights = Fights {
+            count: reader.u32("fights")?,
+            last_ms: reader.i64("last fight")?,
+            is_quarantined: reader.u8("quarantined")? != 0,
+        };
+    }
+    edge.streams = take_map(reader, "streams", |reader| take_stream(reader, version))?;
+    Ok((id, edge))
+}
+
+fn put_stream(out: &mut BytesMut, stream: &Stream) {
+    out.put_u64_le(stream.head.incarnation.0);
+    out.put_u64_le(stream.head.next.0);
+    out.put_u128_le(stream.head.hash.0);
+    put_target(out, &stream.target);
+    out.put_u64_le(stream.gap_records);
+    out.put_u32_le(stream.life);
+    out.put_u64_le(stream.landed_before.0);
+    out.put_u32_le(stream.forks.len() as u32);
+    for fork in &stream.forks {
+        out.put_u64_le(fork.incarnation.0);
+        out.put_u64_le(fork.from.0);
+        out.put_u64_le(fork.ended.0);
+        out.put_u64_le(fork.ended_at.0);
+        out.put_u8(fork.reason as u8);
+        out.put_i64_le(fork.at_ms);
+    }
 }
 
 fn take_stream(reader: &mut Reader, version: u8) -> Result<(StreamName, Stream), DecodeError> {
@@ -167,15 +238,31 @@ fn take_stream(reader: &mut Reader, version: u8) -> Result<(StreamName, Stream),
         next: EdgeOffset(reader.u64("next")?),
         hash: BoundaryHash(reader.u128("hash")?),
     };
-    let stream = Stream {
-        head,
-        target: take_target(reader)?,
-        gap_records: match version {
-            1 => 0,
-            _ => reader.u64("gap records")?,
-        },
-    };
+    let mut stream = Stream::new(head, take_target(reader)?);
+    if version > 1 {
+        stream.gap_records = reader.u64("gap records")?;
+    }
+    if version > 2 {
+        stream.life = reader.u32("life")?;
+        stream.landed_before = EdgeOffset(reader.u64("landed before")?);
+        for _ in 0..reader.count("forks", FORK_BYTES)? {
+            stream.forks.push_back(take_fork(reader)?);
+        }
+    }
     Ok((name, stream))
+}
+
+const FORK_BYTES: usize = 41;
+
+fn take_fork(reader: &mut Reader) -> Result<Fork, DecodeError> {
+    Ok(Fork {
+        incarnation: Incarnation(reader.u64("incarnation")?),
+        from: EdgeOffset(reader.u64("from")?),
+        ended: Incarnation(reader.u64("ended")?),
+        ended_at: EdgeOffset(reader.u64("ended at")?),
+        reason: take_fork_reason(reader)?,
+        at_ms: reader.i64("at")?,
+    })
 }
 
 fn take_group(

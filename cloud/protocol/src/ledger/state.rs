@@ -1,11 +1,13 @@
 //! What the ledger keeps about topics, edges and groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use tidegate_bridge_protocol::landing::Head;
-use tidegate_shared::id::{KafkaOffset, SessionEpoch, StreamName, TopicName};
+use tidegate_bridge_protocol::landing::{ForkReason, Head};
+use tidegate_shared::id::{
+    EdgeOffset, Incarnation, KafkaOffset, SessionEpoch, StoreId, StreamName, TopicName,
+};
 
-use super::{Effect, KAFKA_OFFSET_MAX, Target};
+use super::{KAFKA_OFFSET_MAX, Target};
 
 /// A topic: its name and partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,20 @@ impl Topic {
     pub(super) fn partition_mut(&mut self, target: Target) -> Option<&mut Partition> {
         self.partitions
             .get_mut(usize::try_from(target.partition.0).ok()?)
+    }
+
+    pub(super) fn grow(&mut self, partitions: u32) {
+        if partitions as usize > self.partitions.len() {
+            let leader_epoch = self
+                .partitions
+                .first()
+                .map_or(0, |first| first.leader_epoch);
+            let new = Partition {
+                leader_epoch,
+                ..Partition::default()
+            };
+            self.partitions.resize(partitions as usize, new);
+        }
     }
 
     pub(super) fn raise_leader_epochs(&mut self) {
@@ -68,23 +84,68 @@ impl Partition {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edge {
     pub session_epoch: SessionEpoch,
+    /// The counter of the cluster incarnation in which that epoch was granted.
+    pub session_life: u32,
+    /// Something came under that epoch: the edge has it stored.
+    pub session_is_used: bool,
+    /// Of the journal that opened the session.
+    pub store_id: StoreId,
+    pub fights: Fights,
     pub streams: BTreeMap<StreamName, Stream>,
 }
 
+/// Sessions that were opened by a node which has not stored what a later one of the same identity
+/// has: one is a restored copy, several in turn are two nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fights {
+    pub count: u32,
+    /// The ledger's time at the last one.
+    pub last_ms: i64,
+    /// No session is granted until an operator has decided.
+    pub is_quarantined: bool,
+}
+
 /// A stream: how far it has landed, and where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     pub head: Head,
     pub target: Target,
     /// Edge offsets that landed as gaps, ever.
     pub gap_records: u64,
+    /// The counter of the cluster incarnation in which the head last moved.
+    pub life: u32,
+    /// The edge had landed so far with an earlier life of the cloud: below it, that an edge has
+    /// landed more than the head says is no sign that this state is old.
+    pub landed_before: EdgeOffset,
+    /// The newest forks, oldest first; at most [`FORKS_KEPT_MAX`].
+    pub forks: VecDeque<Fork>,
 }
 
-impl Stream {
-    pub(super) fn opened(&self) -> Effect {
-        Effect::StreamOpened {
-            head: self.head,
-            target: self.target,
+/// Forks kept of one stream; the offset map says of older ones which incarnations there were.
+pub const FORKS_KEPT_MAX: usize = 16;
+
+/// Where a stream's numbering began a new life. Possible duplicates are declared from `from` on, up
+/// to where the incarnation before it had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// The one that began.
+    pub incarnation: Incarnation,
+    pub from: EdgeOffset,
+    /// The one that ended, and its E.
+    pub ended: Incarnation,
+    pub ended_at: EdgeOffset,
+    pub reason: ForkReason,
+    /// The ledger's time.
+    pub at_ms: i64,
+}
+
+impl Fork {
+    /// Offsets that had landed, that the cloud has lost and the edge no longer has: they are declared
+    /// lost with the fork.
+    pub fn gap_records(&self) -> u64 {
+        match self.reason {
+            ForkReason::CloudRestored => self.from.0.saturating_sub(self.ended_at.0),
+            ForkReason::Unproved | ForkReason::NewStore => 0,
         }
     }
 }

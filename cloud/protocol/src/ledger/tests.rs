@@ -1,10 +1,14 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidegate_bridge_protocol::landing::Offer;
+use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer, RefusedReason};
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{BoundaryHash, EdgeOffset, PartitionId, StreamName};
+use tidegate_shared::id::{
+    BoundaryHash, EdgeOffset, Incarnation, PartitionId, SessionEpoch, StoreId, StreamName,
+};
 
-use super::command::{OffsetCommit, Part, strategies};
+use super::command::{
+    ForkStream, Land, LandGap, OffsetCommit, OpenSession, OpenStream, Part, ReleaseEdge, strategies,
+};
 use super::*;
 
 const TOPIC_ID: TopicId = TopicId(7);
@@ -48,10 +52,23 @@ fn one(ledger: &mut Ledger, entry: Entry) -> Effect {
 }
 
 fn open_session(ledger: &mut Ledger) -> SessionEpoch {
-    match one(ledger, Entry::OpenSession(OpenSession { edge: edge() })) {
+    let newest = ledger
+        .edge(&edge())
+        .map_or(SessionEpoch(0), |edge| edge.session_epoch);
+    let seen_cluster = ledger.cluster_incarnation().unwrap();
+    match one(ledger, hello(1, seen_cluster, newest)) {
         Effect::SessionOpened { session_epoch } => session_epoch,
         other => panic!("{other:?}"),
     }
+}
+
+fn hello(store: u128, seen_cluster: ClusterIncarnation, seen_epoch: SessionEpoch) -> Entry {
+    Entry::OpenSession(OpenSession {
+        edge: edge(),
+        store_id: StoreId(store),
+        seen_cluster,
+        seen_epoch,
+    })
 }
 
 fn open_stream(session_epoch: SessionEpoch, topic: TopicName) -> Entry {
@@ -61,6 +78,7 @@ fn open_stream(session_epoch: SessionEpoch, topic: TopicName) -> Entry {
         stream: stream(),
         incarnation: Incarnation(0),
         topic,
+        landed: EdgeOffset(0),
     })
 }
 
@@ -86,7 +104,7 @@ fn a_stream_lands_once_and_in_order() {
     let epoch = open_session(&mut ledger);
     assert_eq!(epoch, SessionEpoch(1));
     let opened = one(&mut ledger, open_stream(epoch, topic()));
-    let Effect::StreamOpened { head, target } = opened else {
+    let Effect::StreamOpened(Opened { head, target, .. }) = opened else {
         panic!("{opened:?}")
     };
     assert_eq!(head.incarnation, Incarnation(1));
@@ -116,7 +134,7 @@ fn a_gap_moves_the_head_and_leaves_no_record() {
     let mut ledger = begun();
     let epoch = open_session(&mut ledger);
     let opened = one(&mut ledger, open_stream(epoch, topic()));
-    let Effect::StreamOpened { target, .. } = opened else {
+    let Effect::StreamOpened(Opened { target, .. }) = opened else {
         panic!("{opened:?}")
     };
     one(&mut ledger, land(epoch, 0, 10));
@@ -132,7 +150,9 @@ fn a_gap_moves_the_head_and_leaves_no_record() {
         })
     };
     let landed = one(&mut ledger, gap(10, 5));
-    assert!(matches!(landed, Effect::GapLanded { count: 5, head, .. } if head.next.0 == 15));
+    assert!(
+        matches!(landed, Effect::GapLanded(GapLanded { count: 5, head, .. }) if head.next.0 == 15)
+    );
     let again = one(&mut ledger, gap(10, 5));
     assert!(matches!(again, Effect::Duplicate { head } if head.next.0 == 15));
     let straddles = one(&mut ledger, gap(12, 5));
@@ -243,6 +263,230 @@ fn a_new_life_raises_leader_epochs_and_time_never_goes_back() {
     );
 }
 
+fn fork(session_epoch: SessionEpoch, ends: u64, from: u64, reason: ForkReason) -> Entry {
+    Entry::ForkStream(ForkStream {
+        edge: edge(),
+        stream: stream(),
+        request: ForkRequest {
+            session_epoch,
+            ends: Incarnation(ends),
+            edge_incarnation: Incarnation(ends),
+            from: EdgeOffset(from),
+            hash: BoundaryHash(u128::from(from)),
+            reason,
+        },
+    })
+}
+
+#[test]
+fn a_fork_begins_a_new_incarnation_where_the_edge_says() {
+    let mut ledger = begun();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    one(&mut ledger, land(epoch, 0, 10));
+    let forked = one(&mut ledger, fork(epoch, 1, 4, ForkReason::Unproved));
+    let Effect::StreamForked(forked) = forked else {
+        panic!("{forked:?}")
+    };
+    assert_eq!(
+        (forked.fork.ended_at, forked.fork.gap_records()),
+        (EdgeOffset(10), 0)
+    );
+    let head = Head {
+        incarnation: Incarnation(2),
+        next: EdgeOffset(4),
+        hash: BoundaryHash(4),
+    };
+    assert_eq!(forked.opened.head, head);
+    let old = one(&mut ledger, land(epoch, 10, 2));
+    assert!(matches!(
+        old,
+        Effect::Refused {
+            reason: RefusedReason::WrongIncarnation,
+            ..
+        }
+    ));
+    let again = one(&mut ledger, fork(epoch, 1, 4, ForkReason::Unproved));
+    assert!(matches!(
+        again,
+        Effect::Refused {
+            reason: RefusedReason::WrongIncarnation,
+            ..
+        }
+    ));
+    let lost = one(&mut ledger, fork(epoch, 2, 9, ForkReason::CloudRestored));
+    assert!(matches!(lost, Effect::StreamForked(forked) if forked.fork.gap_records() == 5));
+    assert_eq!(ledger.stream(&edge(), &stream()).unwrap().gap_records, 5);
+}
+
+#[test]
+fn two_nodes_with_one_identity_are_held_until_an_operator_decides() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    let mut seen = [SessionEpoch(0); 2];
+    let mut refused = None;
+    for turn in 0..8 {
+        match one(&mut ledger, hello(1, cluster, seen[turn % 2])) {
+            Effect::SessionOpened { session_epoch } => {
+                one(&mut ledger, open_stream(session_epoch, topic()));
+                seen[turn % 2] = session_epoch;
+            }
+            Effect::SessionRefused { reason } => {
+                refused = Some((turn, reason));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        refused,
+        Some((FIGHTS_MAX as usize, RefusedReason::Quarantined))
+    );
+    let newest = *seen.iter().max().unwrap();
+    let fenced = one(&mut ledger, land(newest, 0, 1));
+    assert!(matches!(
+        fenced,
+        Effect::Refused {
+            reason: RefusedReason::StaleSessionEpoch,
+            ..
+        }
+    ));
+    let release = ReleaseEdge { edge: edge() };
+    let released = one(&mut ledger, Entry::ReleaseEdge(release));
+    assert_eq!(released, Effect::EdgeReleased { was_held: true });
+    let opened = one(&mut ledger, hello(1, cluster, seen[0]));
+    assert!(matches!(opened, Effect::SessionOpened { .. }));
+}
+
+#[test]
+fn an_edge_that_was_not_welcomed_in_time_fights_with_nobody() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    for _ in 0..20 {
+        // Its session is granted, and the Welcome is lost each time.
+        let opened = one(&mut ledger, hello(1, cluster, SessionEpoch(0)));
+        assert!(matches!(opened, Effect::SessionOpened { .. }));
+    }
+}
+
+#[test]
+fn a_cloud_that_is_behind_takes_nothing_until_a_new_life_begins() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    one(&mut ledger, land(epoch, 0, 3));
+    let backup = ledger.snapshot();
+    one(&mut ledger, land(epoch, 3, 3));
+    let mut ledger = Ledger::restore(backup).unwrap();
+    let epoch = open_session(&mut ledger);
+    let announce = |session_epoch| {
+        let Entry::OpenStream(mut open) = open_stream(session_epoch, topic()) else {
+            unreachable!()
+        };
+        open.incarnation = Incarnation(1);
+        open.landed = EdgeOffset(6);
+        Entry::OpenStream(open)
+    };
+    let behind = RefusedReason::CloudBehind;
+    let opened = one(&mut ledger, announce(epoch));
+    assert!(matches!(opened, Effect::Refused { reason, .. } if reason == behind));
+    let landed = one(&mut ledger, land(epoch, 3, 3));
+    assert!(matches!(landed, Effect::Refused { reason, .. } if reason == behind));
+    let session = one(&mut ledger, hello(1, cluster, epoch));
+    assert_eq!(session, Effect::SessionRefused { reason: behind });
+    let begin = Begin {
+        now_ms: 1,
+        cluster_incarnation_id: 8,
+    };
+    ledger.apply(Command::Begin(begin)).unwrap();
+    let epoch = open_session(&mut ledger);
+    let opened = one(&mut ledger, announce(epoch));
+    let Effect::StreamOpened(opened) = opened else {
+        panic!("{opened:?}")
+    };
+    assert!(opened.is_of_older_life && opened.head.next == EdgeOffset(3));
+    one(&mut ledger, land(epoch, 3, 1));
+    // Its landed offset is of the earlier life: that is no sign of another restore.
+    let opened = one(&mut ledger, announce(epoch));
+    assert!(matches!(opened, Effect::StreamOpened(opened) if !opened.is_of_older_life));
+}
+
+#[test]
+fn an_edge_that_has_seen_a_later_session_tells_that_the_cloud_is_behind() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    let refused = one(&mut ledger, hello(1, cluster, SessionEpoch(3)));
+    let reason = RefusedReason::CloudBehind;
+    assert_eq!(refused, Effect::SessionRefused { reason });
+    assert_eq!(ledger.behind().unwrap().seen_epoch, SessionEpoch(3));
+    let later = ClusterIncarnation { counter: 7, id: 1 };
+    let mut ledger = begun();
+    one(&mut ledger, hello(1, later, SessionEpoch(1)));
+    let begin = Begin {
+        now_ms: 1,
+        cluster_incarnation_id: 8,
+    };
+    ledger.apply(Command::Begin(begin)).unwrap();
+    assert_eq!(ledger.cluster_incarnation().unwrap().counter, 8);
+}
+
+#[test]
+fn a_topic_that_is_made_again_takes_its_streams_and_a_lane_has_its_partition() {
+    let mut ledger = begun();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    one(&mut ledger, land(epoch, 0, 3));
+    let delete = DeleteTopic { topic_id: TOPIC_ID };
+    ledger.apply(Command::DeleteTopic(delete)).unwrap();
+    let parked = one(&mut ledger, land(epoch, 3, 1));
+    assert!(
+        matches!(parked, Effect::Refused { reason: RefusedReason::Parked, head } if head.next.0 == 3)
+    );
+    let parked = one(&mut ledger, open_stream(epoch, topic()));
+    assert!(matches!(
+        parked,
+        Effect::Refused {
+            reason: RefusedReason::Parked,
+            ..
+        }
+    ));
+    let create = CreateTopic {
+        name: topic(),
+        topic_id: TopicId(8),
+        partitions: 2,
+    };
+    ledger.apply(Command::CreateTopic(create)).unwrap();
+    one(&mut ledger, open_stream(epoch, topic()));
+    let landed = one(&mut ledger, land(epoch, 3, 1));
+    assert!(matches!(landed, Effect::Landed(landed) if landed.fact.topic_id == TopicId(8)));
+
+    let lane = |lane: u32| {
+        let Entry::OpenStream(mut open) = open_stream(epoch, topic()) else {
+            unreachable!()
+        };
+        open.stream = stream().with_lane(lane).unwrap();
+        Entry::OpenStream(open)
+    };
+    let opened = one(&mut ledger, lane(1));
+    assert!(matches!(opened, Effect::StreamOpened(opened) if opened.target.partition.0 == 1));
+    let parked = one(&mut ledger, lane(2));
+    assert!(matches!(
+        parked,
+        Effect::Refused {
+            reason: RefusedReason::Parked,
+            ..
+        }
+    ));
+    let grow = GrowTopic {
+        topic_id: TopicId(8),
+        partitions: 4,
+    };
+    ledger.apply(Command::GrowTopic(grow)).unwrap();
+    let opened = one(&mut ledger, lane(2));
+    assert!(matches!(opened, Effect::StreamOpened(opened) if opened.partitions == 4));
+}
+
 fn log() -> impl Strategy<Value = Vec<Command>> {
     vec(strategies::command(), 0..60).prop_map(|rest| {
         let begin = Begin {
@@ -272,37 +516,47 @@ proptest! {
         prop_assert_eq!(restored.snapshot(), live.snapshot());
     }
 
-    /// Offsets are dense in each partition, and a stream's facts are dense in its own numbers.
+    /// Offsets are dense in each partition of a topic's life, and facts and gaps are dense in the
+    /// numbers of each incarnation, from where it began.
     #[test]
     fn facts_are_dense_on_both_sides(commands in log()) {
         let mut ledger = Ledger::new();
         let mut next_kafka: BTreeMap<Target, i64> = BTreeMap::new();
+        let mut next_edge: BTreeMap<(EdgeId, StreamName, Incarnation), u64> = BTreeMap::new();
         let mut gaps = 0;
-        let mut next_edge: BTreeMap<(EdgeId, StreamName), u64> = BTreeMap::new();
         for command in commands {
-            let entries = match &command {
-                Command::Tick(tick) => tick.entries.clone(),
-                _ => Vec::new(),
-            };
-            let effects = ledger.apply(command).unwrap();
-            for (entry, effect) in entries.into_iter().zip(effects) {
-                if let (Entry::LandGap(land), Effect::GapLanded { count, .. }) = (&entry, &effect) {
-                    let key = (land.edge.clone(), land.stream.clone());
-                    let edge = next_edge.entry(key).or_default();
-                    prop_assert_eq!(land.offer.base_offset.0, *edge);
-                    *edge += count;
-                    gaps += count;
-                    continue;
+            for effect in ledger.apply(command).unwrap() {
+                match effect {
+                    Effect::TopicDeleted { topic_id } => {
+                        next_kafka.retain(|target, _| target.topic_id != topic_id);
+                    }
+                    Effect::StreamForked(forked) => {
+                        let fork = forked.fork;
+                        prop_assert!(fork.incarnation > fork.ended);
+                        let key = (forked.edge, forked.stream, fork.incarnation);
+                        prop_assert_eq!(next_edge.insert(key, fork.from.0), None);
+                        gaps += fork.gap_records();
+                    }
+                    Effect::GapLanded(gap) => {
+                        let next = next_edge.entry((gap.edge, gap.stream, gap.incarnation));
+                        let next = next.or_default();
+                        prop_assert_eq!(gap.from.0, *next);
+                        *next += gap.count;
+                        gaps += gap.count;
+                    }
+                    Effect::Landed(landed) => {
+                        let fact = landed.fact;
+                        let target = Target { topic_id: fact.topic_id, partition: fact.partition };
+                        let kafka = next_kafka.entry(target).or_default();
+                        prop_assert_eq!(fact.kafka_offset.0, *kafka);
+                        *kafka += fact.count as i64;
+                        let next = next_edge.entry((landed.edge, landed.stream, fact.incarnation));
+                        let next = next.or_default();
+                        prop_assert_eq!(fact.edge_offset.0, *next);
+                        *next += fact.count;
+                    }
+                    _ => {}
                 }
-                let (Entry::Land(land), Effect::Landed(landed)) = (entry, effect) else { continue };
-                let fact = landed.fact;
-                let target = Target { topic_id: fact.topic_id, partition: fact.partition };
-                let kafka = next_kafka.entry(target).or_default();
-                prop_assert_eq!(fact.kafka_offset.0, *kafka);
-                *kafka += fact.count as i64;
-                let edge = next_edge.entry((land.edge, land.stream)).or_default();
-                prop_assert_eq!(fact.edge_offset.0, *edge);
-                *edge += fact.count;
             }
         }
         let streams = ledger.edges().flat_map(|(_, edge)| edge.streams.values());

@@ -40,7 +40,7 @@ fn readable(journal: &Journal, stream: StreamId) -> (Vec<u64>, u64) {
                     at = chunk.end();
                 }
             }
-            ToSend::Later => panic!("nothing is being dropped"),
+            ToSend::Later | ToSend::Gone { .. } => panic!("nothing is being dropped"),
         }
     }
     (found, lost)
@@ -65,7 +65,7 @@ fn assert_chain(journal: &Journal, stream: StreamId) {
                     )
                 })
                 .collect(),
-            ToSend::Later => panic!("nothing is being dropped"),
+            ToSend::Later | ToSend::Gone { .. } => panic!("nothing is being dropped"),
         };
         for (from, before, to, after) in pieces {
             assert_eq!((from, before), (at, hash));

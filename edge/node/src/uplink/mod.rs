@@ -1,7 +1,5 @@
 //! The uplink's driver: connects to the hub, feeds the sender machine, and does what it asks for.
 
-mod merge;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +10,10 @@ use tidegate_bridge_protocol::frame::Frame;
 use tidegate_bridge_protocol::limits::SenderLimits;
 use tidegate_bridge_protocol::reply_code::CloseCode;
 use tidegate_bridge_protocol::sender::{
-    Alarm, LocalStream, ReadOutcome, SealedGap, Sender, SenderEvent, StreamRead,
+    Alarm, LocalStream, ReadOutcome, ReadRequest, SealedBatch, SealedGap, Sender, SenderEvent,
+    StreamRead,
 };
-use tidegate_edge_journal::{Gap, ReadError, StreamStatus, ToSend};
+use tidegate_edge_journal::{Gap, ReadError, Sealed, StreamStatus, ToSend, merge};
 use tidegate_shared::fleet::UplinkSpec;
 use tidegate_shared::id::{EdgeOffset, Incarnation, SessionEpoch, StreamId};
 use tidegate_shared::record::Compression;
@@ -115,9 +114,11 @@ impl Uplink {
                     self.sender.handle_disconnected();
                     match end {
                         End::Stopping => return,
-                        // Somebody else has this edge's identity: do not fight at full speed.
-                        End::Closed(CloseCode::Fenced) => {
-                            self.metrics.alarm("fenced");
+                        // Somebody else has this edge's identity, or an operator has to decide: not
+                        // at full speed.
+                        End::Closed(code) if is_alarming(code) => {
+                            tracing::error!(hub = %self.hub, %code, "uplink: alarm: {}", meaning(code));
+                            self.metrics.alarm(code.name());
                             pause = RECONNECT_MAX;
                         }
                         End::Closed(_) => {}
@@ -200,10 +201,10 @@ impl Uplink {
                         break End::Closed(CloseCode::Protocol);
                     }
                     // The code may come alone: a close does not wait for frames.
-                    Err(_) if handle.peer_code() == Some(CloseCode::Fenced) => {
-                        break End::Closed(CloseCode::Fenced);
-                    }
                     Err(error) => {
+                        if let Some(code) = handle.peer_code().filter(|code| is_alarming(*code)) {
+                            break End::Closed(code);
+                        }
                         let reason = handle.end_reason();
                         break End::Lost(reason.unwrap_or_else(|| error.to_string()));
                     }
@@ -323,6 +324,7 @@ impl Uplink {
                 } => {
                     landings.push((stream, landed, hash));
                 }
+                SenderEvent::Partitions { .. } => {}
                 SenderEvent::Alarm(alarm) => self.alarm(&alarm),
                 SenderEvent::Close(code) => {
                     tracing::warn!(hub = %self.hub, %code, "uplink: closing");
@@ -334,14 +336,29 @@ impl Uplink {
     }
 
     fn alarm(&self, alarm: &Alarm) {
-        let name = match alarm {
-            Alarm::CloudRestored { .. } => "cloud_restored",
-            Alarm::Diverged { .. } => "diverged",
-            Alarm::Unreadable { .. } => "unreadable",
-            Alarm::Parked { .. } => "parked",
-        };
-        self.metrics.alarm(name);
+        self.metrics.alarm(alarm.name());
         tracing::error!(%alarm, "uplink: alarm");
+    }
+}
+
+/// Whether a connection ends for a reason that does not pass by itself.
+fn is_alarming(code: CloseCode) -> bool {
+    matches!(
+        code,
+        CloseCode::Fenced | CloseCode::Quarantined | CloseCode::CloudBehind | CloseCode::HelloStorm
+    )
+}
+
+fn meaning(code: CloseCode) -> &'static str {
+    match code {
+        CloseCode::Fenced => "another node with this edge's certificate has connected",
+        CloseCode::Quarantined => {
+            "two nodes have this edge's certificate; stop one of them, then `tidegate edge release`"
+        }
+        CloseCode::CloudBehind => {
+            "the cloud is older than what an edge has seen; its operator must begin a new incarnation"
+        }
+        _ => "this edge connects too often",
     }
 }
 
@@ -368,18 +385,19 @@ fn start_writer(
 /// Reads stream after stream while there is room; small chunks are merged.
 fn read(
     committer: &Committer,
-    streams: Vec<(StreamId, EdgeOffset)>,
+    streams: Vec<ReadRequest>,
     bytes_max: usize,
     compression: &BTreeMap<StreamId, Compression>,
 ) -> Vec<StreamRead> {
     let mut room = bytes_max;
     let mut reads = Vec::with_capacity(streams.len());
-    for (stream, from) in streams {
+    for request in streams {
+        let (stream, from) = (request.stream, request.from);
         let outcome = if room == 0 {
             ReadOutcome::NoRoom
         } else {
             let compression = compression.get(&stream).copied().unwrap_or_default();
-            let outcome = read_stream(committer, stream, from, room, compression);
+            let outcome = read_stream(committer, request, room, compression);
             if let ReadOutcome::Batches(batches) = &outcome {
                 let bytes: usize = batches.iter().map(|batch| batch.batch.len()).sum();
                 room = room.saturating_sub(bytes);
@@ -399,11 +417,11 @@ fn read(
 /// sender tries again later.
 fn read_stream(
     committer: &Committer,
-    stream: StreamId,
-    from: EdgeOffset,
+    request: ReadRequest,
     bytes_max: usize,
     compression: Compression,
 ) -> ReadOutcome {
+    let (stream, from) = (request.stream, request.from);
     let read = || committer.reader().read_to_send(stream, from, bytes_max);
     let mut found = read();
     if let Err(error @ (ReadError::Damaged { .. } | ReadError::Io(_))) = &found {
@@ -415,15 +433,31 @@ fn read_stream(
     let error = match found {
         Ok(ToSend::Gap(gap)) => return ReadOutcome::Gap(seal_gap(&gap)),
         Ok(ToSend::Later) => return ReadOutcome::NoRoom,
-        Ok(ToSend::Chunks(chunks)) => match merge::merge(chunks, compression) {
-            Ok(batches) if batches.is_empty() => return ReadOutcome::Failed,
-            Ok(batches) => return ReadOutcome::Batches(batches),
-            Err(error) => error.to_string(),
-        },
+        Ok(ToSend::Gone { first }) => return ReadOutcome::Gone { first },
+        Ok(ToSend::Chunks(mut chunks)) => {
+            let is_held = |offset| request.below.is_some_and(|below| below <= offset);
+            chunks.retain(|chunk| !is_held(chunk.base_offset));
+            match merge(chunks, compression) {
+                Ok(batches) if batches.is_empty() => return ReadOutcome::Failed,
+                Ok(batches) => return ReadOutcome::Batches(seal(batches)),
+                Err(error) => error.to_string(),
+            }
+        }
         Err(error) => error.to_string(),
     };
     tracing::error!(%stream, %from, error, "uplink: the journal cannot be read");
     ReadOutcome::Failed
+}
+
+fn seal(batches: Vec<Sealed>) -> Vec<SealedBatch> {
+    let batches = batches.into_iter().map(|sealed| SealedBatch {
+        base_offset: sealed.base_offset,
+        count: sealed.count,
+        hash_before: sealed.hash_before,
+        hash_after: sealed.hash_after,
+        batch: sealed.batch,
+    });
+    batches.collect()
 }
 
 fn seal_gap(gap: &Gap) -> SealedGap {

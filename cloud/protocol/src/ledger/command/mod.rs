@@ -7,10 +7,14 @@
 mod begin;
 mod commit_offsets;
 mod create_topic;
+mod delete_topic;
+mod fork_stream;
+mod grow_topic;
 mod land;
 mod land_gap;
 mod open_session;
 mod open_stream;
+mod release_edge;
 #[cfg(test)]
 pub(super) mod strategies;
 mod tick;
@@ -23,10 +27,15 @@ use tidegate_shared::wire::{Reader, WireError};
 pub use begin::Begin;
 pub use commit_offsets::{CommitOffsets, OffsetCommit};
 pub use create_topic::CreateTopic;
+pub use delete_topic::DeleteTopic;
+pub use fork_stream::ForkStream;
+pub(super) use fork_stream::take_fork_reason;
+pub use grow_topic::GrowTopic;
 pub use land::{Land, Part};
 pub use land_gap::LandGap;
 pub use open_session::OpenSession;
 pub use open_stream::OpenStream;
+pub use release_edge::ReleaseEdge;
 pub use tick::{Entry, Tick};
 
 /// Why bytes are not a command (or a snapshot) that this build understands.
@@ -94,6 +103,10 @@ pub enum Command {
     CreateTopic(CreateTopic),
     /// Number 3: all that has gathered since the last one.
     Tick(Tick),
+    /// Number 4: deletes a topic.
+    DeleteTopic(DeleteTopic),
+    /// Number 5: gives a topic more partitions.
+    GrowTopic(GrowTopic),
 }
 
 impl Command {
@@ -102,6 +115,8 @@ impl Command {
             Self::Begin(row) => row.put_row(out),
             Self::CreateTopic(row) => row.put_row(out),
             Self::Tick(row) => row.put_row(out),
+            Self::DeleteTopic(row) => row.put_row(out),
+            Self::GrowTopic(row) => row.put_row(out),
         }
     }
 
@@ -112,6 +127,8 @@ impl Command {
             Begin::NUMBER => Self::Begin(Begin::take_row(&mut reader)?),
             CreateTopic::NUMBER => Self::CreateTopic(CreateTopic::take_row(&mut reader)?),
             Tick::NUMBER => Self::Tick(Tick::take_row(&mut reader)?),
+            DeleteTopic::NUMBER => Self::DeleteTopic(DeleteTopic::take_row(&mut reader)?),
+            GrowTopic::NUMBER => Self::GrowTopic(GrowTopic::take_row(&mut reader)?),
             number => {
                 let what = "command";
                 return Err(DecodeError::UnknownNumber { what, number });

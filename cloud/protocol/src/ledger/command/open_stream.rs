@@ -1,7 +1,7 @@
 //! Entry 2 of a tick: announces a stream, and creates its head where it is new.
 
 use bytes::{BufMut, BytesMut};
-use tidegate_shared::id::{EdgeId, Incarnation, SessionEpoch, StreamName, TopicName};
+use tidegate_shared::id::{EdgeId, EdgeOffset, Incarnation, SessionEpoch, StreamName, TopicName};
 use tidegate_shared::wire::{Reader, put_bytes};
 
 use super::open_session::take_edge;
@@ -16,12 +16,15 @@ pub struct OpenStream {
     /// The incarnation that the edge has stored; 0 means none.
     pub incarnation: Incarnation,
     pub topic: TopicName,
+    /// The landed offset that the edge has stored.
+    pub landed: EdgeOffset,
 }
 
 impl Row for OpenStream {
     const WHAT: &'static str = "entry open stream";
     const NUMBER: u8 = 2;
-    const VERSION: u8 = 1;
+    /// 2: the edge's landed offset.
+    const VERSION: u8 = 2;
 
     fn put(&self, out: &mut BytesMut) {
         put_bytes(out, self.edge.as_str().as_bytes());
@@ -29,9 +32,10 @@ impl Row for OpenStream {
         put_bytes(out, self.stream.as_str().as_bytes());
         out.put_u64_le(self.incarnation.0);
         put_bytes(out, self.topic.as_str().as_bytes());
+        out.put_u64_le(self.landed.0);
     }
 
-    fn take(reader: &mut Reader, _version: u8) -> Result<Self, DecodeError> {
+    fn take(reader: &mut Reader, version: u8) -> Result<Self, DecodeError> {
         Ok(Self {
             edge: take_edge(reader)?,
             session_epoch: SessionEpoch(reader.u64("session epoch")?),
@@ -40,6 +44,10 @@ impl Row for OpenStream {
             topic: take_name(reader, "topic name", TopicName::LENGTH_MAX, |value| {
                 TopicName::new(value)
             })?,
+            landed: match version {
+                1 => EdgeOffset(0),
+                _ => EdgeOffset(reader.u64("landed")?),
+            },
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidegate_bridge_protocol::landing::Offer;
+use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 
@@ -16,6 +16,10 @@ pub(in super::super) fn command() -> impl Strategy<Value = Command> {
         2 => (topic(), 0u128..6, 1u32..5).prop_map(|(name, id, partitions)| {
             Command::CreateTopic(CreateTopic { name, topic_id: TopicId(id), partitions })
         }),
+        1 => (0u128..6).prop_map(|id| Command::DeleteTopic(DeleteTopic { topic_id: TopicId(id) })),
+        1 => (0u128..6, 1u32..7).prop_map(|(id, partitions)| {
+            Command::GrowTopic(GrowTopic { topic_id: TopicId(id), partitions })
+        }),
         20 => (any::<u16>(), vec(entry(), 0..6)).prop_map(|(now_ms, entries)| {
             Command::Tick(Tick { now_ms: i64::from(now_ms), entries })
         }),
@@ -24,16 +28,37 @@ pub(in super::super) fn command() -> impl Strategy<Value = Command> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
-        1 => edge().prop_map(|edge| Entry::OpenSession(OpenSession { edge })),
-        3 => (edge(), 0u64..3, stream(), 0u64..3, topic()).prop_map(
-            |(edge, epoch, stream, incarnation, topic)| Entry::OpenStream(OpenStream {
+        1 => (edge(), 0u128..3, 0u32..3, 0u64..3).prop_map(|(edge, id, counter, epoch)| {
+            Entry::OpenSession(OpenSession {
+                edge,
+                store_id: StoreId(id),
+                seen_cluster: ClusterIncarnation { counter, id: u128::from(counter) },
+                seen_epoch: SessionEpoch(epoch),
+            })
+        }),
+        3 => (edge(), 0u64..3, stream(), 0u64..3, topic(), 0u64..4).prop_map(
+            |(edge, epoch, stream, incarnation, topic, landed)| Entry::OpenStream(OpenStream {
                 edge,
                 session_epoch: SessionEpoch(epoch),
                 stream,
                 incarnation: Incarnation(incarnation),
                 topic,
+                landed: EdgeOffset(landed),
             })
         ),
+        1 => (edge(), stream(), 0u64..3, 0u64..3, 0u64..8, prop::sample::select(&ForkReason::ALL[..]))
+            .prop_map(|(edge, stream, epoch, ends, from, reason)| {
+                let request = ForkRequest {
+                    session_epoch: SessionEpoch(epoch),
+                    ends: Incarnation(ends),
+                    edge_incarnation: Incarnation(epoch),
+                    from: EdgeOffset(from),
+                    hash: BoundaryHash(u128::from(from)),
+                    reason,
+                };
+                Entry::ForkStream(ForkStream { edge, stream, request })
+            }),
+        1 => edge().prop_map(|edge| Entry::ReleaseEdge(ReleaseEdge { edge })),
         10 => land().prop_map(Entry::Land),
         3 => (land(), prop::sample::select(&GapReason::ALL[..])).prop_map(|(land, reason)| {
             let Land { edge, stream, offer, .. } = land;
@@ -95,7 +120,8 @@ fn edge() -> impl Strategy<Value = EdgeId> {
 }
 
 fn stream() -> impl Strategy<Value = StreamName> {
-    (0..2u8).prop_map(|n| StreamName::new(format!("stream-{n}")).unwrap())
+    const NAMES: [&str; 4] = ["stream-0", "stream-1", "keyed#0", "keyed#3"];
+    prop::sample::select(&NAMES[..]).prop_map(|name| StreamName::new(name).unwrap())
 }
 
 fn topic() -> impl Strategy<Value = TopicName> {

@@ -3,7 +3,10 @@
 use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
-use super::{CommitOffsets, DecodeError, Land, LandGap, OpenSession, OpenStream, Row};
+use super::{
+    CommitOffsets, DecodeError, ForkStream, Land, LandGap, OpenSession, OpenStream, ReleaseEdge,
+    Row,
+};
 
 /// What has gathered since the last tick, in the order in which it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,10 @@ pub enum Entry {
     CommitOffsets(CommitOffsets),
     /// Number 5: lands a gap of an edge's stream.
     LandGap(LandGap),
+    /// Number 6: begins a new incarnation of a stream.
+    ForkStream(ForkStream),
+    /// Number 7: lets an edge out of quarantine.
+    ReleaseEdge(ReleaseEdge),
 }
 
 impl Entry {
@@ -40,6 +47,8 @@ impl Entry {
             Self::Land(row) => row.put_row(out),
             Self::CommitOffsets(row) => row.put_row(out),
             Self::LandGap(row) => row.put_row(out),
+            Self::ForkStream(row) => row.put_row(out),
+            Self::ReleaseEdge(row) => row.put_row(out),
         }
     }
 
@@ -50,6 +59,8 @@ impl Entry {
             Land::NUMBER => Self::Land(Land::take_row(reader)?),
             CommitOffsets::NUMBER => Self::CommitOffsets(CommitOffsets::take_row(reader)?),
             LandGap::NUMBER => Self::LandGap(LandGap::take_row(reader)?),
+            ForkStream::NUMBER => Self::ForkStream(ForkStream::take_row(reader)?),
+            ReleaseEdge::NUMBER => Self::ReleaseEdge(ReleaseEdge::take_row(reader)?),
             number => {
                 let what = "entry";
                 return Err(DecodeError::UnknownNumber { what, number });

@@ -1,19 +1,27 @@
 //! Joins small neighbouring chunks into one batch before it is sent: the cloud's cost is per batch.
 //! What is large enough goes as it lies in the journal, byte for byte.
 
-use tidegate_bridge_protocol::sender::SealedBatch;
-use tidegate_edge_journal::Chunk;
+use bytes::Bytes;
+use tidegate_shared::id::{BoundaryHash, EdgeOffset};
 use tidegate_shared::record::{Batch, BatchBuilder, BatchError, Compression, Compressor, Record};
 
+use crate::chunk::Chunk;
+use crate::journal::record_bytes;
 use crate::limits::{MERGE_CHUNK_BYTES_MAX, MERGED_RECORDS_BYTES_MAX};
-use crate::record::queue_bytes;
+
+/// One or more whole chunks, as one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    pub base_offset: EdgeOffset,
+    pub count: u64,
+    pub hash_before: BoundaryHash,
+    pub hash_after: BoundaryHash,
+    pub batch: Bytes,
+}
 
 /// Chunks of one stream, in order and without a hole, as batches: small neighbours joined, as long
 /// as their records take at most [`MERGED_RECORDS_BYTES_MAX`] unpacked.
-pub(crate) fn merge(
-    chunks: Vec<Chunk>,
-    compression: Compression,
-) -> Result<Vec<SealedBatch>, BatchError> {
+pub fn merge(chunks: Vec<Chunk>, compression: Compression) -> Result<Vec<Sealed>, BatchError> {
     let mut merged = Vec::new();
     let mut group = Group::default();
     let mut compressor = Compressor::new();
@@ -42,7 +50,7 @@ fn unpack(chunk: &Chunk) -> Result<(Vec<Record>, usize), BatchError> {
     let mut bytes = 0;
     for record in Batch::parse(chunk.batch.clone())?.records()? {
         let record = record?.1;
-        bytes += queue_bytes(&record);
+        bytes += record_bytes(&record);
         records.push(record);
     }
     Ok((records, bytes))
@@ -58,11 +66,7 @@ struct Group {
 
 impl Group {
     /// Takes what has gathered; a chunk that stayed alone keeps its bytes.
-    fn seal(
-        &mut self,
-        compression: Compression,
-        compressor: &mut Compressor,
-    ) -> Option<SealedBatch> {
+    fn seal(&mut self, compression: Compression, compressor: &mut Compressor) -> Option<Sealed> {
         let Self {
             chunks, records, ..
         } = std::mem::take(self);
@@ -74,7 +78,7 @@ impl Group {
             records.iter().for_each(|record| builder.push(record));
             builder.seal(first.base_offset.0 as i64, compression, compressor)
         };
-        Some(SealedBatch {
+        Some(Sealed {
             base_offset: first.base_offset,
             count: last.end().0 - first.base_offset.0,
             hash_before: first.hash_before,
@@ -86,12 +90,10 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use tidegate_edge_journal::hash_after;
-    use tidegate_shared::id::{BoundaryHash, EdgeOffset, Position, StreamId};
-    use tidegate_shared::record::Record;
+    use tidegate_shared::id::{Position, StreamId};
 
     use super::*;
+    use crate::chunk::hash_after;
 
     fn chunks(sizes: &[(u32, usize)]) -> Vec<Chunk> {
         let (mut offset, mut hash) = (EdgeOffset(0), BoundaryHash::START);

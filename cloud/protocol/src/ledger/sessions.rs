@@ -1,0 +1,112 @@
+//! Who speaks for an edge: session epochs that fence, nodes that fight over one identity, and edges
+//! that have seen more of this cloud than it knows of itself.
+
+use tidegate_bridge_protocol::landing::RefusedReason;
+use tidegate_shared::id::{ClusterIncarnation, EdgeId, SessionEpoch};
+
+use super::command::{OpenSession, ReleaseEdge};
+use super::{Behind, Edge, Effect, Ledger};
+
+/// So many fights within [`FIGHT_WINDOW_MS`] put an edge into quarantine.
+pub const FIGHTS_MAX: u32 = 3;
+
+/// A fight is forgotten when none has come for so long.
+pub const FIGHT_WINDOW_MS: i64 = 10 * 60_000;
+
+impl Ledger {
+    pub(super) fn open_session(
+        &mut self,
+        open: OpenSession,
+        cluster: ClusterIncarnation,
+    ) -> Effect {
+        let known = self.edges.get(&open.edge);
+        let granted = known.map_or(SessionEpoch(0), |edge| edge.session_epoch);
+        if is_ahead(&open, granted, cluster) && self.behind.is_none() {
+            self.behind = Some(Behind {
+                edge: open.edge.clone(),
+                seen: open.seen_cluster,
+                seen_epoch: open.seen_epoch,
+                stream: None,
+            });
+        }
+        if self.behind.is_some() {
+            let reason = RefusedReason::CloudBehind;
+            return Effect::SessionRefused { reason };
+        }
+        let now_ms = self.now_ms;
+        // An earlier life may have granted more of them than this ledger knows.
+        let newest = granted.0.max(open.seen_epoch.0);
+        let Some(next) = newest.checked_add(1) else {
+            let reason = RefusedReason::StaleSessionEpoch;
+            return Effect::SessionRefused { reason };
+        };
+        let edge = self.edges.entry(open.edge).or_default();
+        edge.note_fight((open.seen_cluster, open.seen_epoch), now_ms);
+        if edge.fights.is_quarantined {
+            let reason = RefusedReason::Quarantined;
+            return Effect::SessionRefused { reason };
+        }
+        edge.session_epoch = SessionEpoch(next);
+        edge.session_life = cluster.counter;
+        edge.session_is_used = false;
+        edge.store_id = open.store_id;
+        Effect::SessionOpened {
+            session_epoch: edge.session_epoch,
+        }
+    }
+
+    /// The edge may connect again; what it fought over is forgotten.
+    pub(super) fn release_edge(&mut self, release: &ReleaseEdge) -> Effect {
+        let Some(edge) = self.edges.get_mut(&release.edge) else {
+            return Effect::EdgeReleased { was_held: false };
+        };
+        let was_held = std::mem::take(&mut edge.fights).is_quarantined;
+        // Whichever node comes first is not measured by what the other one did.
+        edge.session_is_used = false;
+        Effect::EdgeReleased { was_held }
+    }
+
+    /// The edge that `session_epoch` speaks for.
+    pub(super) fn speaker(
+        &mut self,
+        edge: &EdgeId,
+        session_epoch: SessionEpoch,
+    ) -> Result<&mut Edge, RefusedReason> {
+        if self.behind.is_some() {
+            return Err(RefusedReason::CloudBehind);
+        }
+        let edge = self.edges.get_mut(edge);
+        let edge = edge.filter(|edge| edge.session_epoch == session_epoch);
+        let edge = edge.ok_or(RefusedReason::StaleSessionEpoch)?;
+        edge.session_is_used = true;
+        Ok(edge)
+    }
+}
+
+/// Whether an edge has seen what this ledger has not decided (yet, or any more).
+fn is_ahead(open: &OpenSession, granted: SessionEpoch, cluster: ClusterIncarnation) -> bool {
+    let seen = open.seen_cluster;
+    if seen == cluster {
+        return open.seen_epoch > granted;
+    }
+    seen.counter >= cluster.counter
+}
+
+impl Edge {
+    /// A node that has not stored the epoch under which something came is not the node that sent it.
+    fn note_fight(&mut self, (seen, seen_epoch): (ClusterIncarnation, SessionEpoch), now_ms: i64) {
+        let is_another = (seen.counter, seen_epoch) < (self.session_life, self.session_epoch);
+        if !self.session_is_used || !is_another {
+            return;
+        }
+        let fights = &mut self.fights;
+        let is_old = now_ms.saturating_sub(fights.last_ms) > FIGHT_WINDOW_MS;
+        fights.count = if is_old { 1 } else { fights.count + 1 };
+        fights.last_ms = now_ms;
+        if fights.count >= FIGHTS_MAX {
+            fights.is_quarantined = true;
+            // Whoever is connected now is fenced, too. Nobody was granted this epoch.
+            self.session_epoch.0 = self.session_epoch.0.saturating_add(1);
+        }
+    }
+}

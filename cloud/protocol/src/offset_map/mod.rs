@@ -1,0 +1,437 @@
+//! The offset map: all facts, and gaps, found from either side. Exact in both directions; where
+//! nothing is known it says so.
+//!
+//! It is made of the ledger's effects (and of facts that were imported), and can be made again from
+//! them at any time: the ledger itself keeps only heads. Merging is a union: in any order, any number
+//! of times, with the same result; facts that contradict each other are an error and change nothing.
+
+mod numbers;
+mod spans;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use thiserror::Error;
+use tidegate_bridge_protocol::fact::Fact;
+use tidegate_shared::gap::GapReason;
+use tidegate_shared::id::{
+    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, StreamName, TopicId,
+};
+
+use crate::ledger::{Effect, Target};
+use numbers::Numbers;
+use spans::{Span, Spans};
+
+/// One numbering at an edge, as one life of the cloud has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    pub edge: EdgeId,
+    pub stream: StreamName,
+    pub incarnation: Incarnation,
+    pub cluster_incarnation: ClusterIncarnation,
+}
+
+/// One numbering in the cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub cluster_incarnation: ClusterIncarnation,
+    pub target: Target,
+}
+
+/// A fact with both its sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFact {
+    pub edge: EdgeId,
+    pub stream: StreamName,
+    pub fact: Fact,
+}
+
+/// Where an edge offset is in the cloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InCloud {
+    Landed {
+        place: Place,
+        kafka_offset: KafkaOffset,
+    },
+    /// It is declared lost, with all of the interval.
+    Lost {
+        reason: GapReason,
+        from: EdgeOffset,
+        to: EdgeOffset,
+    },
+    /// Nothing is known from here on (yet).
+    NotYet { known_up_to: EdgeOffset },
+    /// It was known once: what it led to is no longer here.
+    Expired,
+}
+
+/// Two facts that cannot both be true.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "edge {} stream {} incarnation {} offsets {}..{} lie elsewhere than {}..{} of partition {} in what is known of cluster incarnation {}",
+    .0.edge, .0.stream, .0.fact.incarnation, .0.fact.edge_offset,
+    .0.fact.edge_offset.0 + .0.fact.count, .0.fact.kafka_offset,
+    .0.fact.kafka_offset.0 + .0.fact.count as i64, .0.fact.partition, .0.fact.cluster_incarnation
+)]
+pub struct Clash(pub Box<NamedFact>);
+
+/// Spans that lead to a gap carry its reason in place of a place.
+const GAP: u32 = 0xffff_ff00;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct OffsetMap {
+    sources: Numbers<Source>,
+    places: Numbers<Place>,
+    by_source: Vec<Spans>,
+    by_place: Vec<Spans>,
+}
+
+impl OffsetMap {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes up what the ledger has decided, in the cluster incarnation in which it did.
+    ///
+    /// # Errors
+    /// The ledger has contradicted itself; nothing has changed.
+    pub fn apply(&mut self, effect: &Effect, life: ClusterIncarnation) -> Result<(), Clash> {
+        match effect {
+            Effect::Landed(landed) => self
+                .add(&landed.edge, &landed.stream, &landed.fact)
+                .map(drop),
+            Effect::GapLanded(gap) => {
+                let source = self.source(&gap.edge, &gap.stream, gap.incarnation, life);
+                self.lose(source, gap.from, gap.count, gap.reason);
+                Ok(())
+            }
+            Effect::StreamForked(forked) if forked.fork.gap_records() > 0 => {
+                let (fork, count) = (&forked.fork, forked.fork.gap_records());
+                let source = self.source(&forked.edge, &forked.stream, fork.ended, life);
+                self.lose(source, fork.ended_at, count, GapReason::CloudRestored);
+                Ok(())
+            }
+            Effect::TopicDeleted { topic_id } => {
+                self.forget_topic(*topic_id);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a fact; says whether anything of it is new.
+    ///
+    /// # Errors
+    /// It contradicts what is known; nothing has changed.
+    pub fn add(&mut self, edge: &EdgeId, stream: &StreamName, fact: &Fact) -> Result<bool, Clash> {
+        let place = Place {
+            cluster_incarnation: fact.cluster_incarnation,
+            target: Target {
+                topic_id: fact.topic_id,
+                partition: fact.partition,
+            },
+        };
+        let source = self.source(edge, stream, fact.incarnation, fact.cluster_incarnation);
+        let place = self.place(place);
+        let (at_edge, in_cloud) = (fact.edge_offset.0, fact.kafka_offset.0 as u64);
+        let count = fact.count;
+        let there = Span {
+            from: at_edge,
+            count,
+            other: place,
+            other_from: in_cloud,
+        };
+        let back = Span {
+            from: in_cloud,
+            count,
+            other: source,
+            other_from: at_edge,
+        };
+        let (by_source, by_place) = (source as usize, place as usize);
+        let clash = self.by_source[by_source].clash(&there).is_some()
+            || self.by_place[by_place].clash(&back).is_some();
+        if clash {
+            let (edge, stream) = (edge.clone(), stream.clone());
+            let fact = *fact;
+            return Err(Clash(Box::new(NamedFact { edge, stream, fact })));
+        }
+        self.by_place[by_place].insert(back);
+        Ok(self.by_source[by_source].insert(there))
+    }
+
+    fn lose(&mut self, source: u32, from: EdgeOffset, count: u64, reason: GapReason) {
+        let span = Span {
+            from: from.0,
+            count,
+            other: GAP | u32::from(reason as u8),
+            other_from: from.0,
+        };
+        let spans = &mut self.by_source[source as usize];
+        if spans.clash(&span).is_none() {
+            spans.insert(span);
+        }
+    }
+
+    fn forget_topic(&mut self, topic_id: TopicId) {
+        let gone = |number: u32| {
+            let place = self.places.get(number);
+            place.is_some_and(|place| place.target.topic_id == topic_id)
+        };
+        for spans in &mut self.by_source {
+            spans.retain(|number| number >= GAP || !gone(number));
+        }
+        for (number, spans) in (0..).zip(&mut self.by_place) {
+            if gone(number) {
+                *spans = Spans::default();
+            }
+        }
+    }
+
+    /// Where an offset of an edge's stream is, in the newest life of the cloud that knows of it.
+    /// `None` where the incarnation is not known at all.
+    pub fn in_cloud(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        offset: EdgeOffset,
+    ) -> Option<InCloud> {
+        let lives = self.lives(edge, stream, incarnation);
+        let mut known_up_to = None;
+        for source in lives.into_iter().rev() {
+            let spans = &self.by_source[source as usize];
+            if let Some(span) = spans.at(offset.0) {
+                return Some(self.lead(span, offset));
+            }
+            known_up_to = known_up_to.max(Some(spans.end()));
+        }
+        let known_up_to = EdgeOffset(known_up_to?);
+        Some(match offset < known_up_to {
+            true => InCloud::Expired,
+            false => InCloud::NotYet { known_up_to },
+        })
+    }
+
+    fn lead(&self, span: &Span, offset: EdgeOffset) -> InCloud {
+        if span.other >= GAP {
+            let number = (span.other & 0xff) as u8;
+            return InCloud::Lost {
+                reason: GapReason::from_number(number).unwrap_or(GapReason::Damaged),
+                from: EdgeOffset(span.from),
+                to: EdgeOffset(span.end()),
+            };
+        }
+        match self.places.get(span.other) {
+            Some(place) => InCloud::Landed {
+                place: *place,
+                kafka_offset: KafkaOffset((span.other_from + (offset.0 - span.from)) as i64),
+            },
+            None => InCloud::Expired,
+        }
+    }
+
+    /// Whose record lies at an offset of a partition; `None` where no fact says.
+    pub fn at_edge(&self, place: &Place, offset: KafkaOffset) -> Option<(&Source, EdgeOffset)> {
+        let number = u64::try_from(offset.0).ok()?;
+        let place = self.places.find(place)?;
+        let span = self.by_place[place as usize].at(number)?;
+        let at_edge = EdgeOffset(span.other_from + (number - span.from));
+        Some((self.sources.get(span.other)?, at_edge))
+    }
+
+    /// For each numbering that has landed in a partition below an offset: the edge offset behind the
+    /// last record that lies there. It is what a consumer that stands at `offset` has of each.
+    pub fn read_below(&self, place: &Place, offset: KafkaOffset) -> Vec<(&Source, EdgeOffset)> {
+        let (Some(place), Ok(end)) = (self.places.find(place), u64::try_from(offset.0)) else {
+            return Vec::new();
+        };
+        let mut read: BTreeMap<u32, u64> = BTreeMap::new();
+        for span in self.by_place[place as usize].iter() {
+            if span.from >= end {
+                break;
+            }
+            let count = span.count.min(end - span.from);
+            let behind = read.entry(span.other).or_default();
+            *behind = (*behind).max(span.other_from + count);
+        }
+        let named = |(source, behind)| Some((self.sources.get(source)?, EdgeOffset(behind)));
+        read.into_iter().filter_map(named).collect()
+    }
+
+    /// The first offset of a partition at which a record of a numbering lies that is at `offset` or
+    /// behind it: there a consumer has everything before, and nothing more of that numbering.
+    pub fn first_from(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        offset: EdgeOffset,
+    ) -> Option<(Place, KafkaOffset)> {
+        let source = self.lives(edge, stream, incarnation).pop()?;
+        let mut spans = self.by_source[source as usize].from(offset.0);
+        let span = spans.find(|span| span.other < GAP)?;
+        let skipped = offset.0.saturating_sub(span.from);
+        let place = self.places.get(span.other)?;
+        Some((*place, KafkaOffset((span.other_from + skipped) as i64)))
+    }
+
+    /// The incarnations of a stream that are known, oldest first.
+    pub fn incarnations(&self, edge: &EdgeId, stream: &StreamName) -> Vec<Incarnation> {
+        let all = self.sources_of(edge, stream, Incarnation(0), Incarnation(u64::MAX));
+        let mut found: Vec<_> = all.map(|(source, _)| source.incarnation).collect();
+        found.dedup();
+        found
+    }
+
+    fn lives(&self, edge: &EdgeId, stream: &StreamName, incarnation: Incarnation) -> Vec<u32> {
+        let of = self.sources_of(edge, stream, incarnation, incarnation);
+        of.map(|(_, number)| number).collect()
+    }
+
+    fn sources_of(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        first: Incarnation,
+        last: Incarnation,
+    ) -> impl Iterator<Item = (&Source, u32)> {
+        let bound = |incarnation, counter, id| Source {
+            edge: edge.clone(),
+            stream: stream.clone(),
+            incarnation,
+            cluster_incarnation: ClusterIncarnation { counter, id },
+        };
+        self.sources.range((
+            Bound::Included(bound(first, 0, 0)),
+            Bound::Included(bound(last, u32::MAX, u128::MAX)),
+        ))
+    }
+
+    /// All facts, by source and edge offset.
+    pub fn facts(&self) -> impl Iterator<Item = NamedFact> {
+        let sources = self.sources.iter();
+        sources.flat_map(|(source, number)| {
+            let spans = self.by_source[number as usize].iter();
+            spans.filter_map(|span| self.fact(source, span))
+        })
+    }
+
+    /// Facts of an interval of one numbering, at most `facts_max`.
+    pub fn facts_of(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        (from, to): (EdgeOffset, EdgeOffset),
+        facts_max: usize,
+    ) -> Vec<Fact> {
+        let mut found = Vec::new();
+        for (source, number) in self.sources_of(edge, stream, incarnation, incarnation) {
+            let spans = self.by_source[number as usize].from(from.0);
+            for span in spans.take_while(|span| span.from < to.0) {
+                let named = self.fact(source, &cut(span, from.0, to.0));
+                found.extend(named.map(|named| named.fact));
+            }
+        }
+        found.truncate(facts_max);
+        found
+    }
+
+    fn fact(&self, source: &Source, span: &Span) -> Option<NamedFact> {
+        let place = self.places.get(span.other)?;
+        Some(NamedFact {
+            edge: source.edge.clone(),
+            stream: source.stream.clone(),
+            fact: Fact {
+                incarnation: source.incarnation,
+                edge_offset: EdgeOffset(span.from),
+                count: span.count,
+                cluster_incarnation: place.cluster_incarnation,
+                topic_id: place.target.topic_id,
+                partition: place.target.partition,
+                kafka_offset: KafkaOffset(span.other_from as i64),
+            },
+        })
+    }
+
+    /// What is wrong with the map itself: spans that do not lead back to where they come from.
+    pub fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for named in self.facts() {
+            let fact = named.fact;
+            let place = Place {
+                cluster_incarnation: fact.cluster_incarnation,
+                target: Target {
+                    topic_id: fact.topic_id,
+                    partition: fact.partition,
+                },
+            };
+            for delta in [0, fact.count - 1] {
+                let kafka_offset = fact.kafka_offset.plus(delta as i64);
+                let back = self.at_edge(&place, kafka_offset);
+                let leads_back = back.is_some_and(|(source, offset)| {
+                    (&source.edge, &source.stream) == (&named.edge, &named.stream)
+                        && source.incarnation == fact.incarnation
+                        && offset == fact.edge_offset.plus(delta)
+                });
+                if !leads_back {
+                    let (edge, stream) = (&named.edge, &named.stream);
+                    let offset = fact.edge_offset.plus(delta);
+                    wrong.push(format!(
+                        "edge {edge} stream {stream} incarnation {} offset {offset} leads to partition {} offset {kafka_offset}, which does not lead back",
+                        fact.incarnation, fact.partition
+                    ));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Spans in both directions, and the bytes that they take.
+    pub fn size(&self) -> (usize, usize) {
+        let all = || self.by_source.iter().chain(&self.by_place);
+        let spans = all().map(Spans::len).sum();
+        (spans, all().map(Spans::bytes).sum())
+    }
+
+    fn source(
+        &mut self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        cluster_incarnation: ClusterIncarnation,
+    ) -> u32 {
+        let source = Source {
+            edge: edge.clone(),
+            stream: stream.clone(),
+            incarnation,
+            cluster_incarnation,
+        };
+        let number = self.sources.number(source);
+        let needed = self.by_source.len().max(number as usize + 1);
+        self.by_source.resize_with(needed, Spans::default);
+        number
+    }
+
+    fn place(&mut self, place: Place) -> u32 {
+        let number = self.places.number(place);
+        assert!(number < GAP, "fewer than 4 billion partitions");
+        let needed = self.by_place.len().max(number as usize + 1);
+        self.by_place.resize_with(needed, Spans::default);
+        number
+    }
+}
+
+/// The part of a span that lies in an interval which it overlaps.
+fn cut(span: &Span, from: u64, to: u64) -> Span {
+    let first = span.from.max(from);
+    Span {
+        from: first,
+        count: span.end().min(to) - first,
+        other: span.other,
+        other_from: span.other_from + (first - span.from),
+    }
+}

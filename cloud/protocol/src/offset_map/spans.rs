@@ -1,0 +1,116 @@
+//! Intervals of one numbering, in order, each with where it leads: one direction of the offset map.
+//! What follows on without a break in both numberings is one span.
+
+use std::collections::VecDeque;
+
+/// `count` numbers from `from` on lead to as many of `other`, from `other_from` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub from: u64,
+    pub count: u64,
+    pub other: u32,
+    pub other_from: u64,
+}
+
+impl Span {
+    pub(super) fn end(&self) -> u64 {
+        self.from + self.count
+    }
+
+    /// Whether both say the same wherever they overlap.
+    fn agrees(&self, with: &Self) -> bool {
+        let shift = |span: &Self| span.other_from.wrapping_sub(span.from);
+        self.other == with.other && shift(self) == shift(with)
+    }
+}
+
+/// One direction, for one numbering.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spans {
+    spans: VecDeque<Span>,
+}
+
+impl Spans {
+    /// The span that holds a number.
+    pub(super) fn at(&self, number: u64) -> Option<&Span> {
+        let found = self.spans.get(self.first_ending_behind(number))?;
+        (found.from <= number).then_some(found)
+    }
+
+    /// The spans that end behind a number, from there on.
+    pub(super) fn from(&self, number: u64) -> impl Iterator<Item = &Span> {
+        self.spans.range(self.first_ending_behind(number)..)
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Span> {
+        self.spans.iter()
+    }
+
+    /// The number behind the last one.
+    pub(super) fn end(&self) -> u64 {
+        self.spans.back().map_or(0, Span::end)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.spans.capacity() * size_of::<Span>()
+    }
+
+    fn first_ending_behind(&self, number: u64) -> usize {
+        self.spans.partition_point(|span| span.end() <= number)
+    }
+
+    /// The first span that says otherwise about some number of `new`.
+    pub(super) fn clash(&self, new: &Span) -> Option<&Span> {
+        let mut overlapping = self.from(new.from).take_while(|span| span.from < new.end());
+        overlapping.find(|span| !span.agrees(new))
+    }
+
+    /// Adds what does not clash; says whether anything of it is new.
+    pub(super) fn insert(&mut self, new: Span) -> bool {
+        if let Some(last) = self.spans.back_mut()
+            && new.from >= last.end()
+        {
+            match new.from == last.end() && last.agrees(&new) {
+                true => last.count += new.count,
+                false => self.spans.push_back(new),
+            }
+            return true;
+        }
+        // All that it overlaps or touches, and agrees with, becomes one with it.
+        let mut at = self.spans.partition_point(|span| span.end() < new.from);
+        let ends_there = |span: &Span| span.end() == new.from && !span.agrees(&new);
+        at += usize::from(self.spans.get(at).is_some_and(ends_there));
+        let joins = |span: &&Span| span.from <= new.end() && span.agrees(&new);
+        let joined: Vec<Span> = self.spans.range(at..).take_while(joins).copied().collect();
+        if joined
+            .iter()
+            .any(|span| span.from <= new.from && new.end() <= span.end())
+        {
+            return false;
+        }
+        let from = joined
+            .first()
+            .map_or(new.from, |first| first.from.min(new.from));
+        let end = joined
+            .last()
+            .map_or(new.end(), |last| last.end().max(new.end()));
+        let whole = Span {
+            from,
+            count: end - from,
+            other: new.other,
+            other_from: new.other_from.wrapping_sub(new.from - from),
+        };
+        self.spans.drain(at..at + joined.len());
+        self.spans.insert(at, whole);
+        true
+    }
+
+    /// Keeps what leads to places that stay.
+    pub(super) fn retain(&mut self, stays: impl Fn(u32) -> bool) {
+        self.spans.retain(|span| stays(span.other));
+    }
+}

@@ -1,0 +1,207 @@
+//! The map against a plain one that holds every single offset.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tidegate_shared::id::PartitionId;
+
+use super::*;
+
+const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 9 };
+
+fn edge(number: u8) -> EdgeId {
+    EdgeId::new(format!("edge-{number}")).unwrap()
+}
+
+fn stream() -> StreamName {
+    StreamName::new("telemetry").unwrap()
+}
+
+fn place(partition: i32) -> Place {
+    Place {
+        cluster_incarnation: LIFE,
+        target: Target {
+            topic_id: TopicId(1),
+            partition: PartitionId(partition),
+        },
+    }
+}
+
+fn fact(edge_offset: u64, count: u64, partition: i32, kafka_offset: i64) -> Fact {
+    Fact {
+        incarnation: Incarnation(1),
+        edge_offset: EdgeOffset(edge_offset),
+        count,
+        cluster_incarnation: LIFE,
+        topic_id: TopicId(1),
+        partition: PartitionId(partition),
+        kafka_offset: KafkaOffset(kafka_offset),
+    }
+}
+
+fn in_cloud(map: &OffsetMap, number: u8, offset: u64) -> Option<InCloud> {
+    map.in_cloud(&edge(number), &stream(), Incarnation(1), EdgeOffset(offset))
+}
+
+/// Facts as a ledger makes them: several edges land in turn.
+fn landings(turns: &[(u8, u64)]) -> Vec<NamedFact> {
+    let (mut next_edge, mut next_kafka) = (BTreeMap::new(), BTreeMap::new());
+    let turns = turns.iter().map(|(number, count)| {
+        let partition = i32::from(number % 2);
+        let from: &mut u64 = next_edge.entry(*number).or_default();
+        let to: &mut i64 = next_kafka.entry(partition).or_default();
+        let fact = fact(*from, *count, partition, *to);
+        *from += count;
+        *to += *count as i64;
+        let (edge, stream) = (edge(*number), stream());
+        NamedFact { edge, stream, fact }
+    });
+    turns.collect()
+}
+
+fn map_of<'a>(facts: impl IntoIterator<Item = &'a NamedFact>) -> OffsetMap {
+    let mut map = OffsetMap::new();
+    for named in facts {
+        map.add(&named.edge, &named.stream, &named.fact).unwrap();
+    }
+    map
+}
+
+proptest! {
+    #[test]
+    fn both_ways_are_exact_and_monotone(turns in prop::collection::vec((0..4u8, 1..6u64), 1..40)) {
+        let facts = landings(&turns);
+        let map = map_of(&facts);
+        let mut ends: BTreeMap<EdgeId, u64> = BTreeMap::new();
+        for named in &facts {
+            for delta in 0..named.fact.count {
+                let at_edge = named.fact.edge_offset.plus(delta);
+                let kafka_offset = named.fact.kafka_offset.plus(delta as i64);
+                let place = place(named.fact.partition.0);
+                let found = map.in_cloud(&named.edge, &named.stream, Incarnation(1), at_edge);
+                prop_assert_eq!(found, Some(InCloud::Landed { place, kafka_offset }));
+                let (source, back) = map.at_edge(&place, kafka_offset).unwrap();
+                prop_assert_eq!((&source.edge, back), (&named.edge, at_edge));
+            }
+            ends.insert(named.edge.clone(), named.fact.edge_offset.0 + named.fact.count);
+        }
+        for (edge, end) in ends {
+            let known_up_to = EdgeOffset(end);
+            let found = map.in_cloud(&edge, &stream(), Incarnation(1), known_up_to);
+            prop_assert_eq!(found, Some(InCloud::NotYet { known_up_to }));
+        }
+        prop_assert_eq!(map.check(), Vec::<String>::new());
+    }
+
+    /// Merging is commutative, associative and idempotent: any order, any repetition, one result.
+    #[test]
+    fn merging_is_a_union(
+        turns in prop::collection::vec((0..4u8, 1..6u64), 1..40),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 0..80),
+    ) {
+        let facts = landings(&turns);
+        let whole = map_of(&facts);
+        let picked: Vec<_> = order.iter().map(|index| &facts[index.index(facts.len())]).collect();
+        let mut other = map_of(picked);
+        for named in facts.iter().rev() {
+            other.add(&named.edge, &named.stream, &named.fact).unwrap();
+        }
+        let all = |map: &OffsetMap| map.facts().collect::<Vec<_>>();
+        prop_assert_eq!(all(&other), all(&whole));
+        for named in all(&whole) {
+            prop_assert!(!other.add(&named.edge, &named.stream, &named.fact).unwrap());
+        }
+        prop_assert_eq!(other.size().0, whole.size().0);
+    }
+
+    /// A fact that contradicts another is refused, and changes nothing.
+    #[test]
+    fn a_clash_is_an_error(
+        turns in prop::collection::vec((0..3u8, 1..6u64), 1..20),
+        at in any::<prop::sample::Index>(),
+        shift in 1..5i64,
+        of_cloud in any::<bool>(),
+    ) {
+        let facts = landings(&turns);
+        let mut map = map_of(&facts);
+        let mut wrong = facts[at.index(facts.len())].clone();
+        match of_cloud {
+            true => wrong.fact.kafka_offset.0 += shift,
+            false => wrong.fact.edge_offset.0 += shift as u64,
+        }
+        let before: Vec<_> = map.facts().collect();
+        prop_assert!(map.add(&wrong.edge, &wrong.stream, &wrong.fact).is_err());
+        prop_assert_eq!(map.facts().collect::<Vec<_>>(), before);
+    }
+
+    #[test]
+    fn a_consumers_place_is_told_by_edge_offsets_and_back(
+        turns in prop::collection::vec((0..4u8, 1..6u64), 1..40),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let facts = landings(&turns);
+        let map = map_of(&facts);
+        let end: i64 = facts.iter().filter(|named| named.fact.partition.0 == 0)
+            .map(|named| named.fact.count as i64).sum();
+        let stands = KafkaOffset(at.index(end as usize + 1) as i64);
+        for (source, behind) in map.read_below(&place(0), stands) {
+            // All before it lies below, and it does not.
+            let before = map.in_cloud(&source.edge, &source.stream, source.incarnation, EdgeOffset(behind.0 - 1));
+            let below = |offset: KafkaOffset| offset < stands;
+            let is_read = matches!(before, Some(InCloud::Landed { kafka_offset, .. }) if below(kafka_offset));
+            prop_assert!(is_read, "{:?}", before);
+            let next = map.first_from(&source.edge, &source.stream, source.incarnation, behind);
+            prop_assert!(next.is_none_or(|(_, offset)| offset >= stands));
+        }
+    }
+}
+
+#[test]
+fn gaps_and_what_is_not_known_are_said() {
+    let mut map = OffsetMap::new();
+    map.add(&edge(0), &stream(), &fact(0, 10, 0, 0)).unwrap();
+    let source = map.source(&edge(0), &stream(), Incarnation(1), LIFE);
+    map.lose(source, EdgeOffset(10), 5, GapReason::Overflow);
+    map.add(&edge(0), &stream(), &fact(15, 5, 0, 10)).unwrap();
+    let lost = InCloud::Lost {
+        reason: GapReason::Overflow,
+        from: EdgeOffset(10),
+        to: EdgeOffset(15),
+    };
+    assert_eq!(in_cloud(&map, 0, 12), Some(lost));
+    let landed = in_cloud(&map, 0, 16);
+    assert!(matches!(
+        landed,
+        Some(InCloud::Landed {
+            kafka_offset: KafkaOffset(11),
+            ..
+        })
+    ));
+    assert_eq!(in_cloud(&map, 1, 0), None);
+    let first = map.first_from(&edge(0), &stream(), Incarnation(1), EdgeOffset(11));
+    assert_eq!(first, Some((place(0), KafkaOffset(10))));
+    map.forget_topic(TopicId(1));
+    assert_eq!(in_cloud(&map, 0, 3), Some(InCloud::Expired));
+    assert_eq!(in_cloud(&map, 0, 12), Some(lost));
+    assert_eq!(map.at_edge(&place(0), KafkaOffset(3)), None);
+}
+
+#[test]
+fn lives_of_the_cloud_do_not_clash_and_the_newest_answers() {
+    let mut map = map_of(&landings(&[(0, 10)]));
+    let later = ClusterIncarnation { counter: 2, id: 3 };
+    let again = Fact {
+        cluster_incarnation: later,
+        ..fact(4, 3, 0, 50)
+    };
+    map.add(&edge(0), &stream(), &again).unwrap();
+    let offset = |map: &OffsetMap, at| match in_cloud(map, 0, at) {
+        Some(InCloud::Landed { kafka_offset, .. }) => kafka_offset.0,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        (offset(&map, 3), offset(&map, 4), offset(&map, 8)),
+        (3, 50, 8)
+    );
+    assert_eq!(map.check(), Vec::<String>::new());
+}
