@@ -240,25 +240,24 @@ impl HubConnection {
     }
 
     /// The ledger opened, forked, or refused streams.
-    pub fn handle_streams(&mut self, streams: Vec<GrantedStream>) {
+    ///
+    /// # Errors
+    /// The whole session is refused: the connection is to be closed, after what it still has to say.
+    pub fn handle_streams(&mut self, streams: Vec<GrantedStream>) -> Result<(), HubError> {
+        let refused = streams.iter().find_map(|stream| stream.refused);
         self.outbox.push_back(Frame::Granted(Granted { streams }));
+        refused.map_or(Ok(()), goes_on)
     }
 
     pub fn handle_landed(&mut self, landed: Landed) {
         self.outbox.push_back(Frame::Landed(landed));
     }
 
-    /// A refusal that another connection of the edge caused also ends this one: the frame says why.
+    /// # Errors
+    /// As of [`HubConnection::handle_streams`].
     pub fn handle_refused(&mut self, refused: Refused) -> Result<(), HubError> {
         self.outbox.push_back(Frame::Refused(refused));
-        if refused.reason == RefusedReason::StaleSessionEpoch {
-            let why = "a newer connection of this edge has fenced this one".to_owned();
-            return Err(HubError {
-                code: CloseCode::Fenced,
-                why,
-            });
-        }
-        Ok(())
+        goes_on(refused.reason)
     }
 
     pub fn poll_event(&mut self) -> Option<HubEvent> {
@@ -268,6 +267,14 @@ impl HubConnection {
     pub fn poll_transmit(&mut self) -> Option<Frame> {
         self.outbox.pop_front()
     }
+}
+
+/// A session that is refused as a whole is over.
+fn goes_on(reason: RefusedReason) -> Result<(), HubError> {
+    reason.ends_session().map_or(Ok(()), |code| {
+        let why = reason.to_string();
+        Err(HubError { code, why })
+    })
 }
 
 /// A batch must be whole, and of exactly the interval that its offer names.
@@ -319,6 +326,7 @@ mod tests {
             first: EdgeOffset(0),
             next: EdgeOffset(1),
             landed: EdgeOffset(0),
+            landed_life: 0,
         };
         hub.handle_frame(
             0,

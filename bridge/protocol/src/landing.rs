@@ -8,6 +8,7 @@ use thiserror::Error;
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, SessionEpoch};
 
 use crate::broken::{Rule, broken};
+use crate::reply_code::CloseCode;
 
 /// What an edge offers to land: an interval of a stream, proved by the hashes at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +77,13 @@ pub enum RefusedReason {
         "the cloud is older than what an edge has seen: nothing lands until an operator begins a new cluster incarnation"
     )]
     CloudBehind = 10,
+    #[error("the session is of an older cluster incarnation: the edge has to connect again")]
+    OlderLife = 11,
 }
 
 impl RefusedReason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::StaleSessionEpoch,
         Self::WrongIncarnation,
         Self::WrongOffset,
@@ -91,10 +94,20 @@ impl RefusedReason {
         Self::TooLarge,
         Self::Quarantined,
         Self::CloudBehind,
+        Self::OlderLife,
     ];
 
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| *reason as u8 == number)
+    }
+
+    /// The code with which both ends close the connection, where the whole session is refused.
+    pub fn ends_session(self) -> Option<CloseCode> {
+        match self {
+            Self::StaleSessionEpoch => Some(CloseCode::Fenced),
+            Self::OlderLife => Some(CloseCode::NewIncarnation),
+            _ => None,
+        }
     }
 
     /// As metrics and JSON name it.
@@ -110,6 +123,7 @@ impl RefusedReason {
             Self::TooLarge => "too_large",
             Self::Quarantined => "quarantined",
             Self::CloudBehind => "cloud_behind",
+            Self::OlderLife => "older_life",
         }
     }
 }
@@ -162,6 +176,8 @@ pub struct ForkRequest {
     pub from: EdgeOffset,
     pub hash: BoundaryHash,
     pub reason: ForkReason,
+    /// The edge has proved the hub's position in this session: it lacks what follows.
+    pub is_proved: bool,
 }
 
 /// Judges `offer` against the stream's head and the newest session epoch granted to its edge.

@@ -26,10 +26,12 @@ pub enum CloseCode {
     CloudBehind = 9,
     /// The edge says Hello more often than it may.
     HelloStorm = 10,
+    /// A new cluster incarnation has begun: connect again.
+    NewIncarnation = 11,
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Shutdown,
         Self::Protocol,
         Self::FrameTooLarge,
@@ -41,6 +43,7 @@ impl CloseCode {
         Self::Quarantined,
         Self::CloudBehind,
         Self::HelloStorm,
+        Self::NewIncarnation,
     ];
 
     pub fn from_number(number: u64) -> Option<Self> {
@@ -61,6 +64,7 @@ impl CloseCode {
             Self::Quarantined => "quarantined",
             Self::CloudBehind => "cloud_behind",
             Self::HelloStorm => "hello_storm",
+            Self::NewIncarnation => "new_incarnation",
         }
     }
 }

@@ -65,6 +65,7 @@ fn announce(stream: u32, topic: &str, incarnation: Incarnation) -> Frame {
         first: EdgeOffset(0),
         next: EdgeOffset(0),
         landed: EdgeOffset(0),
+        landed_life: 0,
     };
     Frame::Announce(Announce {
         streams: vec![stream],
@@ -315,6 +316,7 @@ async fn a_stream_whose_topic_is_not_there_is_parked_and_no_other_waits() {
         first: EdgeOffset(0),
         next: EdgeOffset(0),
         landed: EdgeOffset(0),
+        landed_life: 0,
     };
     let frame = Frame::Announce(Announce {
         streams: vec![stream],

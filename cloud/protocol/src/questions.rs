@@ -86,6 +86,7 @@ impl Question {
                         incarnation: stream.incarnation,
                         topic: stream.topic.clone(),
                         landed: stream.landed,
+                        landed_life: stream.landed_life,
                     })
                 };
                 streams.iter().map(|stream| (open(stream), None)).collect()
@@ -173,7 +174,7 @@ impl Answer {
                 hub.handle_session(session_epoch, cluster, time_ms);
             }
             Self::SessionRefused(reason) => return Err(hub.handle_session_refused(reason)),
-            Self::Streams(granted) => hub.handle_streams(granted),
+            Self::Streams(granted) => hub.handle_streams(granted)?,
             Self::Landed(landed, _) => hub.handle_landed(landed),
             Self::Refused(refused, _) => hub.handle_refused(refused)?,
         }
@@ -232,7 +233,6 @@ fn grant(stream: StreamId, effect: Effect) -> Option<GrantedStream> {
         next: head.next,
         hash: head.hash,
         refused,
-        is_of_older_life: opened.is_of_older_life,
         partitions: opened.partitions,
     })
 }

@@ -86,6 +86,8 @@ pub struct StreamStatus {
     pub hash: BoundaryHash,
     pub landed: EdgeOffset,
     pub landed_hash: BoundaryHash,
+    /// The counter of the cluster incarnation in which it landed so far.
+    pub landed_life: u32,
     /// Records that were ever declared lost.
     pub gap_records: u64,
     /// What is lost and not landed.
@@ -345,6 +347,7 @@ pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
         hash: stream.hash,
         landed: stream.landed,
         landed_hash: stream.landed_hash,
+        landed_life: stream.landed_life,
         gap_records: stream.gap_records,
         gaps: stream.gaps.clone(),
         bytes: stream.living_bytes(),

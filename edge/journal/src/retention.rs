@@ -113,11 +113,12 @@ impl State {
         landed: EdgeOffset,
         hash: BoundaryHash,
     ) -> Result<(), ApplyError> {
-        let now = self.meta.time;
+        let (now, life) = (self.meta.time, self.meta.cluster_incarnation.counter);
         let state = self.stream_mut(stream)?;
         if landed > state.landed {
             state.landed = landed;
             state.landed_hash = hash;
+            state.landed_life = life;
             if landed > state.next {
                 // The frame with its last chunks is damaged; the cloud has them.
                 state.next = landed;

@@ -86,6 +86,10 @@ impl Staged {
 
     /// Adds an entry that somebody waits for.
     pub(crate) fn push_entry(&mut self, entry: Entry) {
+        if matches!(entry, Entry::Session { .. }) {
+            // What landed before it did so in the life of the cloud that was before it.
+            self.put_landed();
+        }
         self.bytes += 512;
         self.awaited = true;
         self.entries.push(entry);
@@ -102,6 +106,16 @@ impl Staged {
             }
         }
         self.entries.push(Entry::Row(row));
+    }
+
+    fn put_landed(&mut self) {
+        for (stream, (landed, hash)) in std::mem::take(&mut self.landed) {
+            self.entries.push(Entry::Landed {
+                stream,
+                landed,
+                hash,
+            });
+        }
     }
 
     pub(crate) fn push_landed(&mut self, stream: StreamId, landed: EdgeOffset, hash: BoundaryHash) {

@@ -33,6 +33,8 @@ pub(crate) struct StreamState {
     pub landed: EdgeOffset,
     /// The hash at `landed`.
     pub landed_hash: BoundaryHash,
+    /// The counter of the cluster incarnation in which it landed so far; 0 where none is known.
+    pub landed_life: u32,
     /// Where its newest chunk lies: file sequence and byte.
     pub last_chunk: (u64, u32),
     pub policy: StreamPolicy,
@@ -60,6 +62,7 @@ impl StreamState {
             hash: BoundaryHash::START,
             landed: EdgeOffset(0),
             landed_hash: BoundaryHash::START,
+            landed_life: 0,
             last_chunk: (0, 0),
             policy: StreamPolicy::default(),
             landed_marks: LandedMarks::new(),

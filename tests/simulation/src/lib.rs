@@ -1,4 +1,5 @@
-//! Power cuts against the real journal and the real client sessions. One run comes of one seed: MQTT
+//! Runs of the real thing in worlds that fail, each of one seed. [`bridge`] is the way from edge to
+//! cloud. All else here is power cuts against the real journal and the real client sessions: MQTT
 //! clients over a network that breaks at any byte, a small broker that keeps the node's rules, and a
 //! medium that keeps, loses or tears what was not synced when the power goes.
 //!
@@ -6,6 +7,7 @@
 //! It knows nothing of wills, retained messages, full disks or the uplink.
 
 pub mod audit;
+pub mod bridge;
 pub mod broker;
 pub mod client;
 pub mod medium;
@@ -78,7 +80,7 @@ pub fn run(seed: u64, broken: Option<Rule>) -> Outcome {
     }
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     text.or(owned).unwrap_or("a panic").to_owned()

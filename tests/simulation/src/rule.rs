@@ -3,7 +3,59 @@
 
 use std::str::FromStr;
 
-/// What is left out.
+use tidegate_bridge_protocol::broken;
+
+use crate::bridge::Break;
+
+/// What is left out, and of which world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    Sessions(Rule),
+    Bridge(Break),
+}
+
+/// The rules of the bridge, by the names that they are asked for.
+pub const OF_BRIDGE: [(&str, Break); 8] = [
+    (
+        "ack-before-commit",
+        Break::Bridge(broken::Rule::AckBeforeCommit),
+    ),
+    ("skip-fence", Break::Bridge(broken::Rule::SkipFence)),
+    ("ignore-hash", Break::Bridge(broken::Rule::IgnoreHash)),
+    ("drop-gap", Break::Bridge(broken::Rule::DropGap)),
+    ("resume-by-edge", Break::Bridge(broken::Rule::ResumeByEdge)),
+    ("recycle-early", Break::RecycleEarly),
+    (
+        "answer-before-apply",
+        Break::Bridge(broken::Rule::AnswerBeforeApply),
+    ),
+    ("double-fact", Break::Bridge(broken::Rule::DoubleFact)),
+];
+
+impl Broken {
+    /// Every name.
+    pub fn names() -> Vec<&'static str> {
+        let of_bridge = OF_BRIDGE.iter().map(|(name, _)| *name);
+        of_bridge.chain(Rule::ALL.map(Rule::name)).collect()
+    }
+}
+
+impl FromStr for Broken {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if let Some((_, rule)) = OF_BRIDGE.iter().find(|(known, _)| *known == name) {
+            return Ok(Self::Bridge(*rule));
+        }
+        let rule = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+        let names = || Self::names().join(" ");
+        let rule =
+            rule.ok_or_else(|| format!("there is no rule {name}; there are: {}", names()))?;
+        Ok(Self::Sessions(rule))
+    }
+}
+
+/// A rule of the client sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Syncs do nothing.
@@ -59,17 +111,5 @@ impl Rule {
             Self::FoldUnsure => "fold-unsure",
             Self::NeededFrom => "needed-from",
         }
-    }
-}
-
-impl FromStr for Rule {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let mut rules = Self::ALL.into_iter();
-        rules.find(|rule| rule.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(" ");
-            format!("there is no rule {name}; there are: {names}")
-        })
     }
 }

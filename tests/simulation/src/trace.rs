@@ -3,14 +3,15 @@
 
 use std::collections::VecDeque;
 
-/// Lines that are kept for a person to read.
-const LINES_MAX: usize = 60;
+/// Lines that are kept for a person to read, unless more are asked for.
+pub const LINES_MAX: usize = 60;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     lines: VecDeque<String>,
     count: u64,
     hash: u64,
+    lines_max: usize,
 }
 
 impl Default for Trace {
@@ -19,15 +20,24 @@ impl Default for Trace {
             lines: VecDeque::new(),
             count: 0,
             hash: 0xcbf2_9ce4_8422_2325,
+            lines_max: LINES_MAX,
         }
     }
 }
 
 impl Trace {
+    /// Keeps so many lines.
+    pub fn of_lines(lines_max: usize) -> Self {
+        Self {
+            lines_max,
+            ..Self::default()
+        }
+    }
+
     pub fn note(&mut self, line: String) {
         self.mix(line.as_bytes());
         self.count += 1;
-        if self.lines.len() >= LINES_MAX {
+        if self.lines.len() >= self.lines_max {
             self.lines.pop_front();
         }
         self.lines.push_back(line);
@@ -42,6 +52,11 @@ impl Trace {
 
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str)
+    }
+
+    /// Of all that was noted.
+    pub fn hash(&self) -> u64 {
+        self.hash
     }
 
     pub fn count(&self) -> u64 {

@@ -45,7 +45,13 @@ const MAY_IMPORT: [(&str, &str, &[&str]); 10] = [
     (
         SIMULATION,
         "tests/simulation",
-        &[SHARED, EDGE_PROTOCOL, JOURNAL],
+        &[
+            SHARED,
+            EDGE_PROTOCOL,
+            JOURNAL,
+            BRIDGE_PROTOCOL,
+            CLOUD_PROTOCOL,
+        ],
     ),
 ];
 

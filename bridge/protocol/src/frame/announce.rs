@@ -28,6 +28,8 @@ pub struct AnnouncedStream {
     pub next: EdgeOffset,
     /// The landed offset that the edge has stored.
     pub landed: EdgeOffset,
+    /// The counter of the cluster incarnation in which it landed so far.
+    pub landed_life: u32,
 }
 
 impl Body for Announce {
@@ -44,6 +46,7 @@ impl Body for Announce {
                 out.put_u64_le(stream.first.0);
                 out.put_u64_le(stream.next.0);
                 out.put_u64_le(stream.landed.0);
+                out.put_u32_le(stream.landed_life);
             });
         }
     }
@@ -58,6 +61,7 @@ impl Body for Announce {
                 first: EdgeOffset(reader.u64("first")?),
                 next: EdgeOffset(reader.u64("next")?),
                 landed: EdgeOffset(reader.u64("landed")?),
+                landed_life: reader.u32("landed life")?,
             })
         })?;
         Ok(Self { streams })
@@ -81,9 +85,6 @@ pub struct GrantedStream {
     pub hash: BoundaryHash,
     /// The stream cannot land now, and the edge keeps its data.
     pub refused: Option<RefusedReason>,
-    /// Nothing of the stream has landed in the cluster incarnation that is now: an E behind the
-    /// edge's own landed offset is then a loss of the cloud's, and the edge sends again what it keeps.
-    pub is_of_older_life: bool,
     /// Partitions of the stream's topic; 0 where it has none.
     pub partitions: u32,
 }
@@ -100,7 +101,6 @@ impl Body for Granted {
                 out.put_u64_le(stream.next.0);
                 out.put_u128_le(stream.hash.0);
                 out.put_u8(stream.refused.map_or(0, |reason| reason as u8));
-                out.put_u8(u8::from(stream.is_of_older_life));
                 out.put_u32_le(stream.partitions);
             });
         }
@@ -120,7 +120,6 @@ impl Body for Granted {
                         Some(RefusedReason::from_number(number).unwrap_or(RefusedReason::Parked))
                     }
                 },
-                is_of_older_life: reader.u8("older life")? != 0,
                 partitions: reader.u32("partitions")?,
             })
         })?;

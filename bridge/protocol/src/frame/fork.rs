@@ -26,6 +26,7 @@ impl Body for Fork {
         out.put_u64_le(request.from.0);
         out.put_u128_le(request.hash.0);
         out.put_u8(request.reason as u8);
+        out.put_u8(u8::from(request.is_proved));
     }
 
     fn decode(reader: &mut Reader) -> Result<Self, BodyError> {
@@ -40,6 +41,7 @@ impl Body for Fork {
                 // A reason newer than this node: it forks all the same.
                 reason: ForkReason::from_number(reader.u8("reason")?)
                     .unwrap_or(ForkReason::Unproved),
+                is_proved: reader.u8("proved")? != 0,
             },
         })
     }

@@ -30,6 +30,7 @@ fn frame() -> impl Strategy<Value = Frame> {
                 first: EdgeOffset(0),
                 next: EdgeOffset(next),
                 landed: EdgeOffset(0),
+                landed_life: 7,
             });
         Frame::Announce(Announce {
             streams: streams.collect(),
@@ -42,7 +43,6 @@ fn frame() -> impl Strategy<Value = Frame> {
             next: EdgeOffset(2),
             hash: BoundaryHash(3),
             refused: RefusedReason::from_number(refused),
-            is_of_older_life: refused % 2 == 0,
             partitions: stream % 7,
         });
         Frame::Granted(Granted {
@@ -122,6 +122,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             from: EdgeOffset(number),
             hash: BoundaryHash(u128::from(number)),
             reason,
+            is_proved: number % 2 == 0,
         };
         let stream = StreamId(3);
         Frame::Fork(Fork { stream, request })
@@ -207,7 +208,6 @@ fn fields_of_a_newer_node_are_ignored_in_lists() {
         next: EdgeOffset(3),
         hash: BoundaryHash(4),
         refused: None,
-        is_of_older_life: true,
         partitions: 5,
     };
     let frame = Frame::Granted(Granted {

@@ -11,7 +11,6 @@ use crate::fact::Fact;
 use crate::frame::{Batch, Frame, Gap, Landed, Refused};
 use crate::landing::{Offer, RefusedReason};
 use crate::limits::GAP_WINDOW_BYTES;
-use crate::reply_code::CloseCode;
 
 impl Sender {
     /// The answer to one [`SenderEvent::Read`].
@@ -157,6 +156,7 @@ impl Sender {
         if landed > stream.local.landed {
             stream.local.landed = landed;
             stream.local.landed_hash = hash;
+            stream.local.landed_life = self.cluster_incarnation.counter;
             self.events.push_back(SenderEvent::Landed {
                 stream: id,
                 landed,
@@ -175,10 +175,11 @@ impl Sender {
         if !stream.is_under_way(refused.request) {
             return;
         }
+        if let Some(code) = refused.reason.ends_session() {
+            self.events.push_back(SenderEvent::Close(code));
+            return;
+        }
         match refused.reason {
-            RefusedReason::StaleSessionEpoch => {
-                self.events.push_back(SenderEvent::Close(CloseCode::Fenced));
-            }
             RefusedReason::WrongOffset | RefusedReason::WrongHash
                 if refused.incarnation == stream.local.incarnation =>
             {

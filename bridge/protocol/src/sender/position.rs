@@ -28,6 +28,10 @@ impl Sender {
         }
         let hub = Position::of(&granted);
         match (granted.refused, stream.phase) {
+            (Some(reason), _) if reason.ends_session().is_some() => {
+                let code = reason.ends_session();
+                self.events.extend(code.map(SenderEvent::Close));
+            }
             (Some(reason), StreamPhase::Announced | StreamPhase::Forking(..)) => {
                 self.park(now, id, reason);
             }
@@ -147,15 +151,18 @@ impl Sender {
             return;
         };
         let local = &stream.local;
-        let lost_by_cloud = hub.is_of_older_life
-            || hub.incarnation < local.incarnation
-            || (hub.incarnation == local.incarnation && hub.next < local.landed);
+        let life = self.cluster_incarnation.counter;
+        let lost_by_cloud = local.landed > EdgeOffset(0) && local.landed_life != life;
         let reason = match (lost_by_cloud, local.incarnation) {
             (true, _) => ForkReason::CloudRestored,
             (false, Incarnation(0)) => ForkReason::NewStore,
             (false, _) => ForkReason::Unproved,
         };
-        let planned = PlannedFork { hub, reason };
+        let planned = PlannedFork {
+            hub,
+            reason,
+            is_proved: false,
+        };
         let (first, landed, landed_hash) = (local.first, local.landed, local.landed_hash);
         match lost_by_cloud && first < landed {
             true => self.prove_fork(id, planned, first),
@@ -197,6 +204,7 @@ impl Sender {
             from,
             hash,
             reason: planned.reason,
+            is_proved: planned.is_proved,
         };
         let stream = id;
         self.outbox.push_back(Frame::Fork(Fork { stream, request }));
@@ -208,20 +216,23 @@ impl Sender {
             return;
         };
         let (from, landed) = (stream.sent, stream.local.landed);
-        let Some(hub) = stream.hub.filter(|_| from < landed) else {
+        if from >= landed {
             return self.rest(now, id, Alarm::Unreadable { stream: id, from });
-        };
+        }
         self.window_bytes -= stream.clear_in_flight();
         let (incarnation, next, hash) = (stream.local.incarnation, from, stream.sent_hash);
         let hub = Position {
             incarnation,
             next,
             hash,
-            ..hub
         };
         let reason = ForkReason::CloudRestored;
         let (first, landed_hash) = (first.min(landed), stream.local.landed_hash);
-        let planned = PlannedFork { hub, reason };
+        let planned = PlannedFork {
+            hub,
+            reason,
+            is_proved: true,
+        };
         match first == landed {
             true => self.ask_for_fork(id, planned, landed, landed_hash),
             false => self.prove_fork(id, planned, first),

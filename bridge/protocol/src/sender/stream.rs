@@ -20,6 +20,8 @@ pub struct LocalStream {
     pub next: EdgeOffset,
     pub landed: EdgeOffset,
     pub landed_hash: BoundaryHash,
+    /// The counter of the cluster incarnation in which it landed so far.
+    pub landed_life: u32,
 }
 
 /// Where a stream stands on this connection.
@@ -50,7 +52,6 @@ pub(super) struct Position {
     /// E.
     pub next: EdgeOffset,
     pub hash: BoundaryHash,
-    pub is_of_older_life: bool,
 }
 
 impl Position {
@@ -59,7 +60,6 @@ impl Position {
             incarnation: granted.incarnation,
             next: granted.next,
             hash: granted.hash,
-            is_of_older_life: granted.is_of_older_life,
         }
     }
 }
@@ -69,6 +69,7 @@ impl Position {
 pub(super) struct PlannedFork {
     pub hub: Position,
     pub reason: ForkReason,
+    pub is_proved: bool,
 }
 
 /// An offer that has no answer yet.
@@ -159,6 +160,7 @@ impl SendStream {
             first: local.first,
             next: local.next,
             landed: local.landed,
+            landed_life: local.landed_life,
         }
     }
 }

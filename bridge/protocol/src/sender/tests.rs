@@ -224,7 +224,7 @@ impl Ledger {
                 let granted = streams
                     .iter()
                     .map(|stream| granted(stream.stream, self.head(&stream.name)));
-                hub.handle_streams(granted.collect());
+                hub.handle_streams(granted.collect())?;
             }
             HubEvent::ForkStream(fork) => {
                 let head = Head {
@@ -233,7 +233,7 @@ impl Ledger {
                     hash: fork.request.hash,
                 };
                 self.heads.insert(fork.name, head);
-                hub.handle_streams(vec![granted(fork.stream, head)]);
+                hub.handle_streams(vec![granted(fork.stream, head)])?;
             }
             HubEvent::Land(land) => {
                 let mut payloads = Vec::new();
@@ -315,7 +315,6 @@ fn granted(stream: StreamId, head: Head) -> GrantedStream {
         next: head.next,
         hash: head.hash,
         refused: None,
-        is_of_older_life: false,
         partitions: 1,
     }
 }
@@ -362,6 +361,7 @@ impl World {
                 next: EdgeOffset(0),
                 landed: EdgeOffset(0),
                 landed_hash: BoundaryHash::START,
+                landed_life: 0,
             };
             (
                 StreamId(number),
@@ -555,6 +555,7 @@ impl World {
                     assert!(landed <= self.ledger.heads[name].next, "Landed is true");
                     let local = &mut self.journal.streams.get_mut(&stream).unwrap().local;
                     (local.landed, local.landed_hash) = (landed, hash);
+                    local.landed_life = CLUSTER.counter;
                 }
                 SenderEvent::Partitions { .. } => {}
                 SenderEvent::Alarm(alarm) => self.alarms.push(alarm),
@@ -768,12 +769,13 @@ fn a_cloud_that_lost_what_it_had_is_sent_what_is_kept_again() {
     stream.local.first = first;
     world.sender.handle_stream(stream.local.clone());
     let hub = GrantedStream {
-        is_of_older_life: true,
         next: EdgeOffset(1),
         hash: BoundaryHash(9),
         ..granted(id, world.ledger.heads[&stream.local.name])
     };
-    world.sender.streams.get_mut(&id).unwrap().phase = StreamPhase::Announced;
+    let sending = world.sender.streams.get_mut(&id).unwrap();
+    sending.phase = StreamPhase::Announced;
+    sending.local.landed_life = 0;
     world.sender.handle_granted(Instant::now(), hub);
     let prove = SenderEvent::Prove {
         stream: id,

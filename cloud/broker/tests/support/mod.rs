@@ -80,6 +80,7 @@ impl Edge {
             incarnation: Incarnation(0),
             topic: tidegate_shared::id::TopicName::new("telemetry").unwrap(),
             landed: EdgeOffset(0),
+            landed_life: 0,
         };
         let effects = broker.submit(vec![(Entry::OpenStream(open), None)]).await;
         let [Effect::StreamOpened(opened)] = effects.unwrap()[..] else {

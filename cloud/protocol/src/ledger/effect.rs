@@ -84,8 +84,6 @@ pub struct Target {
 pub struct Opened {
     pub head: Head,
     pub target: Target,
-    /// Nothing of it has landed in this cluster incarnation.
-    pub is_of_older_life: bool,
     /// Of the topic that it goes to.
     pub partitions: u32,
 }
@@ -100,7 +98,6 @@ impl Opened {
         Self {
             head,
             target,
-            is_of_older_life: false,
             partitions: 0,
         }
     }

@@ -75,11 +75,17 @@ impl Ledger {
         if self.behind.is_some() {
             return Err(RefusedReason::CloudBehind);
         }
+        let life = self.cluster_incarnation.map_or(0, |life| life.counter);
         let edge = self.edges.get_mut(edge);
-        let edge = edge.filter(|edge| edge.session_epoch == session_epoch);
         let edge = edge.ok_or(RefusedReason::StaleSessionEpoch)?;
+        if edge.session_epoch != session_epoch {
+            return Err(RefusedReason::StaleSessionEpoch);
+        }
         edge.session_is_used = true;
-        Ok(edge)
+        match edge.session_life == life {
+            true => Ok(edge),
+            false => Err(RefusedReason::OlderLife),
+        }
     }
 }
 

@@ -217,13 +217,18 @@ fn put_stream(out: &mut BytesMut, stream: &Stream) {
     put_target(out, &stream.target);
     out.put_u64_le(stream.gap_records);
     out.put_u32_le(stream.life);
-    out.put_u64_le(stream.landed_before.0);
+    out.put_u64_le(stream.older.0.0);
+    out.put_u64_le(stream.older.1.0);
     out.put_u32_le(stream.forks.len() as u32);
     for fork in &stream.forks {
         out.put_u64_le(fork.incarnation.0);
         out.put_u64_le(fork.from.0);
         out.put_u64_le(fork.ended.0);
         out.put_u64_le(fork.ended_at.0);
+        let nothing = (Incarnation(0), EdgeOffset(u64::MAX));
+        let (incarnation, lost_from) = fork.lost.unwrap_or(nothing);
+        out.put_u64_le(incarnation.0);
+        out.put_u64_le(lost_from.0);
         out.put_u8(fork.reason as u8);
         out.put_i64_le(fork.at_ms);
     }
@@ -244,7 +249,10 @@ fn take_stream(reader: &mut Reader, version: u8) -> Result<(StreamName, Stream),
     }
     if version > 2 {
         stream.life = reader.u32("life")?;
-        stream.landed_before = EdgeOffset(reader.u64("landed before")?);
+        stream.older = (
+            Incarnation(reader.u64("older incarnation")?),
+            EdgeOffset(reader.u64("older end")?),
+        );
         for _ in 0..reader.count("forks", FORK_BYTES)? {
             stream.forks.push_back(take_fork(reader)?);
         }
@@ -252,7 +260,7 @@ fn take_stream(reader: &mut Reader, version: u8) -> Result<(StreamName, Stream),
     Ok((name, stream))
 }
 
-const FORK_BYTES: usize = 41;
+const FORK_BYTES: usize = 57;
 
 fn take_fork(reader: &mut Reader) -> Result<Fork, DecodeError> {
     Ok(Fork {
@@ -260,9 +268,17 @@ fn take_fork(reader: &mut Reader) -> Result<Fork, DecodeError> {
         from: EdgeOffset(reader.u64("from")?),
         ended: Incarnation(reader.u64("ended")?),
         ended_at: EdgeOffset(reader.u64("ended at")?),
+        lost: take_lost(reader)?,
         reason: take_fork_reason(reader)?,
         at_ms: reader.i64("at")?,
     })
+}
+
+/// The end of all offsets stands for "nothing is".
+fn take_lost(reader: &mut Reader) -> Result<Option<(Incarnation, EdgeOffset)>, DecodeError> {
+    let incarnation = Incarnation(reader.u64("lost incarnation")?);
+    let lost_from = EdgeOffset(reader.u64("lost from")?);
+    Ok((lost_from.0 != u64::MAX).then_some((incarnation, lost_from)))
 }
 
 fn take_group(

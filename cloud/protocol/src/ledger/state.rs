@@ -114,9 +114,9 @@ pub struct Stream {
     pub gap_records: u64,
     /// The counter of the cluster incarnation in which the head last moved.
     pub life: u32,
-    /// The edge had landed so far with an earlier life of the cloud: below it, that an edge has
-    /// landed more than the head says is no sign that this state is old.
-    pub landed_before: EdgeOffset,
+    /// The head as an earlier life of the cloud left it: of that incarnation, nothing behind it that
+    /// had landed in that life is here.
+    pub older: (Incarnation, EdgeOffset),
     /// The newest forks, oldest first; at most [`FORKS_KEPT_MAX`].
     pub forks: VecDeque<Fork>,
 }
@@ -134,19 +134,22 @@ pub struct Fork {
     /// The one that ended, and its E.
     pub ended: Incarnation,
     pub ended_at: EdgeOffset,
+    /// What had landed, the cloud has lost, and the edge no longer has: an interval of an incarnation
+    /// of the edge's, up to `from`. It is declared lost with the fork.
+    pub lost: Option<(Incarnation, EdgeOffset)>,
     pub reason: ForkReason,
     /// The ledger's time.
     pub at_ms: i64,
 }
 
 impl Fork {
-    /// Offsets that had landed, that the cloud has lost and the edge no longer has: they are declared
-    /// lost with the fork.
+    pub fn gap(&self) -> Option<(Incarnation, EdgeOffset, EdgeOffset)> {
+        let (incarnation, lost_from) = self.lost?;
+        (lost_from < self.from).then_some((incarnation, lost_from, self.from))
+    }
+
     pub fn gap_records(&self) -> u64 {
-        match self.reason {
-            ForkReason::CloudRestored => self.from.0.saturating_sub(self.ended_at.0),
-            ForkReason::Unproved | ForkReason::NewStore => 0,
-        }
+        self.gap().map_or(0, |(_, from, to)| to.0 - from.0)
     }
 }
 

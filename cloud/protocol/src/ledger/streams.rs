@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use tidegate_bridge_protocol::broken::{Rule, broken};
 use tidegate_bridge_protocol::fact::Fact;
-use tidegate_bridge_protocol::landing::{Head, Offer, RefusedReason, Verdict, judge};
+use tidegate_bridge_protocol::landing::{
+    ForkReason, ForkRequest, Head, Offer, RefusedReason, Verdict, judge,
+};
 use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, SessionEpoch, StreamName,
 };
@@ -33,10 +35,7 @@ impl Ledger {
         let known = self.edges.get(&open.edge);
         let known = known.and_then(|edge| edge.streams.get(&open.stream));
         let kept = known.map(|stream| stream.target).filter(exists);
-        if let Some(stream) = known
-            && self.behind.is_none()
-            && stream.is_behind(&open, cluster)
-        {
+        if self.behind.is_none() && is_behind(known, &open, cluster) {
             self.behind = Some(Behind {
                 edge: open.edge.clone(),
                 seen: cluster,
@@ -64,11 +63,8 @@ impl Ledger {
             Stream::new(head, target)
         });
         stream.target = target;
-        if stream.life != cluster.counter {
-            stream.landed_before = stream.landed_before.max(open.landed);
-        }
-        let (head, life) = (stream.head, stream.life);
-        Effect::StreamOpened(self.opened(head, life, target, cluster))
+        let head = stream.head;
+        Effect::StreamOpened(self.opened(head, target))
     }
 
     /// Where a stream would go if it were new.
@@ -81,12 +77,11 @@ impl Ledger {
         })
     }
 
-    fn opened(&self, head: Head, life: u32, target: Target, cluster: ClusterIncarnation) -> Opened {
+    fn opened(&self, head: Head, target: Target) -> Opened {
         let topic = self.topics.get(&target.topic_id);
         Opened {
             head,
             target,
-            is_of_older_life: life != cluster.counter,
             partitions: topic.map_or(0, |topic| topic.partitions().len() as u32),
         }
     }
@@ -110,16 +105,17 @@ impl Ledger {
             from: request.from,
             ended: stream.head.incarnation,
             ended_at: stream.head.next,
+            lost: stream.lost_with(&request, cluster),
             reason: request.reason,
             at_ms: now_ms,
         };
         stream.begin(fork_made, request.hash, cluster);
-        let (head, life, target) = (stream.head, stream.life, stream.target);
+        let (head, target) = (stream.head, stream.target);
         Effect::StreamForked(Forked {
             edge: fork.edge,
             stream: fork.stream,
             fork: fork_made,
-            opened: self.opened(head, life, target, cluster),
+            opened: self.opened(head, target),
         })
     }
 
@@ -145,10 +141,14 @@ impl Ledger {
         if self.behind.is_some() {
             return Err((RefusedReason::CloudBehind, Head::default()));
         }
+        let life = self.cluster_incarnation.map_or(0, |life| life.counter);
         let stale = (RefusedReason::StaleSessionEpoch, Head::default());
         let edge = self.edges.get_mut(edge).ok_or(stale)?;
         let epoch = edge.session_epoch;
         edge.session_is_used |= offer.session_epoch == epoch;
+        if edge.session_life != life && offer.session_epoch == epoch {
+            return Err((RefusedReason::OlderLife, Head::default()));
+        }
         let unknown = (RefusedReason::UnknownStream, Head::default());
         let stream = edge.streams.get_mut(stream).ok_or(unknown)?;
         let verdict = judge(&stream.head, epoch, offer);
@@ -186,7 +186,7 @@ impl Ledger {
         };
         let edge = self.edges.get_mut(&land.edge);
         if let Some(stream) = edge.and_then(|edge| edge.streams.get_mut(&land.stream)) {
-            (stream.head, stream.life) = (head, cluster.counter);
+            stream.move_to(head, cluster);
         }
         Effect::Landed(Landed {
             edge: land.edge,
@@ -208,7 +208,7 @@ impl Ledger {
             Verdict::Duplicate => return Effect::Duplicate { head: stream.head },
             Verdict::Refused(reason) => return refused(reason, stream.head),
         };
-        (stream.head, stream.life) = (head, cluster.counter);
+        stream.move_to(head, cluster);
         if broken(Rule::DropGap) {
             return Effect::Duplicate { head };
         }
@@ -226,6 +226,17 @@ impl Ledger {
     }
 }
 
+/// Whether the edge had landed more, in this very life of the cloud, than the ledger knows.
+fn is_behind(known: Option<&Stream>, open: &OpenStream, cluster: ClusterIncarnation) -> bool {
+    let of_this_life = open.landed > EdgeOffset(0) && open.landed_life == cluster.counter;
+    of_this_life
+        && known.is_none_or(|stream| {
+            let head = &stream.head;
+            open.incarnation > head.incarnation
+                || (open.incarnation == head.incarnation && open.landed > head.next)
+        })
+}
+
 impl Stream {
     pub(super) fn new(head: Head, target: Target) -> Self {
         Self {
@@ -233,27 +244,54 @@ impl Stream {
             target,
             gap_records: 0,
             life: 0,
-            landed_before: EdgeOffset(0),
+            older: (head.incarnation, head.next),
             forks: VecDeque::new(),
         }
     }
 
-    /// Whether the edge had landed more of this very incarnation, in this very life of the cloud,
-    /// than the ledger knows.
-    fn is_behind(&self, open: &OpenStream, cluster: ClusterIncarnation) -> bool {
-        open.incarnation == self.head.incarnation
-            && self.life == cluster.counter
-            && open.landed > self.head.next.max(self.landed_before)
+    /// The head as an earlier life of the cloud left it.
+    fn older(&self, cluster: ClusterIncarnation) -> (Incarnation, EdgeOffset) {
+        match self.life == cluster.counter {
+            true => self.older,
+            false => (self.head.incarnation, self.head.next),
+        }
+    }
+
+    fn move_to(&mut self, head: Head, cluster: ClusterIncarnation) {
+        self.older = self.older(cluster);
+        self.life = cluster.counter;
+        self.head = head;
+    }
+
+    /// From where on what the edge has no longer is not here either, of which incarnation. What it has
+    /// not proved to be its own may be another's: then nothing tells but what an earlier life left of
+    /// the edge's own incarnation.
+    fn lost_with(
+        &self,
+        request: &ForkRequest,
+        cluster: ClusterIncarnation,
+    ) -> Option<(Incarnation, EdgeOffset)> {
+        if request.reason != ForkReason::CloudRestored {
+            return None;
+        }
+        if request.is_proved {
+            return Some((self.head.incarnation, self.head.next));
+        }
+        let (incarnation, next) = self.older(cluster);
+        match request.edge_incarnation == incarnation {
+            true => Some((incarnation, next)),
+            false => Some((request.edge_incarnation, EdgeOffset(0))),
+        }
     }
 
     fn begin(&mut self, fork: Fork, hash: BoundaryHash, cluster: ClusterIncarnation) {
         self.gap_records = self.gap_records.saturating_add(fork.gap_records());
-        self.head = Head {
+        let head = Head {
             incarnation: fork.incarnation,
             next: fork.from,
             hash,
         };
-        self.life = cluster.counter;
+        self.move_to(head, cluster);
         if self.forks.len() == FORKS_KEPT_MAX {
             self.forks.pop_front();
         }

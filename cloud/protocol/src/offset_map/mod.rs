@@ -108,10 +108,11 @@ impl OffsetMap {
                 self.lose(source, gap.from, gap.count, gap.reason);
                 Ok(())
             }
-            Effect::StreamForked(forked) if forked.fork.gap_records() > 0 => {
-                let (fork, count) = (&forked.fork, forked.fork.gap_records());
-                let source = self.source(&forked.edge, &forked.stream, fork.ended, life);
-                self.lose(source, fork.ended_at, count, GapReason::CloudRestored);
+            Effect::StreamForked(forked) => {
+                if let Some((incarnation, from, to)) = forked.fork.gap() {
+                    let source = self.source(&forked.edge, &forked.stream, incarnation, life);
+                    self.lose(source, from, to.0 - from.0, GapReason::CloudRestored);
+                }
                 Ok(())
             }
             Effect::TopicDeleted { topic_id } => {

@@ -28,6 +28,8 @@ impl Span {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spans {
     spans: VecDeque<Span>,
+    /// The number behind the last one that was ever known.
+    end: u64,
 }
 
 impl Spans {
@@ -46,9 +48,9 @@ impl Spans {
         self.spans.iter()
     }
 
-    /// The number behind the last one.
+    /// The number behind the last one that was ever known.
     pub(super) fn end(&self) -> u64 {
-        self.spans.back().map_or(0, Span::end)
+        self.end
     }
 
     pub(super) fn len(&self) -> usize {
@@ -71,6 +73,7 @@ impl Spans {
 
     /// Adds what does not clash; says whether anything of it is new.
     pub(super) fn insert(&mut self, new: Span) -> bool {
+        self.end = self.end.max(new.end());
         if let Some(last) = self.spans.back_mut()
             && new.from >= last.end()
         {

@@ -184,6 +184,10 @@ fn gaps_and_what_is_not_known_are_said() {
     assert_eq!(in_cloud(&map, 0, 3), Some(InCloud::Expired));
     assert_eq!(in_cloud(&map, 0, 12), Some(lost));
     assert_eq!(map.at_edge(&place(0), KafkaOffset(3)), None);
+    // What is gone was known once, to the end.
+    assert_eq!(in_cloud(&map, 0, 19), Some(InCloud::Expired));
+    let known_up_to = EdgeOffset(20);
+    assert_eq!(in_cloud(&map, 0, 20), Some(InCloud::NotYet { known_up_to }));
 }
 
 #[test]

@@ -105,6 +105,28 @@ impl FaultyMedium {
         state.fails_full = false;
     }
 
+    /// Another medium with what is durable on this one, as if its card had been copied.
+    pub fn copy_durable(&self) -> Self {
+        let state = self.lock();
+        let files = state.files.iter().map(|(name, file)| {
+            let copied = FileState {
+                seen: file.durable.clone(),
+                durable: file.durable.clone(),
+                unsynced: Vec::new(),
+            };
+            (*name, copied)
+        });
+        let copied = State {
+            files: files.collect(),
+            random: state.random ^ 0x9e37_79b9_7f4a_7c15,
+            space: state.space,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(copied)),
+        }
+    }
+
     /// From now on the `nth` changing call fails with EIO, and all after it, until the next cut.
     pub fn fail_at_write(&self, nth: u64) {
         let mut state = self.lock();

@@ -27,6 +27,7 @@ pub(super) fn encode(stream: &StreamState) -> BytesMut {
         out.put_u64_le(offset.0);
         out.put_u64_le(at.0);
     }
+    out.put_u32_le(stream.landed_life);
     out
 }
 
@@ -84,6 +85,10 @@ pub(super) fn decode(row: Bytes) -> Result<StreamState, TableError> {
             stream.landed_marks.push_back((offset, at));
         }
     }
+    // And format 3 here.
+    if !reader.is_empty() {
+        stream.landed_life = reader.u32("landed life")?;
+    }
     Ok(stream)
 }
 
@@ -100,6 +105,7 @@ mod tests {
             hash: BoundaryHash(5),
             landed: EdgeOffset(2),
             landed_hash: BoundaryHash(6),
+            landed_life: 13,
             last_chunk: (7, 8),
             offered: EdgeOffset(4),
             gap_records: 9,
@@ -117,8 +123,10 @@ mod tests {
         };
         let row = encode(&stream).freeze();
         assert_eq!(decode(row.clone()).unwrap(), stream);
+        let old = decode(row.slice(..row.len() - 4)).unwrap();
+        assert_eq!((old.gap_records, old.landed_life), (9, 0));
         // A row of format 1 has no policy, and what comes after it.
-        let old = decode(row.slice(..row.len() - 26 - 8 - 4 - 16)).unwrap();
+        let old = decode(row.slice(..row.len() - 26 - 8 - 4 - 16 - 4)).unwrap();
         assert_eq!(old.policy, StreamPolicy::default());
         assert_eq!((old.next, old.gap_records), (EdgeOffset(4), 0));
     }

@@ -480,5 +480,6 @@ fn local(status: StreamStatus) -> LocalStream {
         next: status.next,
         landed: status.landed,
         landed_hash: status.landed_hash,
+        landed_life: status.landed_life,
     }
 }

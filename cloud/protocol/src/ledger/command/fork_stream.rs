@@ -34,6 +34,7 @@ impl Row for ForkStream {
         out.put_u64_le(request.from.0);
         out.put_u128_le(request.hash.0);
         out.put_u8(request.reason as u8);
+        out.put_u8(u8::from(request.is_proved));
     }
 
     fn take(reader: &mut Reader, _version: u8) -> Result<Self, DecodeError> {
@@ -47,6 +48,7 @@ impl Row for ForkStream {
                 from: EdgeOffset(reader.u64("from")?),
                 hash: BoundaryHash(reader.u128("hash")?),
                 reason: take_fork_reason(reader)?,
+                is_proved: reader.u8("proved")? != 0,
             },
         })
     }

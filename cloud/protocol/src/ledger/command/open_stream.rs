@@ -18,6 +18,8 @@ pub struct OpenStream {
     pub topic: TopicName,
     /// The landed offset that the edge has stored.
     pub landed: EdgeOffset,
+    /// The counter of the cluster incarnation in which it landed so far; 0 where none is known.
+    pub landed_life: u32,
 }
 
 impl Row for OpenStream {
@@ -33,6 +35,7 @@ impl Row for OpenStream {
         out.put_u64_le(self.incarnation.0);
         put_bytes(out, self.topic.as_str().as_bytes());
         out.put_u64_le(self.landed.0);
+        out.put_u32_le(self.landed_life);
     }
 
     fn take(reader: &mut Reader, version: u8) -> Result<Self, DecodeError> {
@@ -47,6 +50,10 @@ impl Row for OpenStream {
             landed: match version {
                 1 => EdgeOffset(0),
                 _ => EdgeOffset(reader.u64("landed")?),
+            },
+            landed_life: match version {
+                1 => 0,
+                _ => reader.u32("landed life")?,
             },
         })
     }

@@ -36,14 +36,15 @@ fn entry() -> impl Strategy<Value = Entry> {
                 seen_epoch: SessionEpoch(epoch),
             })
         }),
-        3 => (edge(), 0u64..3, stream(), 0u64..3, topic(), 0u64..4).prop_map(
-            |(edge, epoch, stream, incarnation, topic, landed)| Entry::OpenStream(OpenStream {
+        3 => (edge(), 0u64..3, stream(), 0u64..3, topic(), 0u64..4, 0u32..3).prop_map(
+            |(edge, epoch, stream, incarnation, topic, landed, landed_life)| Entry::OpenStream(OpenStream {
                 edge,
                 session_epoch: SessionEpoch(epoch),
                 stream,
                 incarnation: Incarnation(incarnation),
                 topic,
                 landed: EdgeOffset(landed),
+                landed_life,
             })
         ),
         1 => (edge(), stream(), 0u64..3, 0u64..3, 0u64..8, prop::sample::select(&ForkReason::ALL[..]))
@@ -55,6 +56,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                     from: EdgeOffset(from),
                     hash: BoundaryHash(u128::from(from)),
                     reason,
+                    is_proved: from % 2 == 0,
                 };
                 Entry::ForkStream(ForkStream { edge, stream, request })
             }),

@@ -1,0 +1,94 @@
+//! The hard cases that a run can meet, and how often each came.
+
+/// What happens to a run beside its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(usize)]
+pub enum Case {
+    LinkCut,
+    LateFrames,
+    FramesDoubled,
+    EdgePowerCut,
+    EdgeRestored,
+    EdgeCloned,
+    EdgeStoreLost,
+    EdgeDiskFull,
+    DroppedInFlight,
+    WrongClock,
+    LongOffline,
+    CloudPowerCut,
+    CloudRestored,
+    LogStalls,
+    HubFailover,
+    TwoHubs,
+    TopicDeleted,
+    TopicMadeAgain,
+    TopicGrown,
+}
+
+impl Case {
+    pub const ALL: [Self; 19] = [
+        Self::LinkCut,
+        Self::LateFrames,
+        Self::FramesDoubled,
+        Self::EdgePowerCut,
+        Self::EdgeRestored,
+        Self::EdgeCloned,
+        Self::EdgeStoreLost,
+        Self::EdgeDiskFull,
+        Self::DroppedInFlight,
+        Self::WrongClock,
+        Self::LongOffline,
+        Self::CloudPowerCut,
+        Self::CloudRestored,
+        Self::LogStalls,
+        Self::HubFailover,
+        Self::TwoHubs,
+        Self::TopicDeleted,
+        Self::TopicMadeAgain,
+        Self::TopicGrown,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LinkCut => "link cut at any byte",
+            Self::LateFrames => "frames of an old connection come late",
+            Self::FramesDoubled => "frames come twice",
+            Self::EdgePowerCut => "power cut at the edge",
+            Self::EdgeRestored => "edge restored from an old backup",
+            Self::EdgeCloned => "cloned card, two nodes",
+            Self::EdgeStoreLost => "edge's store lost",
+            Self::EdgeDiskFull => "edge's disk full, publishes refused",
+            Self::DroppedInFlight => "edge's disk full, oldest dropped",
+            Self::WrongClock => "wrong clock at the edge",
+            Self::LongOffline => "60 days offline",
+            Self::CloudPowerCut => "power cut at the cloud",
+            Self::CloudRestored => "cloud restored from an old state",
+            Self::LogStalls => "order log down",
+            Self::HubFailover => "hub dies, the other takes over",
+            Self::TwoHubs => "two hubs propose at once",
+            Self::TopicDeleted => "topic deleted",
+            Self::TopicMadeAgain => "topic made again",
+            Self::TopicGrown => "topic grown",
+        }
+    }
+}
+
+/// How often each case came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaseCounts([u64; Case::ALL.len()]);
+
+impl CaseCounts {
+    pub fn note(&mut self, case: Case) {
+        self.0[case as usize] += 1;
+    }
+
+    pub fn of(&self, case: Case) -> u64 {
+        self.0[case as usize]
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            *sum += more;
+        }
+    }
+}
