@@ -52,7 +52,7 @@ impl Ledger {
             let head = stream.map_or(Head::default(), |stream| stream.head);
             return refused(RefusedReason::Parked, head);
         };
-        let Some(incarnation) = open.incarnation.0.checked_add(1).map(Incarnation) else {
+        let Some(incarnation) = incarnation_after(open.incarnation, cluster) else {
             return refused(RefusedReason::WrongIncarnation, Head::default());
         };
         let stream = edge.streams.entry(open.stream).or_insert_with(|| {
@@ -94,8 +94,8 @@ impl Ledger {
             Ok(stream) => stream,
             Err((reason, head)) => return refused(reason, head),
         };
-        let newest = request.ends.0.max(request.edge_incarnation.0);
-        let incarnation = newest.checked_add(1).map(Incarnation);
+        let newest = request.ends.max(request.edge_incarnation);
+        let incarnation = incarnation_after(newest, cluster);
         let Some(incarnation) = incarnation.filter(|_| request.ends == stream.head.incarnation)
         else {
             return refused(RefusedReason::WrongIncarnation, stream.head);
@@ -224,6 +224,19 @@ impl Ledger {
             head,
         })
     }
+}
+
+/// So many incarnations of a stream a life of the cloud may begin before the numbers of the next.
+const INCARNATIONS_PER_LIFE: u64 = 1_000_000;
+
+/// A number that no other life of the cloud has given: what was granted in a life that was lost with a
+/// restore must not be taken for what is granted in this one.
+fn incarnation_after(newest: Incarnation, cluster: ClusterIncarnation) -> Option<Incarnation> {
+    let first = u64::from(cluster.counter.saturating_sub(1)) * INCARNATIONS_PER_LIFE + 1;
+    newest
+        .0
+        .checked_add(1)
+        .map(|next| Incarnation(next.max(first)))
 }
 
 /// Whether the edge had landed more, in this very life of the cloud, than the ledger knows.
