@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tidegate_bridge::{HubAuthority, Listener};
@@ -59,8 +60,9 @@ impl Cloud {
             tasks: JoinSet::new(),
             _lock: lock,
         };
-        cloud.serve_kafka(kafka, &config, stopping.clone())?;
-        cloud.serve_http(http, stopping.clone());
+        let coordinator = Coordinator::new(GroupLimits::default());
+        cloud.serve_kafka(kafka, &config, Arc::clone(&coordinator), stopping.clone())?;
+        cloud.serve_http(http, coordinator, stopping.clone());
         cloud
             .tasks
             .spawn(hub::serve(bridge, cloud.broker(), stopping));
@@ -108,6 +110,7 @@ impl Cloud {
         &mut self,
         listener: TcpListener,
         config: &Config,
+        coordinator: Arc<Coordinator>,
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let (advertised_host, advertised_port) = match &config.kafka.advertised {
@@ -117,7 +120,6 @@ impl Cloud {
                 self.kafka_address.port(),
             ),
         };
-        let coordinator = Coordinator::new(GroupLimits::default());
         let context = kafka::Context {
             broker: self.broker.clone(),
             coordinator: coordinator.clone(),
@@ -133,8 +135,16 @@ impl Cloud {
         Ok(())
     }
 
-    fn serve_http(&mut self, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
-        let router = http::router(self.broker.clone());
+    fn serve_http(
+        &mut self,
+        listener: TcpListener,
+        coordinator: Arc<Coordinator>,
+        mut stopping: watch::Receiver<bool>,
+    ) {
+        let router = http::router(http::Context {
+            broker: self.broker.clone(),
+            coordinator,
+        });
         self.tasks.spawn(async move {
             tokio::select! {
                 served = axum::serve(listener, router).into_future() => {

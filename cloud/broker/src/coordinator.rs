@@ -116,6 +116,11 @@ impl Coordinator {
         self.with(|groups, now_ms| groups.handle_leave(now_ms, group, member_id, instance))
     }
 
+    /// Whether anybody consumes in the group now.
+    pub(crate) fn has_members(&self, group: &GroupName) -> bool {
+        self.lock().groups.has_members(group)
+    }
+
     pub(crate) fn check_commit(&self, identity: &Identity) -> Result<(), GroupError> {
         self.with(|groups, now_ms| groups.check_commit(now_ms, identity))
     }

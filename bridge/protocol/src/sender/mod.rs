@@ -88,6 +88,11 @@ impl Sender {
         matches!(self.phase, Phase::Online(_))
     }
 
+    /// Whether the hub has all that is here, of every stream, as far as this connection tells.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_online() && self.streams.values().all(SendStream::is_at_rest)
+    }
+
     /// Bytes sent and not answered.
     pub fn window_bytes(&self) -> usize {
         self.window_bytes

@@ -130,6 +130,11 @@ impl SendStream {
         self.phase == StreamPhase::Open && !self.reading && self.sent < end
     }
 
+    pub(super) fn is_at_rest(&self) -> bool {
+        let all_sent = self.sent == self.local.next && self.in_flight.is_empty();
+        self.phase == StreamPhase::Open && all_sent
+    }
+
     pub(super) fn read_request(&self) -> ReadRequest {
         ReadRequest {
             stream: self.local.stream,

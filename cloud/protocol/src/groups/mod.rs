@@ -249,6 +249,11 @@ impl Groups {
         self.answers.pop_front()
     }
 
+    /// Whether anybody is in the group.
+    pub fn has_members(&self, group: &GroupName) -> bool {
+        self.groups.contains_key(group)
+    }
+
     /// Groups with members.
     pub fn len(&self) -> usize {
         self.groups.len()

@@ -12,6 +12,7 @@ use tidegate_shared::id::{
 
 use super::command::Part;
 use super::state::Fork;
+use crate::offset_map::NamedFact;
 
 /// What one command did: one effect for each entry of a `Tick`, in its order; exactly one for any
 /// other command.
@@ -57,6 +58,8 @@ pub enum Effect {
     StreamForked(Forked),
     Landed(Landed),
     GapLanded(GapLanded),
+    /// The offset map takes them, unless they contradict it.
+    FactsImported(Vec<NamedFact>),
     /// All of the offer had landed before.
     Duplicate {
         head: Head,

@@ -221,6 +221,7 @@ impl Ledger {
                 Entry::LandGap(land) => self.land_gap(land, cluster_incarnation),
                 Entry::CommitOffsets(commit) => self.commit_offsets(commit),
                 Entry::ReleaseEdge(release) => self.release_edge(&release),
+                Entry::ImportFacts(import) => Effect::FactsImported(import.facts),
             })
             .collect())
     }

@@ -103,6 +103,12 @@ impl OffsetMap {
             Effect::Landed(landed) => self
                 .add(&landed.edge, &landed.stream, &landed.fact)
                 .map(drop),
+            Effect::FactsImported(facts) => {
+                for named in facts {
+                    self.add(&named.edge, &named.stream, &named.fact)?;
+                }
+                Ok(())
+            }
             Effect::GapLanded(gap) => {
                 let source = self.source(&gap.edge, &gap.stream, gap.incarnation, life);
                 self.lose(source, gap.from, gap.count, gap.reason);
@@ -161,6 +167,28 @@ impl OffsetMap {
         }
         self.by_place[by_place].insert(back);
         Ok(self.by_source[by_source].insert(there))
+    }
+
+    /// How many of these facts would be new.
+    ///
+    /// # Errors
+    /// One contradicts what is known, or another one of them.
+    pub fn would_add(&self, facts: &[NamedFact]) -> Result<usize, Clash> {
+        let mut map = self.clone();
+        let mut new = 0;
+        for named in facts {
+            new += usize::from(map.add(&named.edge, &named.stream, &named.fact)?);
+        }
+        Ok(new)
+    }
+
+    /// The lives of the cloud in which something has landed in a partition, oldest first.
+    pub fn lives_of(&self, target: Target) -> Vec<ClusterIncarnation> {
+        let places = self.places.iter();
+        let of_target = places.filter(|(place, _)| place.target == target);
+        of_target
+            .map(|(place, _)| place.cluster_incarnation)
+            .collect()
     }
 
     fn lose(&mut self, source: u32, from: EdgeOffset, count: u64, reason: GapReason) {

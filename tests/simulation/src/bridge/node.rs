@@ -348,9 +348,8 @@ impl Node {
     }
 
     pub fn has_landed_all(&self) -> bool {
-        self.statuses()
-            .iter()
-            .all(|status| status.landed == status.next)
+        let landed = |status: &StreamStatus| status.landed == status.next;
+        self.sender.is_at_rest() && self.statuses().iter().all(landed)
     }
 }
 

@@ -2,11 +2,13 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use tidegate_bridge_protocol::fact::Fact;
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 
 use super::*;
+use crate::offset_map::NamedFact;
 
 pub(in super::super) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
@@ -61,6 +63,21 @@ fn entry() -> impl Strategy<Value = Entry> {
                 Entry::ForkStream(ForkStream { edge, stream, request })
             }),
         1 => edge().prop_map(|edge| Entry::ReleaseEdge(ReleaseEdge { edge })),
+        1 => vec((edge(), stream(), 0u64..9, 1u64..5), 0..4).prop_map(|facts| {
+            let facts = facts.into_iter().map(|(edge, stream, offset, count)| {
+                let fact = Fact {
+                    incarnation: Incarnation(1),
+                    edge_offset: EdgeOffset(offset),
+                    count,
+                    cluster_incarnation: ClusterIncarnation { counter: 9, id: 1 },
+                    topic_id: TopicId(3),
+                    partition: PartitionId(0),
+                    kafka_offset: KafkaOffset(offset as i64),
+                };
+                NamedFact { edge, stream, fact }
+            });
+            Entry::ImportFacts(ImportFacts { facts: facts.collect() })
+        }),
         10 => land().prop_map(Entry::Land),
         3 => (land(), prop::sample::select(&GapReason::ALL[..])).prop_map(|(land, reason)| {
             let Land { edge, stream, offer, .. } = land;

@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    CommitOffsets, DecodeError, ForkStream, Land, LandGap, OpenSession, OpenStream, ReleaseEdge,
-    Row,
+    CommitOffsets, DecodeError, ForkStream, ImportFacts, Land, LandGap, OpenSession, OpenStream,
+    ReleaseEdge, Row,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -34,6 +34,8 @@ pub enum Entry {
     ForkStream(ForkStream),
     /// Number 7: lets an edge out of quarantine.
     ReleaseEdge(ReleaseEdge),
+    /// Number 8: takes facts into the offset map.
+    ImportFacts(ImportFacts),
 }
 
 impl Entry {
@@ -49,6 +51,7 @@ impl Entry {
             Self::LandGap(row) => row.put_row(out),
             Self::ForkStream(row) => row.put_row(out),
             Self::ReleaseEdge(row) => row.put_row(out),
+            Self::ImportFacts(row) => row.put_row(out),
         }
     }
 
@@ -60,6 +63,7 @@ impl Entry {
             CommitOffsets::NUMBER => Self::CommitOffsets(CommitOffsets::take_row(reader)?),
             LandGap::NUMBER => Self::LandGap(LandGap::take_row(reader)?),
             ForkStream::NUMBER => Self::ForkStream(ForkStream::take_row(reader)?),
+            ImportFacts::NUMBER => Self::ImportFacts(ImportFacts::take_row(reader)?),
             ReleaseEdge::NUMBER => Self::ReleaseEdge(ReleaseEdge::take_row(reader)?),
             number => {
                 let what = "entry";

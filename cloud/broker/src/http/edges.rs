@@ -1,0 +1,135 @@
+//! Edges over HTTP: who is there, how far their streams have landed, and what an operator decides.
+
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tidegate_cloud_protocol::ledger::command::{Begin, Entry, ReleaseEdge};
+use tidegate_cloud_protocol::ledger::{Command, Edge, Effect, Ledger, Stream};
+use tidegate_shared::id::{EdgeId, StreamName};
+use uuid::Uuid;
+
+use super::Context;
+use super::answer::{Answer, ApiError, life};
+use crate::sequencer::now_ms;
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/edges", get(list))
+        .route("/edges/{edge}", get(show))
+        .route("/edges/{edge}/release", post(release))
+        .route("/cluster", get(cluster))
+        .route("/cluster/incarnation", post(begin))
+}
+
+async fn list(State(context): State<Context>) -> Answer {
+    let edges = context.broker.ledger(|ledger| {
+        let edges = ledger.edges().map(|(id, edge)| describe(id, edge));
+        edges.collect::<Vec<_>>()
+    });
+    Ok(Json(json!({ "edges": edges })))
+}
+
+fn describe(id: &EdgeId, edge: &Edge) -> Value {
+    let landed = edge.streams.values().map(|stream| stream.head.next.0);
+    json!({
+        "edge": id,
+        "session_epoch": edge.session_epoch,
+        "store_id": edge.store_id.to_string(),
+        "quarantined": edge.fights.is_quarantined,
+        "fights": edge.fights.count,
+        "streams": edge.streams.len(),
+        "landed": landed.sum::<u64>(),
+    })
+}
+
+async fn show(State(context): State<Context>, Path(edge): Path<String>) -> Answer {
+    let edge = EdgeId::new(edge)?;
+    let shown = context.broker.ledger(|ledger| {
+        let known = ledger.edge(&edge)?;
+        let mut shown = describe(&edge, known);
+        let streams = known.streams.iter();
+        let streams = streams.map(|(name, stream)| describe_stream(ledger, name, stream));
+        shown["streams"] = Value::Array(streams.collect());
+        Some(shown)
+    });
+    let unknown = || ApiError::not_found(format!("edge {edge} has never connected"));
+    Ok(Json(shown.ok_or_else(unknown)?))
+}
+
+fn describe_stream(ledger: &Ledger, name: &StreamName, stream: &Stream) -> Value {
+    let forks = stream.forks.iter().map(|fork| {
+        json!({
+            "incarnation": fork.incarnation,
+            "from": fork.from,
+            "ended": fork.ended,
+            "ended_at": fork.ended_at,
+            "reason": fork.reason.name(),
+            "lost": fork.gap_records(),
+            "at_ms": fork.at_ms,
+        })
+    });
+    let topic = ledger.topic(stream.target.topic_id);
+    json!({
+        "stream": name,
+        "incarnation": stream.head.incarnation,
+        "landed": stream.head.next,
+        "lost": stream.gap_records,
+        "topic": topic.map(|topic| topic.name.as_str()),
+        "partition": stream.target.partition,
+        "parked": topic.is_none(),
+        "forks": forks.collect::<Vec<_>>(),
+    })
+}
+
+/// Lets an edge out of quarantine.
+async fn release(State(context): State<Context>, Path(edge): Path<String>) -> Answer {
+    let edge = EdgeId::new(edge)?;
+    let entry = Entry::ReleaseEdge(ReleaseEdge { edge: edge.clone() });
+    let effects = context.broker.submit(vec![(entry, None)]).await?;
+    match effects.first() {
+        Some(Effect::EdgeReleased { was_held: true }) => {
+            tracing::warn!(%edge, "an edge was released from quarantine");
+            Ok(Json(json!({ "edge": edge })))
+        }
+        _ => Err(ApiError::conflict(format!(
+            "edge {edge} is not in quarantine"
+        ))),
+    }
+}
+
+async fn cluster(State(context): State<Context>) -> Answer {
+    let (incarnation, behind) = context.broker.ledger(|ledger| {
+        let behind = ledger.behind().map(|behind| {
+            json!({
+                "edge": behind.edge,
+                "seen": life(behind.seen),
+                "seen_epoch": behind.seen_epoch,
+                "stream": behind.stream,
+            })
+        });
+        (ledger.cluster_incarnation().unwrap_or_default(), behind)
+    });
+    Ok(Json(json!({
+        "cluster_incarnation": life(incarnation),
+        "behind": behind,
+    })))
+}
+
+/// Begins a new cluster incarnation: after a restore, so that edges send again what they keep.
+async fn begin(State(context): State<Context>) -> Answer {
+    let begin = Begin {
+        now_ms: now_ms(),
+        cluster_incarnation_id: Uuid::new_v4().as_u128(),
+    };
+    match context.broker.command(Command::Begin(begin)).await? {
+        Effect::Begun {
+            cluster_incarnation,
+        } => {
+            tracing::warn!(%cluster_incarnation, "a new cluster incarnation has begun");
+            let cluster_incarnation = life(cluster_incarnation);
+            Ok(Json(json!({ "cluster_incarnation": cluster_incarnation })))
+        }
+        _ => Err(ApiError::conflict("no incarnation was begun")),
+    }
+}

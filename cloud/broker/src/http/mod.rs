@@ -1,0 +1,54 @@
+//! HTTP: health, metrics, and under `/api/v1` what people ask and decide about edges, offsets and
+//! topics. Answers are JSON; what is wrong is told as `{"error": …}` with what to do.
+
+mod answer;
+mod edges;
+mod offsets;
+mod topics;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use crate::broker::Broker;
+use crate::coordinator::Coordinator;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the handlers look at.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub broker: Broker,
+    pub coordinator: std::sync::Arc<Coordinator>,
+}
+
+/// `/healthz`: the process lives. `/readyz`: submissions are decided. `/metrics`: Prometheus.
+pub(crate) fn router(context: Context) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .nest(
+            "/api/v1",
+            Router::new()
+                .merge(offsets::routes())
+                .merge(edges::routes())
+                .merge(topics::routes()),
+        )
+        .with_state(context)
+}
+
+async fn ready(State(context): State<Context>) -> impl IntoResponse {
+    match context.broker.is_ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the log is closed\n"),
+    }
+}
+
+async fn metrics(State(context): State<Context>) -> impl IntoResponse {
+    let text = context.broker.metrics().encode();
+    ([(CONTENT_TYPE, OPENMETRICS)], text)
+}

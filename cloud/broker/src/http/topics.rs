@@ -1,0 +1,117 @@
+//! Topics over HTTP: list, create, grow, delete.
+
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::json;
+use tidegate_cloud_protocol::ledger::command::{CreateTopic, DeleteTopic, GrowTopic};
+use tidegate_cloud_protocol::ledger::{Command, Effect};
+use tidegate_shared::id::{TopicId, TopicName};
+use uuid::Uuid;
+
+use super::Context;
+use super::answer::{Answer, ApiError};
+use crate::limits::TOPIC_PARTITIONS_MAX;
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/topics", get(list).post(create))
+        .route("/topics/{topic}", axum::routing::delete(delete))
+        .route("/topics/{topic}/partitions", post(grow))
+}
+
+async fn list(State(context): State<Context>) -> Answer {
+    let topics = context.broker.ledger(|ledger| {
+        let topics = ledger.topics().map(|(id, topic)| {
+            let partitions = topic.partitions().iter();
+            let records: i64 = partitions.map(|one| one.next.0 - one.log_start.0).sum();
+            json!({
+                "topic": topic.name,
+                "topic_id": id.to_string(),
+                "partitions": topic.partitions().len(),
+                "records": records,
+            })
+        });
+        topics.collect::<Vec<_>>()
+    });
+    Ok(Json(json!({ "topics": topics })))
+}
+
+#[derive(Debug, Deserialize)]
+struct Create {
+    name: TopicName,
+    partitions: u32,
+}
+
+fn check(partitions: u32) -> Result<(), ApiError> {
+    match (1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
+        true => Ok(()),
+        false => {
+            let why =
+                format!("a topic has 1 to {TOPIC_PARTITIONS_MAX} partitions, not {partitions}");
+            Err(ApiError::bad_request(why))
+        }
+    }
+}
+
+async fn create(State(context): State<Context>, Json(asked): Json<Create>) -> Answer {
+    check(asked.partitions)?;
+    let create = CreateTopic {
+        name: asked.name.clone(),
+        topic_id: TopicId(Uuid::new_v4().as_u128()),
+        partitions: asked.partitions,
+    };
+    match context.broker.command(Command::CreateTopic(create)).await? {
+        Effect::TopicCreated { topic_id } => Ok(Json(json!({
+            "topic": asked.name,
+            "topic_id": topic_id.to_string(),
+        }))),
+        _ => Err(ApiError::conflict(format!(
+            "topic {} is there already",
+            asked.name
+        ))),
+    }
+}
+
+fn find(context: &Context, topic: &str) -> Result<TopicId, ApiError> {
+    let found = context.broker.ledger(|ledger| ledger.topic_id(topic));
+    found.ok_or_else(|| ApiError::not_found(format!("there is no topic {topic}")))
+}
+
+async fn delete(State(context): State<Context>, Path(topic): Path<String>) -> Answer {
+    let topic_id = find(&context, &topic)?;
+    let command = Command::DeleteTopic(DeleteTopic { topic_id });
+    context.broker.command(command).await?;
+    Ok(Json(
+        json!({ "topic": topic, "topic_id": topic_id.to_string() }),
+    ))
+}
+
+#[derive(Debug, Deserialize)]
+struct Grow {
+    partitions: u32,
+}
+
+async fn grow(
+    State(context): State<Context>,
+    Path(topic): Path<String>,
+    Json(asked): Json<Grow>,
+) -> Answer {
+    check(asked.partitions)?;
+    let topic_id = find(&context, &topic)?;
+    let command = Command::GrowTopic(GrowTopic {
+        topic_id,
+        partitions: asked.partitions,
+    });
+    match context.broker.command(command).await? {
+        Effect::TopicGrown {
+            before, partitions, ..
+        } if partitions == asked.partitions && before < partitions => {
+            Ok(Json(json!({ "topic": topic, "partitions": partitions })))
+        }
+        _ => Err(ApiError::bad_request(format!(
+            "topic {topic} has as many partitions already: it can only grow"
+        ))),
+    }
+}
