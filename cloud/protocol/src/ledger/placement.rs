@@ -10,24 +10,27 @@ use tidegate_shared::id::{EdgeId, PartitionId, StreamName};
 const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// A lane goes to the partition of its number; `None` where there is none. All else of an edge goes
-/// to one partition.
-pub(super) fn place(edge: &EdgeId, stream: &StreamName, partitions: usize) -> Option<PartitionId> {
+/// A lane goes to the partition of its number, modulo the partitions that there are when it is first
+/// seen. All else of an edge goes to one partition.
+///
+/// # Panics
+/// When there are no partitions: a topic has at least one.
+pub(super) fn place(edge: &EdgeId, stream: &StreamName, partitions: usize) -> PartitionId {
     match stream.lane() {
-        Some(lane) if (lane as usize) < partitions => i32::try_from(lane).ok().map(PartitionId),
-        Some(_) => None,
-        None => Some(partition_of(edge, partitions)),
+        Some(lane) => at(u64::from(lane), partitions),
+        None => at(hash(edge), partitions),
     }
 }
 
-/// # Panics
-/// When there are no partitions: a topic has at least one.
-fn partition_of(edge: &EdgeId, partitions: usize) -> PartitionId {
-    let hash = edge.as_str().bytes().fold(FNV_OFFSET_BASIS, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
-    });
-    let index = hash % partitions as u64;
+fn at(number: u64, partitions: usize) -> PartitionId {
+    let index = number % partitions as u64;
     PartitionId(i32::try_from(index).expect("a topic has fewer than 2^31 partitions"))
+}
+
+fn hash(edge: &EdgeId) -> u64 {
+    edge.as_str().bytes().fold(FNV_OFFSET_BASIS, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+    })
 }
 
 #[cfg(test)]
@@ -36,9 +39,15 @@ mod tests {
 
     #[test]
     fn the_placement_never_changes() {
-        let place = |edge: &str| partition_of(&EdgeId::new(edge).unwrap(), 12).0;
+        let stream = |name| StreamName::new(name).unwrap();
+        let place_of = |edge, name| place(&EdgeId::new(edge).unwrap(), &stream(name), 12).0;
+        let place = |edge| place_of(edge, "telemetry");
         // Published FNV-1a of "a" is af63dc4c8601ec8c, of "foobar" 85944171f73967e8.
         assert_eq!(place("a"), (0xaf63_dc4c_8601_ec8c_u64 % 12) as i32);
         assert_eq!(place("foobar"), (0x8594_4171_f739_67e8_u64 % 12) as i32);
+        assert_eq!(
+            (place_of("a", "keyed#3"), place_of("a", "keyed#14")),
+            (3, 2)
+        );
     }
 }

@@ -73,7 +73,7 @@ impl Ledger {
         let partitions = self.topics[&topic_id].partitions().len();
         Some(Target {
             topic_id,
-            partition: placement::place(&open.edge, &open.stream, partitions)?,
+            partition: placement::place(&open.edge, &open.stream, partitions),
         })
     }
 
