@@ -19,6 +19,10 @@ pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
 /// this per `commit_linger`; what they take together is bounded by the commit queue.
 pub const INFLIGHT_INBOUND_MAX: NonZeroU16 = NonZeroU16::new(1024).unwrap();
 
+/// What publishes of MQTT 3 clients take that wait for space in the journal, over all connections. Past
+/// it, such a client's connection is closed without the acknowledgement.
+pub const WITHHELD_BYTES_MAX: usize = 32 << 20;
+
 /// Bytes read from a socket at once.
 pub const READ_BYTES: usize = 64 << 10;
 

@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     pub messages_unrouted: Count,
     pub mqtt_messages_delivered: Count,
     pub mqtt_messages_dropped: Count,
+    pub mqtt_publishes_withheld: Gauge,
+    pub mqtt_withheld_bytes: Gauge,
     mqtt_closed: Family<NameLabels, Counter>,
     pub uplink_connected: Gauge,
     pub uplink_connect_failures: Count,
@@ -120,6 +122,14 @@ impl Metrics {
         }
         let connections = self.mqtt_connections.clone();
         registry.register("mqtt_connections", "Open MQTT connections", connections);
+        let withheld = self.mqtt_publishes_withheld.clone();
+        registry.register(
+            "mqtt_publishes_withheld",
+            "Publishes of MQTT 3 clients that wait, unacknowledged, for space in the journal",
+            withheld,
+        );
+        let withheld = self.mqtt_withheld_bytes.clone();
+        registry.register("mqtt_withheld_bytes", "What those take", withheld);
         let connected = self.uplink_connected.clone();
         registry.register(
             "uplink_connected",

@@ -17,6 +17,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::Context;
 use super::mailbox::{Contents, Letter, Mailbox};
+use crate::committer::Lane;
 use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
@@ -46,6 +47,8 @@ pub(super) async fn run(
         groups: Vec::new(),
         shared: HashMap::new(),
         unanswered: 0,
+        lane: Lane::default(),
+        withheld: (0, 0),
         retained: VecDeque::new(),
         input: BytesMut::new(),
         output: BytesMut::new(),
@@ -77,6 +80,10 @@ pub(super) struct Task {
     pub(super) shared: HashMap<u64, SharedDelivery>,
     /// Publishes whose commit is still to come.
     pub(super) unanswered: usize,
+    /// Of what the client publishes, where it waits for space.
+    pub(super) lane: Lane,
+    /// What of it waits, as it was last counted: messages and bytes.
+    pub(super) withheld: (usize, usize),
     /// Retained messages that are still to be delivered.
     pub(super) retained: VecDeque<Letter>,
     input: BytesMut,
@@ -128,6 +135,7 @@ impl Task {
         // the node is about to end.
         let _ = timeout(TAKE_OVER_TIMEOUT, self.wait_for_fate()).await;
         self.held = None;
+        self.count_withheld();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
     }
@@ -172,6 +180,7 @@ impl Task {
     /// Events, deliveries and output until all is done, or the output is full.
     async fn settle(&mut self) {
         self.handle_events().await;
+        self.count_withheld();
         self.feed();
         while self.output.len() < WRITE_BYTES_MAX && self.machine.poll_transmit(&mut self.output) {
             self.handle_events().await;
@@ -208,6 +217,11 @@ impl Task {
             match event {
                 Event::Connect(request) => self.connect(*request).await,
                 Event::Publish { token, publish } => self.publish(token, publish).await,
+                Event::PublishAgain {
+                    token,
+                    publish,
+                    is_probe,
+                } => self.publish_again(token, publish, is_probe).await,
                 Event::Release { token, packet_id } => self.release(token, packet_id),
                 Event::Subscribe {
                     token,

@@ -17,6 +17,7 @@ mod publishes;
 #[cfg(test)]
 mod tests;
 mod window;
+mod withheld;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -33,6 +34,7 @@ pub use event::{
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::{Outbound, Transmitted};
+use withheld::Withheld;
 
 use super::{
     codec::{
@@ -54,6 +56,7 @@ pub struct Connection {
     connect_deadline: Option<Instant>,
     keep_alive: KeepAlive,
     inbound: Inbound,
+    withheld: Withheld,
     outbound: Outbound,
     /// Answers and farewells, before any delivery.
     replies: VecDeque<Packet>,
@@ -88,6 +91,7 @@ impl Connection {
             connect_deadline: Some(now + limits.connect_timeout),
             keep_alive: KeepAlive::default(),
             inbound: Inbound::default(),
+            withheld: Withheld::default(),
             outbound: Outbound::new(Version::V5, None, u16::MAX, &limits),
             replies: VecDeque::new(),
             events: VecDeque::new(),
@@ -112,6 +116,7 @@ impl Connection {
             State::Deciding { .. } | State::Closed => false,
             State::Connected => {
                 self.inbound.has_room(self.version, &self.limits)
+                    && self.withheld.has_room(&self.limits)
                     && self.replies.len() < self.limits.replies_queued_max
                     && self.subscribes.len() < self.limits.subscribes_pending_max
             }
@@ -237,6 +242,7 @@ impl Connection {
         {
             return self.close(CloseReason::ConnectTimeout, None, None);
         }
+        self.try_withheld();
         if self.keep_alive.handle_timeout(now, !self.can_read()) {
             let farewell = self.disconnect(ReasonCode::KeepAliveTimeout, "");
             self.close(CloseReason::KeepAliveTimeout, farewell, None);
@@ -299,7 +305,11 @@ impl Connection {
 
     /// When to call `handle_timeout`, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = [self.connect_deadline, self.keep_alive.deadline()];
+        let deadlines = [
+            self.connect_deadline,
+            self.keep_alive.deadline(),
+            self.withheld.deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -372,6 +382,7 @@ impl Connection {
         self.state = State::Closed;
         self.connect_deadline = None;
         self.keep_alive.stop();
+        self.withheld = Withheld::default();
         self.subscribes.clear();
         self.replies.extend(farewell);
         if let Some(will) = self.will.take() {
