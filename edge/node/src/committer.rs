@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidegate_edge_journal::limits::Limits;
 use tidegate_edge_journal::{
     CheckpointDone, CheckpointJob, CommitError, Journal, JournalReader, JournalStats, RowCommit,
     RowEntry, Tick,
@@ -253,6 +254,11 @@ impl Committer {
 
     pub(crate) fn stats(&self) -> JournalStats {
         *self.shared.stats.lock().expect("nobody panics with it")
+    }
+
+    /// What the log files take, spares included.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.stats().log_files as u64 * Limits::default().log_file_bytes as u64
     }
 
     /// Publishes that were refused since the journal is full.

@@ -77,6 +77,11 @@ pub const MERGED_RECORDS_BYTES_MAX: usize = 1 << 20;
 /// Streams that `/metrics` names one by one.
 pub const METRICS_STREAMS_MAX: usize = 200;
 
+/// Client sessions whose losses are kept by name, and how many of them, the worst, are named under `$SYS`
+/// and in `/metrics`.
+pub const SESSION_LOSSES_TRACKED_MAX: usize = 1_000;
+pub const SESSION_LOSSES_SHOWN_MAX: usize = 10;
+
 /// Log lines about one kind of misbehaviour are at least this far apart.
 pub const WARN_INTERVAL: Duration = Duration::from_secs(1);
 

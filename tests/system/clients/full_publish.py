@@ -30,7 +30,7 @@ class Publisher:
     def __init__(self, options, name, protocol, qos):
         self.options, self.name, self.qos = options, name, qos
         self.is_v5 = protocol == mqtt.MQTTv5
-        self.messages = options.messages // 4 if self.is_v5 else options.messages
+        self.messages = options.messages
         self.acknowledged, self.refused, self.disconnects = 0, 0, 0
         self.out_of_order, self.codes = 0, set()
         self.numbers, self.again, self.next = {}, [], 0
@@ -46,8 +46,9 @@ class Publisher:
         self.is_connected = not reason.is_failure
 
     def on_disconnect(self, client, userdata, flags, reason, properties):
+        if self.is_connected and self.acknowledged < self.messages:
+            self.disconnects += 1
         self.is_connected = False
-        self.disconnects += 1
 
     def on_publish(self, client, userdata, mid, reason, properties):
         number = self.numbers.pop(mid)
@@ -80,7 +81,6 @@ class Publisher:
             while self.is_connected and len(self.numbers) < IN_FLIGHT_MAX and self.publish_next():
                 pass
             if self.client.loop(timeout=0.01) != mqtt.MQTT_ERR_SUCCESS:
-                self.disconnects += 1
                 break
         self.client.disconnect()
 

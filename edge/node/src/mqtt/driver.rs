@@ -104,12 +104,18 @@ impl Task {
             }
             tokio::select! {
                 read = reader.read_buf(&mut self.input), if can_read => match read {
-                    Ok(1..) => self.decode().await,
+                    Ok(bytes @ 1..) => {
+                        self.context.metrics.mqtt_received_bytes.inc_by(bytes as u64);
+                        self.decode().await;
+                    }
                     Ok(0) | Err(_) => self.machine.handle_closed(Instant::now()),
                 },
                 written = writer.write_buf(&mut self.output), if !self.output.is_empty() => {
-                    if !matches!(written, Ok(1..)) {
-                        self.machine.handle_closed(Instant::now());
+                    match written {
+                        Ok(bytes @ 1..) => {
+                            self.context.metrics.mqtt_sent_bytes.inc_by(bytes as u64);
+                        }
+                        Ok(0) | Err(_) => self.machine.handle_closed(Instant::now()),
                     }
                 }
                 () = self.mailbox.filled() => self.empty_mailbox(),
@@ -158,7 +164,9 @@ impl Task {
             if self.output.is_empty() {
                 return socket.shutdown().await;
             }
+            let bytes = self.output.len() as u64;
             socket.write_all_buf(&mut self.output).await?;
+            self.context.metrics.mqtt_sent_bytes.inc_by(bytes);
         }
     }
 
@@ -186,6 +194,12 @@ impl Task {
             self.handle_events().await;
             self.feed();
         }
+        let sent = self.machine.take_sent();
+        self.context.metrics.mqtt_packets_sent.inc_by(sent.packets);
+        self.context
+            .metrics
+            .mqtt_publishes_sent
+            .inc_by(sent.publishes);
     }
 
     fn empty_mailbox(&mut self) {

@@ -20,6 +20,7 @@ use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
 use crate::retained::RetainedMessage;
 use crate::router::ConnectionId;
+use crate::system::is_of_the_server;
 
 /// A message on its way in.
 pub(super) struct Incoming {
@@ -53,6 +54,9 @@ impl Context {
             is_repeated,
         } = incoming;
         let mut rows: Vec<RowEntry> = row.into_iter().collect();
+        if is_of_the_server(message.topic.as_str()) {
+            return self.refuse_of_the_server(rows, waiter, received, patient.is_some());
+        }
         let mut published = Published {
             received,
             retained: None,
@@ -116,6 +120,33 @@ impl Context {
                     }
                     waiter => self.committer.store(rows, waiter),
                 }
+            }
+        }
+    }
+
+    /// Nobody speaks for the server. Who can be told is told; others are acknowledged, and nothing comes
+    /// of it.
+    fn refuse_of_the_server(
+        &self,
+        rows: Vec<RowEntry>,
+        waiter: Option<(Arc<Mailbox>, PublishToken)>,
+        received: Option<PacketId>,
+        is_silent: bool,
+    ) {
+        self.metrics.mqtt_messages_dropped.inc();
+        let published = Published {
+            received,
+            ..Published::default()
+        };
+        match waiter {
+            Some((mailbox, token)) if !is_silent => {
+                let answer = Answer::Publish(token, Box::new(published));
+                mailbox.answered(vec![(answer, Err(PublishRefused::NotAuthorized))]);
+            }
+            waiter => {
+                let waiter = waiter
+                    .map(|(mailbox, token)| (mailbox, Answer::Publish(token, Box::new(published))));
+                self.committer.store(rows, waiter);
             }
         }
     }

@@ -287,6 +287,14 @@ pub struct OutboundCounters {
     pub expired: u64,
 }
 
+/// Packets that were handed out for the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    pub packets: u64,
+    /// PUBLISH among them, those sent again included.
+    pub publishes: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
     pub reason: CloseReason,

@@ -29,7 +29,7 @@ use bytes::BytesMut;
 pub use event::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
     DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken,
-    ReleaseToken, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
+    ReleaseToken, Sent, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
 };
 use inbound::Inbound;
 use keep_alive::KeepAlive;
@@ -39,7 +39,7 @@ use withheld::Withheld;
 use super::{
     codec::{
         AckProperties, DecodeError, DecodeErrorKind, Disconnect, DisconnectProperties, Packet,
-        PacketId, Suback, Text, Version, Will, encode,
+        PacketId, PacketType, Suback, Text, Version, Will, encode,
     },
     limits::ConnectionLimits,
     reply_code::ReasonCode,
@@ -66,6 +66,7 @@ pub struct Connection {
     /// The identifier and the number of filters.
     subscribes: HashMap<SubscribeToken, (PacketId, usize)>,
     next_subscribe: u64,
+    sent: Sent,
 }
 
 #[derive(Debug)]
@@ -99,6 +100,7 @@ impl Connection {
             session_expiry_interval_s: 0,
             subscribes: HashMap::new(),
             next_subscribe: 0,
+            sent: Sent::default(),
             limits,
         }
     }
@@ -135,6 +137,11 @@ impl Connection {
 
     pub fn outbound_counters(&self) -> OutboundCounters {
         self.outbound.counters()
+    }
+
+    /// What was handed out since the last call.
+    pub fn take_sent(&mut self) -> Sent {
+        std::mem::take(&mut self.sent)
     }
 
     /// Nothing more will come in or go out: close the socket.
@@ -281,8 +288,13 @@ impl Connection {
                 self.transmit_reply(reply, out);
                 continue;
             }
+            let at = out.len();
             match self.outbound.transmit(self.now, out) {
-                Ok(Transmitted::Sent) => {}
+                Ok(Transmitted::Sent) => {
+                    self.sent.packets += 1;
+                    let kind = out.get(at).map(|first| first >> 4);
+                    self.sent.publishes += u64::from(kind == Some(PacketType::Publish as u8));
+                }
                 Ok(Transmitted::Skipped) => expired = true,
                 Ok(Transmitted::Expired(token)) => {
                     expired = true;
@@ -324,6 +336,7 @@ impl Connection {
         for _ in 0..2 {
             let encoded = encode(&reply, self.version, out);
             if encoded.is_ok() && self.outbound.fits_client(out.len() - start) {
+                self.sent.packets += 1;
                 return;
             }
             out.truncate(start);
