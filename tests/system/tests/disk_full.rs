@@ -40,8 +40,9 @@ const FLOOD: u16 = 200;
 const FLOOD_FIRST: u16 = 10;
 /// More than is left in a log file that is too full for the others.
 const MOSQUITTO_BYTES: usize = 512 << 10;
-/// Of three windows of 20; a PUBCOMP that is behind a withheld PUBREC waits too.
-const WITHHELD_MIN: u64 = 45;
+/// Two windows of 20, and at least one of the third: a PUBCOMP that is behind a withheld PUBREC is not
+/// counted.
+const WITHHELD_MIN: u64 = 2 * 20 + 1;
 /// What is held for one client, and a message that was read before the bound was seen.
 const HELD_BYTES_MAX: u64 = (256 << 10) + 2 * PAYLOAD_BYTES as u64;
 const FLOOD_KEEP_ALIVE_S: u8 = 2;
