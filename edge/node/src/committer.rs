@@ -661,3 +661,6 @@ fn start_checkpointer() -> std::io::Result<Checkpointer> {
         })?;
     Ok((jobs, results))
 }
+
+#[cfg(test)]
+mod tests;
