@@ -2,12 +2,13 @@
 //! has gathered when the linger is over or the commit is full, and then wakes all waiters.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tidegate_edge_journal::limits::Limits;
 use tidegate_edge_journal::{
     CheckpointDone, CheckpointJob, CommitError, Journal, JournalReader, JournalStats, RowCommit,
     RowEntry, Tick,
@@ -26,6 +27,26 @@ use crate::record::queue_bytes;
 /// A connection that is answered when what it asked for is durable.
 pub(crate) type Waiter = (Arc<Mailbox>, Answer);
 
+/// What a client publishes whose messages wait for space, in order: once one was refused, those behind it
+/// are refused too, until the connection has all of them back and tries again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lane(Arc<AtomicBool>);
+
+impl Lane {
+    /// The oldest is tried again; nothing is under way.
+    pub(crate) fn open(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn close(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// A message for a stream, and what else its commit must hold.
 #[derive(Debug)]
 pub(crate) struct Append {
@@ -35,6 +56,8 @@ pub(crate) struct Append {
     /// Refused with the record, where the journal is full.
     pub rows: Vec<RowEntry>,
     pub waiter: Option<Waiter>,
+    /// There where the publisher's messages wait for space rather than be refused.
+    pub lane: Option<Lane>,
 }
 
 /// A stream's new landed offset, and the hash there.
@@ -233,6 +256,11 @@ impl Committer {
         *self.shared.stats.lock().expect("nobody panics with it")
     }
 
+    /// What the log files take, spares included.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.stats().log_files as u64 * Limits::default().log_file_bytes as u64
+    }
+
     /// Publishes that were refused since the journal is full.
     pub(crate) fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
@@ -264,6 +292,8 @@ impl Committer {
 struct Waiting {
     /// Publishes, which are refused where the journal is full.
     publishes: Vec<Waiter>,
+    /// Of those among them that then wait for space.
+    lanes: Vec<Lane>,
     rows: Vec<Waiter>,
     states: Vec<oneshot::Sender<()>>,
     streams: BTreeSet<StreamId>,
@@ -397,7 +427,14 @@ impl Worker {
             mark,
             rows,
             waiter,
+            lane,
         } = append;
+        if lane.as_ref().is_some_and(Lane::is_closed) {
+            return tell(
+                waiter.into_iter().collect(),
+                Err(PublishRefused::QuotaExceeded),
+            );
+        }
         if let Err(error) = self.journal.append_marked(stream, &record, mark) {
             tracing::warn!(%error, "a publish was refused");
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
@@ -409,6 +446,7 @@ impl Worker {
         }
         self.waiting.streams.insert(stream);
         self.waiting.publishes.extend(waiter);
+        self.waiting.lanes.extend(lane);
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
@@ -433,7 +471,9 @@ impl Worker {
                 Ok(())
             }
             Err(CommitError::Full) => {
-                self.note_refused(waiting.publishes.len() as u64);
+                // Before anybody is told: what is behind them in the queue must not overtake them.
+                waiting.lanes.iter().for_each(Lane::close);
+                self.note_refused((waiting.publishes.len() - waiting.lanes.len()) as u64);
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),
@@ -621,3 +661,6 @@ fn start_checkpointer() -> std::io::Result<Checkpointer> {
         })?;
     Ok((jobs, results))
 }
+
+#[cfg(test)]
+mod tests;

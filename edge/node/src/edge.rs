@@ -123,6 +123,9 @@ impl Edge {
             Arc::clone(&metrics),
         );
         tasks.spawn(serve_http(http, service, stopping.clone()));
+        let sys_interval = spec.mqtt.sys_interval.0;
+        let system = crate::system::run(context.clone(), sys_interval, stopping.clone());
+        tasks.spawn(system);
         tasks.spawn(mqtt::sweep(context, stopping.clone()));
         if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {
             let (committer, metrics) = (committer.clone(), Arc::clone(&metrics));

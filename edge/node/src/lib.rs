@@ -19,6 +19,7 @@ mod record;
 mod retained;
 mod router;
 mod sessions;
+mod system;
 mod uplink;
 
 pub use edge::{Edge, EdgeCounters, load_spec};

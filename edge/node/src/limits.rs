@@ -19,6 +19,10 @@ pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
 /// this per `commit_linger`; what they take together is bounded by the commit queue.
 pub const INFLIGHT_INBOUND_MAX: NonZeroU16 = NonZeroU16::new(1024).unwrap();
 
+/// What publishes of MQTT 3 clients take that wait for space in the journal, over all connections. Past
+/// it, such a client's connection is closed without the acknowledgement.
+pub const WITHHELD_BYTES_MAX: usize = 32 << 20;
+
 /// Bytes read from a socket at once.
 pub const READ_BYTES: usize = 64 << 10;
 
@@ -66,6 +70,11 @@ pub const CONNECTION_SUBSCRIPTIONS_MAX: usize = 10_000;
 
 /// Streams that `/metrics` names one by one.
 pub const METRICS_STREAMS_MAX: usize = 200;
+
+/// Client sessions whose losses are kept by name, and how many of them, the worst, are named under `$SYS`
+/// and in `/metrics`.
+pub const SESSION_LOSSES_TRACKED_MAX: usize = 1_000;
+pub const SESSION_LOSSES_SHOWN_MAX: usize = 10;
 
 /// Log lines about one kind of misbehaviour are at least this far apart.
 pub const WARN_INTERVAL: Duration = Duration::from_secs(1);

@@ -24,16 +24,29 @@ struct StreamLabels {
     stream: String,
 }
 
-type Count = Counter<u64, AtomicU64>;
+/// A client id, or the filter of a shared subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClientLabels {
+    client: String,
+}
+
+pub(crate) type Count = Counter<u64, AtomicU64>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub mqtt_connections: Gauge,
+    pub mqtt_connects: Count,
     pub mqtt_packets_received: Count,
+    pub mqtt_packets_sent: Count,
+    pub mqtt_publishes_sent: Count,
+    pub mqtt_received_bytes: Count,
+    pub mqtt_sent_bytes: Count,
     pub messages_received: Count,
     pub messages_unrouted: Count,
     pub mqtt_messages_delivered: Count,
     pub mqtt_messages_dropped: Count,
+    pub mqtt_publishes_withheld: Gauge,
+    pub mqtt_withheld_bytes: Gauge,
     mqtt_closed: Family<NameLabels, Counter>,
     pub uplink_connected: Gauge,
     pub uplink_connect_failures: Count,
@@ -65,7 +78,17 @@ impl Metrics {
         registry.register(
             "mqtt_session_messages_lost",
             "Messages that client sessions lost, as they had more waiting than they may",
-            ConstCounter::new(sessions.lost()),
+            ConstCounter::new(sessions.losses.total()),
+        );
+        registry.register(
+            "mqtt_session_lost_worst",
+            "What the sessions lost that lost most; past them, only the sum counts",
+            worst(sessions),
+        );
+        registry.register(
+            "mqtt_clients_online",
+            "Clients that are connected",
+            ConstGauge::new(sessions.online() as i64),
         );
         registry.register(
             "mqtt_retained_messages",
@@ -88,6 +111,31 @@ impl Metrics {
                 "mqtt_packets_received",
                 "MQTT packets received",
                 &self.mqtt_packets_received,
+            ),
+            (
+                "mqtt_packets_sent",
+                "MQTT packets sent",
+                &self.mqtt_packets_sent,
+            ),
+            (
+                "mqtt_publishes_sent",
+                "PUBLISH packets sent, those sent again among them",
+                &self.mqtt_publishes_sent,
+            ),
+            (
+                "mqtt_received_bytes",
+                "Bytes read from MQTT clients",
+                &self.mqtt_received_bytes,
+            ),
+            (
+                "mqtt_sent_bytes",
+                "Bytes written to MQTT clients",
+                &self.mqtt_sent_bytes,
+            ),
+            (
+                "mqtt_connects",
+                "CONNECTs that were not malformed",
+                &self.mqtt_connects,
             ),
             (
                 "messages_received",
@@ -120,6 +168,14 @@ impl Metrics {
         }
         let connections = self.mqtt_connections.clone();
         registry.register("mqtt_connections", "Open MQTT connections", connections);
+        let withheld = self.mqtt_publishes_withheld.clone();
+        registry.register(
+            "mqtt_publishes_withheld",
+            "Publishes of MQTT 3 clients that wait, unacknowledged, for space in the journal",
+            withheld,
+        );
+        let withheld = self.mqtt_withheld_bytes.clone();
+        registry.register("mqtt_withheld_bytes", "What those take", withheld);
         let connected = self.uplink_connected.clone();
         registry.register(
             "uplink_connected",
@@ -135,6 +191,17 @@ impl Metrics {
         let alarms = self.alarms.clone();
         registry.register("alarms", "What an operator should know, by kind", alarms);
     }
+}
+
+fn worst(sessions: &Sessions) -> Family<ClientLabels, Gauge> {
+    let family = Family::<ClientLabels, Gauge>::default();
+    for (name, lost) in sessions.losses.worst() {
+        let client = name.as_str().to_owned();
+        family
+            .get_or_create(&ClientLabels { client })
+            .set(lost as i64);
+    }
+    family
 }
 
 fn register_journal(registry: &mut Registry, committer: &Committer) {
@@ -177,6 +244,12 @@ fn register_journal(registry: &mut Registry, committer: &Committer) {
     for (name, help, value) in counters {
         registry.register(name, help, ConstCounter::new(value));
     }
+    let bytes = ConstGauge::new(committer.log_bytes() as i64);
+    registry.register(
+        "journal_log_bytes",
+        "What the log files take, spares included",
+        bytes,
+    );
     let files = ConstGauge::new(stats.log_files as i64);
     registry.register("journal_log_files", "Log files, spares included", files);
     registry.register(

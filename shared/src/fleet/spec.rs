@@ -45,6 +45,9 @@ pub struct MqttSpec {
     /// What of the log one client session may have waiting for it. Past it, the session loses its
     /// oldest, counted. Default: `1GiB`.
     pub session_backlog_bytes_max: ByteSize,
+    /// The server's own figures are published under `$SYS/broker` so often. Default: `10s`; `0` is
+    /// never.
+    pub sys_interval: Span,
 }
 
 /// One listening address.
@@ -197,6 +200,9 @@ impl Default for EdgeSpec {
     }
 }
 
+/// More often, the figures would be the load.
+const SYS_INTERVAL_MIN: Span = Span(Duration::from_millis(100));
+
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -211,6 +217,7 @@ impl Default for MqttSpec {
             packet_bytes_max: ByteSize(1 << 20),
             connections_max: 20_000,
             session_backlog_bytes_max: ByteSize(1 << 30),
+            sys_interval: Span(Duration::from_secs(10)),
         }
     }
 }
@@ -311,6 +318,15 @@ impl EdgeSpec {
                 value,
                 min,
                 max,
+            });
+        }
+        let sys_interval = self.mqtt.sys_interval;
+        if !sys_interval.0.is_zero() && sys_interval < SYS_INTERVAL_MIN {
+            return Err(SpecError::Range {
+                key: "mqtt.sys_interval",
+                value: format!("{:?}", sys_interval.0),
+                min: format!("{:?}", SYS_INTERVAL_MIN.0),
+                max: "for ever; 0 is never".to_owned(),
             });
         }
         for route in &self.routes {

@@ -18,13 +18,19 @@ pub struct Image {
 }
 
 impl Image {
-    /// The reason where a file system cannot be mounted here, or is not to be.
+    /// One with room for everything. The reason where a file system cannot be mounted here, or is not
+    /// to be.
     pub fn new(scratch: &Scratch) -> Result<Self, String> {
+        Self::of_size(scratch, "2G")
+    }
+
+    /// One of a size as `truncate` reads it, which may well be too small.
+    pub fn of_size(scratch: &Scratch, size: &str) -> Result<Self, String> {
         if std::env::var("TIDEGATE_TEST_FULL").as_deref() != Ok("1") {
-            return Err("a power cut mounts a file system: tests/run --full does it".to_owned());
+            return Err("this mounts a file system: tests/run --full does it".to_owned());
         }
         if !workspace::is_root() {
-            return Err("a power cut needs root, for mount".to_owned());
+            return Err("this needs root, for mount".to_owned());
         }
         if !workspace::has_tool("mkfs.ext4") {
             return Err("mkfs.ext4 is missing (apt-get install e2fsprogs)".to_owned());
@@ -32,8 +38,8 @@ impl Image {
         let file = scratch.path().join("image");
         let mount = scratch.folder("mount");
         let image = Self { file, mount };
-        run("truncate", &["--size=2G"], &[&image.file])?;
-        run("mkfs.ext4", &["-q", "-F"], &[&image.file])?;
+        run("truncate", &[&format!("--size={size}")], &[&image.file])?;
+        run("mkfs.ext4", &["-q", "-F", "-m", "0"], &[&image.file])?;
         image.mount()?;
         Ok(image)
     }

@@ -15,10 +15,15 @@ pub struct Client {
 
 impl Client {
     pub fn connect(broker: SocketAddr, client_id: &str) -> io::Result<Self> {
+        Self::connect_with(broker, &connect(client_id))
+    }
+
+    /// Sends these bytes as its CONNECT.
+    pub fn connect_with(broker: SocketAddr, connect: &[u8]) -> io::Result<Self> {
         let mut stream = TcpStream::connect(broker)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_nodelay(true)?;
-        stream.write_all(&connect(client_id))?;
+        stream.write_all(connect)?;
         let mut client = Self { stream };
         let (first, body) = client.read_packet()?;
         if first != 0x20 || body != [0, 0] {
@@ -77,9 +82,14 @@ impl Client {
 
 /// A CONNECT with a clean session and no keep-alive.
 pub fn connect(client_id: &str) -> Vec<u8> {
+    connect_alive(client_id, 0)
+}
+
+/// The same with a keep-alive.
+pub fn connect_alive(client_id: &str, keep_alive_s: u8) -> Vec<u8> {
     let mut body = Vec::new();
     put_string(&mut body, "MQTT");
-    body.extend([4, 2, 0, 0]);
+    body.extend([4, 2, 0, keep_alive_s]);
     put_string(&mut body, client_id);
     packet(0x10, &body)
 }

@@ -157,6 +157,12 @@ impl Edge {
         );
     }
 
+    /// Appends to the configuration, before the start.
+    pub fn configure(&self, yaml: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        write(&self.config, &(text + yaml));
+    }
+
     /// A command that starts the edge as its child, such as `strace`.
     pub fn wrap(&mut self, wrapper: &[&str]) {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
@@ -220,9 +226,18 @@ impl Site {
     /// Both nodes, not started, with their files in `folder` and their data below `data`.
     pub fn new(folder: &Path, data: &Path) -> Self {
         let cloud = Cloud::new(folder, data);
+        Self::beside(cloud, folder, data)
+    }
+
+    /// The same, with the edge's data elsewhere.
+    pub fn apart(folder: &Path, edge_data: &Path) -> Self {
+        Self::beside(Cloud::new(folder, folder), folder, edge_data)
+    }
+
+    fn beside(cloud: Cloud, folder: &Path, edge_data: &Path) -> Self {
         let certificates = folder.join("certificates");
         cloud.certificate(EDGE_ID, &certificates);
-        let edge = Edge::new(folder, data, &certificates, cloud.bridge);
+        let edge = Edge::new(folder, edge_data, &certificates, cloud.bridge);
         Self { cloud, edge }
     }
 

@@ -17,6 +17,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::Context;
 use super::mailbox::{Contents, Letter, Mailbox};
+use crate::committer::Lane;
 use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
@@ -46,6 +47,8 @@ pub(super) async fn run(
         groups: Vec::new(),
         shared: HashMap::new(),
         unanswered: 0,
+        lane: Lane::default(),
+        withheld: (0, 0),
         retained: VecDeque::new(),
         input: BytesMut::new(),
         output: BytesMut::new(),
@@ -77,6 +80,10 @@ pub(super) struct Task {
     pub(super) shared: HashMap<u64, SharedDelivery>,
     /// Publishes whose commit is still to come.
     pub(super) unanswered: usize,
+    /// Of what the client publishes, where it waits for space.
+    pub(super) lane: Lane,
+    /// What of it waits, as it was last counted: messages and bytes.
+    pub(super) withheld: (usize, usize),
     /// Retained messages that are still to be delivered.
     pub(super) retained: VecDeque<Letter>,
     input: BytesMut,
@@ -97,12 +104,18 @@ impl Task {
             }
             tokio::select! {
                 read = reader.read_buf(&mut self.input), if can_read => match read {
-                    Ok(1..) => self.decode().await,
+                    Ok(bytes @ 1..) => {
+                        self.context.metrics.mqtt_received_bytes.inc_by(bytes as u64);
+                        self.decode().await;
+                    }
                     Ok(0) | Err(_) => self.machine.handle_closed(Instant::now()),
                 },
                 written = writer.write_buf(&mut self.output), if !self.output.is_empty() => {
-                    if !matches!(written, Ok(1..)) {
-                        self.machine.handle_closed(Instant::now());
+                    match written {
+                        Ok(bytes @ 1..) => {
+                            self.context.metrics.mqtt_sent_bytes.inc_by(bytes as u64);
+                        }
+                        Ok(0) | Err(_) => self.machine.handle_closed(Instant::now()),
                     }
                 }
                 () = self.mailbox.filled() => self.empty_mailbox(),
@@ -128,6 +141,7 @@ impl Task {
         // the node is about to end.
         let _ = timeout(TAKE_OVER_TIMEOUT, self.wait_for_fate()).await;
         self.held = None;
+        self.count_withheld();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
     }
@@ -150,7 +164,9 @@ impl Task {
             if self.output.is_empty() {
                 return socket.shutdown().await;
             }
+            let bytes = self.output.len() as u64;
             socket.write_all_buf(&mut self.output).await?;
+            self.context.metrics.mqtt_sent_bytes.inc_by(bytes);
         }
     }
 
@@ -172,11 +188,18 @@ impl Task {
     /// Events, deliveries and output until all is done, or the output is full.
     async fn settle(&mut self) {
         self.handle_events().await;
+        self.count_withheld();
         self.feed();
         while self.output.len() < WRITE_BYTES_MAX && self.machine.poll_transmit(&mut self.output) {
             self.handle_events().await;
             self.feed();
         }
+        let sent = self.machine.take_sent();
+        self.context.metrics.mqtt_packets_sent.inc_by(sent.packets);
+        self.context
+            .metrics
+            .mqtt_publishes_sent
+            .inc_by(sent.publishes);
     }
 
     fn empty_mailbox(&mut self) {
@@ -208,6 +231,11 @@ impl Task {
             match event {
                 Event::Connect(request) => self.connect(*request).await,
                 Event::Publish { token, publish } => self.publish(token, publish).await,
+                Event::PublishAgain {
+                    token,
+                    publish,
+                    is_probe,
+                } => self.publish_again(token, publish, is_probe).await,
                 Event::Release { token, packet_id } => self.release(token, packet_id),
                 Event::Subscribe {
                     token,

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tidegate_edge_protocol::mqtt::codec::{Message, PacketId, Qos, SubscriptionIdentifier};
+use tidegate_edge_protocol::mqtt::codec::{
+    Message, PacketId, Publish, PublishQos, Qos, SubscriptionIdentifier,
+};
 use tidegate_edge_protocol::mqtt::connection::{
     Accepted, DeliveryToken, PublishRefused, PublishToken, ReleaseToken, SubscribeToken,
     SubscriptionRequest,
@@ -44,6 +46,29 @@ pub(crate) struct Published {
     pub received: Option<PacketId>,
     /// Shown to new subscribers once it is durable.
     pub retained: Option<RetainedMessage>,
+    /// What is needed to try again, where the publisher is one that waits for space.
+    pub again: Option<Again>,
+}
+
+/// A publish that may be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Again {
+    pub message: Arc<Message>,
+    pub qos: PublishQos,
+    pub retain: bool,
+}
+
+impl Again {
+    pub(crate) fn publish(self) -> Publish {
+        Publish {
+            duplicate: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic_alias: None,
+            subscription_identifiers: Vec::new(),
+            message: Arc::unwrap_or_clone(self.message),
+        }
+    }
 }
 
 /// What a connection says once its journal commit is durable.

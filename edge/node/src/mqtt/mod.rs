@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub reader: JournalReader,
     pub sessions: Arc<Sessions>,
     pub retained: Arc<Retained>,
+    /// The last of each topic of the server's own.
+    pub system: Arc<Retained>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub limits: ConnectionLimits,
@@ -64,6 +66,7 @@ impl Context {
             clock: sessions.clock,
             sessions,
             retained,
+            system: Arc::default(),
             metrics,
             limits,
             connections_max,

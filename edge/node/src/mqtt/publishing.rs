@@ -2,6 +2,7 @@
 //! else and to the acknowledgement.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_edge_journal::RowEntry;
@@ -13,11 +14,13 @@ use tidegate_edge_protocol::mqtt::session::Change;
 
 use super::Context;
 use super::driver::Task;
-use super::mailbox::{Answer, Mailbox, Published};
-use crate::committer::{Append, now_ms};
+use super::mailbox::{Again, Answer, Mailbox, Published};
+use crate::committer::{Append, Lane, now_ms};
+use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
 use crate::retained::RetainedMessage;
 use crate::router::ConnectionId;
+use crate::system::is_of_the_server;
 
 /// A message on its way in.
 pub(super) struct Incoming {
@@ -30,6 +33,10 @@ pub(super) struct Incoming {
     /// Who waits for the commit, and the identifier of QoS 2.
     pub waiter: Option<(Arc<Mailbox>, PublishToken)>,
     pub received: Option<PacketId>,
+    /// There where the publisher waits for space rather than be refused.
+    pub patient: Option<(Lane, Again)>,
+    /// Who is served as messages come has had it.
+    pub is_repeated: bool,
 }
 
 impl Context {
@@ -43,11 +50,17 @@ impl Context {
             row,
             waiter,
             received,
+            patient,
+            is_repeated,
         } = incoming;
         let mut rows: Vec<RowEntry> = row.into_iter().collect();
+        if is_of_the_server(message.topic.as_str()) {
+            return self.refuse_of_the_server(rows, waiter, received, patient.is_some());
+        }
         let mut published = Published {
             received,
             retained: None,
+            again: None,
         };
         if retain {
             let retained = RetainedMessage {
@@ -68,9 +81,15 @@ impl Context {
                 None => self.retained.take_up(retained),
             }
         }
+        let lane = patient.map(|(lane, again)| {
+            published.again = Some(again);
+            lane
+        });
         let waiter =
             waiter.map(|(mailbox, token)| (mailbox, Answer::Publish(token, Box::new(published))));
-        self.router.fan_out(id, &message, qos, retain);
+        if !is_repeated {
+            self.router.fan_out(id, &message, qos, retain);
+        }
         let arrived = Arrived {
             message: &message,
             qos,
@@ -88,6 +107,7 @@ impl Context {
                     mark: mark.to_byte(),
                     rows,
                     waiter,
+                    lane,
                 };
                 self.committer.append(append).await;
             }
@@ -100,6 +120,33 @@ impl Context {
                     }
                     waiter => self.committer.store(rows, waiter),
                 }
+            }
+        }
+    }
+
+    /// Nobody speaks for the server. Who can be told is told; others are acknowledged, and nothing comes
+    /// of it.
+    fn refuse_of_the_server(
+        &self,
+        rows: Vec<RowEntry>,
+        waiter: Option<(Arc<Mailbox>, PublishToken)>,
+        received: Option<PacketId>,
+        is_silent: bool,
+    ) {
+        self.metrics.mqtt_messages_dropped.inc();
+        let published = Published {
+            received,
+            ..Published::default()
+        };
+        match waiter {
+            Some((mailbox, token)) if !is_silent => {
+                let answer = Answer::Publish(token, Box::new(published));
+                mailbox.answered(vec![(answer, Err(PublishRefused::NotAuthorized))]);
+            }
+            waiter => {
+                let waiter = waiter
+                    .map(|(mailbox, token)| (mailbox, Answer::Publish(token, Box::new(published))));
+                self.committer.store(rows, waiter);
             }
         }
     }
@@ -150,6 +197,8 @@ impl Context {
             row,
             waiter: None,
             received: None,
+            patient: None,
+            is_repeated: false,
         };
         self.take_in(incoming, client_id, id).await;
     }
@@ -158,6 +207,23 @@ impl Context {
 impl Task {
     pub(super) async fn publish(&mut self, token: Option<PublishToken>, publish: Publish) {
         self.context.metrics.messages_received.inc();
+        self.submit(token, publish, false).await;
+    }
+
+    /// A message that waited for space is tried again.
+    pub(super) async fn publish_again(
+        &mut self,
+        token: PublishToken,
+        publish: Publish,
+        is_probe: bool,
+    ) {
+        if is_probe {
+            self.lane.open();
+        }
+        self.submit(Some(token), publish, true).await;
+    }
+
+    async fn submit(&mut self, token: Option<PublishToken>, publish: Publish, is_repeated: bool) {
         let received = match publish.qos {
             PublishQos::ExactlyOnce(packet_id) => Some(packet_id),
             _ => None,
@@ -170,14 +236,23 @@ impl Task {
         });
         self.unanswered += usize::from(token.is_some());
         let waiter = token.map(|token| (Arc::clone(&self.mailbox), token));
+        let message = Arc::new(publish.message);
+        let waits = token.is_some() && self.machine.withholds();
+        let again = waits.then(|| Again {
+            message: Arc::clone(&message),
+            qos: publish.qos,
+            retain: publish.retain,
+        });
         let incoming = Incoming {
-            message: Arc::new(publish.message),
+            message,
             qos: publish.qos.qos(),
             retain: publish.retain,
             no_local,
             row,
             waiter,
             received,
+            patient: again.map(|again| (self.lane.clone(), again)),
+            is_repeated,
         };
         let context = &self.context;
         context.take_in(incoming, &self.client_id, self.id).await;
@@ -200,7 +275,32 @@ impl Task {
         if let (Ok(()), Some(retained)) = (outcome, published.retained) {
             self.context.retained.take_up(retained);
         }
-        self.machine.handle_committed(token, outcome);
+        match published.again {
+            Some(again) if outcome == Err(PublishRefused::QuotaExceeded) && self.may_wait() => {
+                self.machine
+                    .handle_withheld(Instant::now(), token, again.publish());
+                self.count_withheld();
+            }
+            _ => self.machine.handle_committed(token, outcome),
+        }
+    }
+
+    /// Whether the node has room for what waits for space, over all connections.
+    fn may_wait(&self) -> bool {
+        let bytes = self.context.metrics.mqtt_withheld_bytes.get();
+        usize::try_from(bytes).is_ok_and(|bytes| bytes < WITHHELD_BYTES_MAX)
+    }
+
+    /// Keeps the node's figures of what waits for space.
+    pub(super) fn count_withheld(&mut self) {
+        let now = self.machine.withheld();
+        let before = std::mem::replace(&mut self.withheld, now);
+        let metrics = &self.context.metrics;
+        let change = |now: usize, before: usize| now as i64 - before as i64;
+        metrics
+            .mqtt_publishes_withheld
+            .inc_by(change(now.0, before.0));
+        metrics.mqtt_withheld_bytes.inc_by(change(now.1, before.1));
     }
 
     pub(super) fn release(&mut self, token: ReleaseToken, packet_id: PacketId) {

@@ -23,6 +23,7 @@ use crate::limits::{CONNECTION_SUBSCRIPTIONS_MAX, CURSOR_INTERVAL, TAKE_OVER_TIM
 use crate::retained::RetainedMessage;
 use crate::router::Subscription;
 use crate::sessions::{Fed, Feed, Held};
+use crate::system;
 
 /// Deliveries that come from no position of the journal have tokens from here on.
 const LIVE_TOKENS: u64 = 1 << 63;
@@ -30,6 +31,7 @@ const LIVE_TOKENS: u64 = 1 << 63;
 impl Task {
     /// Takes the client's session up, or begins one; the CONNACK waits until that is durable.
     pub(super) async fn connect(&mut self, request: ConnectRequest) {
+        self.context.metrics.mqtt_connects.inc();
         let assigned = match &request.client_id {
             Some(_) => None,
             None => Text::new(format!("auto-{:x}-{}", self.id, start_nonce())).ok(),
@@ -395,10 +397,12 @@ impl Task {
         identifier: Option<SubscriptionIdentifier>,
     ) {
         let now_ms = self.context.clock.now_ms();
-        let retained = self
-            .context
-            .retained
-            .matching(&request.filter.filter, now_ms);
+        let filter = &request.filter.filter;
+        let store = match is_of_the_server(&request.filter) {
+            true => &self.context.system,
+            false => &self.context.retained,
+        };
+        let retained = store.matching(filter, now_ms);
         let identifiers: Vec<_> = identifier.into_iter().collect();
         for retained in retained {
             let end_ms = retained.expires_at_ms();
@@ -532,7 +536,7 @@ fn begin(held: &Held, request: &ConnectRequest, resumed: bool, position: Positio
 
 /// What the server says of itself is not kept: it is served as it comes.
 fn is_of_the_server(filter: &SharedFilter) -> bool {
-    filter.group.is_none() && filter.filter.as_str().starts_with("$SYS/")
+    filter.group.is_none() && system::is_of_the_server(filter.filter.as_str())
 }
 
 /// Tells apart the assigned client ids of two lives of this process.

@@ -350,21 +350,22 @@ impl Groups {
 
     /// Stores cursors that have moved, and cuts what is more than `backlog_bytes_max`. Returns what
     /// was lost by that. It may read the journal.
-    pub(super) fn sweep(&self, backlog_bytes_max: u64) -> u64 {
+    pub(super) fn sweep(&self, backlog_bytes_max: u64) -> Vec<(Text, u64)> {
         let groups: Vec<_> = self.groups().values().cloned().collect();
         let reader = self.committer.reader();
         let kept_from = reader.position_within(backlog_bytes_max);
-        let (mut rows, mut lost) = (Vec::new(), 0);
+        let (mut rows, mut losses) = (Vec::new(), Vec::new());
         for group in groups {
-            let from = group.state().next;
+            let (from, mut lost) = (group.state().next, 0);
             if from < kept_from {
                 let filters = [&group.filter.filter];
                 let count = trim::count(reader, &filters, from, kept_from, |_, _, _| true);
-                lost += count.unwrap_or_default();
+                lost = count.unwrap_or_default();
             }
             let mut state = group.state();
             state.next = state.next.max(kept_from);
             lost += state.give_up_below(kept_from);
+            losses.extend((lost > 0).then(|| (group.filter.name.clone(), lost)));
             let cursor = state.cursor();
             if cursor > state.stored_cursor {
                 state.stored_cursor = cursor;
@@ -372,7 +373,7 @@ impl Groups {
             }
         }
         self.committer.store(rows, None);
-        lost
+        losses
     }
 }
 

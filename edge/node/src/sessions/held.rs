@@ -238,3 +238,65 @@ pub(super) fn folded(session: &ClientSession) -> RowEntry {
         operation: RowOperation::Put(out.freeze()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_edge_journal::Journal;
+    use tidegate_edge_journal::limits::Limits;
+    use tidegate_edge_journal::media::Directory;
+    use tidegate_edge_protocol::mqtt::codec::PacketId;
+    use tidegate_shared::id::{StoreId, StreamId};
+
+    use super::*;
+    use crate::committer::Committer;
+    use crate::router::Router;
+    use crate::sessions::{Clock, Loaded};
+
+    fn sessions(folder: &std::path::Path) -> Arc<Sessions> {
+        let medium = Directory::open(folder).unwrap();
+        let limits = Limits {
+            free_disk_min_bytes: 0,
+            ..Limits::default()
+        };
+        let (journal, _) = Journal::open(Arc::new(medium), limits, StoreId(7)).unwrap();
+        let clock = Clock::new(journal.reader().time());
+        let loaded = Loaded::read(&journal).unwrap();
+        let committer = Committer::start(journal, Duration::ZERO, StreamId(0)).unwrap();
+        let router = Arc::new(Router::new(Vec::new(), StreamId(0)));
+        Sessions::new(committer, router, clock, u64::MAX, loaded)
+    }
+
+    fn is_whole(row: Option<RowEntry>) -> bool {
+        matches!(row.unwrap().operation, RowOperation::Put(_))
+    }
+
+    /// A row that is written anew says all that the session has: not while a message in it may still be
+    /// refused, or it would be there after a crash, and its sender told so.
+    #[tokio::test]
+    async fn a_row_is_not_written_anew_while_a_message_may_still_be_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = sessions(folder.path());
+        let client_id = Text::try_from("dev").unwrap();
+        let mailbox = Arc::new(Mailbox::default());
+        let mut held = sessions.take_over(&client_id, 1, &mailbox).await;
+        let begun = Change::Begun {
+            expiry_interval_s: 3_600,
+            position: Position(0),
+        };
+        assert!(is_whole(held.change(&begun)));
+        let packet_id = |id: usize| PacketId::new(id as u16).unwrap();
+        for id in 1..=3 * SESSION_CHANGES_MAX {
+            let received = Change::InboundReceived(packet_id(id));
+            assert!(!is_whole(held.change(&received)), "{id} is not known yet");
+            assert!(!is_whole(held.change(&Change::Connected)));
+        }
+        for _ in 1..3 * SESSION_CHANGES_MAX {
+            held.fate_is_known();
+            assert!(!is_whole(held.change(&Change::Connected)));
+        }
+        held.fate_is_known();
+        assert!(is_whole(held.change(&Change::Connected)));
+    }
+}

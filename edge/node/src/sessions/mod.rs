@@ -7,6 +7,7 @@
 mod feed;
 mod groups;
 mod held;
+mod losses;
 mod trim;
 
 use std::collections::HashMap;
@@ -31,6 +32,7 @@ pub(crate) use feed::{Fed, Feed};
 pub(crate) use groups::SharedDelivery;
 use groups::{Groups, LoadedGroups};
 pub(crate) use held::Held;
+pub(crate) use losses::Losses;
 use trim::Trimmed;
 
 /// A time that neither steps nor restarts, in milliseconds: what the journal's clock will say.
@@ -103,8 +105,11 @@ pub(crate) struct Sessions {
     slots: Mutex<HashMap<Text, Slot>>,
     /// What a session may have waiting for it, as it lies in the log.
     backlog_bytes_max: u64,
-    /// Messages that sessions lost by that bound.
-    lost: AtomicU64,
+    /// Messages that sessions lost by that bound, since the start.
+    pub(crate) losses: Losses,
+    /// Clients that are connected, and the most that were at once.
+    online: AtomicU64,
+    online_max: AtomicU64,
     /// What the journal was told last.
     needed_from: Mutex<Position>,
 }
@@ -208,7 +213,9 @@ impl Sessions {
             groups,
             slots: Mutex::new(slots),
             backlog_bytes_max,
-            lost: AtomicU64::new(0),
+            losses: Losses::default(),
+            online: AtomicU64::new(0),
+            online_max: AtomicU64::new(0),
             needed_from: Mutex::new(Position(0)),
         };
         sessions.tell_needed_from();
@@ -224,9 +231,23 @@ impl Sessions {
         self.slots().len()
     }
 
-    /// Messages that sessions lost since the start, as they had more waiting than they may.
-    pub(crate) fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// Clients that are connected.
+    pub(crate) fn online(&self) -> u64 {
+        self.online.load(Ordering::Relaxed)
+    }
+
+    /// The most that were connected at once, since the start.
+    pub(crate) fn online_max(&self) -> u64 {
+        self.online_max.load(Ordering::Relaxed)
+    }
+
+    fn goes_online(&self) {
+        let online = self.online.fetch_add(1, Ordering::Relaxed) + 1;
+        self.online_max.fetch_max(online, Ordering::Relaxed);
+    }
+
+    fn goes_offline(&self) {
+        self.online.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A client id belongs to its newest connection `[MQTT-3.1.4-3]`: the one before is told to go,
@@ -248,8 +269,9 @@ impl Sessions {
                 }
             });
             let owner = (id, Arc::clone(mailbox));
-            if let Some((_, before)) = slot.owner.replace(owner) {
-                before.shut_down(ReasonCode::SessionTakenOver);
+            match slot.owner.replace(owner) {
+                Some((_, before)) => before.shut_down(ReasonCode::SessionTakenOver),
+                None => self.goes_online(),
             }
             (Arc::clone(&slot.session), Arc::clone(&slot.reads))
         };
@@ -263,6 +285,7 @@ impl Sessions {
             && slot.owner.as_ref().is_some_and(|(owner, _)| *owner == id)
         {
             slot.owner = None;
+            self.goes_offline();
         }
     }
 
@@ -277,6 +300,7 @@ impl Sessions {
             return;
         }
         slot.owner = None;
+        self.goes_offline();
         if !present {
             slots.remove(client_id);
         }
@@ -307,8 +331,9 @@ impl Sessions {
                 });
             }
         }
-        let lost = self.groups.sweep(self.backlog_bytes_max);
-        self.lost.fetch_add(lost, Ordering::Relaxed);
+        for (name, lost) in self.groups.sweep(self.backlog_bytes_max) {
+            self.losses.add(&name, lost);
+        }
         self.tell_needed_from();
         wills
     }
@@ -395,7 +420,7 @@ impl Sessions {
         match trim::trim(reader, session, self.backlog_bytes_max) {
             Ok(Trimmed { changes, lost }) => {
                 if lost > 0 {
-                    self.lost.fetch_add(lost, Ordering::Relaxed);
+                    self.losses.add(client_id, lost);
                     tracing::warn!(client = %client_id, lost, "a session has more waiting than it may: its oldest is lost to it");
                 }
                 changes

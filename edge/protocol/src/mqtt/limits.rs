@@ -46,6 +46,12 @@ pub struct ConnectionLimits {
     /// announced as Receive Maximum. An MQTT 5 client that exceeds it is disconnected. An older
     /// one was never told: it is not read from while so many wait for their commit.
     pub inflight_inbound_max: NonZeroU16,
+    /// Publishes of an MQTT 3 client that wait for space in the journal, and what they take; past
+    /// either the client is not read from. What was under way before is kept beyond them.
+    pub withheld_messages_max: usize,
+    pub withheld_bytes_max: usize,
+    /// The oldest of them is tried again so often.
+    pub withheld_retry_interval: Duration,
     /// QoS 1 and 2 messages to the client that it has not acknowledged yet (QoS 2: until PUBCOMP),
     /// those that earlier connections of its session have released among them.
     pub inflight_outbound_max: NonZeroU16,
@@ -79,6 +85,9 @@ impl Default for ConnectionLimits {
             connect_timeout: Duration::from_secs(10),
             keep_alive_s_max: None,
             inflight_inbound_max: INFLIGHT_MAX_DEFAULT,
+            withheld_messages_max: 64,
+            withheld_bytes_max: 256 * 1024,
+            withheld_retry_interval: Duration::from_millis(250),
             inflight_outbound_max: INFLIGHT_MAX_DEFAULT,
             outbound_queue_messages_max: 1_000,
             outbound_queue_bytes_max: 4 * 1024 * 1024,
@@ -108,6 +117,7 @@ impl ConnectionLimits {
         assert!(2 * inflight_max + self.outbound_queue_messages_max < PACKET_IDS_MAX);
         // A client that is never read from can't be answered.
         assert!(self.subscribes_pending_max > 0);
+        assert!(self.withheld_messages_max > 0 && self.withheld_bytes_max > 0);
         assert!(self.replies_queued_max > 0);
         assert!(self.transmit_bytes_max > 0);
     }

@@ -255,6 +255,8 @@ impl Broker {
                 Event::DeliveryDone { token, .. } => self.delivery_done(id, token),
                 Event::Unsubscribe { token, filters } => self.unsubscribe(id, token, &filters),
                 Event::WillDue(_) => {}
+                // A full journal ends this broker's connections: it has nobody wait.
+                Event::PublishAgain { .. } => unreachable!("nothing was withheld"),
                 Event::Closed(closed) => {
                     check_end(&closed.reason)?;
                     if let Some(link) = self.links.get_mut(&id) {

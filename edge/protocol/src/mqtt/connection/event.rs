@@ -25,6 +25,14 @@ pub enum Event {
         token: Option<PublishToken>,
         publish: Publish,
     },
+    /// A message that was withheld (`handle_withheld`): answer as for `Publish`. The first of them is a
+    /// probe, and nothing else is under way; the others follow when it was taken. Subscribers
+    /// who are served as messages come have had it.
+    PublishAgain {
+        token: PublishToken,
+        publish: Publish,
+        is_probe: bool,
+    },
     /// The client has let go of a QoS 2 message: once it is durable that its identifier is free,
     /// answer with `handle_released`.
     Release {
@@ -153,7 +161,7 @@ pub struct SubscribeToken(pub(super) u64);
 pub struct DeliveryToken(pub u64);
 
 /// Why a PUBLISH was not taken. A client of an older version can't be told: its connection is
-/// closed without the PUBACK or PUBREC.
+/// closed without the PUBACK or PUBREC, if its driver does not have it wait (`handle_withheld`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishRefused {
     NotAuthorized,
@@ -277,6 +285,14 @@ pub struct OutboundCounters {
     pub dropped_qos0: u64,
     pub skipped_too_large: u64,
     pub expired: u64,
+}
+
+/// Packets that were handed out for the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    pub packets: u64,
+    /// PUBLISH among them, those sent again included.
+    pub publishes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

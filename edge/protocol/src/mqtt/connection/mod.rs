@@ -17,6 +17,7 @@ mod publishes;
 #[cfg(test)]
 mod tests;
 mod window;
+mod withheld;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -28,16 +29,17 @@ use bytes::BytesMut;
 pub use event::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
     DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken,
-    ReleaseToken, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
+    ReleaseToken, Sent, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
 };
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::{Outbound, Transmitted};
+use withheld::Withheld;
 
 use super::{
     codec::{
         AckProperties, DecodeError, DecodeErrorKind, Disconnect, DisconnectProperties, Packet,
-        PacketId, Suback, Text, Version, Will, encode,
+        PacketId, PacketType, Suback, Text, Version, Will, encode,
     },
     limits::ConnectionLimits,
     reply_code::ReasonCode,
@@ -54,6 +56,7 @@ pub struct Connection {
     connect_deadline: Option<Instant>,
     keep_alive: KeepAlive,
     inbound: Inbound,
+    withheld: Withheld,
     outbound: Outbound,
     /// Answers and farewells, before any delivery.
     replies: VecDeque<Packet>,
@@ -63,6 +66,7 @@ pub struct Connection {
     /// The identifier and the number of filters.
     subscribes: HashMap<SubscribeToken, (PacketId, usize)>,
     next_subscribe: u64,
+    sent: Sent,
 }
 
 #[derive(Debug)]
@@ -88,6 +92,7 @@ impl Connection {
             connect_deadline: Some(now + limits.connect_timeout),
             keep_alive: KeepAlive::default(),
             inbound: Inbound::default(),
+            withheld: Withheld::default(),
             outbound: Outbound::new(Version::V5, None, u16::MAX, &limits),
             replies: VecDeque::new(),
             events: VecDeque::new(),
@@ -95,6 +100,7 @@ impl Connection {
             session_expiry_interval_s: 0,
             subscribes: HashMap::new(),
             next_subscribe: 0,
+            sent: Sent::default(),
             limits,
         }
     }
@@ -112,6 +118,7 @@ impl Connection {
             State::Deciding { .. } | State::Closed => false,
             State::Connected => {
                 self.inbound.has_room(self.version, &self.limits)
+                    && self.withheld.has_room(&self.limits)
                     && self.replies.len() < self.limits.replies_queued_max
                     && self.subscribes.len() < self.limits.subscribes_pending_max
             }
@@ -130,6 +137,11 @@ impl Connection {
 
     pub fn outbound_counters(&self) -> OutboundCounters {
         self.outbound.counters()
+    }
+
+    /// What was handed out since the last call.
+    pub fn take_sent(&mut self) -> Sent {
+        std::mem::take(&mut self.sent)
     }
 
     /// Nothing more will come in or go out: close the socket.
@@ -237,6 +249,7 @@ impl Connection {
         {
             return self.close(CloseReason::ConnectTimeout, None, None);
         }
+        self.try_withheld();
         if self.keep_alive.handle_timeout(now, !self.can_read()) {
             let farewell = self.disconnect(ReasonCode::KeepAliveTimeout, "");
             self.close(CloseReason::KeepAliveTimeout, farewell, None);
@@ -275,8 +288,13 @@ impl Connection {
                 self.transmit_reply(reply, out);
                 continue;
             }
+            let at = out.len();
             match self.outbound.transmit(self.now, out) {
-                Ok(Transmitted::Sent) => {}
+                Ok(Transmitted::Sent) => {
+                    self.sent.packets += 1;
+                    let kind = out.get(at).map(|first| first >> 4);
+                    self.sent.publishes += u64::from(kind == Some(PacketType::Publish as u8));
+                }
                 Ok(Transmitted::Skipped) => expired = true,
                 Ok(Transmitted::Expired(token)) => {
                     expired = true;
@@ -299,7 +317,11 @@ impl Connection {
 
     /// When to call `handle_timeout`, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = [self.connect_deadline, self.keep_alive.deadline()];
+        let deadlines = [
+            self.connect_deadline,
+            self.keep_alive.deadline(),
+            self.withheld.deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -314,6 +336,7 @@ impl Connection {
         for _ in 0..2 {
             let encoded = encode(&reply, self.version, out);
             if encoded.is_ok() && self.outbound.fits_client(out.len() - start) {
+                self.sent.packets += 1;
                 return;
             }
             out.truncate(start);
@@ -372,6 +395,7 @@ impl Connection {
         self.state = State::Closed;
         self.connect_deadline = None;
         self.keep_alive.stop();
+        self.withheld = Withheld::default();
         self.subscribes.clear();
         self.replies.extend(farewell);
         if let Some(will) = self.will.take() {

@@ -1,9 +1,12 @@
 //! Messages from the client: events for the driver, and PUBACK, PUBREC and PUBCOMP once the driver
 //! has answered them.
 
+use std::time::Instant;
+
 use super::{
     CloseReason, Connection, Event, PublishRefused, PublishToken, ReleaseToken, State,
     inbound::{AnswerKind, Arrival, Violation},
+    withheld::Submission,
 };
 use crate::mqtt::{
     codec::{Ack, Packet, PacketId, Publish, Version},
@@ -17,6 +20,64 @@ impl Connection {
         if matches!(self.state, State::Connected) {
             self.inbound.handle_committed(token, outcome);
             self.acknowledge();
+            self.submit_withheld(token);
+        }
+    }
+
+    /// Where the oldest was taken, the others may follow; not if its answer has ended the connection.
+    fn submit_withheld(&mut self, answered: PublishToken) {
+        if !matches!(self.state, State::Connected) {
+            return;
+        }
+        for submission in self.withheld.answered(answered) {
+            self.events.push_back(match submission {
+                Submission::First(token, publish) => Event::Publish {
+                    token: Some(token),
+                    publish,
+                },
+                Submission::Again(token, publish) => Event::PublishAgain {
+                    token,
+                    publish,
+                    is_probe: false,
+                },
+            });
+        }
+    }
+
+    /// Whether a PUBLISH that finds no space in the journal may wait for it (`handle_withheld`):
+    /// the client's version has no code for a refusal.
+    pub fn withholds(&self) -> bool {
+        self.version != Version::V5
+    }
+
+    /// Answers a publish's event where `withholds`: there is no space for it now. It comes again,
+    /// with all that was behind it, as `Event::PublishAgain`.
+    pub fn handle_withheld(&mut self, now: Instant, token: PublishToken, publish: Publish) {
+        assert!(self.withholds(), "a client of MQTT 5 is told");
+        self.advance(now);
+        if !matches!(self.state, State::Connected) {
+            return;
+        }
+        let retry_interval = self.limits.withheld_retry_interval;
+        self.withheld
+            .withhold(self.now, retry_interval, token, publish);
+        if !self.can_read() {
+            self.keep_alive.pause();
+        }
+    }
+
+    /// Publishes that wait for space, and what they take.
+    pub fn withheld(&self) -> (usize, usize) {
+        (self.withheld.len(), self.withheld.bytes())
+    }
+
+    pub(super) fn try_withheld(&mut self) {
+        if let Some((token, publish)) = self.withheld.handle_timeout(self.now) {
+            self.events.push_back(Event::PublishAgain {
+                token,
+                publish,
+                is_probe: true,
+            });
         }
     }
 
@@ -40,7 +101,13 @@ impl Connection {
                 return Ok(());
             }
         };
-        self.events.push_back(Event::Publish { token, publish });
+        let publish = match token {
+            None => Some(publish),
+            Some(token) => self.withheld.arrive(token, publish),
+        };
+        if let Some(publish) = publish {
+            self.events.push_back(Event::Publish { token, publish });
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod exactly_once_out;
 mod handshake;
 mod publishes;
 mod time_and_end;
+mod withheld;
 
 use std::{
     num::{NonZeroU16, NonZeroU32},

@@ -1,0 +1,111 @@
+//! What a full journal does to those who wait for space: nothing overtakes what was refused.
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use tidegate_edge_journal::media::Directory;
+use tidegate_edge_protocol::mqtt::codec::Decoder;
+use tidegate_edge_protocol::mqtt::connection::{Accepted, Connection, Event, PublishToken};
+use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
+use tidegate_shared::id::{StoreId, StreamName, TopicName};
+use tidegate_shared::record::Compression;
+
+use super::*;
+
+const LARGE_BYTES: usize = 512 << 10;
+/// More than the journal's four log files hold.
+const LARGE_MAX: usize = 128;
+
+struct Full {
+    committer: Committer,
+    stream: StreamId,
+    mailbox: Arc<Mailbox>,
+    lane: Lane,
+    _folder: tempfile::TempDir,
+}
+
+impl Full {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let medium = Directory::open(folder.path()).unwrap();
+        let limits = Limits {
+            free_disk_min_bytes: 0,
+            log_files_max: 4,
+            ..Limits::default()
+        };
+        let (mut journal, _) = Journal::open(Arc::new(medium), limits, StoreId(7)).unwrap();
+        let (name, topic) = (StreamName::new("s").unwrap(), TopicName::new("s").unwrap());
+        let stream = journal
+            .open_stream(&name, &topic, Compression::None)
+            .unwrap();
+        let unrouted = StreamId(u32::MAX);
+        Self {
+            committer: Committer::start(journal, Duration::ZERO, unrouted).unwrap(),
+            stream,
+            mailbox: Arc::default(),
+            lane: Lane::default(),
+            _folder: folder,
+        }
+    }
+
+    /// What becomes of a message of that size.
+    async fn publish(&self, bytes: usize, lane: Option<&Lane>) -> Result<(), PublishRefused> {
+        let answer = Answer::Publish(token(), Box::default());
+        let append = Append {
+            stream: self.stream,
+            record: Record {
+                value: Some(Bytes::from(vec![7; bytes])),
+                ..Record::default()
+            },
+            mark: 0,
+            rows: Vec::new(),
+            waiter: Some((Arc::clone(&self.mailbox), answer)),
+            lane: lane.cloned(),
+        };
+        self.committer.append(append).await;
+        self.mailbox.filled().await;
+        let outcomes = self.mailbox.take().unwrap().outcomes;
+        assert_eq!(outcomes.len(), 1);
+        outcomes[0].1
+    }
+}
+
+/// Only a connection makes them.
+fn token() -> PublishToken {
+    let now = Instant::now();
+    let mut connection = Connection::new(ConnectionLimits::default(), now);
+    let mut decoder = Decoder::server(1_000);
+    let mut bytes = BytesMut::from(&b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c"[..]);
+    let connect = decoder.decode(&mut bytes).unwrap().unwrap();
+    connection.handle_packet(now, connect);
+    connection.handle_accepted(now, Accepted::default());
+    let mut bytes = BytesMut::from(&b"\x32\x05\x00\x01a\x00\x01"[..]);
+    let publish = decoder.decode(&mut bytes).unwrap().unwrap();
+    connection.handle_packet(now, publish);
+    let events = std::iter::from_fn(|| connection.poll_event());
+    let mut tokens = events.filter_map(|event| match event {
+        Event::Publish { token, .. } => token,
+        _ => None,
+    });
+    tokens.next().unwrap()
+}
+
+#[tokio::test]
+async fn nothing_overtakes_what_waits_for_space() {
+    let full = Full::new();
+    let refused = Err(PublishRefused::QuotaExceeded);
+    let mut outcome = Ok(());
+    for _ in 0..LARGE_MAX {
+        outcome = full.publish(LARGE_BYTES, Some(&full.lane)).await;
+        if outcome.is_err() {
+            break;
+        }
+    }
+    assert_eq!(outcome, refused, "the journal takes everything");
+    // It would fit in, and so it does for others; behind what waits it waits.
+    assert_eq!(full.publish(1, Some(&full.lane)).await, refused);
+    assert_eq!(full.publish(1, Some(&Lane::default())).await, Ok(()));
+    assert_eq!(full.publish(1, None).await, Ok(()));
+    full.lane.open();
+    assert_eq!(full.publish(1, Some(&full.lane)).await, Ok(()));
+    assert_eq!(full.committer.refused(), 0, "who waits is not refused");
+}
