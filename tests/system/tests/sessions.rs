@@ -204,6 +204,8 @@ fn a_session_with_too_much_waiting_loses_its_oldest_and_counts_it() {
     println!("{got} of {SENT} came, {lost:?} are counted as lost");
     assert_eq!(report["sorted"], true, "in order, each once");
     assert_eq!(got + lost.unwrap_or_default() as u64, SENT);
+    let by_name = "tidegate_mqtt_session_lost_worst{client=\"away\"}";
+    assert_eq!(site.edge.metric(by_name), lost, "and whose they were");
     assert!(
         (100..SENT / 2).contains(&got),
         "16 MiB of 64 KiB each, and less"

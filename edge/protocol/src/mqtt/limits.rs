@@ -50,6 +50,9 @@ pub struct ConnectionLimits {
     /// either the client is not read from. What was under way before is kept beyond them.
     pub withheld_messages_max: usize,
     pub withheld_bytes_max: usize,
+    /// After a message found no space, those bounds hold for so long for what is under way too: space
+    /// that comes in drops must not let a whole window in each time.
+    pub withheld_caution: Duration,
     /// The oldest of them is tried again so often.
     pub withheld_retry_interval: Duration,
     /// QoS 1 and 2 messages to the client that it has not acknowledged yet (QoS 2: until PUBCOMP),
@@ -87,6 +90,7 @@ impl Default for ConnectionLimits {
             inflight_inbound_max: INFLIGHT_MAX_DEFAULT,
             withheld_messages_max: 64,
             withheld_bytes_max: 256 * 1024,
+            withheld_caution: Duration::from_secs(10),
             withheld_retry_interval: Duration::from_millis(250),
             inflight_outbound_max: INFLIGHT_MAX_DEFAULT,
             outbound_queue_messages_max: 1_000,

@@ -118,7 +118,7 @@ impl Connection {
             State::Deciding { .. } | State::Closed => false,
             State::Connected => {
                 self.inbound.has_room(self.version, &self.limits)
-                    && self.withheld.has_room(&self.limits)
+                    && self.withheld.has_room(self.now, &self.limits)
                     && self.replies.len() < self.limits.replies_queued_max
                     && self.subscribes.len() < self.limits.subscribes_pending_max
             }

@@ -58,9 +58,8 @@ impl Connection {
         if !matches!(self.state, State::Connected) {
             return;
         }
-        let retry_interval = self.limits.withheld_retry_interval;
         self.withheld
-            .withhold(self.now, retry_interval, token, publish);
+            .withhold(self.now, &self.limits, token, publish);
         if !self.can_read() {
             self.keep_alive.pause();
         }

@@ -2,10 +2,7 @@
 //! acknowledgements are withheld: the messages wait here, in their order and with all that came behind
 //! them, and the oldest is tried again now and then. It bounds what waits by not having more read.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use super::event::PublishToken;
 use crate::mqtt::{codec::Publish, limits::ConnectionLimits};
@@ -23,6 +20,8 @@ pub(super) struct Withheld {
     /// The oldest, while it is tried again.
     probe: Option<PublishToken>,
     retry_at: Option<Instant>,
+    /// A message found no space not long before.
+    cautious_until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -54,14 +53,15 @@ impl Withheld {
     pub(super) fn withhold(
         &mut self,
         now: Instant,
-        retry_interval: Duration,
+        limits: &ConnectionLimits,
         token: PublishToken,
         publish: Publish,
     ) {
         self.under_way -= 1;
         self.keep(token, publish, true);
+        self.cautious_until = Some(now + limits.withheld_caution);
         if self.probe.take_if(|probe| *probe == token).is_some() || self.retry_at.is_none() {
-            self.retry_at = Some(now + retry_interval);
+            self.retry_at = Some(now + limits.withheld_retry_interval);
         }
     }
 
@@ -102,8 +102,13 @@ impl Withheld {
     }
 
     /// Whether to read on.
-    pub(super) fn has_room(&self, limits: &ConnectionLimits) -> bool {
-        self.len() < limits.withheld_messages_max && self.bytes < limits.withheld_bytes_max
+    pub(super) fn has_room(&self, now: Instant, limits: &ConnectionLimits) -> bool {
+        let is_cautious = self.cautious_until.is_some_and(|until| now < until);
+        let messages = match is_cautious {
+            true => self.waiting.len() + self.under_way,
+            false => self.len(),
+        };
+        messages < limits.withheld_messages_max && self.bytes < limits.withheld_bytes_max
     }
 
     pub(super) fn len(&self) -> usize {

@@ -117,6 +117,28 @@ fn reading_stops_at_the_bound_and_the_keep_alive_stands_still() {
     assert!(server.connection.can_read());
 }
 
+/// Space comes in drops: what was taken lets no more in than would be held.
+#[test]
+fn after_a_refusal_what_is_under_way_is_bounded_as_well() {
+    let mut server = Server::connected(small(2), V4);
+    server.send(&publish(1));
+    let first = submitted(&mut server);
+    withhold(&mut server, first);
+    server.pass(RETRY);
+    let probe = submitted(&mut server);
+    commit(&mut server, &probe);
+    assert!(server.connection.can_read());
+    server.send(&publishes(2..=3));
+    assert!(!server.connection.can_read());
+    let rest = submitted(&mut server);
+    commit(&mut server, &rest);
+    assert!(server.connection.can_read());
+    // After a while without another, it has its window again.
+    server.pass(Duration::from_secs(10));
+    server.send(&publishes(4..=9));
+    assert!(server.connection.can_read());
+}
+
 #[test]
 fn bytes_are_bounded_too() {
     let limits = ConnectionLimits {
