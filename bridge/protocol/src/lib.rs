@@ -10,6 +10,7 @@ pub mod frame;
 pub mod hello_gate;
 pub mod hub;
 pub mod landing;
+pub mod lanes;
 pub mod limits;
 pub mod reply_code;
 pub mod sender;

@@ -22,6 +22,8 @@ pub enum RowTable {
     Retained = 2,
     /// By the filter of the shared subscription, as clients write it.
     SharedGroups = 3,
+    /// By the name of the keyed stream.
+    Lanes = 4,
 }
 
 impl RowTable {
@@ -30,6 +32,7 @@ impl RowTable {
             1 => Some(Self::ClientSessions),
             2 => Some(Self::Retained),
             3 => Some(Self::SharedGroups),
+            4 => Some(Self::Lanes),
             _ => None,
         }
     }

@@ -20,6 +20,7 @@ use tidegate_shared::id::{
 use tidegate_shared::record::Record;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use crate::lanes::KeyedStreams;
 use crate::limits::{CHECKPOINT_INTERVAL, COMMIT_QUEUE_BYTES_MAX};
 use crate::mqtt::{Answer, Mailbox};
 use crate::record::queue_bytes;
@@ -30,9 +31,9 @@ pub(crate) type Waiter = (Arc<Mailbox>, Answer);
 /// What a client publishes whose messages wait for space, in order: once one was refused, those behind it
 /// are refused too, until the connection has all of them back and tries again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lane(Arc<AtomicBool>);
+pub(crate) struct Gate(Arc<AtomicBool>);
 
-impl Lane {
+impl Gate {
     /// The oldest is tried again; nothing is under way.
     pub(crate) fn open(&self) {
         self.0.store(false, Ordering::Release);
@@ -57,7 +58,7 @@ pub(crate) struct Append {
     pub rows: Vec<RowEntry>,
     pub waiter: Option<Waiter>,
     /// There where the publisher's messages wait for space rather than be refused.
-    pub lane: Option<Lane>,
+    pub gate: Option<Gate>,
 }
 
 /// A stream's new landed offset, and the hash there.
@@ -76,6 +77,10 @@ enum Operation {
     Landed(Vec<Landing>),
     /// A reader found damage there. Answered with whether it is declared lost.
     Damaged(StreamId, EdgeOffset, oneshot::Sender<bool>),
+    /// The topic that a lane goes to has so many partitions.
+    Partitions(StreamId, u32),
+    /// What came before a keyed stream's last switch has landed.
+    LanesDrained(StreamId),
     Stop(oneshot::Sender<()>),
 }
 
@@ -113,6 +118,7 @@ pub(crate) struct Committer {
     operations: mpsc::Sender<Operation>,
     room: Arc<Semaphore>,
     reader: JournalReader,
+    keyed: KeyedStreams,
     shared: Arc<Shared>,
     durable: watch::Receiver<Position>,
     failure: watch::Receiver<Option<String>>,
@@ -136,6 +142,7 @@ impl Committer {
     /// `unrouted` is a stream that stays here: nothing of it waits to land.
     pub(crate) fn start(
         journal: Journal,
+        keyed: KeyedStreams,
         linger: Duration,
         unrouted: StreamId,
     ) -> std::io::Result<Self> {
@@ -147,6 +154,8 @@ impl Committer {
         let (checkpoints, checkpoints_done) = start_checkpointer()?;
         let worker = Worker {
             journal,
+            has_lanes: !keyed.is_empty(),
+            keyed: keyed.clone(),
             linger,
             unrouted,
             shared: Arc::clone(&shared),
@@ -172,6 +181,7 @@ impl Committer {
             operations,
             room,
             reader,
+            keyed,
             shared,
             durable,
             failure,
@@ -248,6 +258,20 @@ impl Committer {
         &self.reader
     }
 
+    pub(crate) fn keyed(&self) -> &KeyedStreams {
+        &self.keyed
+    }
+
+    /// The cloud said how many partitions there are for a lane's messages.
+    pub(crate) fn partitions(&self, stream: StreamId, partitions: u32) {
+        self.send(Operation::Partitions(stream, partitions));
+    }
+
+    /// All lanes may go on.
+    pub(crate) fn lanes_drained(&self, stream: StreamId) {
+        self.send(Operation::LanesDrained(stream));
+    }
+
     pub(crate) fn grown(&self) -> &Grown {
         &self.shared.grown
     }
@@ -293,7 +317,7 @@ struct Waiting {
     /// Publishes, which are refused where the journal is full.
     publishes: Vec<Waiter>,
     /// Of those among them that then wait for space.
-    lanes: Vec<Lane>,
+    gates: Vec<Gate>,
     rows: Vec<Waiter>,
     states: Vec<oneshot::Sender<()>>,
     streams: BTreeSet<StreamId>,
@@ -303,6 +327,8 @@ struct Waiting {
 /// The thread's own.
 struct Worker {
     journal: Journal,
+    keyed: KeyedStreams,
+    has_lanes: bool,
     linger: Duration,
     unrouted: StreamId,
     shared: Arc<Shared>,
@@ -412,12 +438,48 @@ impl Worker {
                 let _ = done.send(declared);
                 return Ok(());
             }
+            Operation::Partitions(stream, partitions) => {
+                return self.grow_lanes(stream, partitions);
+            }
+            Operation::LanesDrained(stream) => {
+                if let Some(row) = self.keyed.row_of(stream) {
+                    self.journal.stage_row(row, RowCommit::Rides);
+                }
+            }
             Operation::Stop(_) => return Ok(()),
         }
         if self.journal.wants_commit() {
             self.waiting.since.get_or_insert_with(Instant::now);
         }
         Ok(())
+    }
+
+    /// Makes more lanes where a topic has grown: what was staged is committed to the old ones, and
+    /// only when the new ones are durable does anything go to them.
+    fn grow_lanes(&mut self, stream: StreamId, partitions: u32) -> Result<(), CommitError> {
+        if !self.has_lanes {
+            return Ok(());
+        }
+        self.commit_now()?;
+        let growth = match self.keyed.grow(&mut self.journal, stream, partitions) {
+            Ok(Some(growth)) => growth,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::error!(%stream, partitions, %error, "no lanes can be made");
+                return Ok(());
+            }
+        };
+        match self.journal.commit() {
+            Ok(_) => {
+                let lanes = self.keyed.take(growth);
+                tracing::info!(%stream, lanes = lanes.len(), "the topic has grown: more lanes");
+                self.shared.grown.add(lanes);
+                Ok(())
+            }
+            // It is told again with the next connection.
+            Err(CommitError::Full) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn stage_append(&mut self, append: Append) {
@@ -427,14 +489,18 @@ impl Worker {
             mark,
             rows,
             waiter,
-            lane,
+            gate,
         } = append;
-        if lane.as_ref().is_some_and(Lane::is_closed) {
+        if gate.as_ref().is_some_and(Gate::is_closed) {
             return tell(
                 waiter.into_iter().collect(),
                 Err(PublishRefused::QuotaExceeded),
             );
         }
+        let stream = match self.has_lanes {
+            true => self.keyed.target(stream, record.key.as_deref()),
+            false => stream,
+        };
         if let Err(error) = self.journal.append_marked(stream, &record, mark) {
             tracing::warn!(%error, "a publish was refused");
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
@@ -446,7 +512,7 @@ impl Worker {
         }
         self.waiting.streams.insert(stream);
         self.waiting.publishes.extend(waiter);
-        self.waiting.lanes.extend(lane);
+        self.waiting.gates.extend(gate);
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
@@ -472,8 +538,8 @@ impl Worker {
             }
             Err(CommitError::Full) => {
                 // Before anybody is told: what is behind them in the queue must not overtake them.
-                waiting.lanes.iter().for_each(Lane::close);
-                self.note_refused((waiting.publishes.len() - waiting.lanes.len()) as u64);
+                waiting.gates.iter().for_each(Gate::close);
+                self.note_refused((waiting.publishes.len() - waiting.gates.len()) as u64);
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::committer::Committer;
+use crate::lanes::{self, KeyedStreams};
 use crate::metrics::Metrics;
 use crate::mqtt;
 use crate::policy::policy_of;
@@ -90,6 +91,7 @@ impl Edge {
         let opening = spec.clone();
         let Opened {
             journal,
+            keyed,
             routes,
             unrouted,
             loaded,
@@ -97,7 +99,8 @@ impl Edge {
         } = tokio::task::spawn_blocking(move || open_journal(&opening)).await??;
         let clock = Clock::new(journal.reader().time());
         let compression = compressions(&journal.reader(), &spec);
-        let committer = Committer::start(journal, spec.journal.commit_linger.0, unrouted)?;
+        let linger = spec.journal.commit_linger.0;
+        let committer = Committer::start(journal, keyed, linger, unrouted)?;
         let metrics = Arc::new(Metrics::default());
         let router = Arc::new(Router::new(routes, unrouted));
         let sessions = Sessions::new(
@@ -217,6 +220,7 @@ fn load_credentials(uplink: &UplinkSpec) -> anyhow::Result<Credentials> {
 /// A journal, and what the node has in it.
 struct Opened {
     journal: Journal,
+    keyed: KeyedStreams,
     routes: Vec<(TopicFilter, Route)>,
     /// Keeps what no route takes and a client session wants.
     unrouted: StreamId,
@@ -269,12 +273,21 @@ fn open_journal(spec: &EdgeSpec) -> anyhow::Result<Opened> {
     // Before anything is committed: rows are read as the opening's checkpoint left them.
     let loaded = Loaded::read(&journal)?;
     let retained = Retained::load(&journal)?;
+    let stored = lanes::load(&journal)?;
+    let keyed = KeyedStreams::default();
     let mut routes = Vec::new();
     for route in &spec.routes {
-        let topic = spec.topic_of(&route.stream)?;
-        let compression = spec.compression_of(&route.stream);
-        let stream = journal.open_stream(&route.stream, &topic, compression)?;
-        journal.set_policy(stream, policy_of(spec, &route.stream));
+        let name = &route.stream;
+        let of_name = stored.get(name.as_str().as_bytes());
+        let stream = match keyed.open(&mut journal, spec, name, of_name)? {
+            Some(stream) => stream,
+            None => {
+                let topic = spec.topic_of(name)?;
+                let stream = journal.open_stream(name, &topic, spec.compression_of(name))?;
+                journal.set_policy(stream, policy_of(spec, name));
+                stream
+            }
+        };
         routes.push((
             route.filter.clone(),
             Route {
@@ -289,8 +302,11 @@ fn open_journal(spec: &EdgeSpec) -> anyhow::Result<Opened> {
     );
     let unrouted = journal.open_stream(&name, &topic, Compression::default())?;
     journal.commit()?;
+    keyed.opened(&mut journal, &stored)?;
+    journal.commit()?;
     Ok(Opened {
         journal,
+        keyed,
         routes,
         unrouted,
         loaded,

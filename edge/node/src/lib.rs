@@ -11,7 +11,8 @@
 mod committer;
 mod edge;
 mod http;
-pub mod limits;
+pub mod lanes;
+mod limits;
 mod metrics;
 mod mqtt;
 mod policy;

@@ -76,9 +76,6 @@ pub const METRICS_STREAMS_MAX: usize = 200;
 pub const SESSION_LOSSES_TRACKED_MAX: usize = 1_000;
 pub const SESSION_LOSSES_SHOWN_MAX: usize = 10;
 
-/// Log lines about one kind of misbehaviour are at least this far apart.
-pub const WARN_INTERVAL: Duration = Duration::from_secs(1);
-
 const _: () = {
     // A client fills its windows before it waits for a commit.
     assert!(SESSION_CHANGES_UNSURE_MAX > 2 * INFLIGHT_INBOUND_MAX.get() as usize);

@@ -118,6 +118,10 @@ pub struct StreamSpec {
     pub topic: Option<TopicName>,
     /// Default: `zstd`.
     pub compression: Compression,
+    /// Lanes to begin with: messages of one key keep their order, in a partition of their own, and those
+    /// of different keys need not. A topic with more partitions gets more lanes. Default: 0, one order
+    /// for all.
+    pub lanes: u32,
     pub retention: RetentionSpec,
     /// What happens when the journal is full. Default: `reject`.
     pub overflow: OverflowSpec,
@@ -180,6 +184,8 @@ pub enum SpecError {
     Cloud(String),
     #[error("stream {0} has no topic of its own name: # is for lanes; name a topic under streams")]
     StreamTopic(StreamName),
+    #[error("stream {0} has lanes, and a route to it says key: none: lanes are chosen by the key")]
+    LanesWithoutKey(StreamName),
 }
 
 impl Default for EdgeSpec {
@@ -199,6 +205,9 @@ impl Default for EdgeSpec {
         }
     }
 }
+
+/// Lanes of one stream.
+const LANES_MAX: u32 = 1_024;
 
 /// More often, the figures would be the load.
 const SYS_INTERVAL_MIN: Span = Span(Duration::from_millis(100));
@@ -255,6 +264,13 @@ impl EdgeSpec {
                 TopicName::new(stream.as_str()).map_err(|_| SpecError::StreamTopic(stream.clone()))
             }
         }
+    }
+
+    /// With how many lanes a keyed stream begins; 0: it is not keyed.
+    pub fn lanes_of(&self, stream: &StreamName) -> u32 {
+        self.streams
+            .get(stream)
+            .map_or(0, |settings| settings.lanes)
     }
 
     /// How a stream's batches are packed.
@@ -331,6 +347,19 @@ impl EdgeSpec {
         }
         for route in &self.routes {
             self.topic_of(&route.stream)?;
+            if self.lanes_of(&route.stream) > 0 && route.key == RouteKey::None {
+                return Err(SpecError::LanesWithoutKey(route.stream.clone()));
+            }
+        }
+        for (name, settings) in &self.streams {
+            if settings.lanes > LANES_MAX {
+                return Err(SpecError::Range {
+                    key: "lanes",
+                    value: format!("{} (stream {name})", settings.lanes),
+                    min: "0".to_owned(),
+                    max: LANES_MAX.to_string(),
+                });
+            }
         }
         if let Some(uplink) = &self.uplink {
             let port = uplink

@@ -19,7 +19,7 @@ struct Full {
     committer: Committer,
     stream: StreamId,
     mailbox: Arc<Mailbox>,
-    lane: Lane,
+    gate: Gate,
     _folder: tempfile::TempDir,
 }
 
@@ -39,16 +39,17 @@ impl Full {
             .unwrap();
         let unrouted = StreamId(u32::MAX);
         Self {
-            committer: Committer::start(journal, Duration::ZERO, unrouted).unwrap(),
+            committer: Committer::start(journal, KeyedStreams::default(), Duration::ZERO, unrouted)
+                .unwrap(),
             stream,
             mailbox: Arc::default(),
-            lane: Lane::default(),
+            gate: Gate::default(),
             _folder: folder,
         }
     }
 
     /// What becomes of a message of that size.
-    async fn publish(&self, bytes: usize, lane: Option<&Lane>) -> Result<(), PublishRefused> {
+    async fn publish(&self, bytes: usize, gate: Option<&Gate>) -> Result<(), PublishRefused> {
         let answer = Answer::Publish(token(), Box::default());
         let append = Append {
             stream: self.stream,
@@ -59,7 +60,7 @@ impl Full {
             mark: 0,
             rows: Vec::new(),
             waiter: Some((Arc::clone(&self.mailbox), answer)),
-            lane: lane.cloned(),
+            gate: gate.cloned(),
         };
         self.committer.append(append).await;
         self.mailbox.filled().await;
@@ -95,17 +96,17 @@ async fn nothing_overtakes_what_waits_for_space() {
     let refused = Err(PublishRefused::QuotaExceeded);
     let mut outcome = Ok(());
     for _ in 0..LARGE_MAX {
-        outcome = full.publish(LARGE_BYTES, Some(&full.lane)).await;
+        outcome = full.publish(LARGE_BYTES, Some(&full.gate)).await;
         if outcome.is_err() {
             break;
         }
     }
     assert_eq!(outcome, refused, "the journal takes everything");
     // It would fit in, and so it does for others; behind what waits it waits.
-    assert_eq!(full.publish(1, Some(&full.lane)).await, refused);
-    assert_eq!(full.publish(1, Some(&Lane::default())).await, Ok(()));
+    assert_eq!(full.publish(1, Some(&full.gate)).await, refused);
+    assert_eq!(full.publish(1, Some(&Gate::default())).await, Ok(()));
     assert_eq!(full.publish(1, None).await, Ok(()));
-    full.lane.open();
-    assert_eq!(full.publish(1, Some(&full.lane)).await, Ok(()));
+    full.gate.open();
+    assert_eq!(full.publish(1, Some(&full.gate)).await, Ok(()));
     assert_eq!(full.committer.refused(), 0, "who waits is not refused");
 }

@@ -17,7 +17,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::Context;
 use super::mailbox::{Contents, Letter, Mailbox};
-use crate::committer::Lane;
+use crate::committer::Gate;
 use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
@@ -47,7 +47,7 @@ pub(super) async fn run(
         groups: Vec::new(),
         shared: HashMap::new(),
         unanswered: 0,
-        lane: Lane::default(),
+        gate: Gate::default(),
         withheld: (0, 0),
         retained: VecDeque::new(),
         input: BytesMut::new(),
@@ -81,7 +81,7 @@ pub(super) struct Task {
     /// Publishes whose commit is still to come.
     pub(super) unanswered: usize,
     /// Of what the client publishes, where it waits for space.
-    pub(super) lane: Lane,
+    pub(super) gate: Gate,
     /// What of it waits, as it was last counted: messages and bytes.
     pub(super) withheld: (usize, usize),
     /// Retained messages that are still to be delivered.

@@ -15,7 +15,7 @@ use tidegate_edge_protocol::mqtt::session::Change;
 use super::Context;
 use super::driver::Task;
 use super::mailbox::{Again, Answer, Mailbox, Published};
-use crate::committer::{Append, Lane, now_ms};
+use crate::committer::{Append, Gate, now_ms};
 use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
 use crate::retained::RetainedMessage;
@@ -34,7 +34,7 @@ pub(super) struct Incoming {
     pub waiter: Option<(Arc<Mailbox>, PublishToken)>,
     pub received: Option<PacketId>,
     /// There where the publisher waits for space rather than be refused.
-    pub patient: Option<(Lane, Again)>,
+    pub patient: Option<(Gate, Again)>,
     /// Who is served as messages come has had it.
     pub is_repeated: bool,
 }
@@ -81,9 +81,9 @@ impl Context {
                 None => self.retained.take_up(retained),
             }
         }
-        let lane = patient.map(|(lane, again)| {
+        let gate = patient.map(|(gate, again)| {
             published.again = Some(again);
-            lane
+            gate
         });
         let waiter =
             waiter.map(|(mailbox, token)| (mailbox, Answer::Publish(token, Box::new(published))));
@@ -107,7 +107,7 @@ impl Context {
                     mark: mark.to_byte(),
                     rows,
                     waiter,
-                    lane,
+                    gate,
                 };
                 self.committer.append(append).await;
             }
@@ -218,7 +218,7 @@ impl Task {
         is_probe: bool,
     ) {
         if is_probe {
-            self.lane.open();
+            self.gate.open();
         }
         self.submit(Some(token), publish, true).await;
     }
@@ -251,7 +251,7 @@ impl Task {
             row,
             waiter,
             received,
-            patient: again.map(|again| (self.lane.clone(), again)),
+            patient: again.map(|again| (self.gate.clone(), again)),
             is_repeated,
         };
         let context = &self.context;

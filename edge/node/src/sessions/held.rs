@@ -251,6 +251,7 @@ mod tests {
 
     use super::*;
     use crate::committer::Committer;
+    use crate::lanes::KeyedStreams;
     use crate::router::Router;
     use crate::sessions::{Clock, Loaded};
 
@@ -263,7 +264,13 @@ mod tests {
         let (journal, _) = Journal::open(Arc::new(medium), limits, StoreId(7)).unwrap();
         let clock = Clock::new(journal.reader().time());
         let loaded = Loaded::read(&journal).unwrap();
-        let committer = Committer::start(journal, Duration::ZERO, StreamId(0)).unwrap();
+        let committer = Committer::start(
+            journal,
+            KeyedStreams::default(),
+            Duration::ZERO,
+            StreamId(0),
+        )
+        .unwrap();
         let router = Arc::new(Router::new(Vec::new(), StreamId(0)));
         Sessions::new(committer, router, clock, u64::MAX, loaded)
     }

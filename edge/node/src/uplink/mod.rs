@@ -76,8 +76,10 @@ impl Uplink {
             session_epoch,
         );
         let streams = reader.streams().into_iter();
-        for stream in streams.filter(|stream| stream.stream != unrouted) {
-            sender.handle_stream(local(stream));
+        for status in streams.filter(|status| status.stream != unrouted) {
+            let (stream, hold) = (status.stream, committer.keyed().hold(status.stream));
+            sender.handle_stream(local(status));
+            sender.handle_hold(stream, hold);
         }
         let (done, results) = mpsc::unbounded_channel();
         let dialer = Dialer::new(credentials)?;
@@ -240,8 +242,12 @@ impl Uplink {
             .into_iter()
             .filter(|stream| *stream != self.unrouted)
         {
+            // Before what came after a switch is seen.
+            let hold = self.committer.keyed().hold(stream);
+            self.sender.handle_hold(stream, hold);
             if let Some(status) = self.committer.reader().stream(stream) {
                 self.sender.handle_stream(local(status));
+                self.sender.handle_hold(stream, hold);
             }
         }
     }
@@ -323,8 +329,19 @@ impl Uplink {
                     ..
                 } => {
                     landings.push((stream, landed, hash));
+                    let drained = committer.keyed().note_landed(stream, landed);
+                    if let Some(first) = drained.first() {
+                        committer.lanes_drained(*first);
+                    }
+                    for lane in drained {
+                        self.sender.handle_hold(lane, None);
+                    }
                 }
-                SenderEvent::Partitions { .. } => {}
+                SenderEvent::Partitions { stream, partitions } => {
+                    if committer.keyed().compression(stream).is_some() {
+                        committer.partitions(stream, partitions);
+                    }
+                }
                 SenderEvent::Alarm(alarm) => self.alarm(&alarm),
                 SenderEvent::Close(code) => {
                     tracing::warn!(hub = %self.hub, %code, "uplink: closing");
@@ -396,7 +413,9 @@ fn read(
         let outcome = if room == 0 {
             ReadOutcome::NoRoom
         } else {
-            let compression = compression.get(&stream).copied().unwrap_or_default();
+            let known = compression.get(&stream).copied();
+            let of_lane = || committer.keyed().compression(stream);
+            let compression = known.or_else(of_lane).unwrap_or_default();
             let outcome = read_stream(committer, request, room, compression);
             if let ReadOutcome::Batches(batches) = &outcome {
                 let bytes: usize = batches.iter().map(|batch| batch.batch.len()).sum();
