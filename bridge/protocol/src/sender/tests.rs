@@ -296,14 +296,15 @@ impl Ledger {
             hash,
         } = head;
         let facts = Vec::new();
-        hub.handle_landed(Landed {
+        let landed = Landed {
             request,
             stream,
             incarnation,
             landed,
             hash,
             facts,
-        });
+        };
+        hub.handle_landed(landed, 1);
         Ok(())
     }
 }
