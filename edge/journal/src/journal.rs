@@ -84,8 +84,13 @@ pub struct JournalStats {
     pub checkpoint_needs_space: bool,
 }
 
-/// A commit that finds no space makes room and tries again so often.
-const ROOM_TRIES_MAX: usize = 4;
+/// A commit that finds no space makes room and tries again so often. Each time a tenth of a file is
+/// freed at the least ([`CLEANED_AFTER_LOSS_PER_CENT_MAX`](crate::limits)).
+const ROOM_TRIES_MAX: usize = 16;
+
+/// In so many of them the cleaner goes before a loss. If that gives no room, chunks are of sizes that do
+/// not pack, and copies of copies would only wear the flash.
+const ROOM_TRIES_BY_COPYING_MAX: usize = 8;
 
 /// The store of one edge. Owned by its one committer.
 #[derive(Debug)]
@@ -285,11 +290,11 @@ impl Journal {
             });
         }
         let mut written = self.write(&entries, need, tail.next_position);
-        for _ in 0..ROOM_TRIES_MAX {
+        for attempt in 0..ROOM_TRIES_MAX {
             if need == Need::Freeing || !matches!(written, Err(PoolError::Full)) {
                 break;
             }
-            if !self.make_room()? {
+            if !self.make_room(attempt < ROOM_TRIES_BY_COPYING_MAX)? {
                 break;
             }
             written = self.write(&entries, need, tail.next_position);
