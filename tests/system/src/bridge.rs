@@ -69,18 +69,21 @@ impl Bridge {
     }
 
     async fn announce(&mut self, topic: &str) {
-        let mut body = 1_u32.to_le_bytes().to_vec();
-        body.extend(1_u32.to_le_bytes());
+        let mut item = 1_u32.to_le_bytes().to_vec();
         for text in ["by-hand", topic] {
-            body.extend((text.len() as u32).to_le_bytes());
-            body.extend(text.as_bytes());
+            item.extend((text.len() as u32).to_le_bytes());
+            item.extend(text.as_bytes());
         }
-        // Incarnation, first, next and landed offset.
-        body.extend([0; 4 * 8]);
+        // Incarnation, first, next and landed offset; the life in which it landed.
+        item.extend([0; 4 * 8 + 4]);
+        let mut body = 1_u32.to_le_bytes().to_vec();
+        body.extend((item.len() as u16).to_le_bytes());
+        body.extend(item);
         write(&mut self.control_out, ANNOUNCE, &body).await;
+        // The count and the item's length, the stream, then what is granted.
         let granted = self.expect(GRANTED).await;
-        self.incarnation = number(&granted[8..16]);
-        self.hash.copy_from_slice(&granted[24..40]);
+        self.incarnation = number(&granted[10..18]);
+        self.hash.copy_from_slice(&granted[26..42]);
     }
 
     /// Offers a record batch with `count` records; its base offset is put to `base_offset`.
