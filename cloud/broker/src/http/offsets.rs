@@ -10,12 +10,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_cloud_protocol::ledger::command::{
     CommitOffsets, Entry, FACTS_MAX, ImportFacts, OffsetCommit,
 };
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
-use tidegate_cloud_protocol::offset_map::{InCloud, NamedFact, OffsetMap, Place};
+use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
 use tidegate_shared::id::{
     EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset, PartitionId, StreamName, TopicId,
 };

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use thiserror::Error;
-use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
     ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, StreamName, TopicId,
@@ -38,14 +38,6 @@ pub struct Source {
 pub struct Place {
     pub cluster_incarnation: ClusterIncarnation,
     pub target: Target,
-}
-
-/// A fact with both its sides.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFact {
-    pub edge: EdgeId,
-    pub stream: StreamName,
-    pub fact: Fact,
 }
 
 /// Where an edge offset is in the cloud.
