@@ -17,6 +17,7 @@ use crate::media::{Directory, FaultyMedium, Medium, Survival};
 use crate::{CheckpointJob, CommitError, Journal, OpenError, OpenReport};
 
 mod damage;
+mod month;
 mod retention;
 mod survey;
 
