@@ -18,6 +18,7 @@ use crate::{CheckpointJob, CommitError, Journal, OpenError, OpenReport};
 
 mod damage;
 mod month;
+mod pressure;
 mod retention;
 mod survey;
 
