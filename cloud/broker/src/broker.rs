@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::sequencer::{self, Work};
 use crate::state::{Shared, State};
 use crate::submission::SubmitError;
@@ -22,6 +23,7 @@ use crate::submission::SubmitError;
 pub struct Broker {
     shared: Arc<Shared>,
     store_id: u128,
+    presence: Presence,
     queue: mpsc::Sender<Work>,
     /// Permits are KiB of batches in the queue.
     room: Arc<Semaphore>,
@@ -56,6 +58,7 @@ impl Broker {
         Ok(Self {
             shared,
             store_id,
+            presence: Presence::default(),
             queue,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failure,
@@ -113,6 +116,11 @@ impl Broker {
 
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Which edges are connected.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// The store's id, for as long as its log lives; Kafka clients see it as the cluster id.

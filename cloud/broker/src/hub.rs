@@ -9,7 +9,7 @@ use tidegate_bridge::{Attempt, ChannelError, Connection, FrameReader, Listener};
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_bridge_protocol::frame::Frame;
 use tidegate_bridge_protocol::hello_gate::HelloGate;
-use tidegate_bridge_protocol::hub::{HubConnection, HubError};
+use tidegate_bridge_protocol::hub::{HubConnection, HubError, HubEvent};
 use tidegate_bridge_protocol::landing::{Head, Offer};
 use tidegate_bridge_protocol::limits::FRAME_FACTS_MAX;
 use tidegate_bridge_protocol::reply_code::CloseCode;
@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::broker::Broker;
 use crate::limits::{HUB_OFFERED_BYTES_MAX, HUB_QUESTIONS_MAX};
 use crate::metrics::CloseLabels;
+use crate::presence::Connected;
 use crate::sequencer::now_ms;
 use crate::submission::SubmitError;
 
@@ -65,8 +66,9 @@ async fn handle(
                 return close_storm(&broker, &edge, peer, &connection);
             }
             broker.metrics().connected_edges.inc();
+            let seen = broker.presence().connect(&edge, peer, now_ms());
             tracing::info!(%edge, %peer, "an edge is connected");
-            let link = Link::new(edge, connection, broker.clone());
+            let link = Link::new(edge, connection, seen, broker.clone());
             Box::pin(link.run(stopping)).await;
             broker.metrics().connected_edges.dec();
         }
@@ -126,6 +128,8 @@ struct Link {
     edge: EdgeId,
     broker: Broker,
     connection: Connection,
+    /// The edge is known to be here as long as this lives.
+    seen: Connected,
     hub: HubConnection,
     session_epoch: SessionEpoch,
     /// Batch bytes handed to the ledger and not answered.
@@ -135,7 +139,7 @@ struct Link {
 }
 
 impl Link {
-    fn new(edge: EdgeId, connection: Connection, broker: Broker) -> Self {
+    fn new(edge: EdgeId, connection: Connection, seen: Connected, broker: Broker) -> Self {
         let (questions, asked) = mpsc::channel(HUB_QUESTIONS_MAX);
         // As many answers as questions at most, and those are bounded.
         let (answering, answers) = mpsc::unbounded_channel();
@@ -144,6 +148,7 @@ impl Link {
             edge,
             broker,
             connection,
+            seen,
             hub: HubConnection::new(),
             session_epoch: SessionEpoch(0),
             offered_bytes: 0,
@@ -170,10 +175,12 @@ impl Link {
                 .close(CloseCode::Shutdown, "the cloud is stopping"),
             End::Gone(why) => {
                 tracing::info!(%edge, %peer, why, "an edge is gone");
+                self.seen.ended(&why);
                 self.connection.handle.close(CloseCode::Shutdown, "");
             }
             End::Refused(HubError { code, why }) => {
                 count_close(&self.broker, code);
+                self.seen.ended(&format!("{code}: {why}"));
                 tracing::warn!(%edge, %peer, %code, why, "a bridge connection was closed");
                 self.connection.handle.close(code, &why);
             }
@@ -217,14 +224,24 @@ impl Link {
     }
 
     async fn take(&mut self, frame: Frame) -> Result<(), End> {
+        self.seen.heard(now_ms());
         self.hub.handle_frame(now_ms(), frame)?;
         while let Some(event) = self.hub.poll_event() {
+            self.note(&event);
             let question = Question::of(event, self.session_epoch);
             self.offered_bytes += question.batch_bytes();
             let sent = self.questions.send(question).await;
             sent.map_err(|_| End::Gone("the ledger is closed".to_owned()))?;
         }
         Ok(())
+    }
+
+    fn note(&self, event: &HubEvent) {
+        if let HubEvent::OpenStreams(streams) = event {
+            for stream in streams {
+                self.seen.announced(&stream.name, stream.next);
+            }
+        }
     }
 
     fn answer(&mut self, answer: Result<Answer, SubmitError>) -> Result<(), End> {

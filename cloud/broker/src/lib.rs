@@ -14,6 +14,7 @@ mod kafka;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+pub mod presence;
 mod recent;
 mod sequencer;
 mod state;

@@ -52,6 +52,25 @@ pub const HUB_QUESTIONS_MAX: usize = 256;
 /// A topic has at most so many partitions.
 pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 
+/// A body of facts over HTTP, about 150,000 of them; a longer one is refused (413).
+pub const HTTP_FACTS_BYTES_MAX: usize = 48 << 20;
+
+/// What is wrong with facts is told so many times; the rest is counted.
+pub const WRONG_FACTS_SHOWN_MAX: usize = 20;
+
+/// Index entries that one search for a message looks at; then it says how far it came.
+pub const WHERE_ENTRIES_MAX: usize = 100_000;
+
+/// Batches that one search for a message unpacks, and what they may take.
+pub const WHERE_BATCHES_MAX: usize = 256;
+pub const WHERE_BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// Intervals of a stream that are declared lost: so many, the newest, are shown.
+pub const WHERE_GAPS_MAX: usize = 10;
+
+/// Consumer groups that are told of with a message; there is no order among the others.
+pub const WHERE_GROUPS_MAX: usize = 100;
+
 const _: () = {
     // A batch that is taken can be landed, read and sent.
     assert!(BATCH_BYTES_MAX <= SEQUENCER_QUEUE_BYTES_MAX);

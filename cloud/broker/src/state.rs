@@ -39,6 +39,7 @@ impl State {
     ) -> Result<Effects, ApplyError> {
         let effects = self.ledger.apply(command)?;
         let life = self.ledger.cluster_incarnation().unwrap_or_default();
+        let landed_ms = self.ledger.now_ms();
         for effect in &effects {
             // The ledger gives each offset once: only a fact that was imported can contradict it.
             if let Err(clash) = self.offset_map.apply(effect, life) {
@@ -51,7 +52,7 @@ impl State {
             if let Effect::Landed(landed) = effect {
                 let target = target_of(landed);
                 let index = self.indexes.entry(target).or_default();
-                index.push(index_entry(landed, appended));
+                index.push(index_entry(landed, appended, landed_ms));
             }
         }
         Ok(effects)
@@ -75,17 +76,22 @@ fn target_of(landed: &Landed) -> Target {
     }
 }
 
-pub(crate) fn index_entry(landed: &Landed, appended: &Appended) -> IndexEntry {
-    let offset = u64::from(landed.part.attachment_offset);
+fn index_entry(landed: &Landed, appended: &Appended, landed_ms: i64) -> IndexEntry {
     IndexEntry {
         base_offset: landed.fact.kafka_offset,
         count: landed.fact.count,
         batch_bytes: landed.part.batch_bytes,
         max_timestamp_ms: landed.part.max_timestamp_ms,
-        address: Address {
-            file: appended.file,
-            position: appended.attachments_position + offset,
-        },
+        landed_ms,
+        address: address_of(landed, appended),
+    }
+}
+
+fn address_of(landed: &Landed, appended: &Appended) -> Address {
+    let offset = u64::from(landed.part.attachment_offset);
+    Address {
+        file: appended.file,
+        position: appended.attachments_position + offset,
     }
 }
 
@@ -174,7 +180,7 @@ impl Shared {
             any = true;
             let offset = landed.part.attachment_offset;
             if let Ok(found) = batches.binary_search_by_key(&offset, |(offset, _)| *offset) {
-                let address = index_entry(landed, appended).address;
+                let address = address_of(landed, appended);
                 recent.insert(address, batches[found].1.clone());
             }
         }

@@ -23,6 +23,8 @@ pub struct IndexEntry {
     /// The whole batch, header included.
     pub batch_bytes: u32,
     pub max_timestamp_ms: i64,
+    /// When it landed, by the ledger's time.
+    pub landed_ms: i64,
     pub address: Address,
 }
 
@@ -102,6 +104,7 @@ mod tests {
                 count: *count,
                 batch_bytes: 100,
                 max_timestamp_ms: *max_timestamp_ms,
+                landed_ms: 0,
                 address: Address::default(),
             };
             next = entry.end();

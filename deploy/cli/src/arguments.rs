@@ -3,6 +3,12 @@
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::cloud::CloudArguments;
+use crate::edge::EdgeArguments;
+use crate::offsets::OffsetsArguments;
+use crate::topic::TopicArguments;
+use crate::whereabouts::WhereArguments;
+
 #[cfg(feature = "up")]
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -23,6 +29,16 @@ pub(crate) enum Command {
     /// Run the whole product on this machine: a cloud and one edge, in this process.
     #[cfg(feature = "up")]
     Up(Box<UpArguments>),
+    /// Where a message of an edge is: journalled, waiting and for what, landed, read, or lost
+    Where(Box<WhereArguments>),
+    /// Kafka's offsets and the edges', from one to the other
+    Offsets(OffsetsArguments),
+    /// The edges that the cloud knows
+    Edge(EdgeArguments),
+    /// The topics of the cloud
+    Topic(TopicArguments),
+    /// The cloud's own state
+    Cloud(CloudArguments),
 }
 
 /// What `tidegate up` can be told.
@@ -121,6 +137,7 @@ mod tests {
             Ok(Arguments {
                 command: Command::Up(up),
             }) => Ok(*up),
+            Ok(other) => panic!("{other:?}"),
             Err(error) => Err(one_line(&error)),
         }
     }

@@ -1,23 +1,32 @@
 //! The command `tidegate`: what people type. It decides nothing of its own; it starts the daemons'
-//! libraries (`up`) and, later, talks to running ones.
+//! libraries (`up`), and asks running ones over HTTP.
 //!
-//! Exit codes: 0 done, 1 it failed, 2 the command line was wrong.
+//! Exit codes: 0 done, or there is an answer; 1 it failed, or there is none; 2 the command line was wrong.
 
 mod arguments;
+mod cloud;
 #[cfg(feature = "up")]
 mod demo;
+mod edge;
 #[cfg(feature = "up")]
 mod kafka_client;
+mod offsets;
+mod remote;
 #[cfg(test)]
 mod sample_tests;
 mod terminal;
+mod topic;
 #[cfg(feature = "up")]
 mod up;
+mod whereabouts;
 
 use std::process::ExitCode;
 
-use arguments::Arguments;
+use arguments::{Arguments, Command};
 use clap::Parser;
+
+/// The command line was wrong.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -25,18 +34,26 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("tidegate: {}", terminal::one_line(&format!("{error:#}")));
-            ExitCode::FAILURE
+            match error.is::<remote::Usage>() {
+                true => ExitCode::from(USAGE),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         #[cfg(feature = "up")]
-        arguments::Command::Up(arguments) => up::run(*arguments),
+        Command::Up(arguments) => up::run(*arguments).map(|()| ExitCode::SUCCESS),
+        Command::Where(arguments) => whereabouts::run(&arguments),
+        Command::Offsets(arguments) => offsets::run(&arguments),
+        Command::Edge(arguments) => edge::run(&arguments),
+        Command::Topic(arguments) => topic::run(&arguments),
+        Command::Cloud(arguments) => cloud::run(&arguments),
     }
 }
 

@@ -1,8 +1,12 @@
-//! Answers of the API, and what can be wrong with a question.
+//! Answers of the API, and what can be wrong with a question. Whatever is wrong is told as
+//! `{"error": …}`, also what the framework finds.
 
 use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tidegate_shared::id::{ClusterIncarnation, NameError};
 
@@ -28,6 +32,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, why)
     }
 
+    /// What is stored cannot be read back.
+    pub(super) fn unreadable(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, why)
+    }
+
     fn new(status: StatusCode, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { status, why }
@@ -50,6 +59,41 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.status, Json(json!({ "error": self.why }))).into_response()
     }
+}
+
+/// What the query asks.
+#[derive(Debug)]
+pub(super) struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::from_request_parts(parts, state).await;
+        let Query(asked) = query.map_err(|wrong| ApiError::bad_request(wrong.body_text()))?;
+        Ok(Self(asked))
+    }
+}
+
+/// What the body says, as JSON.
+#[derive(Debug)]
+pub(super) struct Sent<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Json::from_request(request, state).await;
+        let Json(sent) = body.map_err(|wrong| ApiError::new(wrong.status(), wrong.body_text()))?;
+        Ok(Self(sent))
+    }
+}
+
+/// Nothing of the API has this path.
+pub(super) async fn unknown_path(uri: axum::http::Uri) -> ApiError {
+    ApiError::not_found(format!(
+        "there is nothing at {uri}; is the cloud's version older?"
+    ))
 }
 
 /// What a handler gives.

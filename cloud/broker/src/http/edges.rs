@@ -23,10 +23,16 @@ pub(super) fn routes() -> Router<Context> {
 }
 
 async fn list(State(context): State<Context>) -> Answer {
-    let edges = context.broker.ledger(|ledger| {
-        let edges = ledger.edges().map(|(id, edge)| describe(id, edge));
+    let mut edges = context.broker.ledger(|ledger| {
+        let edges = ledger
+            .edges()
+            .map(|(id, edge)| (id.clone(), describe(id, edge)));
         edges.collect::<Vec<_>>()
     });
+    for (id, edge) in &mut edges {
+        edge["link"] = link(&context, id);
+    }
+    let edges: Vec<_> = edges.into_iter().map(|(_, edge)| edge).collect();
     Ok(Json(json!({ "edges": edges })))
 }
 
@@ -43,18 +49,40 @@ fn describe(id: &EdgeId, edge: &Edge) -> Value {
     })
 }
 
+/// An edge's connection: whether there is one, since when, when something came last, and why the one
+/// before ended. Known since the cloud's start.
+pub(super) fn link(context: &Context, edge: &EdgeId) -> Value {
+    let Some(seen) = context.broker.presence().of(edge) else {
+        return json!({ "connected": false });
+    };
+    json!({
+        "connected": seen.connected_since_ms.is_some(),
+        "since_ms": seen.connected_since_ms,
+        "last_seen_ms": seen.last_seen_ms(),
+        "peer": seen.peer.to_string(),
+        "last_ended": seen.ended,
+    })
+}
+
 async fn show(State(context): State<Context>, Path(edge): Path<String>) -> Answer {
     let edge = EdgeId::new(edge)?;
+    let seen = context.broker.presence().of(&edge);
+    let announced = seen.map(|seen| seen.announced).unwrap_or_default();
     let shown = context.broker.ledger(|ledger| {
         let known = ledger.edge(&edge)?;
         let mut shown = describe(&edge, known);
-        let streams = known.streams.iter();
-        let streams = streams.map(|(name, stream)| describe_stream(ledger, name, stream));
+        let streams = known.streams.iter().map(|(name, stream)| {
+            let mut described = describe_stream(ledger, name, stream);
+            described["announced"] = json!(announced.get(name));
+            described
+        });
         shown["streams"] = Value::Array(streams.collect());
         Some(shown)
     });
     let unknown = || ApiError::not_found(format!("edge {edge} has never connected"));
-    Ok(Json(shown.ok_or_else(unknown)?))
+    let mut shown = shown.ok_or_else(unknown)?;
+    shown["link"] = link(&context, &edge);
+    Ok(Json(shown))
 }
 
 fn describe_stream(ledger: &Ledger, name: &StreamName, stream: &Stream) -> Value {
@@ -99,7 +127,8 @@ async fn release(State(context): State<Context>, Path(edge): Path<String>) -> An
 }
 
 async fn cluster(State(context): State<Context>) -> Answer {
-    let (incarnation, behind) = context.broker.ledger(|ledger| {
+    let connected = context.broker.presence().connected();
+    let mut status = context.broker.ledger(|ledger| {
         let behind = ledger.behind().map(|behind| {
             json!({
                 "edge": behind.edge,
@@ -108,12 +137,20 @@ async fn cluster(State(context): State<Context>) -> Answer {
                 "stream": behind.stream,
             })
         });
-        (ledger.cluster_incarnation().unwrap_or_default(), behind)
+        let held = ledger
+            .edges()
+            .filter(|(_, edge)| edge.fights.is_quarantined);
+        let held: Vec<_> = held.map(|(id, _)| id.as_str()).collect();
+        json!({
+            "cluster_incarnation": life(ledger.cluster_incarnation().unwrap_or_default()),
+            "behind": behind,
+            "topics": ledger.topics().count(),
+            "edges": ledger.edges().count(),
+            "quarantined": held,
+        })
     });
-    Ok(Json(json!({
-        "cluster_incarnation": life(incarnation),
-        "behind": behind,
-    })))
+    status["connected"] = json!(connected);
+    Ok(Json(status))
 }
 
 /// Begins a new cluster incarnation: after a restore, so that edges send again what they keep.

@@ -3,8 +3,10 @@
 
 mod answer;
 mod edges;
+mod facts;
 mod offsets;
 mod topics;
+mod whereabouts;
 
 use axum::Router;
 use axum::extract::State;
@@ -35,8 +37,11 @@ pub(crate) fn router(context: Context) -> Router {
             "/api/v1",
             Router::new()
                 .merge(offsets::routes())
+                .merge(facts::routes())
+                .merge(whereabouts::routes())
                 .merge(edges::routes())
-                .merge(topics::routes()),
+                .merge(topics::routes())
+                .fallback(answer::unknown_path),
         )
         .with_state(context)
 }

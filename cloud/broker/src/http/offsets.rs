@@ -1,19 +1,13 @@
-//! The offset map over HTTP: look-up, translation, groups, export, import, verification. Exact, or it
-//! says why not.
+//! The offset map over HTTP: look-up, translation, and groups' offsets in terms of edges. Exact, or it
+//! says why not. Facts as a whole are `facts`' business.
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::extract::{Path, State};
 use axum::routing::get;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidegate_bridge_protocol::fact::{Fact, NamedFact};
-use tidegate_cloud_protocol::ledger::command::{
-    CommitOffsets, Entry, FACTS_MAX, ImportFacts, OffsetCommit,
-};
+use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
 use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
 use tidegate_shared::id::{
@@ -21,16 +15,13 @@ use tidegate_shared::id::{
 };
 
 use super::Context;
-use super::answer::{Answer, ApiError, life, parse_life};
+use super::answer::{Answer, ApiError, Asked, Sent, life};
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
         .route("/offsets/lookup", get(lookup))
         .route("/offsets/translate", get(translate))
         .route("/offsets/groups/{group}", get(group).post(set_group))
-        .route("/offsets/export", get(export))
-        .route("/offsets/import", axum::routing::post(import))
-        .route("/offsets/verify", get(verify))
 }
 
 #[derive(Debug, Deserialize)]
@@ -41,7 +32,7 @@ struct InPartition {
 }
 
 /// A Kafka offset to the edge's.
-async fn lookup(State(context): State<Context>, Query(asked): Query<InPartition>) -> Answer {
+async fn lookup(State(context): State<Context>, Asked(asked): Asked<InPartition>) -> Answer {
     let found = context
         .broker
         .look(|ledger, map| look_up(ledger, map, &asked));
@@ -49,22 +40,27 @@ async fn lookup(State(context): State<Context>, Query(asked): Query<InPartition>
 }
 
 fn look_up(ledger: &Ledger, map: &OffsetMap, asked: &InPartition) -> Result<Value, ApiError> {
-    let topic_id = ledger.topic_id(&asked.topic);
+    // By its id also a topic of another cloud, whose facts were imported.
+    let topic_id = ledger
+        .topic_id(&asked.topic)
+        .or_else(|| parse_topic_id(&asked.topic));
     let unknown = || ApiError::not_found(format!("there is no topic {}", asked.topic));
     let target = Target {
         topic_id: topic_id.ok_or_else(unknown)?,
         partition: PartitionId(asked.partition),
     };
-    let partition = ledger.partition(target).ok_or_else(|| {
-        let (topic, partition) = (&asked.topic, asked.partition);
-        ApiError::not_found(format!("topic {topic} has no partition {partition}"))
-    })?;
     let offset = KafkaOffset(asked.offset);
-    if offset >= partition.next {
-        return Ok(json!({ "status": "not_yet", "known_up_to": partition.next }));
-    }
-    if offset < partition.log_start {
-        return Ok(json!({ "status": "expired", "known_from": partition.log_start }));
+    if ledger.topic(target.topic_id).is_some() {
+        let partition = ledger.partition(target).ok_or_else(|| {
+            let (topic, partition) = (&asked.topic, asked.partition);
+            ApiError::not_found(format!("topic {topic} has no partition {partition}"))
+        })?;
+        if offset >= partition.next {
+            return Ok(json!({ "status": "not_yet", "known_up_to": partition.next }));
+        }
+        if offset < partition.log_start {
+            return Ok(json!({ "status": "expired", "known_from": partition.log_start }));
+        }
     }
     // The newest life of the cloud that has a fact about it.
     let lives = map.lives_of(target);
@@ -88,6 +84,12 @@ fn look_up(ledger: &Ledger, map: &OffsetMap, asked: &InPartition) -> Result<Valu
     })
 }
 
+pub(super) fn parse_topic_id(text: &str) -> Option<TopicId> {
+    let is_id = text.len() == 32;
+    let parsed = is_id.then(|| u128::from_str_radix(text, 16).ok());
+    parsed.flatten().map(TopicId)
+}
+
 #[derive(Debug, Deserialize)]
 struct AtEdge {
     edge: String,
@@ -97,30 +99,67 @@ struct AtEdge {
 }
 
 /// An edge offset to the place where it landed, or why it has none.
-async fn translate(State(context): State<Context>, Query(asked): Query<AtEdge>) -> Answer {
+async fn translate(State(context): State<Context>, Asked(asked): Asked<AtEdge>) -> Answer {
     let edge = EdgeId::new(asked.edge)?;
     let stream = StreamName::new(asked.stream)?;
     let offset = EdgeOffset(asked.offset);
-    let found = context.broker.look(|ledger, map| {
-        let known = ledger.stream(&edge, &stream);
-        let known = known.ok_or_else(|| {
-            ApiError::not_found(format!("edge {edge} has never sent a stream {stream}"))
-        })?;
-        let incarnation = asked.incarnation.map(Incarnation);
-        let incarnation = incarnation.unwrap_or(known.head.incarnation);
-        let in_cloud = map.in_cloud(&edge, &stream, incarnation, offset);
-        let mut answer = describe(ledger, in_cloud);
-        answer["incarnation"] = json!(incarnation);
-        // An incarnation that has ended gets no more.
-        let next = known.forks.iter().find(|fork| fork.ended == incarnation);
-        if let Some(fork) = next.filter(|_| answer["status"] == "not_yet") {
-            answer["status"] = json!("ended");
-            answer["next_incarnation"] = json!(fork.incarnation);
-            answer["next_begins_at"] = json!(fork.from);
-        }
-        Ok::<_, ApiError>(answer)
-    });
+    let incarnation = asked.incarnation.map(Incarnation);
+    let found = context
+        .broker
+        .look(|ledger, map| find(ledger, map, (&edge, &stream, incarnation), offset));
     found.map(Json)
+}
+
+/// A numbering; the newest of the stream where none is named.
+type Numbering<'a> = (&'a EdgeId, &'a StreamName, Option<Incarnation>);
+
+/// Where an edge offset is, with the incarnation that was meant.
+pub(super) fn find(
+    ledger: &Ledger,
+    map: &OffsetMap,
+    numbering: Numbering<'_>,
+    offset: EdgeOffset,
+) -> Result<Value, ApiError> {
+    let (edge, stream, _) = numbering;
+    let incarnation = incarnation_of(ledger, map, numbering)?;
+    let in_cloud = map.in_cloud(edge, stream, incarnation, offset);
+    let mut answer = describe(ledger, in_cloud);
+    answer["incarnation"] = json!(incarnation);
+    // An incarnation that has ended gets no more.
+    let known = ledger.stream(edge, stream);
+    let mut forks = known.iter().flat_map(|known| &known.forks);
+    let next = forks.find(|fork| fork.ended == incarnation);
+    if let Some(fork) = next.filter(|_| answer["status"] == "not_yet") {
+        answer["status"] = json!("ended");
+        answer["next_incarnation"] = json!(fork.incarnation);
+        answer["next_begins_at"] = json!(fork.from);
+    }
+    Ok(answer)
+}
+
+/// The incarnation that is meant: of the ledger's, or of facts that were imported.
+pub(super) fn incarnation_of(
+    ledger: &Ledger,
+    map: &OffsetMap,
+    (edge, stream, asked): Numbering<'_>,
+) -> Result<Incarnation, ApiError> {
+    let head = ledger
+        .stream(edge, stream)
+        .map(|known| known.head.incarnation);
+    let mapped = map.incarnations(edge, stream);
+    let newest = head.or_else(|| mapped.last().copied());
+    let newest = newest.ok_or_else(|| {
+        ApiError::not_found(format!("edge {edge} has never sent a stream {stream}"))
+    })?;
+    let asked = asked.unwrap_or(newest);
+    if asked == newest || mapped.contains(&asked) {
+        return Ok(asked);
+    }
+    let known: Vec<_> = mapped.iter().map(ToString::to_string).collect();
+    Err(ApiError::not_found(format!(
+        "stream {stream} of edge {edge} has no incarnation {asked}; known: {}",
+        known.join(", ")
+    )))
 }
 
 /// Where an edge offset is, as JSON says it.
@@ -198,7 +237,7 @@ struct SetGroup {
 async fn set_group(
     State(context): State<Context>,
     Path(group): Path<String>,
-    Json(asked): Json<SetGroup>,
+    Sent(asked): Sent<SetGroup>,
 ) -> Answer {
     let group = GroupName::new(group)?;
     let edge = EdgeId::new(asked.edge)?;
@@ -208,18 +247,20 @@ async fn set_group(
         return Err(ApiError::conflict(why));
     }
     let found = context.broker.look(|ledger, map| {
-        let newest = ledger.stream(&edge, &stream)?.head.incarnation;
-        let incarnation = asked.incarnation.map_or(newest, Incarnation);
+        let numbering = (&edge, &stream, asked.incarnation.map(Incarnation));
+        let incarnation = incarnation_of(ledger, map, numbering)?;
         let offset = EdgeOffset(asked.offset);
-        let (place, kafka_offset) = map.first_from(&edge, &stream, incarnation, offset)?;
-        let topic = ledger.topic(place.target.topic_id)?.name.clone();
-        Some((place.target, kafka_offset, topic))
+        let first = map.first_from(&edge, &stream, incarnation, offset);
+        let named = first.and_then(|(place, kafka_offset)| {
+            let topic = ledger.topic(place.target.topic_id)?.name.clone();
+            Some((place.target, kafka_offset, topic))
+        });
+        let why = format!(
+            "nothing of edge {edge} stream {stream} incarnation {incarnation} that is here has landed from {offset} on"
+        );
+        named.ok_or_else(|| ApiError::not_found(why))
     });
-    let Some((target, offset, topic)) = found else {
-        let asked = asked.offset;
-        let why = format!("nothing of edge {edge} stream {stream} has landed from {asked} on");
-        return Err(ApiError::not_found(why));
-    };
+    let (target, offset, topic) = found?;
     let commit = CommitOffsets {
         group,
         offsets: vec![OffsetCommit {
@@ -237,173 +278,4 @@ async fn set_group(
         "partition": target.partition,
         "kafka_offset": offset,
     })))
-}
-
-#[derive(Debug, Deserialize)]
-struct Exported {
-    edge: Option<String>,
-    stream: Option<String>,
-}
-
-/// One line of JSON a fact.
-async fn export(
-    State(context): State<Context>,
-    Query(asked): Query<Exported>,
-) -> impl IntoResponse {
-    let is_asked = |named: &NamedFact| {
-        asked
-            .edge
-            .as_deref()
-            .is_none_or(|edge| edge == named.edge.as_str())
-            && asked
-                .stream
-                .as_deref()
-                .is_none_or(|stream| stream == named.stream.as_str())
-    };
-    let lines = context.broker.look(|ledger, map| {
-        let mut lines = String::new();
-        for named in map.facts().filter(is_asked) {
-            lines.push_str(&line(ledger, &named).to_string());
-            lines.push('\n');
-        }
-        lines
-    });
-    ([(CONTENT_TYPE, "application/x-ndjson")], lines)
-}
-
-fn line(ledger: &Ledger, named: &NamedFact) -> Value {
-    let fact = &named.fact;
-    json!({
-        "edge": named.edge,
-        "stream": named.stream,
-        "incarnation": fact.incarnation,
-        "edge_offset": fact.edge_offset,
-        "count": fact.count,
-        "topic": ledger.topic(fact.topic_id).map(|topic| topic.name.as_str()),
-        "topic_id": fact.topic_id.to_string(),
-        "partition": fact.partition,
-        "kafka_offset": fact.kafka_offset,
-        "cluster_incarnation": life(fact.cluster_incarnation),
-    })
-}
-
-/// A line of an export. The topic's name is for people: its id counts.
-#[derive(Debug, Deserialize)]
-struct Line {
-    edge: EdgeId,
-    stream: StreamName,
-    incarnation: Incarnation,
-    edge_offset: EdgeOffset,
-    count: u64,
-    topic: Option<String>,
-    topic_id: Option<String>,
-    partition: PartitionId,
-    kafka_offset: KafkaOffset,
-    cluster_incarnation: String,
-}
-
-fn parse_line(ledger: &Ledger, number: usize, text: &str) -> Result<NamedFact, ApiError> {
-    let wrong = |why: String| ApiError::bad_request(format!("line {number}: {why}"));
-    let line: Line = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    let by_id = line.topic_id.as_deref();
-    let by_id = by_id
-        .and_then(|id| u128::from_str_radix(id, 16).ok())
-        .map(TopicId);
-    let by_name = || ledger.topic_id(line.topic.as_deref()?);
-    let topic_id = by_id.or_else(by_name);
-    let topic_id =
-        topic_id.ok_or_else(|| wrong("neither topic_id nor a topic that is here".into()))?;
-    let cluster_incarnation = parse_life(&line.cluster_incarnation);
-    let cluster_incarnation = cluster_incarnation.ok_or_else(|| {
-        wrong(format!(
-            "{:?} is no cluster incarnation",
-            line.cluster_incarnation
-        ))
-    })?;
-    let ends = line.edge_offset.0.checked_add(line.count).is_some()
-        && i64::try_from(line.count).is_ok_and(|count| {
-            line.kafka_offset.0 >= 0 && line.kafka_offset.0.checked_add(count).is_some()
-        });
-    if line.count == 0 || !ends {
-        return Err(wrong("its interval is empty, or ends nowhere".into()));
-    }
-    Ok(NamedFact {
-        edge: line.edge,
-        stream: line.stream,
-        fact: Fact {
-            incarnation: line.incarnation,
-            edge_offset: line.edge_offset,
-            count: line.count,
-            cluster_incarnation,
-            topic_id,
-            partition: line.partition,
-            kafka_offset: line.kafka_offset,
-        },
-    })
-}
-
-/// Takes the lines of an export: a union. Facts that contradict what is known, or each other, are an
-/// error, and then nothing of all is taken.
-async fn import(State(context): State<Context>, body: Bytes) -> Answer {
-    let text = std::str::from_utf8(&body);
-    let text = text.map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let (facts, new) = context.broker.look(|ledger, map| {
-        let mut facts = Vec::new();
-        for (index, text) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, text)| !text.is_empty())
-        {
-            facts.push(parse_line(ledger, index + 1, text)?);
-        }
-        let new = map.would_add(&facts);
-        let new = new.map_err(|clash| ApiError::conflict(clash.to_string()))?;
-        Ok::<_, ApiError>((facts, new))
-    })?;
-    let known = facts.len() - new;
-    for facts in facts.chunks(FACTS_MAX) {
-        let facts = facts.to_vec();
-        let wish = (Entry::ImportFacts(ImportFacts { facts }), None);
-        context.broker.submit(vec![wish]).await?;
-    }
-    Ok(Json(json!({ "new": new, "known": known })))
-}
-
-/// Looks at every fact from both sides, and holds the map against what has landed.
-async fn verify(State(context): State<Context>) -> Answer {
-    let (facts, wrong) = context.broker.look(|ledger, map| {
-        let mut wrong = map.check();
-        wrong.extend(against_heads(ledger, map));
-        (map.facts().count(), wrong)
-    });
-    Ok(Json(json!({ "facts": facts, "wrong": wrong })))
-}
-
-/// Heads that say more, or less, than the facts and gaps of their incarnation.
-fn against_heads(ledger: &Ledger, map: &OffsetMap) -> Vec<String> {
-    let streams = ledger.edges().flat_map(|(edge, known)| {
-        let streams = known.streams.iter();
-        streams.map(move |(name, stream)| (edge, name, stream))
-    });
-    let wrong = streams.filter_map(|(edge, name, stream)| {
-        let head = &stream.head;
-        let begins_at = stream
-            .forks
-            .back()
-            .filter(|fork| fork.incarnation == head.incarnation);
-        let nothing_landed = head.next == begins_at.map_or(EdgeOffset(0), |fork| fork.from);
-        let known = map.in_cloud(edge, name, head.incarnation, head.next);
-        let agrees = match known {
-            None => nothing_landed,
-            Some(InCloud::NotYet { known_up_to }) => known_up_to == head.next || nothing_landed,
-            Some(_) => false,
-        };
-        (!agrees).then(|| {
-            format!(
-                "edge {edge} stream {name} incarnation {}: {} have landed, the map says {known:?}",
-                head.incarnation, head.next
-            )
-        })
-    });
-    wrong.collect()
 }

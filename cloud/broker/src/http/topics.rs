@@ -11,7 +11,7 @@ use tidegate_shared::id::{TopicId, TopicName};
 use uuid::Uuid;
 
 use super::Context;
-use super::answer::{Answer, ApiError};
+use super::answer::{Answer, ApiError, Sent};
 use crate::limits::TOPIC_PARTITIONS_MAX;
 
 pub(super) fn routes() -> Router<Context> {
@@ -55,7 +55,7 @@ fn check(partitions: u32) -> Result<(), ApiError> {
     }
 }
 
-async fn create(State(context): State<Context>, Json(asked): Json<Create>) -> Answer {
+async fn create(State(context): State<Context>, Sent(asked): Sent<Create>) -> Answer {
     check(asked.partitions)?;
     let create = CreateTopic {
         name: asked.name.clone(),
@@ -96,7 +96,7 @@ struct Grow {
 async fn grow(
     State(context): State<Context>,
     Path(topic): Path<String>,
-    Json(asked): Json<Grow>,
+    Sent(asked): Sent<Grow>,
 ) -> Answer {
     check(asked.partitions)?;
     let topic_id = find(&context, &topic)?;

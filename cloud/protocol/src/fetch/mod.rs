@@ -115,6 +115,7 @@ mod tests {
                 count: 10,
                 batch_bytes: *batch_bytes,
                 max_timestamp_ms: 0,
+                landed_ms: 0,
                 address: Address::default(),
             });
         }

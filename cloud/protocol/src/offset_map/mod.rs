@@ -72,6 +72,9 @@ pub struct Clash(pub Box<NamedFact>);
 /// Spans that lead to a gap carry its reason in place of a place.
 const GAP: u32 = 0xffff_ff00;
 
+/// No place, no source and no gap: it agrees with none.
+const NOWHERE: u32 = u32::MAX;
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct OffsetMap {
@@ -126,29 +129,9 @@ impl OffsetMap {
     /// # Errors
     /// It contradicts what is known; nothing has changed.
     pub fn add(&mut self, edge: &EdgeId, stream: &StreamName, fact: &Fact) -> Result<bool, Clash> {
-        let place = Place {
-            cluster_incarnation: fact.cluster_incarnation,
-            target: Target {
-                topic_id: fact.topic_id,
-                partition: fact.partition,
-            },
-        };
         let source = self.source(edge, stream, fact.incarnation, fact.cluster_incarnation);
-        let place = self.place(place);
-        let (at_edge, in_cloud) = (fact.edge_offset.0, fact.kafka_offset.0 as u64);
-        let count = fact.count;
-        let there = Span {
-            from: at_edge,
-            count,
-            other: place,
-            other_from: in_cloud,
-        };
-        let back = Span {
-            from: in_cloud,
-            count,
-            other: source,
-            other_from: at_edge,
-        };
+        let place = self.place(place_of(fact));
+        let (there, back) = spans_of(fact, source, place);
         let (by_source, by_place) = (source as usize, place as usize);
         let clash = self.by_source[by_source].clash(&there).is_some()
             || self.by_place[by_place].clash(&back).is_some();
@@ -166,12 +149,47 @@ impl OffsetMap {
     /// # Errors
     /// One contradicts what is known, or another one of them.
     pub fn would_add(&self, facts: &[NamedFact]) -> Result<usize, Clash> {
-        let mut map = self.clone();
+        let mut beside = Self::new();
         let mut new = 0;
         for named in facts {
-            new += usize::from(map.add(&named.edge, &named.stream, &named.fact)?);
+            let known = self.compare(named);
+            if known == Known::Otherwise {
+                return Err(Clash(Box::new(named.clone())));
+            }
+            let is_other = beside.add(&named.edge, &named.stream, &named.fact)?;
+            new += usize::from(is_other && known == Known::Not);
         }
         Ok(new)
+    }
+
+    /// Whether the whole fact is known, and true both ways.
+    pub fn holds(&self, named: &NamedFact) -> bool {
+        self.compare(named) == Known::Whole
+    }
+
+    fn compare(&self, named: &NamedFact) -> Known {
+        let (source, place) = (source_of(named), place_of(&named.fact));
+        let (source, place) = (self.sources.find(&source), self.places.find(&place));
+        let (there, back) = spans_of(
+            &named.fact,
+            source.unwrap_or(NOWHERE),
+            place.unwrap_or(NOWHERE),
+        );
+        let known = |spans: &[Spans], number: Option<u32>, span: &Span| {
+            let spans = number.and_then(|number| spans.get(number as usize));
+            spans.map_or(Known::Not, |spans| match spans.clash(span) {
+                Some(_) => Known::Otherwise,
+                None if spans.has(span) => Known::Whole,
+                None => Known::Not,
+            })
+        };
+        let there = known(&self.by_source, source, &there);
+        let back = known(&self.by_place, place, &back);
+        match (there, back) {
+            (Known::Otherwise, _) | (_, Known::Otherwise) => Known::Otherwise,
+            (Known::Whole, Known::Whole) => Known::Whole,
+            _ => Known::Not,
+        }
     }
 
     /// The lives of the cloud in which something has landed in a partition, oldest first.
@@ -361,6 +379,43 @@ impl OffsetMap {
         found
     }
 
+    /// The newest facts of one numbering, newest first, at most `facts_max`.
+    pub fn newest_facts(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        facts_max: usize,
+    ) -> Vec<Fact> {
+        let mut found = Vec::new();
+        for number in self.lives(edge, stream, incarnation).into_iter().rev() {
+            let Some(source) = self.sources.get(number) else {
+                continue;
+            };
+            let spans = self.by_source[number as usize].iter().rev();
+            let facts = spans.filter_map(|span| Some(self.fact(source, span)?.fact));
+            found.extend(facts.take(facts_max - found.len()));
+        }
+        found
+    }
+
+    /// The newest intervals of one numbering that are declared lost, newest first.
+    pub fn newest_gaps(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        gaps_max: usize,
+    ) -> Vec<(EdgeOffset, EdgeOffset, GapReason)> {
+        let lives = self.lives(edge, stream, incarnation).into_iter().rev();
+        let spans = lives.flat_map(|number| self.by_source[number as usize].iter().rev());
+        let gaps = spans.filter_map(|span| match self.lead(span, EdgeOffset(span.from)) {
+            InCloud::Lost { reason, from, to } => Some((from, to, reason)),
+            _ => None,
+        });
+        gaps.take(gaps_max).collect()
+    }
+
     fn fact(&self, source: &Source, span: &Span) -> Option<NamedFact> {
         let place = self.places.get(span.other)?;
         Some(NamedFact {
@@ -383,13 +438,7 @@ impl OffsetMap {
         let mut wrong = Vec::new();
         for named in self.facts() {
             let fact = named.fact;
-            let place = Place {
-                cluster_incarnation: fact.cluster_incarnation,
-                target: Target {
-                    topic_id: fact.topic_id,
-                    partition: fact.partition,
-                },
-            };
+            let place = place_of(&fact);
             for delta in [0, fact.count - 1] {
                 let kafka_offset = fact.kafka_offset.plus(delta as i64);
                 let back = self.at_edge(&place, kafka_offset);
@@ -444,6 +493,50 @@ impl OffsetMap {
         self.by_place.resize_with(needed, Spans::default);
         number
     }
+}
+
+/// What is known of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Nothing, or not all of it.
+    Not,
+    Whole,
+    /// What contradicts it.
+    Otherwise,
+}
+
+fn source_of(named: &NamedFact) -> Source {
+    Source {
+        edge: named.edge.clone(),
+        stream: named.stream.clone(),
+        incarnation: named.fact.incarnation,
+        cluster_incarnation: named.fact.cluster_incarnation,
+    }
+}
+
+fn place_of(fact: &Fact) -> Place {
+    Place {
+        cluster_incarnation: fact.cluster_incarnation,
+        target: Target {
+            topic_id: fact.topic_id,
+            partition: fact.partition,
+        },
+    }
+}
+
+/// A fact in both directions.
+fn spans_of(fact: &Fact, source: u32, place: u32) -> (Span, Span) {
+    let (at_edge, in_cloud) = (fact.edge_offset.0, fact.kafka_offset.0 as u64);
+    let span = |from, other, other_from| Span {
+        from,
+        count: fact.count,
+        other,
+        other_from,
+    };
+    (
+        span(at_edge, place, in_cloud),
+        span(in_cloud, source, at_edge),
+    )
 }
 
 /// The part of a span that lies in an interval which it overlaps.

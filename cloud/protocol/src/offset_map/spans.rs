@@ -71,6 +71,12 @@ impl Spans {
         overlapping.find(|span| !span.agrees(new))
     }
 
+    /// Whether all of `span` is known as it says.
+    pub(super) fn has(&self, span: &Span) -> bool {
+        let found = self.at(span.from);
+        found.is_some_and(|found| found.agrees(span) && span.end() <= found.end())
+    }
+
     /// Adds what does not clash; says whether anything of it is new.
     pub(super) fn insert(&mut self, new: Span) -> bool {
         self.end = self.end.max(new.end());

@@ -25,7 +25,9 @@ fn arguments(data: &Path, more: &[&str]) -> UpArguments {
         }
     }
     line.extend(more);
-    let Command::Up(up) = Arguments::try_parse_from(line).unwrap().command;
+    let Command::Up(up) = Arguments::try_parse_from(line).unwrap().command else {
+        panic!("not up");
+    };
     *up
 }
 
