@@ -40,6 +40,13 @@ pub struct Place {
     pub target: Target,
 }
 
+/// How far facts were handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    source: Source,
+    offset: EdgeOffset,
+}
+
 /// Where an edge offset is in the cloud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InCloud {
@@ -356,6 +363,33 @@ impl OffsetMap {
             let spans = self.by_source[number as usize].iter();
             spans.filter_map(|span| self.fact(source, span))
         })
+    }
+
+    /// All facts in pieces, for those who cannot hold the map for as long as it takes: the next ones
+    /// behind `after`, which is moved on. Empty at the end.
+    pub fn facts_behind(&self, after: &mut Option<Behind>, facts_max: usize) -> Vec<NamedFact> {
+        let mut found = Vec::new();
+        let start = match &*after {
+            Some(behind) => Bound::Included(behind.source.clone()),
+            None => Bound::Unbounded,
+        };
+        for (source, number) in self.sources.range((start, Bound::Unbounded)) {
+            let begun = after.as_ref().filter(|behind| behind.source == *source);
+            let from = begun.map_or(0, |behind| behind.offset.0);
+            for span in self.by_source[number as usize].from(from) {
+                // A span that has grown since is told from where it was.
+                let fact = self.fact(source, &cut(span, from, span.end()));
+                found.extend(fact);
+                *after = Some(Behind {
+                    source: source.clone(),
+                    offset: EdgeOffset(span.end()),
+                });
+                if found.len() == facts_max {
+                    return found;
+                }
+            }
+        }
+        found
     }
 
     /// Facts of an interval of one numbering, at most `facts_max`.

@@ -114,6 +114,24 @@ proptest! {
         prop_assert_eq!(other.size().0, whole.size().0);
     }
 
+    #[test]
+    fn facts_in_pieces_are_all_facts(
+        turns in prop::collection::vec((0..4u8, 1..6u64), 1..40),
+        facts_max in 1..7_usize,
+    ) {
+        let map = map_of(&landings(&turns));
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let piece = map.facts_behind(&mut after, facts_max);
+            if piece.is_empty() {
+                break;
+            }
+            prop_assert!(piece.len() <= facts_max);
+            found.extend(piece);
+        }
+        prop_assert_eq!(found, map.facts().collect::<Vec<_>>());
+    }
+
     /// A fact that contradicts another is refused, and changes nothing.
     #[test]
     fn a_clash_is_an_error(
