@@ -299,9 +299,14 @@ impl OffsetMap {
         incarnation: Incarnation,
         offset: EdgeOffset,
     ) -> Option<(Place, KafkaOffset)> {
-        let source = self.lives(edge, stream, incarnation).pop()?;
-        let mut spans = self.by_source[source as usize].from(offset.0);
-        let span = spans.find(|span| span.other < GAP)?;
+        // A numbering can go on over several lives: the first record counts, of the newest life that
+        // has it.
+        let lives = self.lives(edge, stream, incarnation).into_iter().rev();
+        let firsts = lives.filter_map(|source| {
+            let mut spans = self.by_source[source as usize].from(offset.0);
+            spans.find(|span| span.other < GAP)
+        });
+        let span = firsts.min_by_key(|span| span.from.max(offset.0))?;
         let skipped = offset.0.saturating_sub(span.from);
         let place = self.places.get(span.other)?;
         Some((*place, KafkaOffset((span.other_from + skipped) as i64)))

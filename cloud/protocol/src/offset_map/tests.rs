@@ -209,3 +209,34 @@ fn lives_of_the_cloud_do_not_clash_and_the_newest_answers() {
     );
     assert_eq!(map.check(), Vec::<String>::new());
 }
+
+#[test]
+fn a_numbering_that_goes_on_in_a_new_life_is_found_in_both() {
+    let mut map = OffsetMap::new();
+    let older = fact(0, 10, 0, 0);
+    let cluster_incarnation = ClusterIncarnation { counter: 2, id: 8 };
+    let newer = Fact {
+        cluster_incarnation,
+        ..fact(10, 10, 0, 10)
+    };
+    for fact in [&older, &newer] {
+        map.add(&edge(0), &stream(), fact).unwrap();
+    }
+    let from = |offset| {
+        let found = map.first_from(&edge(0), &stream(), Incarnation(1), EdgeOffset(offset));
+        found.map(|(place, at)| (place.cluster_incarnation.counter, at.0))
+    };
+    assert_eq!(from(4), Some((1, 4)));
+    assert_eq!(from(10), Some((2, 10)));
+    assert_eq!(from(20), None);
+    // What both lives have is where the newer one says.
+    let again = Fact {
+        edge_offset: EdgeOffset(4),
+        kafka_offset: KafkaOffset(30),
+        count: 2,
+        ..newer
+    };
+    map.add(&edge(0), &stream(), &again).unwrap();
+    let found = map.first_from(&edge(0), &stream(), Incarnation(1), EdgeOffset(5));
+    assert_eq!(found.map(|(_, at)| at), Some(KafkaOffset(31)));
+}
