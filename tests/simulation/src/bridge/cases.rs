@@ -8,6 +8,8 @@ pub enum Case {
     LateFrames,
     FramesDoubled,
     EdgePowerCut,
+    PowerCutInCommit,
+    PowerCutInCheckpoint,
     EdgeRestored,
     EdgeCloned,
     EdgeStoreLost,
@@ -26,11 +28,13 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::LinkCut,
         Self::LateFrames,
         Self::FramesDoubled,
         Self::EdgePowerCut,
+        Self::PowerCutInCommit,
+        Self::PowerCutInCheckpoint,
         Self::EdgeRestored,
         Self::EdgeCloned,
         Self::EdgeStoreLost,
@@ -54,6 +58,8 @@ impl Case {
             Self::LateFrames => "frames of an old connection come late",
             Self::FramesDoubled => "frames come twice",
             Self::EdgePowerCut => "power cut at the edge",
+            Self::PowerCutInCommit => "power cut in the middle of a commit",
+            Self::PowerCutInCheckpoint => "power cut in the middle of a checkpoint",
             Self::EdgeRestored => "edge restored from an old backup",
             Self::EdgeCloned => "cloned card, two nodes",
             Self::EdgeStoreLost => "edge's store lost",

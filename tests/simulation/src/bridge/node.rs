@@ -39,13 +39,16 @@ pub const LIMITS: Limits = Limits {
     reserve_bytes: 0,
 };
 
-fn sender_limits() -> SenderLimits {
+pub fn sender_limits() -> SenderLimits {
     SenderLimits {
         window_bytes_max: 64 << 10,
         batch_bytes_max: 16 << 10,
         ..SenderLimits::default()
     }
 }
+
+/// Nothing becomes so old while the node runs; by a clock that is set from 1970 to now, all does.
+const AGE_MAX_MS: u64 = 20 * 365 * 24 * 3_600_000;
 
 /// A stream's name, its topic, and what becomes of it when the journal is full.
 pub const STREAMS: [(&str, &str, Overflow); 3] = [
@@ -150,7 +153,10 @@ impl Node {
             let topic = TopicName::new(topic).expect("a name");
             let stream = journal.open_stream(&name, &topic, Compression::None);
             let stream = stream.expect("a few streams");
-            let retention = Retention::default();
+            let retention = Retention {
+                age_ms: Some(AGE_MAX_MS),
+                ..Retention::default()
+            };
             journal.set_policy(
                 stream,
                 StreamPolicy {
