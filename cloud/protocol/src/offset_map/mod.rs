@@ -191,16 +191,22 @@ impl OffsetMap {
             .collect()
     }
 
+    /// Declares lost what is not known otherwise: facts outweigh what an edge can no longer prove.
     fn lose(&mut self, source: u32, from: EdgeOffset, count: u64, reason: GapReason) {
-        let span = Span {
-            from: from.0,
-            count,
-            other: GAP | u32::from(reason as u8),
-            other_from: from.0,
-        };
+        let (mut at, end) = (from.0, from.0.saturating_add(count));
         let spans = &mut self.by_source[source as usize];
-        if spans.clash(&span).is_none() {
-            spans.insert(span);
+        let overlapping = spans.from(at).take_while(|span| span.from < end);
+        let known: Vec<_> = overlapping.map(|span| (span.from, span.end())).collect();
+        for (known_from, known_end) in known.into_iter().chain([(end, end)]) {
+            if at < known_from {
+                spans.insert(Span {
+                    from: at,
+                    count: known_from - at,
+                    other: GAP | u32::from(reason as u8),
+                    other_from: at,
+                });
+            }
+            at = at.max(known_end);
         }
     }
 

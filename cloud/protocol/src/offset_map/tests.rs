@@ -240,3 +240,30 @@ fn a_numbering_that_goes_on_in_a_new_life_is_found_in_both() {
     let found = map.first_from(&edge(0), &stream(), Incarnation(1), EdgeOffset(5));
     assert_eq!(found.map(|(_, at)| at), Some(KafkaOffset(31)));
 }
+
+#[test]
+fn what_is_lost_fills_the_holes_between_facts() {
+    let mut map = OffsetMap::new();
+    map.add(&edge(0), &stream(), &fact(4, 2, 0, 0)).unwrap();
+    let gap = Effect::GapLanded(crate::ledger::GapLanded {
+        edge: edge(0),
+        stream: stream(),
+        incarnation: Incarnation(1),
+        from: EdgeOffset(1),
+        count: 8,
+        reason: GapReason::CloudRestored,
+        head: Default::default(),
+    });
+    map.apply(&gap, LIFE).unwrap();
+    map.apply(&gap, LIFE).unwrap();
+    let lost = |offset| match in_cloud(&map, 0, offset) {
+        Some(InCloud::Lost { from, to, .. }) => Some((from.0, to.0)),
+        _ => None,
+    };
+    let all: Vec<_> = (0..10).map(lost).collect();
+    let (before, behind) = (Some((1, 4)), Some((6, 9)));
+    let expected = [
+        None, before, before, before, None, None, behind, behind, behind, None,
+    ];
+    assert_eq!(all, expected);
+}

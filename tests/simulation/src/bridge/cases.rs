@@ -12,6 +12,7 @@ pub enum Case {
     PowerCutInCheckpoint,
     EdgeRestored,
     EdgeCloned,
+    Quarantined,
     EdgeStoreLost,
     EdgeDiskFull,
     DroppedInFlight,
@@ -28,7 +29,7 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::LinkCut,
         Self::LateFrames,
         Self::FramesDoubled,
@@ -37,6 +38,7 @@ impl Case {
         Self::PowerCutInCheckpoint,
         Self::EdgeRestored,
         Self::EdgeCloned,
+        Self::Quarantined,
         Self::EdgeStoreLost,
         Self::EdgeDiskFull,
         Self::DroppedInFlight,
@@ -62,6 +64,7 @@ impl Case {
             Self::PowerCutInCheckpoint => "power cut in the middle of a checkpoint",
             Self::EdgeRestored => "edge restored from an old backup",
             Self::EdgeCloned => "cloned card, two nodes",
+            Self::Quarantined => "nodes of one identity fight, quarantine",
             Self::EdgeStoreLost => "edge's store lost",
             Self::EdgeDiskFull => "edge's disk full, publishes refused",
             Self::DroppedInFlight => "edge's disk full, oldest dropped",

@@ -60,7 +60,7 @@ impl World {
             Case::PowerCutInCommit => self.arm_power_cut(at),
             Case::PowerCutInCheckpoint => self.cut_in_checkpoint(at),
             Case::EdgeRestored => self.restore_node(at),
-            Case::EdgeCloned => self.clone_node(at),
+            Case::EdgeCloned | Case::Quarantined => self.clone_node(at),
             Case::EdgeStoreLost => self.lose_store(at),
             Case::EdgeDiskFull | Case::DroppedInFlight => self.fill_disk(at, case),
             Case::WrongClock => self.shift_clock(at),
@@ -402,6 +402,7 @@ impl World {
         }
         if let Some(edge) = held {
             self.tally.quarantines += 1;
+            self.cases.note(Case::Quarantined);
             self.note(|| format!("the operator stops one of the nodes of {edge}, and releases it"));
             self.stop_clones(&edge);
             let entries = vec![Entry::ReleaseEdge(ReleaseEdge { edge })];

@@ -33,7 +33,7 @@ pub struct PlainMap {
     /// How far a consumer of a partition has come in each stream.
     read: BTreeMap<(Target, EdgeId, StreamName), (Incarnation, u64)>,
     gone: BTreeSet<TopicId>,
-    /// Landed in one life, and declared lost by a fork in a later one: two nodes had one identity, and
+    /// Known in one life, and declared lost by a fork in a later one: two nodes had one identity, and
     /// by the same number each means a message of its own. Both answers are true.
     disputed: BTreeSet<(Numbering, u64)>,
 }
@@ -139,8 +139,10 @@ impl PlainMap {
             let found = map.in_cloud(edge, stream, *incarnation, EdgeOffset(offset));
             let fate = fates.get(&offset).copied();
             let is_true = match (fate, found) {
-                (Some(Fate::Landed(..)), Some(InCloud::Lost { .. })) => {
-                    self.disputed.contains(&(numbering.clone(), offset))
+                (Some(_), Some(InCloud::Lost { .. }))
+                    if self.disputed.contains(&(numbering.clone(), offset)) =>
+                {
+                    true
                 }
                 (Some(Fate::Landed(place, at)), Some(found)) => {
                     let is_gone = self.gone.contains(&place.target.topic_id);

@@ -311,7 +311,7 @@ impl World {
         if self.random.percent(70) {
             self.nodes[at].finish_one(now, &mut self.random);
         }
-        self.transmit(at);
+        self.transmit(at)?;
         self.check_limits(at)?;
         self.connect(at)
     }
@@ -447,8 +447,8 @@ impl World {
         node.sender.handle_disconnected();
     }
 
-    fn transmit(&mut self, at: usize) {
-        while let Some(frame) = self.nodes[at].poll_transmit() {
+    fn transmit(&mut self, at: usize) -> Result<(), Stop> {
+        while let Some(frame) = self.nodes[at].poll_transmit()? {
             let Some(link) = self.nodes[at].link.and_then(|id| self.links.get_mut(&id)) else {
                 continue;
             };
@@ -468,6 +468,7 @@ impl World {
             let twice = if is_doubled { ", twice" } else { "" };
             self.note(|| format!("node {at} sends {line}{twice}"));
         }
+        Ok(())
     }
 
     fn connect(&mut self, at: usize) -> Result<(), Stop> {
