@@ -32,9 +32,8 @@ pub const WRITE_BYTES_MAX: usize = 256 << 10;
 /// What was said to a client at the end may take so long to be written.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The first pause before the hub is tried again, and the longest.
+/// The first pause before the hub is tried again; the longest is `uplink.reconnect_max`.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(100);
-pub const RECONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// A connection attempt takes at most so long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_bridge::{ChannelError, Connection, Credentials, Dialer, FrameWriter};
 use tidegate_bridge_protocol::frame::Frame;
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::committer::{Committer, Landing};
-use crate::limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN};
+use crate::limits::{CONNECT_TIMEOUT, RECONNECT_MIN};
 use crate::metrics::Metrics;
 
 /// What comes back from work that the sender asked for.
@@ -47,6 +47,7 @@ enum End {
 
 pub(crate) struct Uplink {
     hub: String,
+    reconnect_max: Duration,
     dialer: Dialer,
     sender: Sender,
     committer: Committer,
@@ -86,6 +87,7 @@ impl Uplink {
         let hub = spec.cloud.clone();
         Ok(Self {
             hub,
+            reconnect_max: spec.reconnect_max.0,
             dialer,
             sender,
             committer,
@@ -121,7 +123,7 @@ impl Uplink {
                         End::Closed(code) if is_alarming(code) => {
                             tracing::error!(hub = %self.hub, %code, "uplink: alarm: {}", meaning(code));
                             self.metrics.alarm(code.name());
-                            pause = RECONNECT_MAX;
+                            pause = self.reconnect_max;
                         }
                         End::Closed(_) => {}
                         End::Lost(why) => {
@@ -143,7 +145,7 @@ impl Uplink {
                 () = sleep(pause) => {}
                 _ = stopping.changed() => return,
             }
-            pause = (pause * 2).min(RECONNECT_MAX);
+            pause = (pause * 2).min(self.reconnect_max);
         }
     }
 
