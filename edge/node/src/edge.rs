@@ -121,11 +121,13 @@ impl Edge {
             tasks.spawn(mqtt::serve(listener, context.clone(), stopping.clone()));
         }
         let http_address = http.local_addr()?;
-        let service = crate::http::router(
-            Arc::clone(&context.sessions),
-            Arc::clone(&context.retained),
-            Arc::clone(&metrics),
-        );
+        let service = crate::http::router(crate::http::Context {
+            sessions: Arc::clone(&context.sessions),
+            retained: Arc::clone(&context.retained),
+            metrics: Arc::clone(&metrics),
+            edge: id.clone(),
+            unrouted,
+        });
         tasks.spawn(serve_http(http, service, stopping.clone()));
         let sys_interval = spec.mqtt.sys_interval.0;
         let system = crate::system::run(context.clone(), sys_interval, stopping.clone());

@@ -75,6 +75,11 @@ pub const METRICS_STREAMS_MAX: usize = 200;
 pub const SESSION_LOSSES_TRACKED_MAX: usize = 1_000;
 pub const SESSION_LOSSES_SHOWN_MAX: usize = 10;
 
+/// What a search for one message reads of the journal at once, and at most in all; then it says that it
+/// did not look at everything.
+pub const WHERE_READ_BYTES: usize = 8 << 20;
+pub const WHERE_READ_BYTES_MAX: usize = 256 << 20;
+
 const _: () = {
     // A client fills its windows before it waits for a commit.
     assert!(SESSION_CHANGES_UNSURE_MAX > 2 * INFLIGHT_INBOUND_MAX.get() as usize);

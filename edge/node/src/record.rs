@@ -182,6 +182,13 @@ fn to_message(record: Record, mark: Mark) -> Option<(Message, Option<Bytes>)> {
     (!message.topic.is_empty()).then_some((message, publisher))
 }
 
+/// The MQTT topic that a record was published on; the first header of its name is ours.
+pub(crate) fn topic_of(record: &Record) -> Option<String> {
+    let mut headers = record.headers.iter();
+    let header = headers.find(|header| header.name == TOPIC_HEADER)?;
+    Some(String::from_utf8_lossy(header.value.as_deref()?).into_owned())
+}
+
 /// A message as the journal has it.
 #[derive(Debug)]
 pub(crate) struct Kept {

@@ -1,6 +1,9 @@
 //! The uplink's driver: connects to the hub, feeds the sender machine, and does what it asks for.
 
+pub(crate) mod state;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +46,17 @@ enum End {
     Stopping,
     Lost(String),
     Closed(CloseCode),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => formatter.write_str("the edge is stopping"),
+            Self::Lost(why) => formatter.write_str(why),
+            Self::Closed(code) if is_alarming(*code) => formatter.write_str(meaning(*code)),
+            Self::Closed(code) => write!(formatter, "closed: {code}"),
+        }
+    }
 }
 
 pub(crate) struct Uplink {
@@ -113,9 +127,11 @@ impl Uplink {
                 Ok(connection) => {
                     tracing::info!(hub = %self.hub, "uplink: connected");
                     self.metrics.uplink_connected.set(1);
+                    self.metrics.link.connected();
                     let end = self.exchange(connection, &mut stopping).await;
                     self.metrics.uplink_connected.set(0);
                     self.sender.handle_disconnected();
+                    self.metrics.link.lost(end.to_string());
                     match end {
                         End::Stopping => return,
                         // Somebody else has this edge's identity, or an operator has to decide: not
@@ -134,6 +150,7 @@ impl Uplink {
                     said = false;
                 }
                 Err(why) => {
+                    self.metrics.link.failed(&why);
                     // Once per outage; the counter tells the rest.
                     if !std::mem::replace(&mut said, true) {
                         tracing::warn!(hub = %self.hub, why, "uplink: no connection; data is kept");
@@ -331,6 +348,7 @@ impl Uplink {
                     ..
                 } => {
                     landings.push((stream, landed, hash));
+                    self.metrics.link.landed(stream);
                     let drained = committer.keyed().note_landed(stream, landed);
                     if let Some(first) = drained.first() {
                         committer.lanes_drained(*first);
@@ -356,6 +374,7 @@ impl Uplink {
 
     fn alarm(&self, alarm: &Alarm) {
         self.metrics.alarm(alarm.name());
+        self.metrics.link.alarm(alarm);
         tracing::error!(%alarm, "uplink: alarm");
     }
 }
