@@ -1,6 +1,6 @@
 //! The sample YAML in `deploy/` must be what it says: readable, safe, and all defaults.
 
-use tidegate_shared::fleet::{EdgeSpec, parse_yaml};
+use tidegate_shared::fleet::{EdgeSpec, parse_yaml, reconnect_max};
 
 const EDGE: &str = include_str!("../../edge.yaml");
 
@@ -23,6 +23,7 @@ fn the_edge_sample_is_the_default_and_an_uplink() {
     spec.check().unwrap();
     let uplink = spec.uplink.take().expect("a sample of an uplink");
     assert_eq!(uplink.cloud, "127.0.0.1:7443");
+    assert_eq!(uplink.reconnect_max, reconnect_max());
     assert_eq!(spec, EdgeSpec::default());
 }
 
@@ -55,6 +56,8 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
         "cloud",
         "certificate",
         "ca",
+        "reconnect_max",
+        "headers",
     ] {
         assert!(
             EDGE.contains(&format!("{key}:")),

@@ -25,6 +25,7 @@ use crate::lanes::{self, KeyedStreams};
 use crate::metrics::Metrics;
 use crate::mqtt;
 use crate::policy::policy_of;
+use crate::record::origin_headers;
 use crate::retained::Retained;
 use crate::router::{Route, Router};
 use crate::sessions::{Clock, Loaded, Sessions};
@@ -88,7 +89,7 @@ impl Edge {
             listeners.push(bind("mqtt.listeners", listener.address).await?);
         }
         let http = bind("http.address", spec.http.address).await?;
-        let opening = spec.clone();
+        let (opening, name) = (spec.clone(), id.clone());
         let Opened {
             journal,
             keyed,
@@ -96,7 +97,7 @@ impl Edge {
             unrouted,
             loaded,
             retained,
-        } = tokio::task::spawn_blocking(move || open_journal(&opening)).await??;
+        } = tokio::task::spawn_blocking(move || open_journal(&opening, name.as_ref())).await??;
         let clock = Clock::new(journal.reader().time());
         let compression = compressions(&journal.reader(), &spec);
         let linger = spec.journal.commit_linger.0;
@@ -120,11 +121,13 @@ impl Edge {
             tasks.spawn(mqtt::serve(listener, context.clone(), stopping.clone()));
         }
         let http_address = http.local_addr()?;
-        let service = crate::http::router(
-            Arc::clone(&context.sessions),
-            Arc::clone(&context.retained),
-            Arc::clone(&metrics),
-        );
+        let service = crate::http::router(crate::http::Context {
+            sessions: Arc::clone(&context.sessions),
+            retained: Arc::clone(&context.retained),
+            metrics: Arc::clone(&metrics),
+            edge: id.clone(),
+            unrouted,
+        });
         tasks.spawn(serve_http(http, service, stopping.clone()));
         let sys_interval = spec.mqtt.sys_interval.0;
         let system = crate::system::run(context.clone(), sys_interval, stopping.clone());
@@ -229,7 +232,7 @@ struct Opened {
 }
 
 /// Opens the journal, and in it the stream of each route.
-fn open_journal(spec: &EdgeSpec) -> anyhow::Result<Opened> {
+fn open_journal(spec: &EdgeSpec, edge: Option<&EdgeId>) -> anyhow::Result<Opened> {
     let defaults = Limits::default();
     let limits = Limits {
         commit_bytes_max: spec.journal.commit_bytes_max.0 as usize,
@@ -293,6 +296,7 @@ fn open_journal(spec: &EdgeSpec) -> anyhow::Result<Opened> {
             Route {
                 stream,
                 key: route.key,
+                origin: origin_headers(spec, name, edge),
             },
         ));
     }

@@ -1,4 +1,4 @@
-//! Health and metrics over HTTP.
+//! Health and metrics over HTTP, and where a message is.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tidegate_shared::id::{EdgeId, StreamId};
 
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
+use crate::whereabouts;
 
 /// What Prometheus expects of OpenMetrics text.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What the handlers look at.
 #[derive(Clone, Debug)]
-struct Context {
-    sessions: Arc<Sessions>,
-    retained: Arc<Retained>,
-    metrics: Arc<Metrics>,
+pub(crate) struct Context {
+    pub sessions: Arc<Sessions>,
+    pub retained: Arc<Retained>,
+    pub metrics: Arc<Metrics>,
+    /// By its certificate; `None` without an uplink.
+    pub edge: Option<EdgeId>,
+    /// Stays here.
+    pub unrouted: StreamId,
 }
 
-pub(crate) fn router(
-    sessions: Arc<Sessions>,
-    retained: Arc<Retained>,
-    metrics: Arc<Metrics>,
-) -> HttpRouter {
+pub(crate) fn router(context: Context) -> HttpRouter {
     HttpRouter::new()
         .route("/healthz", get(health))
         .route("/readyz", get(health))
         .route("/metrics", get(metrics_text))
-        .with_state(Context {
-            sessions,
-            retained,
-            metrics,
-        })
+        .route("/api/v1/where", get(whereabouts::handle))
+        .with_state(context)
 }
 
 /// Ready is the same as alive here: an edge without its hub does its work.

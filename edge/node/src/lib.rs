@@ -22,5 +22,6 @@ mod router;
 mod sessions;
 mod system;
 mod uplink;
+mod whereabouts;
 
 pub use edge::{Edge, EdgeCounters, load_spec};

@@ -32,9 +32,8 @@ pub const WRITE_BYTES_MAX: usize = 256 << 10;
 /// What was said to a client at the end may take so long to be written.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The first pause before the hub is tried again, and the longest.
+/// The first pause before the hub is tried again; the longest is `uplink.reconnect_max`.
 pub const RECONNECT_MIN: Duration = Duration::from_millis(100);
-pub const RECONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// A connection attempt takes at most so long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,6 +74,11 @@ pub const METRICS_STREAMS_MAX: usize = 200;
 /// and in `/metrics`.
 pub const SESSION_LOSSES_TRACKED_MAX: usize = 1_000;
 pub const SESSION_LOSSES_SHOWN_MAX: usize = 10;
+
+/// What a search for one message reads of the journal at once, and at most in all; then it says that it
+/// did not look at everything.
+pub const WHERE_READ_BYTES: usize = 8 << 20;
+pub const WHERE_READ_BYTES_MAX: usize = 256 << 20;
 
 const _: () = {
     // A client fills its windows before it waits for a commit.

@@ -13,6 +13,7 @@ use crate::committer::Committer;
 use crate::limits::METRICS_STREAMS_MAX;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
+use crate::uplink::state::LinkState;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct NameLabels {
@@ -51,6 +52,8 @@ pub(crate) struct Metrics {
     pub uplink_connected: Gauge,
     pub uplink_connect_failures: Count,
     alarms: Family<NameLabels, Counter>,
+    /// How the uplink stands; not scraped.
+    pub link: LinkState,
 }
 
 impl Metrics {

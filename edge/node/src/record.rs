@@ -1,10 +1,12 @@
 //! What becomes of an MQTT message: a Kafka record; and the way back, for client sessions.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tidegate_edge_journal::{Chunk, TOPIC_HEADER, is_plausible};
 use tidegate_edge_protocol::mqtt::codec::{Message, Qos, Text};
-use tidegate_shared::fleet::RouteKey;
-use tidegate_shared::id::Position;
+use tidegate_shared::fleet::{EdgeSpec, OriginHeader, RouteKey};
+use tidegate_shared::id::{EdgeId, Position, StreamName};
 use tidegate_shared::record::{Batch, Header, Record};
 
 const CONTENT_TYPE_HEADER: &[u8] = b"mqtt.content_type";
@@ -20,6 +22,9 @@ const PUBLISHER_HEADER: &[u8] = b"mqtt.client_id";
 /// Says that the timestamp was taken by a clock that was never set: order is by offset.
 const CLOCK_HEADER: &[u8] = b"tidegate.clock";
 const CLOCK_UNSYNCHRONISED: &[u8] = b"unsynchronised";
+/// Where a record comes from; there where its stream's settings ask for it.
+const EDGE_HEADER: &[u8] = b"tidegate.edge";
+const STREAM_HEADER: &[u8] = b"tidegate.stream";
 
 /// How a message came, kept beside its record: QoS, retain, and how many of the record's headers are
 /// ours; those come first, and a client's own may have the same names.
@@ -66,11 +71,12 @@ pub(crate) struct Arrived<'a> {
 }
 
 impl Arrived<'_> {
-    /// Key by the route; the topic in a header; the properties that concern its reader, user
+    /// Key by the route; the topic in a header, and then `origin`; the properties that concern its reader, user
     /// properties last, each as a header of its own name. A timestamp that cannot be true is flagged.
-    pub(crate) fn record(&self, key: RouteKey) -> (Record, Mark) {
+    pub(crate) fn record(&self, key: RouteKey, origin: &[Header]) -> (Record, Mark) {
         let topic = self.message.topic.as_bytes();
         let mut headers = self.own_headers();
+        headers.extend_from_slice(origin);
         let mark = Mark {
             qos: self.qos,
             retain: self.retain,
@@ -125,6 +131,24 @@ impl Arrived<'_> {
     }
 }
 
+/// The headers that each record of a stream is to have beside its message's.
+pub(crate) fn origin_headers(
+    spec: &EdgeSpec,
+    stream: &StreamName,
+    edge: Option<&EdgeId>,
+) -> Arc<[Header]> {
+    let asked = spec.streams.get(stream).map(|settings| &settings.headers);
+    let headers = asked.into_iter().flatten().filter_map(|header| {
+        let (name, value) = match header {
+            OriginHeader::Edge => (EDGE_HEADER, edge?.as_str()),
+            OriginHeader::Stream => (STREAM_HEADER, stream.as_str()),
+        };
+        let value = Bytes::copy_from_slice(value.as_bytes());
+        Some(Header::new(Bytes::from_static(name), value))
+    });
+    headers.collect()
+}
+
 /// The message that a record was made of, and its publisher where that is named. `None` where a
 /// header is not what we write.
 fn to_message(record: Record, mark: Mark) -> Option<(Message, Option<Bytes>)> {
@@ -156,6 +180,13 @@ fn to_message(record: Record, mark: Mark) -> Option<(Message, Option<Bytes>)> {
         }
     }
     (!message.topic.is_empty()).then_some((message, publisher))
+}
+
+/// The MQTT topic that a record was published on; the first header of its name is ours.
+pub(crate) fn topic_of(record: &Record) -> Option<String> {
+    let mut headers = record.headers.iter();
+    let header = headers.find(|header| header.name == TOPIC_HEADER)?;
+    Some(String::from_utf8_lossy(header.value.as_deref()?).into_owned())
 }
 
 /// A message as the journal has it.
@@ -202,6 +233,7 @@ pub(crate) fn queue_bytes(record: &Record) -> usize {
 mod tests {
     use proptest::prelude::*;
     use tidegate_edge_protocol::mqtt::codec::PublishProperties;
+    use tidegate_shared::fleet::StreamSpec;
 
     use super::*;
 
@@ -242,7 +274,7 @@ mod tests {
         };
         let client_id = Bytes::from_static(b"sensor");
         let arrived = arrived(&message, &client_id);
-        let (record, _) = arrived.record(RouteKey::Topic);
+        let (record, _) = arrived.record(RouteKey::Topic, &[]);
         assert_eq!(record.key.as_deref(), Some(&b"plant/7/temperature"[..]));
         assert_eq!(record.value.as_deref(), Some(&b"21.5"[..]));
         let expected: [(&[u8], &[u8]); 4] = [
@@ -252,14 +284,33 @@ mod tests {
             (b"unit", b"again"),
         ];
         assert_eq!(headers(&record), expected);
-        let (by_client, _) = arrived.record(RouteKey::ClientId);
+        let (by_client, _) = arrived.record(RouteKey::ClientId, &[]);
         assert_eq!(by_client.key.as_deref(), Some(&b"sensor"[..]));
         let unset = Arrived {
             at_ms: 5,
             ..arrived
         };
-        let (flagged, _) = unset.record(RouteKey::None);
+        let (flagged, _) = unset.record(RouteKey::None, &[]);
         assert!(headers(&flagged).contains(&(b"tidegate.clock", b"unsynchronised")));
+    }
+
+    #[test]
+    fn a_stream_that_asks_for_it_says_where_records_come_from() {
+        let yaml = "streams: {s: {headers: [stream, edge]}}";
+        let spec: EdgeSpec = tidegate_shared::fleet::parse_yaml(yaml).unwrap();
+        let stream = StreamName::new("s").unwrap();
+        let told = |edge: Option<&EdgeId>, stream| {
+            let headers = origin_headers(&spec, stream, edge);
+            let names = headers.iter().map(|header| header.name.clone());
+            names.collect::<Vec<_>>()
+        };
+        let edge = EdgeId::new("plant-7").unwrap();
+        assert_eq!(told(Some(&edge), &stream), [EDGE_HEADER, STREAM_HEADER]);
+        assert_eq!(told(None, &stream), [STREAM_HEADER]);
+        assert!(told(Some(&edge), &StreamName::new("other").unwrap()).is_empty());
+        let wrong = "streams: {s: {headers: [offset]}}";
+        let error = tidegate_shared::fleet::parse_yaml::<EdgeSpec>(wrong).unwrap_err();
+        assert!(error.to_string().contains("stream"), "{error}");
     }
 
     fn any_text() -> impl Strategy<Value = Text> {
@@ -283,7 +334,13 @@ mod tests {
             retain in any::<bool>(),
             no_local in any::<bool>(),
             at_ms in prop_oneof![Just(5), Just(NOW_MS)],
+            with_origin in any::<bool>(),
         ) {
+            let (edge, stream) = (EdgeId::new("e").unwrap(), StreamName::new("s").unwrap());
+            let mut settings = StreamSpec::default();
+            if with_origin {
+                settings.headers = [OriginHeader::Edge, OriginHeader::Stream].into();
+            }
             let message = Message {
                 topic,
                 payload: Bytes::from_static(b"payload"),
@@ -299,7 +356,13 @@ mod tests {
             let client_id = Bytes::from_static(b"sensor");
             let qos = Mark::from_byte(qos).qos;
             let arrived = Arrived { qos, retain, no_local, at_ms, ..arrived(&message, &client_id) };
-            let (record, mark) = arrived.record(RouteKey::Topic);
+            let spec = EdgeSpec {
+                streams: [(stream.clone(), settings)].into(),
+                ..EdgeSpec::default()
+            };
+            let origin = origin_headers(&spec, &stream, Some(&edge));
+            prop_assert_eq!(origin.len(), if with_origin { 2 } else { 0 });
+            let (record, mark) = arrived.record(RouteKey::Topic, &origin);
             let mark = Mark::from_byte(mark.to_byte());
             prop_assert_eq!((mark.qos, mark.retain), (qos, retain));
             let (back, publisher) = to_message(record, mark).unwrap();

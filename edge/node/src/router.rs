@@ -8,15 +8,18 @@ use tidegate_edge_protocol::mqtt::codec::{Message, Qos, SubscriptionIdentifier, 
 use tidegate_edge_protocol::mqtt::subscriptions::Subscriptions;
 use tidegate_shared::fleet::RouteKey;
 use tidegate_shared::id::StreamId;
+use tidegate_shared::record::Header;
 use tidegate_shared::topic::TopicFilter;
 
 use crate::mqtt::{Letter, Mailbox};
 
 /// A route whose stream is open in the journal.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub stream: StreamId,
     pub key: RouteKey,
+    /// What each record of the stream says of where it comes from.
+    pub origin: Arc<[Header]>,
 }
 
 /// A connection's number, never used again while the process lives.
@@ -74,8 +77,11 @@ impl Router {
             let mut is_wanted = false;
             let wanted = self.wanted.read().expect("nobody panics with it");
             wanted.matches(topic, |_, ()| is_wanted = true);
-            let (stream, key) = (self.unrouted, RouteKey::None);
-            is_wanted.then_some(Route { stream, key })
+            is_wanted.then(|| Route {
+                stream: self.unrouted,
+                key: RouteKey::None,
+                origin: Arc::default(),
+            })
         })
     }
 
@@ -98,8 +104,8 @@ impl Router {
     fn route(&self, topic: &str) -> Option<Route> {
         let mut first: Option<(usize, Route)> = None;
         self.routes.matches(topic, |rank, route| {
-            if first.is_none_or(|(other, _)| *rank < other) {
-                first = Some((*rank, *route));
+            if first.as_ref().is_none_or(|(other, _)| rank < other) {
+                first = Some((*rank, route.clone()));
             }
         });
         first.map(|(_, route)| route)
@@ -195,6 +201,7 @@ mod tests {
         let route = |stream| Route {
             stream: StreamId(stream),
             key: RouteKey::Topic,
+            origin: Arc::default(),
         };
         let filter = |filter: &str| TopicFilter::new(filter).unwrap();
         let routes = vec![

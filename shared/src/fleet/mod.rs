@@ -5,8 +5,8 @@ mod spec;
 mod units;
 
 pub use spec::{
-    EdgeSpec, HttpSpec, JournalSpec, ListenerSpec, MqttSpec, OverflowSpec, RetentionSpec, RouteKey,
-    RouteSpec, SpecError, StreamSpec, UplinkSpec,
+    EdgeSpec, HttpSpec, JournalSpec, ListenerSpec, MqttSpec, OriginHeader, OverflowSpec,
+    RetentionSpec, RouteKey, RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,
 };
 pub use units::{ByteSize, Span, UnitError};
 #[cfg(feature = "yaml")]

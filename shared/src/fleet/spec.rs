@@ -1,7 +1,7 @@
 //! The `spec` of a profile: all that an edge is asked to be. Every field has a default, so that a
 //! lone node runs on an empty file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -125,6 +125,19 @@ pub struct StreamSpec {
     pub retention: RetentionSpec,
     /// What happens when the journal is full. Default: `reject`.
     pub overflow: OverflowSpec,
+    /// What each record says of where it comes from, in headers of its own. Default: nothing.
+    pub headers: BTreeSet<OriginHeader>,
+}
+
+/// What an edge can write into a record's headers: what it knows when the record is made. A record's
+/// offset is not known then; `tidegate offsets lookup` tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OriginHeader {
+    /// `tidegate.edge`: the edge's id. Not there on an edge without an uplink, which has none.
+    Edge,
+    /// `tidegate.stream`: the stream as routes name it, also where it has lanes.
+    Stream,
 }
 
 /// How long a stream's records are kept at the edge. What has landed may go at once by default.
@@ -161,6 +174,15 @@ pub struct UplinkSpec {
     pub certificate: PathBuf,
     pub key: PathBuf,
     pub ca: PathBuf,
+    /// The longest pause between attempts to connect, and the one after a refusal that does not pass by
+    /// itself. Default: `30s`.
+    #[serde(default = "reconnect_max")]
+    pub reconnect_max: Span,
+}
+
+/// The default of [`UplinkSpec::reconnect_max`].
+pub fn reconnect_max() -> Span {
+    Span(Duration::from_secs(30))
 }
 
 /// A spec that cannot work or would be unsafe.
@@ -205,6 +227,12 @@ impl Default for EdgeSpec {
         }
     }
 }
+
+/// Pauses between attempts to connect are at least and at most so long.
+const RECONNECT_MAX_RANGE: [Span; 2] = [
+    Span(Duration::from_millis(100)),
+    Span(Duration::from_secs(3600)),
+];
 
 /// Lanes of one stream.
 const LANES_MAX: u32 = 1_024;
@@ -368,6 +396,15 @@ impl EdgeSpec {
                 .map(|(_, port)| port.parse::<u16>());
             if !matches!(port, Some(Ok(1..))) {
                 return Err(SpecError::Cloud(uplink.cloud.clone()));
+            }
+            let [min, max] = RECONNECT_MAX_RANGE;
+            if !(min..=max).contains(&uplink.reconnect_max) {
+                return Err(SpecError::Range {
+                    key: "uplink.reconnect_max",
+                    value: format!("{:?}", uplink.reconnect_max.0),
+                    min: format!("{:?}", min.0),
+                    max: format!("{:?}", max.0),
+                });
             }
         }
         Ok(())

@@ -148,6 +148,12 @@ impl Edge {
         edge
     }
 
+    /// The edge is tried again so soon after a refusal: fights and outages do not take long then. Its
+    /// section is the configuration's last: this comes before [`Edge::configure`].
+    pub fn reconnect_soon(&self) {
+        self.configure("  reconnect_max: 200ms\n");
+    }
+
     /// Adds keys below `mqtt`, before the start.
     pub fn configure_mqtt(&self, keys: &str) {
         let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
@@ -201,23 +207,42 @@ impl Edge {
 
     /// The offset that the stream's next journal entry gets.
     pub fn next_offset(&self) -> Option<u64> {
-        let sample = format!("tidegate_journal_stream_next_offset{{stream=\"{STREAM}\"}}");
+        self.next_of(STREAM)
+    }
+
+    pub fn next_of(&self, stream: &str) -> Option<u64> {
+        let sample = format!("tidegate_journal_stream_next_offset{{stream=\"{stream}\"}}");
         self.metric(&sample).map(|value| value as u64)
+    }
+
+    pub fn landed_of(&self, stream: &str) -> Option<u64> {
+        let sample = format!("tidegate_uplink_stream_landed_offset{{stream=\"{stream}\"}}");
+        self.metric(&sample).map(|value| value as u64)
+    }
+
+    /// How often an alarm was raised in this life of the process.
+    pub fn alarms(&self, name: &str) -> u64 {
+        let sample = format!("tidegate_alarms_total{{name=\"{name}\"}}");
+        self.metric(&sample).map_or(0, |value| value as u64)
     }
 
     /// Up to where the stream has landed.
     pub fn landed_offset(&self) -> Option<u64> {
-        let sample = format!("tidegate_uplink_stream_landed_offset{{stream=\"{STREAM}\"}}");
-        self.metric(&sample).map(|value| value as u64)
+        self.landed_of(STREAM)
     }
 
     /// Waits until all that is in the journal has landed; returns how many entries that is.
     #[track_caller]
     pub fn wait_landed(&self, at_least: u64) -> u64 {
-        let what = format!("the edge has landed all, {at_least} entries at least");
+        self.wait_landed_of(STREAM, at_least)
+    }
+
+    #[track_caller]
+    pub fn wait_landed_of(&self, stream: &str, at_least: u64) -> u64 {
+        let what = format!("the edge has landed all of {stream}, {at_least} entries at least");
         wait::until(&what, wait::SOON * 4, || {
-            let next = self.next_offset()?;
-            (next >= at_least && self.landed_offset()? == next).then_some(next)
+            let next = self.next_of(stream)?;
+            (next >= at_least && self.landed_of(stream)? == next).then_some(next)
         })
     }
 }

@@ -7,7 +7,9 @@ use sysinfo::System;
 use tidegate_cloud::config::{BridgeConfig, HttpConfig, KafkaConfig};
 use tidegate_cloud::{Broker, Cloud, Config};
 use tidegate_edge::Edge;
-use tidegate_shared::fleet::{EdgeSpec, HttpSpec, ListenerSpec, MqttSpec, UplinkSpec};
+use tidegate_shared::fleet::{
+    EdgeSpec, HttpSpec, ListenerSpec, MqttSpec, UplinkSpec, reconnect_max,
+};
 use tidegate_shared::id::{EdgeId, TopicName};
 
 use super::banner::Places;
@@ -51,6 +53,7 @@ impl Node {
             certificate: files.certificate,
             key: files.key,
             ca: files.ca,
+            reconnect_max: reconnect_max(),
         };
         let edge = Box::pin(Edge::start(edge_spec(arguments, uplink))).await?;
         Ok(Self {

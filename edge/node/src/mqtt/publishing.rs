@@ -100,7 +100,7 @@ impl Context {
         };
         match self.router.kept_in(message.topic.as_str()) {
             Some(route) => {
-                let (record, mark) = arrived.record(route.key);
+                let (record, mark) = arrived.record(route.key, &route.origin);
                 let append = Append {
                     stream: route.stream,
                     record,

@@ -1,9 +1,12 @@
 //! The uplink's driver: connects to the hub, feeds the sender machine, and does what it asks for.
 
+pub(crate) mod state;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_bridge::{ChannelError, Connection, Credentials, Dialer, FrameWriter};
 use tidegate_bridge_protocol::frame::Frame;
@@ -21,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::committer::{Committer, Landing};
-use crate::limits::{CONNECT_TIMEOUT, RECONNECT_MAX, RECONNECT_MIN};
+use crate::limits::{CONNECT_TIMEOUT, RECONNECT_MIN};
 use crate::metrics::Metrics;
 
 /// What comes back from work that the sender asked for.
@@ -45,8 +48,20 @@ enum End {
     Closed(CloseCode),
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopping => formatter.write_str("the edge is stopping"),
+            Self::Lost(why) => formatter.write_str(why),
+            Self::Closed(code) if is_alarming(*code) => formatter.write_str(meaning(*code)),
+            Self::Closed(code) => write!(formatter, "closed: {code}"),
+        }
+    }
+}
+
 pub(crate) struct Uplink {
     hub: String,
+    reconnect_max: Duration,
     dialer: Dialer,
     sender: Sender,
     committer: Committer,
@@ -86,6 +101,7 @@ impl Uplink {
         let hub = spec.cloud.clone();
         Ok(Self {
             hub,
+            reconnect_max: spec.reconnect_max.0,
             dialer,
             sender,
             committer,
@@ -111,9 +127,11 @@ impl Uplink {
                 Ok(connection) => {
                     tracing::info!(hub = %self.hub, "uplink: connected");
                     self.metrics.uplink_connected.set(1);
+                    self.metrics.link.connected();
                     let end = self.exchange(connection, &mut stopping).await;
                     self.metrics.uplink_connected.set(0);
                     self.sender.handle_disconnected();
+                    self.metrics.link.lost(end.to_string());
                     match end {
                         End::Stopping => return,
                         // Somebody else has this edge's identity, or an operator has to decide: not
@@ -121,7 +139,7 @@ impl Uplink {
                         End::Closed(code) if is_alarming(code) => {
                             tracing::error!(hub = %self.hub, %code, "uplink: alarm: {}", meaning(code));
                             self.metrics.alarm(code.name());
-                            pause = RECONNECT_MAX;
+                            pause = self.reconnect_max;
                         }
                         End::Closed(_) => {}
                         End::Lost(why) => {
@@ -132,6 +150,7 @@ impl Uplink {
                     said = false;
                 }
                 Err(why) => {
+                    self.metrics.link.failed(&why);
                     // Once per outage; the counter tells the rest.
                     if !std::mem::replace(&mut said, true) {
                         tracing::warn!(hub = %self.hub, why, "uplink: no connection; data is kept");
@@ -143,7 +162,7 @@ impl Uplink {
                 () = sleep(pause) => {}
                 _ = stopping.changed() => return,
             }
-            pause = (pause * 2).min(RECONNECT_MAX);
+            pause = (pause * 2).min(self.reconnect_max);
         }
     }
 
@@ -329,6 +348,7 @@ impl Uplink {
                     ..
                 } => {
                     landings.push((stream, landed, hash));
+                    self.metrics.link.landed(stream);
                     let drained = committer.keyed().note_landed(stream, landed);
                     if let Some(first) = drained.first() {
                         committer.lanes_drained(*first);
@@ -354,6 +374,7 @@ impl Uplink {
 
     fn alarm(&self, alarm: &Alarm) {
         self.metrics.alarm(alarm.name());
+        self.metrics.link.alarm(alarm);
         tracing::error!(%alarm, "uplink: alarm");
     }
 }
