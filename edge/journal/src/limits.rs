@@ -98,7 +98,7 @@ impl Limits {
     /// The largest row, and change to one. With it a commit that was just short of its bound still
     /// fits a log file.
     pub fn row_bytes_max(&self) -> usize {
-        self.log_file_bytes / 4
+        self.log_file_bytes / 3
     }
 
     /// What a frame holds at most, its header included: of a commit that is longer, rows in front of
