@@ -66,6 +66,14 @@ pub(crate) fn cell(value: &Value) -> String {
     }
 }
 
+/// A number of things, in words.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
+    }
+}
+
 /// The items of a list; none where it is missing.
 pub(crate) fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value[name].as_array().map_or(&[], Vec::as_slice)
