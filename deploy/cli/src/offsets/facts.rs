@@ -8,14 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::remote::show::{self, cell, items, print};
+use crate::remote::show::{self, cell, items, print, said};
 use crate::remote::{Output, Remote};
-use crate::terminal::printable;
 
 /// A file goes to the cloud in parts of whole lines, each no longer than this but for one line.
 const PART_BYTES_MAX: usize = 32 << 20;
-
-const WRONG_CHARS_MAX: usize = 1_000;
 
 pub(super) fn export(
     remote: &Remote,
@@ -143,14 +140,8 @@ fn sum(verdicts: &[Value]) -> Value {
     })
 }
 
-/// It names both sides of a fact, and is longer than a cell.
-fn line(wrong: &Value) -> String {
-    let text = wrong.as_str().unwrap_or_default();
-    printable(text.as_bytes(), WRONG_CHARS_MAX)
-}
-
 fn say(verdict: &Value) -> String {
-    let mut lines: Vec<_> = items(verdict, "wrong").iter().map(line).collect();
+    let mut lines: Vec<_> = items(verdict, "wrong").iter().map(said).collect();
     let facts = show::count(verdict["facts"].as_u64().unwrap_or_default(), "fact");
     let of_file = match verdict["facts_of_file"].as_u64() {
         Some(count) => format!(", {count} of the file"),
