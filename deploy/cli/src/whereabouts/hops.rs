@@ -35,6 +35,11 @@ pub(super) fn describe(edge: &str, answer: &Value) -> String {
         _ if found["landed"] == true => {
             lines.push(hop("landed", "says the edge; where, only the cloud knows"));
         }
+        // Whether the edge has it at all, only the edge could say.
+        _ if answer["edge"]["found"].is_null() => {
+            let why = format!("{}; {}", why_not(in_cloud), waits_for(answer, found));
+            lines.push(hop("not landed", &why));
+        }
         _ => lines.push(hop("waiting", &waits_for(answer, found))),
     }
     lines.extend(not_asked(answer));
@@ -153,7 +158,7 @@ fn waits_for(answer: &Value, found: &Value) -> String {
         return format!("no link since {since}: {}", said(&uplink["why"]));
     }
     if edge.is_null() && cloud["link"]["connected"] == false {
-        return format!("connected: {}", link_state(&cloud["link"]));
+        return format!("no link to the edge ({})", link_state(&cloud["link"]));
     }
     in_window(&at_edge, &in_cloud, found)
 }
