@@ -64,6 +64,9 @@ pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RETAINED_MESSAGES_MAX: usize = 100_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 
+/// Retained messages that a connection looks at before others have their turn.
+pub const RETAINED_LOOKS_MAX: usize = 4_096;
+
 /// Filters of one connection whose session ends with it.
 pub const CONNECTION_SUBSCRIPTIONS_MAX: usize = 10_000;
 

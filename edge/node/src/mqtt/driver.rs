@@ -1,7 +1,7 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,9 +16,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::Context;
-use super::mailbox::{Contents, Letter, Mailbox};
+use super::mailbox::{Contents, Mailbox};
 use crate::committer::Gate;
 use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
+use crate::retained::Reading;
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
 
@@ -49,7 +50,7 @@ pub(super) async fn run(
         unanswered: 0,
         gate: Gate::default(),
         withheld: (0, 0),
-        retained: VecDeque::new(),
+        retained: Reading::default(),
         input: BytesMut::new(),
         output: BytesMut::new(),
         ended: false,
@@ -85,7 +86,7 @@ pub(super) struct Task {
     /// What of it waits, as it was last counted: messages and bytes.
     pub(super) withheld: (usize, usize),
     /// Retained messages that are still to be delivered.
-    pub(super) retained: VecDeque<Letter>,
+    pub(super) retained: Reading,
     input: BytesMut,
     output: BytesMut,
     /// Nothing but a farewell is left to be said.
@@ -120,6 +121,7 @@ impl Task {
                 }
                 () = self.mailbox.filled() => self.empty_mailbox(),
                 () = feed_ready(&mut self.feed) => {}
+                () = tokio::task::yield_now(), if self.may_read_retained() => {}
                 () = sleep_until(deadline.unwrap_or_else(far).into()), if deadline.is_some() => {
                     let now = Instant::now();
                     self.machine.handle_timeout(now);
@@ -144,6 +146,11 @@ impl Task {
         self.count_withheld();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
+    }
+
+    /// Whether there is more to send of retained messages, and room for it.
+    pub(super) fn may_read_retained(&self) -> bool {
+        !self.retained.is_empty() && self.machine.is_connected() && self.machine.outbound_has_room()
     }
 
     /// Whether to read on.

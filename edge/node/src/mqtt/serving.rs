@@ -2,7 +2,7 @@
 //! journal where the session outlives the connection and as they come where it does not.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tidegate_edge_protocol::mqtt::codec::{
     PacketId, Qos, RetainHandling, SubscriptionIdentifier, Text,
@@ -19,8 +19,10 @@ use tokio::time::timeout;
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
 use crate::committer::{Waiter, now_ms};
-use crate::limits::{CONNECTION_SUBSCRIPTIONS_MAX, CURSOR_INTERVAL, TAKE_OVER_TIMEOUT};
-use crate::retained::RetainedMessage;
+use crate::limits::{
+    CONNECTION_SUBSCRIPTIONS_MAX, CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT,
+};
+use crate::retained::{Read, Wanted};
 use crate::router::Subscription;
 use crate::sessions::{Fed, Feed, Held};
 use crate::system;
@@ -96,8 +98,12 @@ impl Task {
                 identifier,
             } => {
                 self.machine.handle_subscribed(token, reasons);
-                for request in with_retained {
-                    self.deliver_retained(&request, identifier);
+                for SubscriptionRequest { filter, options } in with_retained {
+                    self.retained.want(Wanted {
+                        filter,
+                        options,
+                        identifier,
+                    });
                 }
             }
             Answer::Unsubscribed(token, reasons) => {
@@ -253,6 +259,7 @@ impl Task {
     pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
         let (mut reasons, mut changes) = (Vec::with_capacity(filters.len()), Vec::new());
         for filter in filters {
+            self.retained.forget(&filter.name);
             let existed = match (&self.feed, &self.held) {
                 (Some(_), Some(held)) if !is_of_the_server(&filter) => {
                     let existed = held.session().subscription(&filter.name).is_some();
@@ -361,10 +368,9 @@ impl Task {
 
     /// Hands over what the journal has for the session, behind retained messages that wait.
     pub(super) fn feed(&mut self) {
-        while self.machine.outbound_has_room()
-            && let Some(letter) = self.retained.pop_front()
-        {
-            self.deliver(letter);
+        self.deliver_retained();
+        if !self.retained.is_empty() {
+            return;
         }
         let (Some(feed), Some(held)) = (&mut self.feed, &mut self.held) else {
             return;
@@ -391,37 +397,28 @@ impl Task {
         }
     }
 
-    fn deliver_retained(
-        &mut self,
-        request: &SubscriptionRequest,
-        identifier: Option<SubscriptionIdentifier>,
-    ) {
-        let now_ms = self.context.clock.now_ms();
-        let filter = &request.filter.filter;
-        let store = match is_of_the_server(&request.filter) {
-            true => &self.context.system,
-            false => &self.context.retained,
-        };
-        let retained = store.matching(filter, now_ms);
-        let identifiers: Vec<_> = identifier.into_iter().collect();
-        for retained in retained {
-            let end_ms = retained.expires_at_ms();
-            let left_ms = end_ms.map(|end_ms| end_ms.saturating_sub(now_ms));
-            let RetainedMessage { message, qos, .. } = retained;
-            // Of a session that goes on, QoS 2 would have to be completed by its next connection.
-            let qos_max = match self.feed {
-                Some(_) => Qos::AtLeastOnce.min(request.options.qos_max),
-                None => request.options.qos_max,
+    /// As many as there is room for, and as may be looked at in one go.
+    fn deliver_retained(&mut self) {
+        let (now, now_ms) = (Instant::now(), self.context.clock.now_ms());
+        let mut looks = RETAINED_LOOKS_MAX;
+        while self.may_read_retained() {
+            let (own, system) = (&*self.context.retained, &*self.context.system);
+            let store_of = |filter: &SharedFilter| match is_of_the_server(filter) {
+                true => system,
+                false => own,
             };
-            self.retained.push_back(Letter {
-                message,
-                qos,
-                qos_max,
-                retain: true,
-                identifiers: identifiers.clone(),
-                expires_at: left_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
-                shared: None,
-            });
+            let letter = match self.retained.next(store_of, now_ms, &mut looks) {
+                Read::Message(retained, options, identifier) => {
+                    // Of a session that goes on, QoS 2 would have to be completed by its next connection.
+                    let qos_max = match self.feed {
+                        Some(_) => Qos::AtLeastOnce.min(options.qos_max),
+                        None => options.qos_max,
+                    };
+                    retained.letter(qos_max, identifier, now, now_ms)
+                }
+                Read::NotYet | Read::Nothing => return,
+            };
+            self.deliver(letter);
         }
     }
 

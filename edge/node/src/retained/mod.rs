@@ -1,82 +1,21 @@
-//! Retained messages: the last of each topic that asked for it, in memory and as rows of the journal.
+//! Retained messages: the last of each topic that asked for it, in memory and as rows of the journal. Who
+//! subscribes reads them from here, bit by bit ([`Reading`]).
+
+mod message;
+mod reading;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, RwLock};
+use std::sync::RwLock;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tidegate_edge_journal::{Journal, RowEntry, RowOperation, RowTable};
-use tidegate_edge_protocol::mqtt::codec::{
-    Decoder, Message, Packet, PacketId, PublishHeader, PublishQos, Qos, Text, Version,
-    encode_publish,
-};
+use tidegate_edge_protocol::mqtt::codec::Text;
 use tidegate_shared::topic::TopicFilter;
 
 use crate::limits::{RETAINED_BYTES_MAX, RETAINED_MESSAGES_MAX};
 
-/// A row: the version, when it was made by the journal's clock (u64, ms), and the message as an
-/// MQTT 5 PUBLISH.
-const VERSION: u8 = 1;
-const ROW_HEADER_BYTES: usize = 9;
-
-/// One topic's retained message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RetainedMessage {
-    pub message: Arc<Message>,
-    pub qos: Qos,
-    /// By the journal's clock.
-    pub at_ms: u64,
-}
-
-impl RetainedMessage {
-    /// By the journal's clock; `None` where it never expires.
-    pub(crate) fn expires_at_ms(&self) -> Option<u64> {
-        let expiry_s = self.message.properties.message_expiry_interval_s?;
-        Some(self.at_ms + u64::from(expiry_s) * 1_000)
-    }
-
-    fn bytes(&self) -> usize {
-        self.message.topic.len() + self.message.payload.len() + 256
-    }
-
-    fn encode(&self) -> Option<Bytes> {
-        let mut out = BytesMut::new();
-        out.put_u8(VERSION);
-        out.put_u64_le(self.at_ms);
-        let any_id = PacketId::new(1)?;
-        let header = PublishHeader {
-            duplicate: false,
-            qos: match self.qos {
-                Qos::AtMostOnce => PublishQos::AtMostOnce,
-                Qos::AtLeastOnce => PublishQos::AtLeastOnce(any_id),
-                Qos::ExactlyOnce => PublishQos::ExactlyOnce(any_id),
-            },
-            retain: true,
-            topic_alias: None,
-            subscription_identifiers: &[],
-            message_expiry_interval_s: self.message.properties.message_expiry_interval_s,
-        };
-        encode_publish(&header, &self.message, Version::V5, &mut out).ok()?;
-        Some(out.freeze())
-    }
-
-    fn decode(mut row: Bytes) -> Option<Self> {
-        if row.len() < ROW_HEADER_BYTES || row.get_u8() != VERSION {
-            return None;
-        }
-        let at_ms = row.get_u64_le();
-        let packet_bytes_max = u32::try_from(row.len()).ok()?;
-        let mut decoder = Decoder::client(Version::V5, packet_bytes_max);
-        match decoder.decode(&mut BytesMut::from(&row[..])) {
-            Ok(Some(Packet::Publish(publish))) => Some(Self {
-                qos: publish.qos.qos(),
-                message: Arc::new(publish.message.detached()),
-                at_ms,
-            }),
-            _ => None,
-        }
-    }
-}
+pub(crate) use message::RetainedMessage;
+pub(crate) use reading::{Read, Reading, Wanted};
 
 /// All of them, by topic.
 #[derive(Debug, Default)]
@@ -108,6 +47,15 @@ impl Messages {
 /// There is no room for another retained message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetainedFull;
+
+/// What a look for the next message gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Message(RetainedMessage),
+    /// Nothing up to this topic, and it was enough for now.
+    NotYet(Option<Text>),
+    Nothing,
+}
 
 impl Retained {
     /// Reads the rows of a journal that was just opened.
@@ -160,24 +108,55 @@ impl Retained {
         }
     }
 
-    /// Those that a filter matches and that have not expired, by topic.
-    pub(crate) fn matching(&self, filter: &TopicFilter, now_ms: u64) -> Vec<RetainedMessage> {
+    /// The first that a filter matches and that has not expired, behind topic `after`. Looks at no more
+    /// topics than `looks`, and takes what it looked at from it.
+    pub(crate) fn next(
+        &self,
+        filter: &TopicFilter,
+        after: Option<&Text>,
+        now_ms: u64,
+        looks: &mut usize,
+    ) -> Found {
         let messages = self.messages.read().expect("nobody panics with it");
         // Topics lie in order: those that share the filter's plain beginning lie together.
         let plain = filter.as_str().split(['+', '#']).next().unwrap_or_default();
+        let is_plain = plain.len() == filter.as_str().len();
         // `a/#` matches `a` too.
-        let plain = plain.strip_suffix('/').unwrap_or(plain);
+        let plain = plain
+            .strip_suffix('/')
+            .filter(|_| !is_plain)
+            .unwrap_or(plain);
         let Ok(first) = Text::try_from(plain) else {
-            return Vec::new();
+            return Found::Nothing;
         };
-        let range = (Bound::Included(first), Bound::Unbounded);
-        let candidates = messages.by_topic.range(range);
-        candidates
-            .take_while(|(topic, _)| topic.as_str().starts_with(plain))
-            .filter(|(topic, _)| filter.matches(topic.as_str()))
-            .map(|(_, retained)| retained.clone())
-            .filter(|retained| retained.expires_at_ms().is_none_or(|at_ms| now_ms < at_ms))
-            .collect()
+        let from = after.map_or(Bound::Included(&first), Bound::Excluded);
+        let to = match is_plain {
+            true => Bound::Included(&first),
+            false => Bound::Unbounded,
+        };
+        if is_plain && after.is_some() {
+            return Found::Nothing;
+        }
+        let mut candidates = messages.by_topic.range((from, to));
+        let mut looked_at = after;
+        loop {
+            if *looks == 0 {
+                return Found::NotYet(looked_at.cloned());
+            }
+            let candidate = candidates.next();
+            let Some((topic, retained)) =
+                candidate.filter(|(topic, _)| topic.as_str().starts_with(plain))
+            else {
+                return Found::Nothing;
+            };
+            *looks -= 1;
+            if filter.matches(topic.as_str())
+                && retained.expires_at_ms().is_none_or(|at_ms| now_ms < at_ms)
+            {
+                return Found::Message(retained.clone());
+            }
+            looked_at = Some(topic);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -188,6 +167,11 @@ impl Retained {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use tidegate_edge_protocol::mqtt::codec::{Message, Qos};
+
     use super::*;
 
     fn message(topic: &str, payload: &'static str) -> Arc<Message> {
@@ -200,12 +184,26 @@ mod tests {
         Arc::new(message)
     }
 
-    fn topics(retained: &Retained, filter: &str) -> Vec<String> {
+    /// Looking at so many topics at once.
+    fn topics_by(retained: &Retained, filter: &str, looks: usize) -> Vec<String> {
         let filter = TopicFilter::new(filter).unwrap();
-        let found = retained.matching(&filter, 0).into_iter();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            match retained.next(&filter, after.as_ref(), 0, &mut looks.clone()) {
+                Found::Message(RetainedMessage { message, .. }) => {
+                    found.push(message.topic.as_str().to_owned());
+                    after = Some(message.topic.clone());
+                }
+                Found::NotYet(at) => after = at,
+                Found::Nothing => return found,
+            }
+        }
+    }
+
+    fn topics(retained: &Retained, filter: &str) -> Vec<String> {
+        let found = topics_by(retained, filter, usize::MAX);
+        assert_eq!(topics_by(retained, filter, 1), found, "in small bits");
         found
-            .map(|retained| retained.message.topic.as_str().to_owned())
-            .collect()
     }
 
     fn retained(topic: &str, payload: &'static str) -> RetainedMessage {
@@ -234,19 +232,5 @@ mod tests {
         kept.take_up(cleared.clone());
         assert_eq!(topics(&kept, "a/b"), Vec::<String>::new());
         assert_eq!(kept.row(&cleared).unwrap().operation, RowOperation::Delete);
-    }
-
-    #[test]
-    fn a_row_round_trips() {
-        for qos in [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce] {
-            let retained = RetainedMessage {
-                message: message("plant/7", "21.5"),
-                qos,
-                at_ms: 7,
-            };
-            let row = retained.encode().unwrap();
-            assert_eq!(RetainedMessage::decode(row.clone()), Some(retained));
-            assert_eq!(RetainedMessage::decode(row.slice(..row.len() - 1)), None);
-        }
     }
 }
