@@ -1,9 +1,12 @@
 //! Facts: which interval of a stream lies at which interval of a partition. All facts together are
 //! the offset map. A fact is born in the ledger's apply and never changes.
 
+use bytes::{BufMut, BytesMut};
 use tidegate_shared::id::{
-    ClusterIncarnation, EdgeOffset, Incarnation, KafkaOffset, PartitionId, TopicId,
+    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamName,
+    TopicId,
 };
+use tidegate_shared::wire::{Reader, WireError};
 
 /// One interval's place on the cloud's side. The edge's side (edge and stream) is said by where
 /// the fact stands: in a frame about a stream, or in the index of a partition.
@@ -19,6 +22,33 @@ pub struct Fact {
 }
 
 impl Fact {
+    /// Its fields, as frames and the ledger's commands have them.
+    pub fn put(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.incarnation.0);
+        out.put_u64_le(self.edge_offset.0);
+        out.put_u64_le(self.count);
+        out.put_u32_le(self.cluster_incarnation.counter);
+        out.put_u128_le(self.cluster_incarnation.id);
+        out.put_u128_le(self.topic_id.0);
+        out.put_i32_le(self.partition.0);
+        out.put_i64_le(self.kafka_offset.0);
+    }
+
+    pub fn take(reader: &mut Reader) -> Result<Self, WireError> {
+        Ok(Self {
+            incarnation: Incarnation(reader.u64("fact's incarnation")?),
+            edge_offset: EdgeOffset(reader.u64("fact's edge offset")?),
+            count: reader.u64("fact's count")?,
+            cluster_incarnation: ClusterIncarnation {
+                counter: reader.u32("fact's cluster incarnation")?,
+                id: reader.u128("fact's cluster id")?,
+            },
+            topic_id: TopicId(reader.u128("fact's topic")?),
+            partition: PartitionId(reader.i32("fact's partition")?),
+            kafka_offset: KafkaOffset(reader.i64("fact's Kafka offset")?),
+        })
+    }
+
     /// Where an edge offset landed; `None` outside the interval.
     pub fn to_kafka(&self, edge_offset: EdgeOffset) -> Option<KafkaOffset> {
         let delta = edge_offset
@@ -33,6 +63,14 @@ impl Fact {
         let delta = u64::try_from(kafka_offset.0.checked_sub(self.kafka_offset.0)?).ok()?;
         (delta < self.count).then(|| self.edge_offset.plus(delta))
     }
+}
+
+/// A fact with both its sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFact {
+    pub edge: EdgeId,
+    pub stream: StreamName,
+    pub fact: Fact,
 }
 
 #[cfg(test)]

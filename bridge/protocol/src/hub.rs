@@ -98,11 +98,19 @@ enum Phase {
     Open,
 }
 
+/// What the hub knows of a stream on this connection.
+#[derive(Debug)]
+struct Announced {
+    name: StreamName,
+    /// Of its topic, as the edge was told.
+    partitions: u32,
+}
+
 /// One edge's connection.
 #[derive(Debug, Default)]
 pub struct HubConnection {
     phase: Phase,
-    streams: BTreeMap<StreamId, StreamName>,
+    streams: BTreeMap<StreamId, Announced>,
     outbox: VecDeque<Frame>,
     events: VecDeque<HubEvent>,
 }
@@ -159,14 +167,19 @@ impl HubConnection {
             return Err(protocol_error("too many streams on one connection"));
         }
         for stream in &streams {
-            self.streams.insert(stream.stream, stream.name.clone());
+            let announced = Announced {
+                name: stream.name.clone(),
+                partitions: 0,
+            };
+            self.streams.insert(stream.stream, announced);
         }
         self.events.push_back(HubEvent::OpenStreams(streams));
         Ok(())
     }
 
     fn announced(&self, stream: StreamId) -> Result<StreamName, HubError> {
-        let name = self.streams.get(&stream).cloned();
+        let announced = self.streams.get(&stream);
+        let name = announced.map(|announced| announced.name.clone());
         name.ok_or_else(|| protocol_error(format!("stream {stream} was not announced")))
     }
 
@@ -244,13 +257,39 @@ impl HubConnection {
     /// # Errors
     /// The whole session is refused: the connection is to be closed, after what it still has to say.
     pub fn handle_streams(&mut self, streams: Vec<GrantedStream>) -> Result<(), HubError> {
+        for granted in &streams {
+            if let Some(announced) = self.streams.get_mut(&granted.stream) {
+                announced.partitions = granted.partitions;
+            }
+        }
         let refused = streams.iter().find_map(|stream| stream.refused);
         self.outbox.push_back(Frame::Granted(Granted { streams }));
         refused.map_or(Ok(()), goes_on)
     }
 
-    pub fn handle_landed(&mut self, landed: Landed) {
+    /// `partitions` are those of the stream's topic now: where they are others than the edge was told,
+    /// it is granted the stream once more, which says so.
+    pub fn handle_landed(&mut self, landed: Landed, partitions: u32) {
+        let known = self.streams.get_mut(&landed.stream);
+        if let Some(announced) = known.filter(|known| known.partitions != partitions) {
+            announced.partitions = partitions;
+            let granted = GrantedStream {
+                stream: landed.stream,
+                incarnation: landed.incarnation,
+                next: landed.landed,
+                hash: landed.hash,
+                refused: None,
+                partitions,
+            };
+            let streams = vec![granted];
+            self.outbox.push_back(Frame::Granted(Granted { streams }));
+        }
         self.outbox.push_back(Frame::Landed(landed));
+    }
+
+    /// The name of an announced stream.
+    pub fn name_of(&self, stream: StreamId) -> Option<&StreamName> {
+        self.streams.get(&stream).map(|announced| &announced.name)
     }
 
     /// # Errors

@@ -4,8 +4,10 @@
 
 use std::fmt;
 
+use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, SessionEpoch};
+use tidegate_shared::wire::{Reader, WireError};
 
 use crate::broken::{Rule, broken};
 use crate::reply_code::CloseCode;
@@ -26,6 +28,27 @@ impl Offer {
     /// The offset after the last message offered; `None` where a forged offer would overflow.
     pub fn end(&self) -> Option<EdgeOffset> {
         self.base_offset.0.checked_add(self.count).map(EdgeOffset)
+    }
+
+    /// Its fields, as frames and the ledger's commands have them.
+    pub fn put(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.session_epoch.0);
+        out.put_u64_le(self.incarnation.0);
+        out.put_u64_le(self.base_offset.0);
+        out.put_u64_le(self.count);
+        out.put_u128_le(self.hash_before.0);
+        out.put_u128_le(self.hash_after.0);
+    }
+
+    pub fn take(reader: &mut Reader) -> Result<Self, WireError> {
+        Ok(Self {
+            session_epoch: SessionEpoch(reader.u64("session epoch")?),
+            incarnation: Incarnation(reader.u64("incarnation")?),
+            base_offset: EdgeOffset(reader.u64("base offset")?),
+            count: reader.u64("count")?,
+            hash_before: BoundaryHash(reader.u128("hash before")?),
+            hash_after: BoundaryHash(reader.u128("hash after")?),
+        })
     }
 }
 

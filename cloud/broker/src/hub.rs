@@ -258,10 +258,10 @@ impl Link {
             }
             _ => {}
         }
-        let hub = &mut self.hub;
+        let (edge, hub) = (&self.edge, &mut self.hub);
         let told = self
             .broker
-            .ledger(|ledger| answer.tell(hub, ledger, now_ms()));
+            .ledger(|ledger| answer.tell(edge, hub, ledger, now_ms()));
         Ok(told?)
     }
 }

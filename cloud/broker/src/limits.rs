@@ -52,6 +52,9 @@ pub const HUB_QUESTIONS_MAX: usize = 256;
 /// A topic has at most so many partitions.
 pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 
+/// Facts of an export that are looked up at once: the ledger waits meanwhile.
+pub const EXPORT_FACTS_MAX: usize = 1_000;
+
 /// A body of facts over HTTP, about 150,000 of them; a longer one is refused (413).
 pub const HTTP_FACTS_BYTES_MAX: usize = 48 << 20;
 

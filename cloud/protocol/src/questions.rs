@@ -164,6 +164,7 @@ impl Answer {
     /// The connection is to be closed, after what it still has to say.
     pub fn tell(
         self,
+        edge: &EdgeId,
         hub: &mut HubConnection,
         ledger: &Ledger,
         time_ms: i64,
@@ -175,7 +176,13 @@ impl Answer {
             }
             Self::SessionRefused(reason) => return Err(hub.handle_session_refused(reason)),
             Self::Streams(granted) => hub.handle_streams(granted)?,
-            Self::Landed(landed, _) => hub.handle_landed(landed),
+            Self::Landed(landed, _) => {
+                let name = hub.name_of(landed.stream);
+                let stream = name.and_then(|name| ledger.stream(edge, name));
+                let topic = stream.and_then(|stream| ledger.topic(stream.target.topic_id));
+                let partitions = topic.map_or(0, |topic| topic.partitions().len() as u32);
+                hub.handle_landed(landed, partitions);
+            }
             Self::Refused(refused, _) => hub.handle_refused(refused)?,
         }
         Ok(())

@@ -1,21 +1,64 @@
-//! The cleaner: copies what lives out of a log file that is mostly dead, so that the file can be used
+//! The cleaner: copies what lives out of a log file that is partly dead, so that the file can be used
 //! again. A copy keeps offsets, position, hash and time: no cursor and no reader notices. It works only
-//! when space is wanted, and leaves alone what sessions need by position.
+//! when space is wanted, leaves alone what sessions need by position, and takes the file that yields the
+//! most for what is copied. By the sizes of its chunks copies must free a part of a file, or it does nothing.
 
 use tidegate_shared::id::StreamId;
 
-use crate::entry::{ChunkEntry, CopiedEntry, Entry};
+use crate::entry::{ChunkEntry, CopiedEntry, Entry, TIME_BYTES};
+use crate::frame::{ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES};
 use crate::journal::Journal;
-use crate::limits::CLEANED_ALIVE_PER_CENT_MAX;
+use crate::limits::{FRAME_ALIGN_BYTES, LOG_FILE_HEADER_BYTES, Limits};
+use crate::log_file::FileTable;
 use crate::pool::{Need, PoolError};
 use crate::reader::read_chunk;
 use crate::state::{ApplyError, RowKey, Run, State};
 use crate::topics::TopicKeys;
 
+/// What copies of some runs come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Copies {
+    bytes: u64,
+    chunks: u64,
+}
+
+impl Copies {
+    pub(crate) fn add(&mut self, run: &Run) {
+        self.bytes += run.entry_bytes() + u64::from(run.chunks) * TIME_BYTES as u64;
+        self.chunks += u64::from(run.chunks);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks == 0
+    }
+
+    /// What they take of a log file: frames are whole blocks, and hold as many copies as a commit may.
+    /// Chunks of one size are assumed.
+    fn frame_bytes(&self, limits: &Limits) -> u64 {
+        let chunk = self.bytes.div_ceil(self.chunks.max(1)).max(1);
+        let in_a_frame = (limits.cleaned_frame_bytes_max() as u64 / chunk).max(1);
+        let blocks = |bytes: u64| bytes.next_multiple_of(FRAME_ALIGN_BYTES as u64);
+        let frame = blocks(chunk * in_a_frame + FRAME_HEADER_BYTES as u64);
+        let rest = self.chunks % in_a_frame;
+        let last = blocks(chunk * rest + FRAME_HEADER_BYTES as u64);
+        self.chunks / in_a_frame * frame + if rest == 0 { 0 } else { last }
+    }
+
+    /// Whether copying them frees enough of a file for what it writes.
+    pub(crate) fn pay(&self, limits: &Limits, alive_per_cent_max: u64) -> bool {
+        let table = FileTable::frame_bytes_max(limits.log_file_bytes, self.chunks as usize);
+        let file = limits.log_file_bytes - LOG_FILE_HEADER_BYTES;
+        // At a file's end a frame finds no room: half of one is lost to that.
+        let room = file.saturating_sub(table + limits.cleaned_frame_bytes_max() / 2) as u64;
+        self.frame_bytes(limits) * 100 <= room * alive_per_cent_max
+    }
+}
+
 impl Journal {
-    /// Empties the log file in which the least lives, if that is little. Whether there was one.
-    pub(crate) fn clean(&mut self) -> Result<bool, PoolError> {
-        let Some((file, runs)) = self.mostly_dead() else {
+    /// Empties the log file whose copies take the least, if that is at most `alive_per_cent_max` of it.
+    /// Whether there was one.
+    pub(crate) fn clean(&mut self, alive_per_cent_max: u64) -> Result<bool, PoolError> {
+        let Some((file, runs)) = self.partly_dead(alive_per_cent_max) else {
             return Ok(false);
         };
         let mut entries = Vec::new();
@@ -27,8 +70,8 @@ impl Journal {
                 continue;
             };
             for copied in copies {
-                let copied_bytes = copied.chunk.body_bytes() + 64;
-                if bytes + copied_bytes > self.limits.commit_bytes_max {
+                let copied_bytes = ENTRY_HEADER_BYTES + TIME_BYTES + copied.chunk.body_bytes();
+                if bytes + copied_bytes > self.limits.cleaned_frame_bytes_max() {
                     self.write_copies(&std::mem::take(&mut entries))?;
                     bytes = 0;
                 }
@@ -48,30 +91,26 @@ impl Journal {
         }
     }
 
-    /// What may live in a file that is mostly dead.
-    pub(crate) fn alive_bytes_max(&self) -> u64 {
-        self.limits.log_file_bytes as u64 * CLEANED_ALIVE_PER_CENT_MAX / 100
-    }
-
-    /// The full file with the least in it, and its runs.
-    fn mostly_dead(&self) -> Option<(u64, Vec<(StreamId, Run)>)> {
+    /// The full file whose copies take the least, and its runs.
+    fn partly_dead(&self, alive_per_cent_max: u64) -> Option<(u64, Vec<(StreamId, Run)>)> {
         let shared = self.shared();
         let state = &shared.state;
-        let alive_max = self.alive_bytes_max();
         let may_go = |sequence: &u64| {
             state.files.get(sequence).is_some_and(|file| {
                 let needed = file.next_position.0 > state.meta.needed_from.0;
                 file.sealed && !file.damaged && file.runs > 0 && !needed
             })
         };
-        let mut alive = std::collections::BTreeMap::<u64, u64>::new();
+        let mut alive = std::collections::BTreeMap::<u64, Copies>::new();
         for run in state.streams.values().flat_map(|stream| &stream.runs) {
-            *alive.entry(run.file).or_default() += run.copied_bytes();
+            alive.entry(run.file).or_default().add(run);
         }
-        let candidates = alive
-            .into_iter()
-            .filter(|(file, bytes)| *bytes <= alive_max && may_go(file));
-        let (file, _) = candidates.min_by_key(|(_, bytes)| *bytes)?;
+        let costs = alive
+            .iter()
+            .filter(|(file, copies)| copies.pay(&self.limits, alive_per_cent_max) && may_go(file));
+        // Of two that cost the same, the older: its data has shown that it stays.
+        let (file, _) = costs.min_by_key(|(_, copies)| copies.frame_bytes(&self.limits))?;
+        let file = *file;
         let runs = state.streams.iter().flat_map(|(id, stream)| {
             let runs = stream.runs.iter().filter(|run| run.file == file);
             runs.map(|run| (*id, *run))

@@ -70,7 +70,8 @@ impl CopiedEntry {
     }
 }
 
-const TIME_BYTES: usize = 4;
+/// A copy says when its chunk was made.
+pub(crate) const TIME_BYTES: usize = 4;
 pub(crate) const GAP_TAG: u8 = 6;
 
 /// A chunk: a record batch, with its place in the edge's order and in the stream's hash chain.

@@ -20,8 +20,27 @@ pub const BOUNDARIES_KEPT_MAX: usize = 16_384;
 /// The first log files are made however little the disk has left: without them nothing goes.
 pub const LOG_FILES_MIN: usize = SPARE_LOG_FILES + 1;
 
-/// A full log file of which at most this much lives is mostly dead, in per cent.
-pub const CLEANED_ALIVE_PER_CENT_MAX: u64 = 25;
+/// A full log file is emptied by the cleaner where copies of what lives in it take at most this much of
+/// it, in per cent: five of them free one at the least.
+pub const CLEANED_ALIVE_PER_CENT_MAX: u64 = 80;
+
+/// The same where streams have just lost data for it: the less is gained, the more of them it takes.
+pub const CLEANED_AFTER_LOSS_PER_CENT_MAX: u64 = 90;
+
+/// The cleaner works ahead up to one more spare file for so many log files, and at most
+/// [`CLEANED_AHEAD_FILES_MAX`].
+pub const LOG_FILES_PER_CLEANED_AHEAD: usize = 64;
+
+pub const CLEANED_AHEAD_FILES_MAX: usize = 2;
+
+/// The cleaner's frames are this part of a commit's bound, and a few blocks at the least: a frame that
+/// finds no room at a file's end leaves that empty, and a last block is half empty.
+pub const CLEANED_FRAMES_PER_COMMIT: usize = 8;
+
+pub const CLEANED_FRAME_BLOCKS_MIN: usize = 8;
+
+/// Dead files that only wait for their readers: with so many of them, no stream loses more.
+pub const LEASED_FILES_BEFORE_LOSS_MAX: usize = 4;
 
 /// So much of the journal's time may be forgotten by a crash of an idle edge.
 pub const CLOCK_CHECKPOINT_INTERVAL_MS: u64 = 60_000;
@@ -69,6 +88,25 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The cleaner begins a new frame beyond this.
+    pub(crate) fn cleaned_frame_bytes_max(&self) -> usize {
+        let least = CLEANED_FRAME_BLOCKS_MIN * FRAME_ALIGN_BYTES;
+        let part = self.commit_bytes_max / CLEANED_FRAMES_PER_COMMIT;
+        part.max(least).min(self.commit_bytes_max)
+    }
+
+    /// The largest row, and change to one. With it a commit that was just short of its bound still
+    /// fits a log file.
+    pub fn row_bytes_max(&self) -> usize {
+        self.log_file_bytes / 3
+    }
+
+    /// What a frame holds at most, its header included: of a commit that is longer, rows in front of
+    /// all else are written in frames of their own.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        self.commit_bytes_max + self.record_bytes_max.max(self.row_bytes_max()) + FRAME_ALIGN_BYTES
+    }
+
     /// Holds the relations that the journal builds on.
     ///
     /// # Panics
@@ -88,6 +126,10 @@ impl Limits {
         let frame_bytes_max = self.commit_bytes_max + self.record_bytes_max + 2 * FRAME_ALIGN_BYTES;
         let fits = LOG_FILE_HEADER_BYTES + frame_bytes_max * 2 <= self.log_file_bytes;
         assert!(fits, "a log file holds the largest frame and its table");
+        // A row has no place in the table: an eighth is more than enough for what else there is.
+        let largest = LOG_FILE_HEADER_BYTES + self.frame_bytes_max();
+        let fits = largest <= self.log_file_bytes / 8 * 7;
+        assert!(fits, "a log file holds the largest commit with a row in it");
         assert!(
             self.log_files_max > LOG_FILES_MIN,
             "one file is active, others spare"

@@ -131,6 +131,12 @@ impl FileTable {
         frame::aligned(frame::FRAME_HEADER_BYTES + summary + entries + self.chunks * PLACE_BYTES)
     }
 
+    /// What a table of so many chunks takes at the most.
+    pub(crate) fn frame_bytes_max(file_bytes: usize, chunks: usize) -> usize {
+        let table = Self::default().frame_bytes(file_bytes);
+        table + frame::aligned(chunks * PLACE_FRAME_BYTES_MAX)
+    }
+
     /// Places of the chunks of one run: a file can have another one of the stream.
     pub(crate) fn places_within(&self, stream: StreamId, run: &Run) -> &[ChunkPlace] {
         let Some(places) = self.streams.get(&stream) else {

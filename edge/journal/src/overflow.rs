@@ -6,28 +6,24 @@ use std::collections::BTreeMap;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::StreamId;
 
+use crate::cleaner::Copies;
 use crate::clock::{JournalTime, Tick, is_plausible};
 use crate::dropping::Drop;
 use crate::expiry::{first_within, first_young, is_due};
 use crate::journal::{CommitError, Journal};
+use crate::limits::{CLEANED_AFTER_LOSS_PER_CENT_MAX, CLEANED_ALIVE_PER_CENT_MAX};
 use crate::pool::PoolError;
 use crate::retention::{Overflow, StreamPolicy};
 use crate::state::{RowKey, Run, State, StreamState};
 
-/// What is to go so that a file is free.
+/// A full file, by what becomes of its parts when it is wanted.
 #[derive(Debug, Default)]
-struct Victim {
-    drops: Vec<Drop>,
-    is_lossless: bool,
-    /// Some of the file is to be copied.
-    something_stays: bool,
-}
-
-/// What freeing a file costs.
-#[derive(Debug, Default)]
-struct Cost {
-    loses: bool,
-    stays_bytes: u64,
+struct Parts {
+    has_landed: bool,
+    has_loss: bool,
+    /// Would be copied where nothing may be lost.
+    not_landed: Copies,
+    stays: Copies,
 }
 
 /// What becomes of a run when its file is wanted.
@@ -47,6 +43,18 @@ fn fate(stream: &StreamState, run: &Run) -> Fate {
 }
 
 impl Journal {
+    /// What retention keeps, as it stands in the log: chunks with their entries' fields, without the
+    /// frames' headers and padding. Goes over all runs.
+    pub fn living_log_bytes(&self) -> u64 {
+        let shared = self.shared();
+        let runs = shared
+            .state
+            .streams
+            .values()
+            .flat_map(|stream| &stream.runs);
+        runs.map(Run::entry_bytes).sum()
+    }
+
     /// Moves the journal's clock on. Steps of the wall clock do not.
     pub fn tick(&mut self, tick: Tick) {
         let time = JournalTime(self.time_at_open.0 + tick.monotonic_ms_since_open);
@@ -81,20 +89,26 @@ impl Journal {
             .or_else(|error| self.unless_full(error))?;
         let spares = self.writer.pool.keep_spares();
         spares.map_err(|error| self.fail(error))?;
-        if self.writer.pool.wants_space() && !self.has_dead_files() {
-            let freed = self.free_a_file();
-            freed.map(drop).or_else(|error| self.unless_full(error))?;
+        if self.has_dead_files() {
+            return Ok(());
         }
-        Ok(())
+        let freed = if self.writer.pool.wants_space() {
+            self.free_a_file(true)
+        } else if self.writer.pool.wants_cleaning() {
+            self.clean(CLEANED_ALIVE_PER_CENT_MAX)
+        } else {
+            Ok(false)
+        };
+        freed.map(drop).or_else(|error| self.unless_full(error))
     }
 
     /// Makes at least one log file free, or says that none can be.
-    pub(crate) fn make_room(&mut self) -> Result<bool, CommitError> {
+    pub(crate) fn make_room(&mut self, copies_first: bool) -> Result<bool, CommitError> {
         if self.checkpoint_running {
             return Ok(false);
         }
         if !self.has_dead_files() {
-            match self.free_a_file() {
+            match self.free_a_file(copies_first) {
                 Ok(true) => {}
                 Ok(false) | Err(PoolError::Full) => return Ok(false),
                 Err(PoolError::Io(error)) => return Err(self.fail(error)),
@@ -107,17 +121,36 @@ impl Journal {
         }
     }
 
-    /// Sees to it that nothing lives in some full file: without a loss if that can be.
-    fn free_a_file(&mut self) -> Result<bool, PoolError> {
-        let victim = self.victim();
-        if !victim.is_lossless && self.clean()? {
-            return Ok(true);
+    /// Frees some full file, at the least loss: what landed and is only kept for a while goes first, then
+    /// the cleaner copies, and only then streams lose their oldest.
+    fn free_a_file(&mut self, copies_first: bool) -> Result<bool, PoolError> {
+        if let Some((drops, stays)) = self.landed_victim() {
+            self.drop_all(drops)?;
+            if !stays {
+                return Ok(true);
+            }
         }
-        let found = !victim.drops.is_empty();
-        self.drop_all(victim.drops)?;
-        match victim.something_stays {
-            true => self.clean(),
-            false => Ok(found),
+        if copies_first {
+            match self.clean(CLEANED_ALIVE_PER_CENT_MAX) {
+                // A copy needs more room than the gap does that a loss leaves.
+                Ok(false) | Err(PoolError::Full) => {}
+                cleaned => return cleaned,
+            }
+        }
+        if self.writer.pool.waits_for_readers() {
+            return Ok(false);
+        }
+        let Some((drops, stays)) = self.losing_victim() else {
+            // A stream that loses nothing still has what the cleaner can get.
+            return match copies_first {
+                true => Ok(false),
+                false => self.clean(CLEANED_ALIVE_PER_CENT_MAX),
+            };
+        };
+        self.drop_all(drops)?;
+        match stays {
+            true => self.clean(CLEANED_AFTER_LOSS_PER_CENT_MAX),
+            false => Ok(true),
         }
     }
 
@@ -175,47 +208,70 @@ impl Journal {
         self.shared().state.meta.time
     }
 
-    /// The oldest full file that can be emptied: one whose data landed, else one whose streams let
-    /// their oldest go. What must stay of it is little enough to be copied.
-    fn victim(&self) -> Victim {
-        let alive_max = self.alive_bytes_max();
+    /// What landed of the oldest full file that is worth emptying without it, and whether something of
+    /// the file stays.
+    fn landed_victim(&self) -> Option<(Vec<Drop>, bool)> {
+        let pays = |parts: &Parts| {
+            let left = &parts.not_landed;
+            parts.has_landed && left.pay(&self.limits, CLEANED_ALIVE_PER_CENT_MAX)
+        };
+        self.victim(pays, |parts| !parts.not_landed.is_empty(), &[Fate::Landed])
+    }
+
+    /// What is lost of the oldest full file in which a loss frees something.
+    fn losing_victim(&self) -> Option<(Vec<Drop>, bool)> {
+        let pays = |parts: &Parts| {
+            let left = &parts.stays;
+            parts.has_loss && left.pay(&self.limits, CLEANED_AFTER_LOSS_PER_CENT_MAX)
+        };
+        let fates = [Fate::Landed, Fate::Loss];
+        self.victim(pays, |parts| !parts.stays.is_empty(), &fates)
+    }
+
+    fn victim(
+        &self,
+        pays: impl Fn(&Parts) -> bool,
+        stays: impl Fn(&Parts) -> bool,
+        fates: &[Fate],
+    ) -> Option<(Vec<Drop>, bool)> {
         let shared = self.shared();
         let state = &shared.state;
-        let mut costs: BTreeMap<u64, Cost> = BTreeMap::new();
-        for stream in state.streams.values() {
-            for run in stream.runs.iter().filter(|run| !run.is_empty()) {
-                let cost = costs.entry(run.file).or_default();
-                match fate(stream, run) {
-                    Fate::Landed => {}
-                    Fate::Loss => cost.loses = true,
-                    Fate::Stays => cost.stays_bytes += run.copied_bytes(),
-                }
-            }
-        }
-        let may_go = |file: &u64, cost: &Cost| {
-            state.files.get(file).is_some_and(|file| {
+        let may_go = |sequence: &u64, parts: &Parts| {
+            state.files.get(sequence).is_some_and(|file| {
                 let needed = file.next_position.0 > state.meta.needed_from.0;
-                let copied = cost.stays_bytes == 0 || !file.damaged;
-                file.sealed && !needed && copied && cost.stays_bytes <= alive_max
+                file.sealed && !needed && !(stays(parts) && file.damaged)
             })
         };
-        let candidates = costs.iter().filter(|(file, cost)| may_go(file, cost));
-        let lossless = candidates.clone().find(|(_, cost)| !cost.loses);
-        let is_lossless = lossless.is_some();
-        let Some((victim, cost)) = lossless.or_else(|| candidates.clone().next()) else {
-            return Victim::default();
-        };
-        let runs = state.streams.iter().flat_map(|(id, stream)| {
-            let of_victim = |run: &&Run| run.file == *victim && fate(stream, run) != Fate::Stays;
-            let runs = stream.runs.iter().filter(of_victim);
+        let files = parts_by_file(state);
+        let mut candidates = files.iter();
+        let (victim, parts) =
+            candidates.find(|(file, parts)| pays(parts) && may_go(file, parts))?;
+        let drops = state.streams.iter().flat_map(|(id, stream)| {
+            let goes = |run: &&Run| run.file == *victim && fates.contains(&fate(stream, run));
+            let runs = stream.runs.iter().filter(goes);
             runs.map(|run| (*id, run.next, GapReason::Overflow))
         });
-        Victim {
-            drops: runs.collect(),
-            is_lossless,
-            something_stays: cost.stays_bytes > 0,
+        Some((drops.collect(), stays(parts)))
+    }
+}
+
+fn parts_by_file(state: &State) -> BTreeMap<u64, Parts> {
+    let mut files: BTreeMap<u64, Parts> = BTreeMap::new();
+    for stream in state.streams.values() {
+        for run in stream.runs.iter().filter(|run| !run.is_empty()) {
+            let parts = files.entry(run.file).or_default();
+            let fate = fate(stream, run);
+            parts.has_landed |= fate == Fate::Landed;
+            parts.has_loss |= fate == Fate::Loss;
+            if fate != Fate::Landed {
+                parts.not_landed.add(run);
+            }
+            if fate == Fate::Stays {
+                parts.stays.add(run);
+            }
         }
     }
+    files
 }
 
 impl State {

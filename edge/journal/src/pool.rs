@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::limits::{LOG_FILES_MIN, Limits, SPARE_LOG_FILES};
+use crate::limits::{
+    CLEANED_AHEAD_FILES_MAX, LEASED_FILES_BEFORE_LOSS_MAX, LOG_FILES_MIN,
+    LOG_FILES_PER_CLEANED_AHEAD, Limits, SPARE_LOG_FILES,
+};
 use crate::log_file::OpenLogFile;
 use crate::media::{self, Aside, LogFile, Medium, Slot};
 
@@ -167,6 +170,19 @@ impl Pool {
     /// Whether files should be freed.
     pub(crate) fn wants_space(&self) -> bool {
         self.is_short() || self.slots > self.limits.log_files_max
+    }
+
+    /// Whether the cleaner may work ahead: no file can be added, and fewer than that are spare.
+    pub(crate) fn wants_cleaning(&self) -> bool {
+        let ahead = self.limits.log_files_max / LOG_FILES_PER_CLEANED_AHEAD;
+        let spares = SPARE_LOG_FILES + ahead.min(CLEANED_AHEAD_FILES_MAX);
+        self.wants_space()
+            || (self.slots >= self.limits.log_files_max && self.spares.len() < spares)
+    }
+
+    /// Whether enough is dead already, and will be free when its readers are done.
+    pub(crate) fn waits_for_readers(&self) -> bool {
+        self.leased.len() >= LEASED_FILES_BEFORE_LOSS_MAX
     }
 
     fn collect_leases(&mut self) {

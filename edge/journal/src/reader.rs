@@ -92,6 +92,8 @@ pub struct StreamStatus {
     pub gap_records: u64,
     /// What is lost and not landed.
     pub gaps: Vec<Gap>,
+    /// Boundaries whose data is gone and whose hashes are kept, since they may have been sent.
+    pub boundaries: usize,
     /// Batch bytes that live.
     pub bytes: u64,
     pub policy: StreamPolicy,
@@ -350,6 +352,7 @@ pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
         landed_life: stream.landed_life,
         gap_records: stream.gap_records,
         gaps: stream.gaps.clone(),
+        boundaries: stream.boundaries.len(),
         bytes: stream.living_bytes(),
         policy: stream.policy,
     })

@@ -12,7 +12,8 @@ use tidegate_shared::id::{
 
 use crate::chunk;
 use crate::clock::JournalTime;
-use crate::entry::{ChunkEntry, Entry};
+use crate::entry::{CHUNK_FIELDS_BYTES, ChunkEntry, Entry};
+use crate::frame::ENTRY_HEADER_BYTES;
 use crate::gap::Gap;
 use crate::media::Slot;
 use crate::retention::{LandedMarks, StreamPolicy};
@@ -102,9 +103,10 @@ impl Run {
         self.first == self.next
     }
 
-    /// What a copy of it takes, about.
-    pub(crate) fn copied_bytes(&self) -> u64 {
-        self.bytes + u64::from(self.chunks) * 64
+    /// What its chunks' entries take of their frames; a copy has a time more.
+    pub(crate) fn entry_bytes(&self) -> u64 {
+        let fields = ENTRY_HEADER_BYTES + CHUNK_FIELDS_BYTES;
+        self.bytes + u64::from(self.chunks) * fields as u64
     }
 
     pub(crate) fn empty(&mut self) {

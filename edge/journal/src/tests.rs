@@ -17,7 +17,10 @@ use crate::media::{Directory, FaultyMedium, Medium, Survival};
 use crate::{CheckpointJob, CommitError, Journal, OpenError, OpenReport};
 
 mod damage;
+mod month;
+mod pressure;
 mod retention;
+mod rows;
 mod survey;
 
 const SMALL: Limits = Limits {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use tidegate_simulation::bridge::cases::{Case, CaseCounts};
+use tidegate_simulation::bridge::shrink::shrunk;
 use tidegate_simulation::bridge::{self, Plan, Tally};
 use tidegate_simulation::power::{CrashPoint, Hits};
 use tidegate_simulation::rule::{Broken, Rule};
@@ -165,23 +166,41 @@ fn run_bridge(seed: u64, arguments: &Arguments, sums: &mut Sums) -> bool {
     if outcome.violation.is_none() {
         return true;
     }
-    let mut plan = plan.shrunk();
+    let mut plan = shrunk(plan);
     plan.lines_max = arguments.lines_max.unwrap_or(plan.lines_max);
     let outcome = bridge::run(&plan);
     if let Some(violation) = &outcome.violation {
         print_violation(seed, violation, &outcome.trace);
     }
     let cases: Vec<_> = plan.cases.iter().map(|case| case.name()).collect();
+    let faults = plan.steps.iter().filter(|step| step.fails).count();
     println!(
-        "shrunk to {} steps; cases: {}",
-        plan.steps,
+        "shrunk to {} steps, {faults} of them with faults; cases: {}",
+        plan.steps.len(),
         cases.join(", ")
     );
+    let rule = broken.map_or(String::new(), |broken| {
+        format!(" --break {}", Broken::Bridge(broken).name())
+    });
+    println!("again: tests/sim --seeds 1 --seed {seed} --only bridge{rule}");
     false
 }
 
 fn print_violation(seed: u64, violation: &Violation, trace: &Trace) {
-    for line in trace.lines() {
+    let earlier = trace.count() - trace.lines().count() as u64;
+    if earlier > 0 {
+        println!("({earlier} lines before; --lines N shows more)");
+    }
+    let (mut before, mut again) = ("", 0);
+    for line in trace.lines().chain([""]) {
+        if line == before {
+            again += 1;
+            continue;
+        }
+        if again > 0 {
+            println!("             ({again} more like this)");
+        }
+        (before, again) = (line, 0);
         println!("{line}");
     }
     println!("invariant: {}", violation.invariant);
@@ -217,7 +236,7 @@ fn print_hits(sums: &Sums, runs: u64) -> bool {
 fn print_cases(sums: &Sums, runs: u64) -> bool {
     let tally = &sums.tally;
     println!(
-        "bridge: {} landed, {} gaps, {} duplicates answered, {} refusals, {} forks, {} quarantines, {} new cluster incarnations; the ledger took {} bytes at most",
+        "bridge: {} landed, {} gaps, {} duplicates answered, {} refusals, {} forks, {} quarantines, {} new cluster incarnations; at most the ledger took {} bytes, an index {} and boundaries {} in 60 days offline",
         tally.landed,
         tally.gaps,
         tally.duplicates,
@@ -225,7 +244,9 @@ fn print_cases(sums: &Sums, runs: u64) -> bool {
         tally.forks,
         tally.quarantines,
         tally.begins,
-        tally.ledger_bytes_max
+        tally.ledger_bytes_max,
+        tally.index_bytes_max,
+        tally.boundary_bytes_max
     );
     println!("hard cases");
     let mut seldom = Vec::new();

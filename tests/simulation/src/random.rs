@@ -9,6 +9,12 @@ impl Random {
         Self(seed)
     }
 
+    /// A stream of its own for each (part, of what): what one draws moves no other.
+    pub fn of(seed: u64, number: u64, part: u64) -> Self {
+        let mut numbered = Self(seed.wrapping_add(number.wrapping_mul(0xd134_2543_de82_ef95)));
+        Self(numbered.number() ^ Self(part).number())
+    }
+
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -33,6 +33,17 @@ pub const OF_BRIDGE: [(&str, Break); 8] = [
 ];
 
 impl Broken {
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sessions(rule) => rule.name(),
+            Self::Bridge(broken) => {
+                let known = OF_BRIDGE.iter().find(|(_, rule)| *rule == broken);
+                known.map_or("", |(name, _)| name)
+            }
+        }
+    }
+
     /// Every name.
     pub fn names() -> Vec<&'static str> {
         let of_bridge = OF_BRIDGE.iter().map(|(name, _)| *name);

@@ -105,6 +105,7 @@ impl Bridge {
         body.extend((item.len() as u16).to_le_bytes());
         body.extend(item);
         write(&mut self.control_out, ANNOUNCE, &body).await;
+        // The count and the item's length, the stream, then what is granted.
         let granted = self.expect(GRANTED).await;
         // Behind count, length and stream; and behind E.
         self.incarnation = number(&granted[10..18]);

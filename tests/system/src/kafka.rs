@@ -33,6 +33,29 @@ pub fn read_all(kafka: SocketAddr, topic: &str, out: &Path) -> Vec<Record> {
     text.lines().map(parse).collect()
 }
 
+/// The partition that Kafka's own partitioner takes for a key: `murmur2`, without its sign.
+pub fn partition_of(key: &str, partitions: u32) -> i32 {
+    const MIX: u32 = 0x5bd1_e995;
+    let bytes = key.as_bytes();
+    let mut hash = 0x9747_b28c ^ bytes.len() as u32;
+    let mut words = bytes.chunks_exact(4);
+    for word in words.by_ref() {
+        let word = u32::from_le_bytes(word.try_into().expect("four bytes"));
+        let mixed = word.wrapping_mul(MIX);
+        let mixed = (mixed ^ (mixed >> 24)).wrapping_mul(MIX);
+        hash = hash.wrapping_mul(MIX) ^ mixed;
+    }
+    for (at, byte) in words.remainder().iter().enumerate().rev() {
+        hash ^= u32::from(*byte) << (8 * at);
+        if at == 0 {
+            hash = hash.wrapping_mul(MIX);
+        }
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(MIX);
+    hash ^= hash >> 15;
+    ((hash & 0x7fff_ffff) % partitions) as i32
+}
+
 fn parse(line: &str) -> Record {
     let json: serde_json::Value = serde_json::from_str(line).expect("kafka_read.py writes JSON");
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();

@@ -1,7 +1,7 @@
 //! Batch: a sealed record batch, offered to land.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, SessionEpoch, StreamId};
+use tidegate_shared::id::StreamId;
 use tidegate_shared::wire::{Reader, put_bytes};
 
 use super::{Body, BodyError};
@@ -26,12 +26,7 @@ impl Body for Batch {
         out.reserve(self.batch.len() + 80);
         out.put_u64_le(self.request);
         out.put_u32_le(self.stream.0);
-        out.put_u64_le(self.offer.session_epoch.0);
-        out.put_u64_le(self.offer.incarnation.0);
-        out.put_u64_le(self.offer.base_offset.0);
-        out.put_u64_le(self.offer.count);
-        out.put_u128_le(self.offer.hash_before.0);
-        out.put_u128_le(self.offer.hash_after.0);
+        self.offer.put(out);
         put_bytes(out, &self.batch);
     }
 
@@ -39,14 +34,7 @@ impl Body for Batch {
         Ok(Self {
             request: reader.u64("request")?,
             stream: StreamId(reader.u32("stream")?),
-            offer: Offer {
-                session_epoch: SessionEpoch(reader.u64("session epoch")?),
-                incarnation: Incarnation(reader.u64("incarnation")?),
-                base_offset: EdgeOffset(reader.u64("base offset")?),
-                count: reader.u64("count")?,
-                hash_before: BoundaryHash(reader.u128("hash before")?),
-                hash_after: BoundaryHash(reader.u128("hash after")?),
-            },
+            offer: Offer::take(reader)?,
             batch: reader.bytes("batch", FRAME_BYTES_MAX)?,
         })
     }

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, SessionEpoch, StreamId};
+use tidegate_shared::id::StreamId;
 use tidegate_shared::wire::Reader;
 
 use super::{Body, BodyError};
@@ -24,12 +24,7 @@ impl Body for Gap {
     fn encode(&self, out: &mut BytesMut) {
         out.put_u64_le(self.request);
         out.put_u32_le(self.stream.0);
-        out.put_u64_le(self.offer.session_epoch.0);
-        out.put_u64_le(self.offer.incarnation.0);
-        out.put_u64_le(self.offer.base_offset.0);
-        out.put_u64_le(self.offer.count);
-        out.put_u128_le(self.offer.hash_before.0);
-        out.put_u128_le(self.offer.hash_after.0);
+        self.offer.put(out);
         out.put_u8(self.reason as u8);
     }
 
@@ -37,14 +32,7 @@ impl Body for Gap {
         Ok(Self {
             request: reader.u64("request")?,
             stream: StreamId(reader.u32("stream")?),
-            offer: Offer {
-                session_epoch: SessionEpoch(reader.u64("session epoch")?),
-                incarnation: Incarnation(reader.u64("incarnation")?),
-                base_offset: EdgeOffset(reader.u64("base offset")?),
-                count: reader.u64("count")?,
-                hash_before: BoundaryHash(reader.u128("hash before")?),
-                hash_after: BoundaryHash(reader.u128("hash after")?),
-            },
+            offer: Offer::take(reader)?,
             // A reason newer than this node: it is lost all the same.
             reason: GapReason::from_number(reader.u8("reason")?).unwrap_or(GapReason::Damaged),
         })

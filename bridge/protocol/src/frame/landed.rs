@@ -1,12 +1,10 @@
 //! Landed and Refused: the answers to a Batch or a Gap.
 
 use bytes::{BufMut, BytesMut};
-use tidegate_shared::id::{
-    BoundaryHash, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamId, TopicId,
-};
+use tidegate_shared::id::{BoundaryHash, EdgeOffset, Incarnation, StreamId};
 use tidegate_shared::wire::Reader;
 
-use super::{Body, BodyError, put_cluster, put_item, take_cluster, take_items};
+use super::{Body, BodyError, put_item, take_items};
 use crate::fact::Fact;
 use crate::landing::RefusedReason;
 use crate::limits::FRAME_FACTS_MAX;
@@ -37,7 +35,7 @@ impl Body for Landed {
         let facts = &self.facts[..self.facts.len().min(FRAME_FACTS_MAX)];
         out.put_u32_le(facts.len() as u32);
         for fact in facts {
-            put_item(out, |out| put_fact(out, fact));
+            put_item(out, |out| fact.put(out));
         }
     }
 
@@ -47,7 +45,7 @@ impl Body for Landed {
         let incarnation = Incarnation(reader.u64("incarnation")?);
         let landed = EdgeOffset(reader.u64("landed")?);
         let hash = BoundaryHash(reader.u128("hash")?);
-        let facts = take_items(reader, "facts", take_fact)?;
+        let facts = take_items(reader, "facts", |reader| Ok(Fact::take(reader)?))?;
         Ok(Self {
             request,
             stream,
@@ -57,28 +55,6 @@ impl Body for Landed {
             facts,
         })
     }
-}
-
-fn put_fact(out: &mut BytesMut, fact: &Fact) {
-    out.put_u64_le(fact.incarnation.0);
-    out.put_u64_le(fact.edge_offset.0);
-    out.put_u64_le(fact.count);
-    put_cluster(out, fact.cluster_incarnation);
-    out.put_u128_le(fact.topic_id.0);
-    out.put_i32_le(fact.partition.0);
-    out.put_i64_le(fact.kafka_offset.0);
-}
-
-fn take_fact(reader: &mut Reader) -> Result<Fact, BodyError> {
-    Ok(Fact {
-        incarnation: Incarnation(reader.u64("fact's incarnation")?),
-        edge_offset: EdgeOffset(reader.u64("fact's edge offset")?),
-        count: reader.u64("fact's count")?,
-        cluster_incarnation: take_cluster(reader)?,
-        topic_id: TopicId(reader.u128("fact's topic")?),
-        partition: PartitionId(reader.i32("fact's partition")?),
-        kafka_offset: KafkaOffset(reader.i64("fact's Kafka offset")?),
-    })
 }
 
 /// Type 7, cloud to edge: an offer was not taken; the hub's state says where to go on.

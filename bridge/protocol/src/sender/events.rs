@@ -29,8 +29,8 @@ pub enum SenderEvent {
         stream: StreamId,
         offset: EdgeOffset,
     },
-    /// Read chunks of these streams from these offsets on, in turn while there is room, merge small
-    /// ones, then call [`Sender::handle_read`](super::Sender::handle_read) with an answer for each.
+    /// Read chunks of these streams from these offsets on, in turn while there is room; nothing of a
+    /// lane that its [`Lanes`](crate::lanes::Lanes) hold back at that time; merge small ones, then call [`Sender::handle_read`](super::Sender::handle_read) with an answer for each.
     Read {
         streams: Vec<ReadRequest>,
         bytes_max: usize,
@@ -55,8 +55,6 @@ pub enum SenderEvent {
 pub struct ReadRequest {
     pub stream: StreamId,
     pub from: EdgeOffset,
-    /// Nothing from here on: another lane has to land first.
-    pub below: Option<EdgeOffset>,
 }
 
 /// What a sender cannot mend by itself, or did in a way that must be known.
@@ -143,7 +141,7 @@ pub enum ReadOutcome {
     Gap(SealedGap),
     /// It had landed and was let go; the journal keeps what lies from here on.
     Gone { first: EdgeOffset },
-    /// The room was taken by the streams before it: it is asked for again.
+    /// The room was taken by the streams before it, or it is held back: it is asked for again.
     NoRoom,
     /// The stream rests for a while.
     Failed,

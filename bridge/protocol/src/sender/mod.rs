@@ -5,6 +5,8 @@
 //! once. It outlives connections; what was under way on a broken one is offered again on the next.
 
 mod events;
+#[cfg(test)]
+mod lanes_tests;
 mod offers;
 mod position;
 mod stream;

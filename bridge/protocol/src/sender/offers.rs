@@ -24,12 +24,11 @@ impl Sender {
             stream.reading = false;
             if stream.phase == StreamPhase::Open && stream.sent == from {
                 match read.outcome {
-                    ReadOutcome::Batches(batches) => {
-                        for batch in batches {
-                            self.offer(now, id, batch);
-                        }
+                    ReadOutcome::Batches(batches) => self.offer_all(now, id, batches),
+                    ReadOutcome::Gap(gap) if self.has_room_for_gap() => {
+                        self.offer_gap(now, id, gap);
                     }
-                    ReadOutcome::Gap(gap) => self.offer_gap(now, id, gap),
+                    ReadOutcome::Gap(_) => {}
                     ReadOutcome::Gone { first } => self.handle_gone(now, id, first),
                     ReadOutcome::NoRoom => {}
                     ReadOutcome::Failed => {
@@ -40,6 +39,18 @@ impl Sender {
             self.make_ready(id);
         }
         self.pump();
+    }
+
+    /// Reads may bring somewhat more than they were asked for: what the window has no room for is read
+    /// again when it has. One batch always goes, or one that is too large would stand for ever.
+    fn offer_all(&mut self, now: Instant, id: StreamId, batches: Vec<SealedBatch>) {
+        for batch in batches {
+            let bytes = self.window_bytes + batch.batch.len();
+            if self.window_bytes > 0 && bytes > self.limits.window_bytes_max {
+                return;
+            }
+            self.offer(now, id, batch);
+        }
     }
 
     fn offer(&mut self, now: Instant, id: StreamId, sealed: SealedBatch) {
@@ -55,6 +66,11 @@ impl Sender {
             };
             self.outbox.push_back(Frame::Batch(batch));
         }
+    }
+
+    fn has_room_for_gap(&self) -> bool {
+        let bytes = self.window_bytes + GAP_WINDOW_BYTES;
+        self.window_bytes == 0 || bytes <= self.limits.window_bytes_max
     }
 
     fn offer_gap(&mut self, now: Instant, id: StreamId, gap: SealedGap) {

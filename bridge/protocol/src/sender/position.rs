@@ -39,7 +39,10 @@ impl Sender {
                 stream.hub = Some(hub);
                 self.resume(id, hub);
             }
-            (None, StreamPhase::Forking(planned, from)) => {
+            // One that is not newer only tells of partitions.
+            (None, StreamPhase::Forking(planned, from))
+                if hub.incarnation > planned.hub.incarnation =>
+            {
                 stream.hub = Some(hub);
                 self.events.push_back(SenderEvent::Alarm(Alarm::Forked {
                     stream: id,

@@ -139,7 +139,6 @@ impl SendStream {
         ReadRequest {
             stream: self.local.stream,
             from: self.sent,
-            below: self.hold,
         }
     }
 

@@ -296,14 +296,15 @@ impl Ledger {
             hash,
         } = head;
         let facts = Vec::new();
-        hub.handle_landed(Landed {
+        let landed = Landed {
             request,
             stream,
             incarnation,
             landed,
             hash,
             facts,
-        });
+        };
+        hub.handle_landed(landed, 1);
         Ok(())
     }
 }
@@ -708,6 +709,31 @@ fn a_restored_cloud_is_noticed_and_nothing_is_sent() {
         Some(SenderEvent::Close(CloseCode::Protocol))
     );
     assert_eq!(sender.poll_transmit(), None);
+}
+
+/// A journal returns whole chunks, and so sometimes more than it was asked for.
+#[test]
+fn the_window_holds_whatever_a_read_brings() {
+    let limits = SenderLimits {
+        window_bytes_max: 2_000,
+        batch_bytes_max: 1_000,
+        ..limits()
+    };
+    let mut world = World::new(1);
+    world.faulty = false;
+    world.sender = Sender::new(limits, StoreId(1), CLUSTER, SessionEpoch(0));
+    let locals = world.journal.streams.values();
+    locals.for_each(|stream| world.sender.handle_stream(stream.local.clone()));
+    for _ in 0..400 {
+        (0..5).for_each(|_| world.publish());
+        world.step();
+        assert!(world.sender.window_bytes() <= limits.window_bytes_max);
+    }
+    for _ in 0..2_000 {
+        world.step();
+    }
+    assert!(world.all_landed());
+    world.check();
 }
 
 #[test]

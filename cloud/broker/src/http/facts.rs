@@ -1,7 +1,7 @@
 //! The facts of the offset map as a whole, one JSON line each: export, import, verification. An import
 //! is a union; what contradicts what is known changes nothing.
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -9,18 +9,19 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_cloud_protocol::ledger::Ledger;
 use tidegate_cloud_protocol::ledger::command::{Entry, FACTS_MAX, ImportFacts};
-use tidegate_cloud_protocol::offset_map::{InCloud, NamedFact, OffsetMap};
+use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap};
 use tidegate_shared::id::{
     EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamName, TopicName,
 };
 
 use super::Context;
 use super::answer::{Answer, ApiError, Asked, life, parse_life};
+use super::lines::Lines;
 use super::offsets::parse_topic_id;
-use crate::limits::{HTTP_FACTS_BYTES_MAX, WRONG_FACTS_SHOWN_MAX};
+use crate::limits::{EXPORT_FACTS_MAX, HTTP_FACTS_BYTES_MAX, WRONG_FACTS_SHOWN_MAX};
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -41,25 +42,40 @@ async fn export(
     State(context): State<Context>,
     Asked(asked): Asked<Exported>,
 ) -> impl IntoResponse {
-    let is_asked = |named: &NamedFact| {
+    let is_asked = move |named: &NamedFact| {
         let is =
             |asked: &Option<String>, name: &str| asked.as_deref().is_none_or(|asked| asked == name);
         is(&asked.edge, named.edge.as_str()) && is(&asked.stream, named.stream.as_str())
     };
-    // Written out when the ledger is let go of.
-    let facts = context.broker.look(|ledger, map| {
-        let topic = |named: &NamedFact| Some(ledger.topic(named.fact.topic_id)?.name.clone());
-        let facts = map.facts().filter(is_asked);
-        facts
-            .map(|named| (topic(&named), named))
-            .collect::<Vec<_>>()
+    let (pieces, lines) = Lines::new();
+    tokio::spawn(async move {
+        let mut after = None;
+        loop {
+            let (facts, topics) = context.broker.look(|ledger, map| {
+                let facts = map.facts_behind(&mut after, EXPORT_FACTS_MAX);
+                let topic =
+                    |named: &NamedFact| Some(ledger.topic(named.fact.topic_id)?.name.clone());
+                let topics: Vec<_> = facts.iter().map(topic).collect();
+                (facts, topics)
+            });
+            if facts.is_empty() {
+                return;
+            }
+            let mut piece = String::new();
+            for (named, topic) in facts
+                .iter()
+                .zip(&topics)
+                .filter(|(named, _)| is_asked(named))
+            {
+                piece.push_str(&line(topic.as_ref().map(TopicName::as_str), named).to_string());
+                piece.push('\n');
+            }
+            if pieces.send(piece.into()).await.is_err() {
+                return;
+            }
+        }
     });
-    let mut lines = String::new();
-    for (topic, named) in &facts {
-        lines.push_str(&line(topic.as_ref().map(TopicName::as_str), named).to_string());
-        lines.push('\n');
-    }
-    ([(CONTENT_TYPE, "application/x-ndjson")], lines)
+    ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(lines))
 }
 
 fn line(topic: Option<&str>, named: &NamedFact) -> Value {

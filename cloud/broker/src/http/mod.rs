@@ -4,6 +4,7 @@
 mod answer;
 mod edges;
 mod facts;
+mod lines;
 mod offsets;
 mod topics;
 mod whereabouts;

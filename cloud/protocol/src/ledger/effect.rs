@@ -2,7 +2,7 @@
 //! before.
 
 use thiserror::Error;
-use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{Head, RefusedReason};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
@@ -12,7 +12,6 @@ use tidegate_shared::id::{
 
 use super::command::Part;
 use super::state::Fork;
-use crate::offset_map::NamedFact;
 
 /// What one command did: one effect for each entry of a `Tick`, in its order; exactly one for any
 /// other command.

@@ -1,12 +1,14 @@
 //! What is asked of facts as such: whether they are known and contradict nothing, which ones there are of
 //! a numbering, and whether all lead back to where they come from.
 
+use std::ops::Bound;
+
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{EdgeId, EdgeOffset, Incarnation, StreamName};
 
 use super::spans::{Span, Spans};
-use super::{Clash, InCloud, NamedFact, OffsetMap, Source, place_of, spans_of};
+use super::{Behind, Clash, InCloud, NamedFact, OffsetMap, Source, place_of, spans_of};
 
 /// No place, no source and no gap: it agrees with none.
 const NOWHERE: u32 = u32::MAX;
@@ -68,6 +70,33 @@ impl OffsetMap {
             (Known::Whole, Known::Whole) => Known::Whole,
             _ => Known::Not,
         }
+    }
+
+    /// All facts in pieces, for those who cannot hold the map for as long as it takes: the next ones
+    /// behind `after`, which is moved on. Empty at the end.
+    pub fn facts_behind(&self, after: &mut Option<Behind>, facts_max: usize) -> Vec<NamedFact> {
+        let mut found = Vec::new();
+        let start = match &*after {
+            Some(behind) => Bound::Included(behind.source.clone()),
+            None => Bound::Unbounded,
+        };
+        for (source, number) in self.sources.range((start, Bound::Unbounded)) {
+            let begun = after.as_ref().filter(|behind| behind.source == *source);
+            let from = begun.map_or(0, |behind| behind.offset.0);
+            for span in self.by_source[number as usize].from(from) {
+                // A span that has grown since is told from where it was.
+                let fact = self.fact(source, &cut(span, from, span.end()));
+                found.extend(fact);
+                *after = Some(Behind {
+                    source: source.clone(),
+                    offset: EdgeOffset(span.end()),
+                });
+                if found.len() == facts_max {
+                    return found;
+                }
+            }
+        }
+        found
     }
 
     /// Facts of an interval of one numbering, at most `facts_max`.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use thiserror::Error;
-use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
     ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, StreamName, TopicId,
@@ -41,12 +41,11 @@ pub struct Place {
     pub target: Target,
 }
 
-/// A fact with both its sides.
+/// How far facts were handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedFact {
-    pub edge: EdgeId,
-    pub stream: StreamName,
-    pub fact: Fact,
+pub struct Behind {
+    source: Source,
+    offset: EdgeOffset,
 }
 
 /// Where an edge offset is in the cloud.
@@ -159,16 +158,22 @@ impl OffsetMap {
             .collect()
     }
 
+    /// Declares lost what is not known otherwise: facts outweigh what an edge can no longer prove.
     fn lose(&mut self, source: u32, from: EdgeOffset, count: u64, reason: GapReason) {
-        let span = Span {
-            from: from.0,
-            count,
-            other: GAP | u32::from(reason as u8),
-            other_from: from.0,
-        };
+        let (mut at, end) = (from.0, from.0.saturating_add(count));
         let spans = &mut self.by_source[source as usize];
-        if spans.clash(&span).is_none() {
-            spans.insert(span);
+        let overlapping = spans.from(at).take_while(|span| span.from < end);
+        let known: Vec<_> = overlapping.map(|span| (span.from, span.end())).collect();
+        for (known_from, known_end) in known.into_iter().chain([(end, end)]) {
+            if at < known_from {
+                spans.insert(Span {
+                    from: at,
+                    count: known_from - at,
+                    other: GAP | u32::from(reason as u8),
+                    other_from: at,
+                });
+            }
+            at = at.max(known_end);
         }
     }
 
@@ -267,9 +272,14 @@ impl OffsetMap {
         incarnation: Incarnation,
         offset: EdgeOffset,
     ) -> Option<(Place, KafkaOffset)> {
-        let source = self.lives(edge, stream, incarnation).pop()?;
-        let mut spans = self.by_source[source as usize].from(offset.0);
-        let span = spans.find(|span| span.other < GAP)?;
+        // A numbering can go on over several lives: the first record counts, of the newest life that
+        // has it.
+        let lives = self.lives(edge, stream, incarnation).into_iter().rev();
+        let firsts = lives.filter_map(|source| {
+            let mut spans = self.by_source[source as usize].from(offset.0);
+            spans.find(|span| span.other < GAP)
+        });
+        let span = firsts.min_by_key(|span| span.from.max(offset.0))?;
         let skipped = offset.0.saturating_sub(span.from);
         let place = self.places.get(span.other)?;
         Some((*place, KafkaOffset((span.other_from + skipped) as i64)))

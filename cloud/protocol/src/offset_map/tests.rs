@@ -114,6 +114,24 @@ proptest! {
         prop_assert_eq!(other.size().0, whole.size().0);
     }
 
+    #[test]
+    fn facts_in_pieces_are_all_facts(
+        turns in prop::collection::vec((0..4u8, 1..6u64), 1..40),
+        facts_max in 1..7_usize,
+    ) {
+        let map = map_of(&landings(&turns));
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let piece = map.facts_behind(&mut after, facts_max);
+            if piece.is_empty() {
+                break;
+            }
+            prop_assert!(piece.len() <= facts_max);
+            found.extend(piece);
+        }
+        prop_assert_eq!(found, map.facts().collect::<Vec<_>>());
+    }
+
     /// A fact that contradicts another is refused, and changes nothing.
     #[test]
     fn a_clash_is_an_error(
@@ -208,4 +226,62 @@ fn lives_of_the_cloud_do_not_clash_and_the_newest_answers() {
         (3, 50, 8)
     );
     assert_eq!(map.check(), Vec::<String>::new());
+}
+
+#[test]
+fn a_numbering_that_goes_on_in_a_new_life_is_found_in_both() {
+    let mut map = OffsetMap::new();
+    let older = fact(0, 10, 0, 0);
+    let cluster_incarnation = ClusterIncarnation { counter: 2, id: 8 };
+    let newer = Fact {
+        cluster_incarnation,
+        ..fact(10, 10, 0, 10)
+    };
+    for fact in [&older, &newer] {
+        map.add(&edge(0), &stream(), fact).unwrap();
+    }
+    let from = |offset| {
+        let found = map.first_from(&edge(0), &stream(), Incarnation(1), EdgeOffset(offset));
+        found.map(|(place, at)| (place.cluster_incarnation.counter, at.0))
+    };
+    assert_eq!(from(4), Some((1, 4)));
+    assert_eq!(from(10), Some((2, 10)));
+    assert_eq!(from(20), None);
+    // What both lives have is where the newer one says.
+    let again = Fact {
+        edge_offset: EdgeOffset(4),
+        kafka_offset: KafkaOffset(30),
+        count: 2,
+        ..newer
+    };
+    map.add(&edge(0), &stream(), &again).unwrap();
+    let found = map.first_from(&edge(0), &stream(), Incarnation(1), EdgeOffset(5));
+    assert_eq!(found.map(|(_, at)| at), Some(KafkaOffset(31)));
+}
+
+#[test]
+fn what_is_lost_fills_the_holes_between_facts() {
+    let mut map = OffsetMap::new();
+    map.add(&edge(0), &stream(), &fact(4, 2, 0, 0)).unwrap();
+    let gap = Effect::GapLanded(crate::ledger::GapLanded {
+        edge: edge(0),
+        stream: stream(),
+        incarnation: Incarnation(1),
+        from: EdgeOffset(1),
+        count: 8,
+        reason: GapReason::CloudRestored,
+        head: Default::default(),
+    });
+    map.apply(&gap, LIFE).unwrap();
+    map.apply(&gap, LIFE).unwrap();
+    let lost = |offset| match in_cloud(&map, 0, offset) {
+        Some(InCloud::Lost { from, to, .. }) => Some((from.0, to.0)),
+        _ => None,
+    };
+    let all: Vec<_> = (0..10).map(lost).collect();
+    let (before, behind) = (Some((1, 4)), Some((6, 9)));
+    let expected = [
+        None, before, before, before, None, None, behind, behind, behind, None,
+    ];
+    assert_eq!(all, expected);
 }

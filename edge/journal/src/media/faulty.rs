@@ -173,6 +173,13 @@ impl FaultyMedium {
             .sum()
     }
 
+    /// Bytes of the index among them.
+    pub fn index_bytes(&self) -> u64 {
+        let state = self.lock();
+        let database = state.files.get(&FileName::Database);
+        database.map_or(0, |file| file.seen.len() as u64)
+    }
+
     /// Files that were set aside.
     pub fn set_aside_files(&self) -> usize {
         let state = self.lock();

@@ -349,13 +349,6 @@ impl Uplink {
                 } => {
                     landings.push((stream, landed, hash));
                     self.metrics.link.landed(stream);
-                    let drained = committer.keyed().note_landed(stream, landed);
-                    if let Some(first) = drained.first() {
-                        committer.lanes_drained(*first);
-                    }
-                    for lane in drained {
-                        self.sender.handle_hold(lane, None);
-                    }
                 }
                 SenderEvent::Partitions { stream, partitions } => {
                     if committer.keyed().compression(stream).is_some() {
@@ -475,8 +468,13 @@ fn read_stream(
         Ok(ToSend::Later) => return ReadOutcome::NoRoom,
         Ok(ToSend::Gone { first }) => return ReadOutcome::Gone { first },
         Ok(ToSend::Chunks(mut chunks)) => {
-            let is_held = |offset| request.below.is_some_and(|below| below <= offset);
-            chunks.retain(|chunk| !is_held(chunk.base_offset));
+            // Looked at after reading: what came after a switch is there only once the hold is.
+            if let Some(hold) = committer.keyed().hold(stream) {
+                chunks.retain(|chunk| chunk.base_offset < hold);
+                if chunks.is_empty() {
+                    return ReadOutcome::NoRoom;
+                }
+            }
             match merge(chunks, compression) {
                 Ok(batches) if batches.is_empty() => return ReadOutcome::Failed,
                 Ok(batches) => return ReadOutcome::Batches(seal(batches)),

@@ -2,8 +2,9 @@
 //! and a restart now and then. Streams with different retention leave holes; one stream pins a little of
 //! every log file; one session is slow. Exits with 1 where the disk outgrows what lives on it.
 //!
-//! Disk is all log files but the spares, and the index. What lives is the batches of streams that
-//! retention keeps, without the frames around them.
+//! Disk is all log files but the spares, and the index. What lives is the chunks, as they stand in their
+//! frames, of what retention keeps; frames' own headers, padding to whole blocks, and what only the slow
+//! session still needs, do not count as living.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,6 +131,9 @@ struct Life {
     checkpoints_us: Vec<u64>,
     refused: u64,
     worst: f64,
+    /// Of the lives before this one: bytes that the cleaner copied, and all of the log's.
+    cleaned_bytes: u64,
+    log_bytes: u64,
     index_bytes_max: u64,
     /// The slow session's position.
     session_at: Position,
@@ -170,6 +174,8 @@ impl Life {
             checkpoints_us: Vec::new(),
             refused: 0,
             worst: 0.0,
+            cleaned_bytes: 0,
+            log_bytes: 0,
             index_bytes_max: 0,
             session_at: Position(0),
         })
@@ -177,6 +183,9 @@ impl Life {
 
     /// As after `kill -9`: no checkpoint, no goodbye.
     fn kill(mut self) -> anyhow::Result<Self> {
+        let stats = self.journal.stats();
+        self.cleaned_bytes += stats.cleaned_bytes;
+        self.log_bytes += stats.log_bytes;
         drop(self.journal);
         (self.journal, self.streams) = open(&self.folder, &self.lines)?;
         self.opened_at_ms = self.now_ms;
@@ -271,18 +280,22 @@ impl Life {
         let index = fs::metadata(self.folder.join("journal/index.redb"))?.len();
         self.index_bytes_max = self.index_bytes_max.max(index);
         let disk = ((stats.log_files - stats.log_files_spare) as u64 * (8 << 20) + index) as f64;
-        let living: u64 = self
-            .journal
-            .reader()
-            .streams()
-            .iter()
-            .map(|stream| stream.bytes)
-            .sum();
+        let living = self.journal.living_log_bytes();
         let ratio = disk / living as f64;
         if self.now_ms >= WARM_UP_S * 1_000 {
             self.worst = self.worst.max(ratio);
         }
         Ok(ratio)
+    }
+}
+
+impl Life {
+    /// Log bytes written for each that would be without the cleaner.
+    fn write_amplification(&self) -> f64 {
+        let stats = self.journal.stats();
+        let cleaned = (self.cleaned_bytes + stats.cleaned_bytes) as f64;
+        let log = (self.log_bytes + stats.log_bytes) as f64;
+        log / (log - cleaned)
     }
 }
 
@@ -311,9 +324,10 @@ fn main() -> anyhow::Result<ExitCode> {
         if second.is_multiple_of((seconds / 10).max(1)) {
             let (hours, ratio) = (second as f64 / 3_600.0, life.judge()?);
             eprintln!(
-                "{hours:.1} h, {} s here: disk is {ratio:.2} of what lives, index {} KiB, {} records lost by policy, {} refused",
+                "{hours:.1} h, {} s here: disk is {ratio:.2} of what lives, index {} KiB, {:.2} bytes written a byte, {} records lost by policy, {} refused",
                 start.elapsed().as_secs(),
                 life.index_bytes_max >> 10,
+                life.write_amplification(),
                 life.journal.stats().gap_records,
                 life.refused
             );
@@ -321,7 +335,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
     let held = life.worst <= RATIO_MAX && life.worst > 0.0 && life.refused == 0;
     println!(
-        "{{\"records\":{},\"virtual_hours\":{:.1},\"seconds\":{},\"kills\":{},\"disk_over_living_worst\":{:.3},\"index_bytes_max\":{},\"checkpoint_stall_ms_p999\":{:.2},\"checkpoint_ms_p999\":{:.2},\"refused\":{},\"held\":{held}}}",
+        "{{\"records\":{},\"virtual_hours\":{:.1},\"seconds\":{},\"kills\":{},\"disk_over_living_worst\":{:.3},\"index_bytes_max\":{},\"checkpoint_stall_ms_p999\":{:.2},\"checkpoint_ms_p999\":{:.2},\"log_write_amplification\":{:.3},\"refused\":{},\"held\":{held}}}",
         arguments.records,
         seconds as f64 / 3_600.0,
         start.elapsed().as_secs(),
@@ -330,6 +344,7 @@ fn main() -> anyhow::Result<ExitCode> {
         life.index_bytes_max,
         per_mille(&mut life.stalls_us, 999),
         per_mille(&mut life.checkpoints_us, 999),
+        life.write_amplification(),
         life.refused
     );
     Ok(if held {

@@ -8,8 +8,11 @@ pub enum Case {
     LateFrames,
     FramesDoubled,
     EdgePowerCut,
+    PowerCutInCommit,
+    PowerCutInCheckpoint,
     EdgeRestored,
     EdgeCloned,
+    Quarantined,
     EdgeStoreLost,
     EdgeDiskFull,
     DroppedInFlight,
@@ -26,13 +29,16 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::LinkCut,
         Self::LateFrames,
         Self::FramesDoubled,
         Self::EdgePowerCut,
+        Self::PowerCutInCommit,
+        Self::PowerCutInCheckpoint,
         Self::EdgeRestored,
         Self::EdgeCloned,
+        Self::Quarantined,
         Self::EdgeStoreLost,
         Self::EdgeDiskFull,
         Self::DroppedInFlight,
@@ -54,8 +60,11 @@ impl Case {
             Self::LateFrames => "frames of an old connection come late",
             Self::FramesDoubled => "frames come twice",
             Self::EdgePowerCut => "power cut at the edge",
+            Self::PowerCutInCommit => "power cut in the middle of a commit",
+            Self::PowerCutInCheckpoint => "power cut in the middle of a checkpoint",
             Self::EdgeRestored => "edge restored from an old backup",
             Self::EdgeCloned => "cloned card, two nodes",
+            Self::Quarantined => "nodes of one identity fight, quarantine",
             Self::EdgeStoreLost => "edge's store lost",
             Self::EdgeDiskFull => "edge's disk full, publishes refused",
             Self::DroppedInFlight => "edge's disk full, oldest dropped",

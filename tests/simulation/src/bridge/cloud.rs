@@ -215,7 +215,8 @@ impl Hub {
                 end.session_epoch = *epoch;
                 granted = Some(*epoch);
             }
-            answer.tell(&mut end.connection, &replica.ledger, time_ms)?;
+            let connection = &mut end.connection;
+            answer.tell(&ticket.edge, connection, &replica.ledger, time_ms)?;
         }
         Ok(granted)
     }

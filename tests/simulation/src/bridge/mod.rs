@@ -7,9 +7,11 @@
 
 pub mod cases;
 mod cloud;
+mod described;
 mod faults;
 mod link;
 mod node;
+pub mod shrink;
 mod truth;
 mod world;
 
@@ -45,14 +47,30 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub seed: u64,
-    /// Steps before faults end.
-    pub steps: u64,
+    /// What happens before faults end.
+    pub steps: Vec<Step>,
+    /// Nodes that there are from the start, of [`EDGES`].
+    pub edges: [bool; EDGES],
     /// Cases that may come.
     pub cases: Vec<Case>,
     pub broken: Option<Break>,
     /// Lines of the trace that are kept.
     pub lines_max: usize,
 }
+
+/// One step. All chance in it comes of the seed and its number: what is left out of a run changes
+/// nothing of what chance says elsewhere, so that a violated run can be made small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    pub number: u64,
+    /// Something may fail in it.
+    pub fails: bool,
+    /// Devices may publish in it.
+    pub publishes: bool,
+}
+
+/// Edges of a run.
+pub const EDGES: usize = 3;
 
 /// Steps of a run before it comes to rest.
 pub const STEPS: u64 = 500;
@@ -62,46 +80,19 @@ impl Plan {
     pub fn of(seed: u64, broken: Option<Break>) -> Self {
         let mut random = Random::new(!seed);
         let cases = Case::ALL.into_iter().filter(|_| random.percent(40));
+        let steps = (0..STEPS).map(|number| Step {
+            number,
+            fails: true,
+            publishes: true,
+        });
         Self {
             seed,
-            steps: STEPS,
+            steps: steps.collect(),
+            edges: [true; EDGES],
             cases: cases.collect(),
             broken,
             lines_max: LINES_MAX,
         }
-    }
-
-    /// A smaller run that is violated as this one is: fewer steps, fewer cases.
-    pub fn shrunk(self) -> Self {
-        let mut smallest = self;
-        loop {
-            let smaller = smallest.smaller();
-            let found = smaller
-                .into_iter()
-                .find(|plan| run(plan).violation.is_some());
-            match found {
-                Some(plan) => smallest = plan,
-                None => return smallest,
-            }
-        }
-    }
-
-    fn smaller(&self) -> Vec<Self> {
-        let steps = [self.steps / 2, self.steps * 3 / 4, self.steps * 9 / 10];
-        let steps = steps.into_iter().chain(self.steps.checked_sub(1));
-        let shorter = steps.filter(|steps| *steps < self.steps).map(|steps| Self {
-            steps,
-            ..self.clone()
-        });
-        let fewer = (0..self.cases.len()).map(|at| {
-            let mut cases = self.cases.clone();
-            cases.remove(at);
-            Self {
-                cases,
-                ..self.clone()
-            }
-        });
-        shorter.chain(fewer).collect()
     }
 }
 
@@ -118,7 +109,10 @@ pub fn run(plan: &Plan) -> Outcome {
     let violation = match ran {
         Ok(Ok(())) => None,
         Ok(Err(Stop::Violated(violation))) => Some(violation),
-        Ok(Err(Stop::PowerGone)) => None,
+        Ok(Err(Stop::PowerGone)) => Some(Violation {
+            invariant: "the power comes back",
+            what: "a run ended without it".to_owned(),
+        }),
         Err(panic) => Some(Violation {
             invariant: "nothing panics",
             what: panic_message(&*panic),

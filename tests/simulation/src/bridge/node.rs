@@ -39,13 +39,16 @@ pub const LIMITS: Limits = Limits {
     reserve_bytes: 0,
 };
 
-fn sender_limits() -> SenderLimits {
+pub fn sender_limits() -> SenderLimits {
     SenderLimits {
         window_bytes_max: 64 << 10,
         batch_bytes_max: 16 << 10,
         ..SenderLimits::default()
     }
 }
+
+/// Nothing becomes so old while the node runs; by a clock that is set from 1970 to now, all does.
+const AGE_MAX_MS: u64 = 20 * 365 * 24 * 3_600_000;
 
 /// A stream's name, its topic, and what becomes of it when the journal is full.
 pub const STREAMS: [(&str, &str, Overflow); 3] = [
@@ -100,6 +103,9 @@ pub struct Node {
     pub is_removed: bool,
     staged: Vec<(StreamName, u64)>,
     awaited: Vec<Awaited>,
+    /// What is durable: only under these may anything be sent.
+    session: SessionEpoch,
+    incarnations: BTreeMap<StreamId, Incarnation>,
     done: Vec<Done>,
     pub refused: u64,
     recycles_early: bool,
@@ -127,6 +133,8 @@ impl Node {
             is_removed: false,
             staged: Vec::new(),
             awaited: Vec::new(),
+            session: SessionEpoch(0),
+            incarnations: BTreeMap::new(),
             done: Vec::new(),
             refused: 0,
             recycles_early,
@@ -150,7 +158,10 @@ impl Node {
             let topic = TopicName::new(topic).expect("a name");
             let stream = journal.open_stream(&name, &topic, Compression::None);
             let stream = stream.expect("a few streams");
-            let retention = Retention::default();
+            let retention = Retention {
+                age_ms: Some(AGE_MAX_MS),
+                ..Retention::default()
+            };
             journal.set_policy(
                 stream,
                 StreamPolicy {
@@ -169,12 +180,15 @@ impl Node {
         let reader = journal.reader();
         let (cluster, epoch) = reader.session();
         self.sender = Sender::new(sender_limits(), reader.store_id(), cluster, epoch);
+        self.session = epoch;
+        self.incarnations.clear();
         self.awaited.clear();
         self.done.clear();
         let staged = std::mem::take(&mut self.staged);
         for (stream, name) in &self.streams {
             if let Some(status) = reader.stream(*stream) {
                 self.history.reopened(name, status.next, &staged)?;
+                self.incarnations.insert(*stream, status.incarnation);
                 self.sender.handle_stream(local(status));
             }
         }
@@ -223,8 +237,12 @@ impl Node {
         }
         for awaited in std::mem::take(&mut self.awaited) {
             match awaited {
-                Awaited::Session(epoch) => self.sender.handle_session_stored(epoch),
+                Awaited::Session(epoch) => {
+                    self.session = epoch;
+                    self.sender.handle_session_stored(epoch);
+                }
                 Awaited::Grant(stream, incarnation) => {
+                    self.incarnations.insert(stream, incarnation);
                     self.sender.handle_grant_stored(stream, incarnation);
                 }
             }
@@ -335,9 +353,20 @@ impl Node {
         self.done.retain(|done| matches!(done, Done::Read(_)));
     }
 
-    /// Takes frames that the sender has for a link.
-    pub fn poll_transmit(&mut self) -> Option<Frame> {
-        self.sender.poll_transmit()
+    /// Takes a frame that the sender has for a link.
+    pub fn poll_transmit(&mut self) -> Result<Option<Frame>, Stop> {
+        let frame = self.sender.poll_transmit();
+        let (stream, offer) = match &frame {
+            Some(Frame::Batch(batch)) => (batch.stream, batch.offer),
+            Some(Frame::Gap(gap)) => (gap.stream, gap.offer),
+            _ => return Ok(frame),
+        };
+        let incarnation = self.incarnations.get(&stream).copied();
+        if (offer.session_epoch, Some(offer.incarnation)) != (self.session, incarnation) {
+            let what = format!("stream {stream}: {offer:?}, committed is {incarnation:?}");
+            return violated("what is granted is committed before it is used", what);
+        }
+        Ok(frame)
     }
 
     /// Every stream as the journal has it.

@@ -2,9 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 use tidegate_bridge_protocol::landing::Offer;
-use tidegate_shared::id::{
-    BoundaryHash, EdgeId, EdgeOffset, Incarnation, SessionEpoch, StreamName,
-};
+use tidegate_shared::id::{EdgeId, StreamName};
 use tidegate_shared::wire::{Reader, put_bytes};
 
 use super::open_session::take_edge;
@@ -40,12 +38,7 @@ impl Row for Land {
     fn put(&self, out: &mut BytesMut) {
         put_bytes(out, self.edge.as_str().as_bytes());
         put_bytes(out, self.stream.as_str().as_bytes());
-        out.put_u64_le(self.offer.session_epoch.0);
-        out.put_u64_le(self.offer.incarnation.0);
-        out.put_u64_le(self.offer.base_offset.0);
-        out.put_u64_le(self.offer.count);
-        out.put_u128_le(self.offer.hash_before.0);
-        out.put_u128_le(self.offer.hash_after.0);
+        self.offer.put(out);
         out.put_u32_le(self.part.attachment_offset);
         out.put_u32_le(self.part.batch_bytes);
         out.put_i64_le(self.part.max_timestamp_ms);
@@ -55,14 +48,7 @@ impl Row for Land {
         Ok(Self {
             edge: take_edge(reader)?,
             stream: take_stream(reader)?,
-            offer: Offer {
-                session_epoch: SessionEpoch(reader.u64("session epoch")?),
-                incarnation: Incarnation(reader.u64("incarnation")?),
-                base_offset: EdgeOffset(reader.u64("base offset")?),
-                count: reader.u64("count")?,
-                hash_before: BoundaryHash(reader.u128("hash before")?),
-                hash_after: BoundaryHash(reader.u128("hash after")?),
-            },
+            offer: Offer::take(reader)?,
             part: Part {
                 attachment_offset: reader.u32("attachment offset")?,
                 batch_bytes: reader.u32("batch bytes")?,

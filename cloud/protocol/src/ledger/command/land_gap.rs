@@ -3,9 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use tidegate_bridge_protocol::landing::Offer;
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{
-    BoundaryHash, EdgeId, EdgeOffset, Incarnation, SessionEpoch, StreamName,
-};
+use tidegate_shared::id::{EdgeId, StreamName};
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
 use super::open_session::take_edge;
@@ -29,12 +27,7 @@ impl Row for LandGap {
     fn put(&self, out: &mut BytesMut) {
         put_bytes(out, self.edge.as_str().as_bytes());
         put_bytes(out, self.stream.as_str().as_bytes());
-        out.put_u64_le(self.offer.session_epoch.0);
-        out.put_u64_le(self.offer.incarnation.0);
-        out.put_u64_le(self.offer.base_offset.0);
-        out.put_u64_le(self.offer.count);
-        out.put_u128_le(self.offer.hash_before.0);
-        out.put_u128_le(self.offer.hash_after.0);
+        self.offer.put(out);
         out.put_u8(self.reason as u8);
     }
 
@@ -42,14 +35,7 @@ impl Row for LandGap {
         Ok(Self {
             edge: take_edge(reader)?,
             stream: take_stream(reader)?,
-            offer: Offer {
-                session_epoch: SessionEpoch(reader.u64("session epoch")?),
-                incarnation: Incarnation(reader.u64("incarnation")?),
-                base_offset: EdgeOffset(reader.u64("base offset")?),
-                count: reader.u64("count")?,
-                hash_before: BoundaryHash(reader.u128("hash before")?),
-                hash_after: BoundaryHash(reader.u128("hash after")?),
-            },
+            offer: Offer::take(reader)?,
             reason: {
                 let field = "gap's reason";
                 let reason = GapReason::from_number(reader.u8(field)?);

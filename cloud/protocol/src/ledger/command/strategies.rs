@@ -2,13 +2,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 
 use super::*;
-use crate::offset_map::NamedFact;
 
 pub(in super::super) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![

@@ -1,0 +1,36 @@
+//! A body that is made while it is sent, piece by piece: no more than a few of them are in memory.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Bytes, HttpBody};
+use http_body::Frame;
+use tokio::sync::mpsc;
+
+/// Pieces that wait for a slow reader.
+const PIECES_MAX: usize = 4;
+
+/// What is read of it was sent into it; it ends when nobody sends any more.
+#[derive(Debug)]
+pub(super) struct Lines(mpsc::Receiver<Bytes>);
+
+impl Lines {
+    pub(super) fn new() -> (mpsc::Sender<Bytes>, Self) {
+        let (pieces, receiver) = mpsc::channel(PIECES_MAX);
+        (pieces, Self(receiver))
+    }
+}
+
+impl HttpBody for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let received = self.0.poll_recv(context);
+        received.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
