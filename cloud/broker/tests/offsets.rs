@@ -24,8 +24,9 @@ async fn ask(cloud: &Cloud, method: &str, path: &str, body: &str) -> (u16, Value
 
 async fn ask_text(cloud: &Cloud, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(cloud.http_address()).await.unwrap();
+    // Version 1.0: the body comes in one piece, and its end is the connection's.
     let request = format!(
-        "{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+        "{method} /api/v1{path} HTTP/1.0\r\nHost: x\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
