@@ -331,7 +331,11 @@ impl Node {
                 }
                 SenderEvent::Partitions { .. } => {}
                 SenderEvent::Alarm(alarm) => reports.push(Report::Alarm(alarm)),
-                SenderEvent::Close(code) => reports.push(Report::Close(code)),
+                SenderEvent::Close(code) => {
+                    // As in the edge's own driver: the rest is for the next connection.
+                    reports.push(Report::Close(code));
+                    return;
+                }
             }
         }
     }
