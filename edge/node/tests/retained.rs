@@ -7,18 +7,19 @@ mod support;
 
 use std::net::SocketAddr;
 
-use support::{Client, publish, spec, subscribe};
-use tidegate_edge::Edge;
+use support::{Client, publish, start, subscribe};
 
 const RETAINED: usize = 20_000;
 /// Of one SUBSCRIBE.
 const FILTERS: usize = 500;
+const RACERS: usize = 3;
+const RACES: usize = 100;
 /// "Bounded memory".
 const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 async fn with_edge(more: &str, script: impl FnOnce(SocketAddr, SocketAddr) + Send + 'static) {
     let folder = tempfile::tempdir().unwrap();
-    let edge = Edge::start(spec(folder.path(), more)).await.unwrap();
+    let edge = start(folder.path(), more).await;
     let (mqtt, http) = (edge.mqtt_addresses()[0], edge.http_address());
     tokio::task::spawn_blocking(move || script(mqtt, http))
         .await
@@ -86,4 +87,65 @@ async fn a_subscriber_gets_all_that_its_filters_match() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_wins_whatever_its_qos() {
+    with_edge("", |mqtt, _| {
+        let (mut publisher, _) = Client::connect(mqtt, "publisher", true);
+        let (mut subscriber, _) = Client::connect(mqtt, "subscriber", true);
+        for (topic, newest) in [("changed", &b"new"[..]), ("cleared", b"")] {
+            let old = publish(0x33, topic, 1, b"old");
+            publisher.send(&[old, publish(0x31, topic, 0, newest)].concat());
+            assert_eq!(publisher.packet().0, 0x40);
+        }
+        let found = subscriber.retained(&["changed", "cleared"]);
+        assert_eq!(found, [("changed".to_owned(), b"new".to_vec())]);
+    })
+    .await;
+}
+
+/// Clients that publish to one topic at once, QoS 0 and 1 by turns: whatever won is what the journal has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_is_what_the_next_start_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut found = Vec::new();
+    for life in 0..2 {
+        let edge = start(folder.path(), "").await;
+        let mqtt = edge.mqtt_addresses()[0];
+        let script = move || {
+            if life == 0 {
+                let racers = (0..RACERS).map(|racer| std::thread::spawn(move || race(mqtt, racer)));
+                let racers: Vec<_> = racers.collect();
+                racers.into_iter().for_each(|racer| racer.join().unwrap());
+            }
+            let (mut subscriber, _) = Client::connect(mqtt, "subscriber", true);
+            let mut found = subscriber.retained(&["race/+"]);
+            found.sort();
+            found
+        };
+        found.push(tokio::task::spawn_blocking(script).await.unwrap());
+        edge.shutdown().await;
+    }
+    assert_eq!(found[0].len(), RACES);
+    assert_eq!(found[0], found[1]);
+}
+
+fn race(mqtt: SocketAddr, racer: usize) {
+    let (mut client, _) = Client::connect(mqtt, &format!("racer-{racer}"), true);
+    for race in 0..RACES {
+        let qos = (race + racer) % 2;
+        let first = 0x31 | (qos as u8) << 1;
+        let payload = format!("{racer}");
+        client.send(&publish(
+            first,
+            &format!("race/{race}"),
+            1,
+            payload.as_bytes(),
+        ));
+        match qos {
+            0 => client.ping(),
+            _ => assert_eq!(client.packet().0, 0x40),
+        }
+    }
 }

@@ -61,8 +61,10 @@ impl Full {
             rows: Vec::new(),
             waiter: Some((Arc::clone(&self.mailbox), answer)),
             gate: gate.cloned(),
+            retained: None,
         };
-        self.committer.append(append).await;
+        let room = self.committer.room_for(&append.record).await.unwrap();
+        self.committer.append(append, room);
         self.mailbox.filled().await;
         let outcomes = self.mailbox.take().unwrap().outcomes;
         assert_eq!(outcomes.len(), 1);

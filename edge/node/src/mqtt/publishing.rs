@@ -18,7 +18,7 @@ use super::mailbox::{Again, Answer, Mailbox, Published};
 use crate::committer::{Append, Gate, now_ms};
 use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
-use crate::retained::RetainedMessage;
+use crate::retained::{OnItsWay, RetainedFull, RetainedMessage};
 use crate::router::ConnectionId;
 use crate::system::is_of_the_server;
 
@@ -59,28 +59,13 @@ impl Context {
         }
         let mut published = Published {
             received,
-            retained: None,
             again: None,
         };
-        if retain {
-            let retained = RetainedMessage {
-                message: Arc::new(message.detached()),
-                qos,
-                at_ms: self.clock.now_ms(),
-            };
-            match self.retained.row(&retained) {
-                Ok(row) => rows.push(row),
-                Err(_) => {
-                    tracing::warn!(topic = %message.topic, "no room for another retained message");
-                    return self.refuse(rows, waiter, published);
-                }
-            }
-            match waiter {
-                Some(_) => published.retained = Some(retained),
-                // Nothing is promised of QoS 0.
-                None => self.retained.take_up(retained),
-            }
-        }
+        let retained = match retain.then(|| self.retain(&message, qos, &mut rows)) {
+            Some(Err(RetainedFull)) => return self.refuse(rows, waiter, published),
+            Some(Ok(retained)) => Some(retained),
+            None => None,
+        };
         let gate = patient.map(|(gate, again)| {
             published.again = Some(again);
             gate
@@ -98,29 +83,72 @@ impl Context {
             no_local,
             at_ms: now_ms(),
         };
-        match self.router.kept_in(message.topic.as_str()) {
-            Some(route) => {
-                let (record, mark) = arrived.record(route.key, &route.origin);
-                let append = Append {
-                    stream: route.stream,
-                    record,
-                    mark: mark.to_byte(),
-                    rows,
-                    waiter,
-                    gate,
-                };
-                self.committer.append(append).await;
-            }
-            None => {
-                self.metrics.messages_unrouted.inc();
-                match waiter {
-                    // Nothing is kept, so nothing is promised beyond the online subscribers.
-                    Some((mailbox, answer)) if rows.is_empty() => {
-                        mailbox.answered(vec![(answer, Ok(()))]);
-                    }
-                    waiter => self.committer.store(rows, waiter),
+        let Some(route) = self.router.kept_in(message.topic.as_str()) else {
+            self.metrics.messages_unrouted.inc();
+            return match waiter {
+                // Nothing is kept, so nothing is promised beyond the online subscribers.
+                Some((mailbox, answer)) if rows.is_empty() => {
+                    mailbox.answered(vec![(answer, Ok(()))]);
                 }
+                waiter => self.hand_over(retained, waiter.is_some(), |retained| {
+                    self.committer.store_retained(rows, waiter, retained);
+                }),
+            };
+        };
+        let (record, mark) = arrived.record(route.key, &route.origin);
+        // Before its turn: whoever has that must not wait.
+        let Some(room) = self.committer.room_for(&record).await else {
+            return;
+        };
+        self.hand_over(retained, waiter.is_some(), |retained| {
+            let append = Append {
+                stream: route.stream,
+                record,
+                mark: mark.to_byte(),
+                rows,
+                waiter,
+                gate,
+                retained,
+            };
+            self.committer.append(append, room);
+        });
+    }
+
+    /// The retained message that a publish is, and its row among `rows`.
+    fn retain(
+        &self,
+        message: &Message,
+        qos: Qos,
+        rows: &mut Vec<RowEntry>,
+    ) -> Result<RetainedMessage, RetainedFull> {
+        let retained = RetainedMessage {
+            message: Arc::new(message.detached()),
+            qos,
+            at_ms: self.clock.now_ms(),
+        };
+        match self.retained.row(&retained) {
+            Ok(row) => {
+                rows.push(row);
+                Ok(retained)
             }
+            Err(full) => {
+                tracing::warn!(topic = %message.topic, "no room for another retained message");
+                Err(full)
+            }
+        }
+    }
+
+    /// A retained message is handed over in its turn, so that what is shown of a topic is what its row
+    /// says. Of QoS 0 nothing is promised: it is shown at once.
+    fn hand_over(
+        &self,
+        retained: Option<RetainedMessage>,
+        is_promised: bool,
+        hand_over: impl FnOnce(Option<OnItsWay>),
+    ) {
+        match retained {
+            Some(retained) => self.retained.in_turn(retained, is_promised, hand_over),
+            None => hand_over(None),
         }
     }
 
@@ -271,9 +299,6 @@ impl Task {
                 held.store(&[Change::InboundReleased(packet_id)], None);
             }
             held.fate_is_known();
-        }
-        if let (Ok(()), Some(retained)) = (outcome, published.retained) {
-            self.context.retained.take_up(retained);
         }
         match published.again {
             Some(again) if outcome == Err(PublishRefused::QuotaExceeded) && self.may_wait() => {

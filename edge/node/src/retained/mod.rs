@@ -2,11 +2,12 @@
 //! subscribes reads them from here, bit by bit ([`Reading`]).
 
 mod message;
+mod order;
 mod reading;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::RwLock;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use tidegate_edge_journal::{Journal, RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::Text;
@@ -15,18 +16,23 @@ use tidegate_shared::topic::TopicFilter;
 use crate::limits::{RETAINED_BYTES_MAX, RETAINED_MESSAGES_MAX};
 
 pub(crate) use message::RetainedMessage;
+pub(crate) use order::OnItsWay;
+use order::UnderWay;
 pub(crate) use reading::{Read, Reading, Wanted};
 
 /// All of them, by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     messages: RwLock<Messages>,
+    /// The number of the message that was handed to the committer last, and the right to do so.
+    turn: Mutex<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Messages {
     by_topic: BTreeMap<Text, RetainedMessage>,
     bytes: usize,
+    under_way: HashMap<Text, UnderWay>,
 }
 
 impl Messages {
@@ -41,6 +47,15 @@ impl Messages {
         self.remove(&topic);
         self.bytes += retained.bytes();
         self.by_topic.insert(topic, retained);
+    }
+
+    /// An empty payload takes away what is there.
+    fn take_up(&mut self, retained: RetainedMessage) {
+        if retained.message.payload.is_empty() {
+            self.remove(&retained.message.topic);
+        } else {
+            self.insert(retained);
+        }
     }
 }
 
@@ -72,6 +87,7 @@ impl Retained {
         }
         Ok(Self {
             messages: RwLock::new(messages),
+            turn: Mutex::default(),
         })
     }
 
@@ -98,14 +114,15 @@ impl Retained {
         Ok(row(RowOperation::Put(value)))
     }
 
-    /// Shows a message to those who subscribe from now on: its row is durable, or was never promised.
+    /// Shows a message that has no row.
     pub(crate) fn take_up(&self, retained: RetainedMessage) {
-        let mut messages = self.messages.write().expect("nobody panics with it");
-        if retained.message.payload.is_empty() {
-            messages.remove(&retained.message.topic);
-        } else {
-            messages.insert(retained);
-        }
+        self.messages_mut().take_up(retained);
+    }
+
+    fn messages_mut(&self) -> RwLockWriteGuard<'_, Messages> {
+        self.messages
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first that a filter matches and that has not expired, behind topic `after`. Looks at no more
