@@ -64,6 +64,12 @@ pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RETAINED_MESSAGES_MAX: usize = 100_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 
+/// Expired ones that are taken away at once; the others have their turn with the next sweep.
+pub const RETAINED_SWEPT_MAX: usize = 10_000;
+
+/// Rows that are handed to the committer as one, where there are many.
+pub const ROWS_AT_ONCE_BYTES_MAX: usize = 256 << 10;
+
 /// Retained messages that a connection looks at before others have their turn.
 pub const RETAINED_LOOKS_MAX: usize = 4_096;
 

@@ -7,7 +7,7 @@ mod support;
 
 use std::net::SocketAddr;
 
-use support::{Client, publish, start, subscribe};
+use support::{Client, metric, packet, publish, start, string, subscribe, wait_until};
 
 const RETAINED: usize = 20_000;
 /// Of one SUBSCRIBE.
@@ -148,4 +148,32 @@ fn race(mqtt: SocketAddr, racer: usize) {
             _ => assert_eq!(client.packet().0, 0x40),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_gone_for_good() {
+    const COUNT: &str = "tidegate_mqtt_retained_messages ";
+    let folder = tempfile::tempdir().unwrap();
+    let edge = start(folder.path(), "").await;
+    let (mqtt, http) = (edge.mqtt_addresses()[0], edge.http_address());
+    let script = move || {
+        let connect = [&string(b"MQTT")[..], b"\x05\x02\0\0\0", &string(b"dev")].concat();
+        let mut client = Client::open(mqtt, &packet(0x10, &connect));
+        assert_eq!(client.packet().0, 0x20);
+        let after_a_second = b"\x05\x02\0\0\0\x01";
+        for (topic, properties) in [("short", &after_a_second[..]), ("long", b"\0")] {
+            let body = [&string(topic.as_bytes())[..], properties, b"x"].concat();
+            client.send(&packet(0x31, &body));
+        }
+        client.ping();
+        assert_eq!(metric(http, COUNT), 2);
+        wait_until("the sweep", || metric(http, COUNT) == 1);
+    };
+    tokio::task::spawn_blocking(script).await.unwrap();
+    edge.shutdown().await;
+    let edge = start(folder.path(), "").await;
+    let http = edge.http_address();
+    let count = tokio::task::spawn_blocking(move || metric(http, COUNT));
+    assert_eq!(count.await.unwrap(), 1, "its row is there still");
+    edge.shutdown().await;
 }

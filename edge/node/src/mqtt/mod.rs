@@ -22,6 +22,7 @@ use crate::limits::{INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::Router;
+use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
@@ -74,20 +75,30 @@ impl Context {
         }
     }
 
+    fn sweep_retained(&self) {
+        self.retained.sweep(self.clock.now_ms(), |rows| {
+            in_pieces(rows).for_each(|rows| self.committer.store(rows, None));
+        });
+    }
+
     fn next_id(&self) -> u64 {
         self.connection_ids.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// Ends sessions and publishes wills when their time has come, until told to stop.
+/// Takes expired retained messages away, ends sessions and publishes wills when their time has come, until told to stop.
 pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             _ = stopping.changed() => return,
         }
-        let sessions = Arc::clone(&context.sessions);
-        let swept = tokio::task::spawn_blocking(move || sessions.sweep()).await;
+        let sweeping = context.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            sweeping.sweep_retained();
+            sweeping.sessions.sweep()
+        });
+        let swept = swept.await;
         for due in swept.unwrap_or_default() {
             let client_id = due.client_id.as_bytes().clone();
             let id = context.next_id();

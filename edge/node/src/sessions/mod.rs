@@ -27,6 +27,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::committer::Committer;
 use crate::mqtt::Mailbox;
 use crate::router::{ConnectionId, LogReader, Router};
+use crate::rows::in_pieces;
 
 pub(crate) use feed::{Fed, Feed};
 pub(crate) use groups::SharedDelivery;
@@ -205,7 +206,7 @@ impl Sessions {
         }
         // Groups of clients that are gone.
         rows.extend(cursors.into_keys().map(groups::deleted));
-        committer.store(rows, None);
+        in_pieces(rows).for_each(|rows| committer.store(rows, None));
         let sessions = Self {
             committer,
             router,
