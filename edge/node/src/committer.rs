@@ -337,8 +337,10 @@ impl Committer {
 /// Those who are told when the commit under way is durable.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Publishes, which are refused where the journal is full.
+    /// Publishes, which are refused where the journal is full; and those that nobody waits for among
+    /// them.
     publishes: Vec<Waiter>,
+    records: usize,
     /// Of those among them that then wait for space.
     gates: Vec<Gate>,
     rows: Vec<Waiter>,
@@ -544,6 +546,7 @@ impl Worker {
             self.journal.stage_row(row, RowCommit::WithRecords);
         }
         self.waiting.streams.insert(stream);
+        self.waiting.records += 1;
         self.waiting.publishes.extend(waiter);
         self.waiting.gates.extend(gate);
         self.waiting.retained.extend(retained);
@@ -574,7 +577,7 @@ impl Worker {
             Err(CommitError::Full) => {
                 // Before anybody is told: what is behind them in the queue must not overtake them.
                 waiting.gates.iter().for_each(Gate::close);
-                self.note_refused((waiting.publishes.len() - waiting.gates.len()) as u64);
+                self.note_refused((waiting.records - waiting.gates.len()) as u64);
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),

@@ -54,6 +54,9 @@ pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 /// Expired sessions and wills that are due are looked for so often.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Wills that are published at once; the others have their turn with the next look.
+pub const WILLS_AT_ONCE_MAX: usize = 1_000;
+
 /// Messages of a shared subscription that one member has and has not acknowledged.
 pub const SHARED_IN_FLIGHT_MAX: usize = 32;
 

@@ -72,6 +72,8 @@ impl Again {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Publish(PublishToken, Box<Published>),
+    /// In a mailbox of its own.
+    Will,
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),

@@ -4,6 +4,7 @@ mod driver;
 mod mailbox;
 mod publishing;
 mod serving;
+mod wills;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -93,21 +94,7 @@ pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>)
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             _ = stopping.changed() => return,
         }
-        let sweeping = context.clone();
-        let swept = tokio::task::spawn_blocking(move || {
-            sweeping.sweep_retained();
-            sweeping.sessions.sweep()
-        });
-        let swept = swept.await;
-        for due in swept.unwrap_or_default() {
-            let client_id = due.client_id.as_bytes().clone();
-            let id = context.next_id();
-            // The session is free again once the row is on its way.
-            let publishing =
-                context.publish_will(due.will.clone(), &client_id, id, Some(due.row.clone()));
-            publishing.await;
-            drop(due);
-        }
+        context.sweep().await;
     }
 }
 

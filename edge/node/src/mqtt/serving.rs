@@ -43,19 +43,20 @@ impl Task {
         self.client_id = client_id.as_bytes().clone();
         let sessions = Arc::clone(&self.context.sessions);
         let taking = sessions.take_over(&client_id, self.id, &self.mailbox);
-        let Ok(mut held) = timeout(TAKE_OVER_TIMEOUT, taking).await else {
+        let Ok(held) = timeout(TAKE_OVER_TIMEOUT, taking).await else {
             sessions.abandon(&client_id, self.id);
             return self.machine.handle_rejected(ReasonCode::ServerBusy);
         };
-        let resumed = held.session().is_present() && !request.clean_start;
-        if !resumed && let Some(will) = held.session().will().cloned() {
-            // The session that it belonged to ends here [MQTT-3.1.2-10].
-            let row = held.change(&Change::WillCleared);
-            let context = &self.context;
-            context
-                .publish_will(will, &self.client_id, self.id, row)
-                .await;
+        let resumed = held.is_present() && !request.clean_start;
+        self.held = Some(held);
+        if !resumed && !self.settle_will().await {
+            // It would be lost with the session that it belongs to.
+            self.held = None;
+            return self.machine.handle_rejected(ReasonCode::ServerBusy);
         }
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
         let position = self.context.reader.next_position();
         let changes = begin(&held, &request, resumed, position);
         let rows = held.change_all(&changes);
@@ -88,6 +89,7 @@ impl Task {
     pub(super) fn answer(&mut self, answer: Answer, outcome: Result<(), PublishRefused>) {
         match answer {
             Answer::Publish(token, published) => self.published(token, *published, outcome),
+            Answer::Will => {}
             Answer::Released(token) => self.machine.handle_released(token),
             Answer::Assigned(token) => self.machine.handle_assigned(token),
             Answer::Received(token) => self.machine.handle_received(token),
@@ -487,20 +489,18 @@ impl Task {
             changes.push(Change::WillCleared);
         }
         held.store(&changes, None);
-        if held.session().expiry_interval_s() > 0 {
-            let at_ms = held.now_ms();
-            return held.store(&[Change::Disconnected { at_ms }], None);
-        }
-        if let Some(will) = held.session().will().cloned() {
-            // Its delay ends with the session [MQTT-3.1.3-9].
-            let row = held.change(&Change::WillCleared);
-            let context = &self.context;
-            context
-                .publish_will(will, &self.client_id, self.id, row)
-                .await;
-        }
+        let stays = held.session().expiry_interval_s() > 0;
+        // What has no space for its will stays for that.
+        let stays = stays || !self.settle_will().await;
         if let Some(held) = &mut self.held {
-            held.store(&[Change::Ended], None);
+            let at_ms = held.now_ms();
+            held.store(
+                &[match stays {
+                    true => Change::Disconnected { at_ms },
+                    false => Change::Ended,
+                }],
+                None,
+            );
         }
     }
 }
