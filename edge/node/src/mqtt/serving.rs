@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_edge_journal::RowEntry;
 use tidegate_edge_protocol::mqtt::codec::{
     PacketId, Qos, RetainHandling, SubscriptionIdentifier, Text,
 };
@@ -11,6 +12,7 @@ use tidegate_edge_protocol::mqtt::connection::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryStage,
     DeliveryToken, PublishRefused, SharedFilter, SubscribeToken, SubscriptionRequest,
 };
+use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, Subscription as Kept};
 use tidegate_shared::id::Position;
@@ -136,7 +138,7 @@ impl Task {
         requests: Vec<SubscriptionRequest>,
         identifier: Option<SubscriptionIdentifier>,
     ) {
-        let (mut reasons, mut changes) = (Vec::with_capacity(requests.len()), Vec::new());
+        let (mut reasons, mut rows) = (Vec::with_capacity(requests.len()), Vec::new());
         let mut with_retained = Vec::new();
         for mut request in requests {
             if request.filter.group.is_some() {
@@ -144,7 +146,7 @@ impl Task {
                 let qos_max = &mut request.options.qos_max;
                 *qos_max = Qos::AtLeastOnce.min(*qos_max);
             }
-            let (reason, is_new) = self.subscribe_one(&request, identifier, &mut changes);
+            let (reason, is_new) = self.subscribe_one(&request, identifier, &mut rows);
             reasons.push(reason);
             let wants_retained = match request.options.retain_handling {
                 RetainHandling::AtSubscribe => true,
@@ -162,8 +164,12 @@ impl Task {
             with_retained,
             identifier,
         };
-        self.store_and_answer(&changes, answer);
-        self.join_groups(&changes);
+        match &self.held {
+            Some(held) if !rows.is_empty() => {
+                held.submit(rows, Some((Arc::clone(&self.mailbox), answer)));
+            }
+            _ => self.answer(answer, Ok(())),
+        }
     }
 
     /// Whether the subscription is granted, and whether it is new.
@@ -171,7 +177,7 @@ impl Task {
         &mut self,
         request: &SubscriptionRequest,
         identifier: Option<SubscriptionIdentifier>,
-        changes: &mut Vec<Change>,
+        rows: &mut Vec<RowEntry>,
     ) -> (ReasonCode, bool) {
         if self.feed.is_none() || is_of_the_server(&request.filter) {
             return self.subscribe_live(request, identifier);
@@ -180,7 +186,7 @@ impl Task {
             return (ReasonCode::UnspecifiedError, false);
         };
         let (name, since) = (&request.filter.name, self.context.reader.next_position());
-        if !held.session().may_subscribe(name) || changes.len() >= CONNECTION_SUBSCRIPTIONS_MAX {
+        if !held.session().may_subscribe(name) {
             return (ReasonCode::QuotaExceeded, false);
         }
         let is_new = held.session().subscription(name).is_none();
@@ -194,25 +200,12 @@ impl Task {
             identifier,
             since,
         };
-        changes.push(Change::Subscribed(subscription));
-        (request.granted(), is_new)
-    }
-
-    /// Those of shared subscriptions take their turn from now on.
-    fn join_groups(&self, changes: &[Change]) {
-        let Some(held) = &self.held else { return };
-        for change in changes {
-            if let Change::Subscribed(Kept {
-                filter,
-                options,
-                identifier,
-                ..
-            }) = change
-                && filter.group.is_some()
-            {
-                held.join_group(filter, &self.mailbox, *options, *identifier);
-            }
+        held.change_into(&Change::Subscribed(subscription), rows);
+        if request.filter.group.is_some() {
+            // It takes its turn from now on.
+            held.join_group(&request.filter, &self.mailbox, request.options, identifier);
         }
+        (request.granted(), is_new)
     }
 
     fn subscribe_live(
@@ -233,9 +226,14 @@ impl Task {
             retain_as_published: request.options.retain_as_published,
             identifier,
         };
-        let filter = request.filter.filter.clone();
-        let is_new = self.context.router.subscribe(self.id, filter, subscription);
-        self.subscriptions += usize::from(is_new);
+        let (filter, name_bytes) = (&request.filter.filter, request.filter.name.len());
+        let router = &self.context.router;
+        let is_new = router.subscribe(self.id, filter.clone(), subscription);
+        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
+            router.unsubscribe(self.id, filter);
+            return (ReasonCode::QuotaExceeded, false);
+        }
+        self.count_subscription(name_bytes, is_new);
         (request.granted(), is_new)
     }
 
@@ -248,14 +246,22 @@ impl Task {
             return (ReasonCode::UnspecifiedError, false);
         };
         let (filter, options) = (&request.filter, request.options);
+        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
+        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
+            return (ReasonCode::QuotaExceeded, false);
+        }
         held.subscribe_group(filter, self.context.reader.next_position());
         held.join_group(filter, &self.mailbox, options, identifier);
-        let is_new = !self.groups.contains(&filter.name);
         if is_new {
             self.groups.push(filter.name.clone());
-            self.subscriptions += 1;
         }
+        self.count_subscription(name_bytes, is_new);
         (request.granted(), is_new)
+    }
+
+    fn count_subscription(&mut self, name_bytes: usize, is_new: bool) {
+        self.subscriptions += usize::from(is_new);
+        self.subscriptions_bytes += if is_new { name_bytes } else { 0 };
     }
 
     pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
@@ -289,6 +295,7 @@ impl Task {
             at.is_some()
         };
         self.subscriptions -= usize::from(existed);
+        self.subscriptions_bytes -= if existed { filter.name.len() } else { 0 };
         existed
     }
 

@@ -205,10 +205,23 @@ impl Held {
     }
 
     pub(crate) fn change_all(&mut self, changes: &[Change]) -> Vec<RowEntry> {
-        let rows = changes.iter().filter_map(|change| self.change(change));
-        let mut rows: Vec<_> = rows.collect();
-        rows.append(&mut self.group_rows);
+        let mut rows = Vec::new();
+        for change in changes {
+            self.change_into(change, &mut rows);
+        }
         rows
+    }
+
+    /// Makes a change, and adds what stores it to rows that are stored together: one that writes the
+    /// session anew stands for all before it.
+    pub(crate) fn change_into(&mut self, change: &Change, rows: &mut Vec<RowEntry>) {
+        if let Some(row) = self.change(change) {
+            if !matches!(row.operation, RowOperation::Change(_)) {
+                rows.retain(|before| before.table != row.table);
+            }
+            rows.push(row);
+        }
+        rows.append(&mut self.group_rows);
     }
 
     pub(crate) fn submit(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
