@@ -63,6 +63,8 @@ impl Context {
     /// to be tried again.
     pub(super) async fn is_settled(&self, posted: Posted) -> bool {
         tokio::select! {
+            // What was answered counts, also where the committer has ended since.
+            biased;
             () = posted.mailbox.filled() => {}
             _ = self.committer.failed() => return false,
         }
