@@ -7,11 +7,10 @@
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
-use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
 use tidegate_cloud_protocol::ledger::command::*;
 use tidegate_cloud_protocol::ledger::{Command, Ledger};
-use tidegate_cloud_protocol::offset_map::NamedFact;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 

@@ -24,6 +24,7 @@ use crate::lanes::KeyedStreams;
 use crate::limits::{CHECKPOINT_INTERVAL, COMMIT_QUEUE_BYTES_MAX};
 use crate::mqtt::{Answer, Mailbox};
 use crate::record::queue_bytes;
+use crate::retained::OnItsWay;
 
 /// A connection that is answered when what it asked for is durable.
 pub(crate) type Waiter = (Arc<Mailbox>, Answer);
@@ -59,7 +60,12 @@ pub(crate) struct Append {
     pub waiter: Option<Waiter>,
     /// There where the publisher's messages wait for space rather than be refused.
     pub gate: Option<Gate>,
+    /// Among the rows is that of a retained message.
+    pub retained: Option<OnItsWay>,
 }
+
+/// Room for a record in the committer's queue.
+pub(crate) type Room = OwnedSemaphorePermit;
 
 /// A stream's new landed offset, and the hash there.
 pub(crate) type Landing = (StreamId, EdgeOffset, BoundaryHash);
@@ -70,6 +76,7 @@ enum Operation {
         rows: Vec<RowEntry>,
         when: RowCommit,
         waiter: Option<Waiter>,
+        retained: Option<OnItsWay>,
     },
     NeededFrom(Position),
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
@@ -186,25 +193,41 @@ impl Committer {
         })
     }
 
-    /// Hands a record over, waiting while the queue is full. The waiter's mailbox is told when it is
-    /// durable.
-    pub(crate) async fn append(&self, append: Append) {
-        let bytes = queue_bytes(&append.record).min(COMMIT_QUEUE_BYTES_MAX) as u32;
+    /// Waits while the queue is full.
+    pub(crate) async fn room_for(&self, record: &Record) -> Option<Room> {
+        let bytes = queue_bytes(record).min(COMMIT_QUEUE_BYTES_MAX) as u32;
         let room = Arc::clone(&self.room);
-        let Ok(room) = room.acquire_many_owned(bytes).await else {
-            return;
-        };
+        room.acquire_many_owned(bytes).await.ok()
+    }
+
+    /// Hands a record over. The waiter's mailbox is told when it is durable.
+    pub(crate) fn append(&self, append: Append, room: Room) {
         self.send(Operation::Append(append, room));
     }
 
     /// Hands over changes of the node's own rows. Those with a waiter ask for a commit; the others
     /// ride with the next.
     pub(crate) fn store(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
+        self.store_retained(rows, waiter, None);
+    }
+
+    /// The same, where a retained message's row is among them.
+    pub(crate) fn store_retained(
+        &self,
+        rows: Vec<RowEntry>,
+        waiter: Option<Waiter>,
+        retained: Option<OnItsWay>,
+    ) {
         let when = match waiter {
             Some(_) => RowCommit::Awaited,
             None => RowCommit::Rides,
         };
-        self.send(Operation::Rows { rows, when, waiter });
+        self.send(Operation::Rows {
+            rows,
+            when,
+            waiter,
+            retained,
+        });
     }
 
     /// The oldest position that a client session still reads.
@@ -307,11 +330,16 @@ impl Committer {
 /// Those who are told when the commit under way is durable.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Publishes, which are refused where the journal is full.
+    /// Publishes, which are refused where the journal is full; and those that nobody waits for among
+    /// them.
     publishes: Vec<Waiter>,
+    records: usize,
     /// Of those among them that then wait for space.
     gates: Vec<Gate>,
     rows: Vec<Waiter>,
+    /// Retained messages: those that are refused with the publishes, and those that go with the rows.
+    retained: Vec<OnItsWay>,
+    rows_retained: Vec<OnItsWay>,
     states: Vec<oneshot::Sender<()>>,
     streams: BTreeSet<StreamId>,
     since: Option<Instant>,
@@ -401,7 +429,12 @@ impl Worker {
     fn stage(&mut self, operation: Operation) -> Result<(), CommitError> {
         match operation {
             Operation::Append(append, _room) => self.stage_append(append)?,
-            Operation::Rows { rows, when, waiter } => {
+            Operation::Rows {
+                rows,
+                when,
+                waiter,
+                retained,
+            } => {
                 for row in rows {
                     self.journal.stage_row(row, when)?;
                     if self.journal.staged_is_full() {
@@ -409,6 +442,7 @@ impl Worker {
                     }
                 }
                 self.waiting.rows.extend(waiter);
+                self.waiting.rows_retained.extend(retained);
             }
             Operation::NeededFrom(position) => {
                 self.journal.set_needed_from(position);
@@ -494,6 +528,8 @@ impl Worker {
 
     /// What was staged without records is durable.
     fn tell_stored(&mut self) {
+        let retained = std::mem::take(&mut self.waiting.rows_retained);
+        retained.into_iter().for_each(OnItsWay::durable);
         tell(std::mem::take(&mut self.waiting.rows), Ok(()));
         for done in std::mem::take(&mut self.waiting.states) {
             let _ = done.send(());
@@ -508,6 +544,7 @@ impl Worker {
             rows,
             waiter,
             gate,
+            retained,
         } = append;
         if gate.as_ref().is_some_and(Gate::is_closed) {
             let refused = Err(PublishRefused::QuotaExceeded);
@@ -528,8 +565,10 @@ impl Worker {
             self.journal.stage_row(row, RowCommit::WithRecords)?;
         }
         self.waiting.streams.insert(stream);
+        self.waiting.records += 1;
         self.waiting.publishes.extend(waiter);
         self.waiting.gates.extend(gate);
+        self.waiting.retained.extend(retained);
         Ok(())
     }
 
@@ -552,13 +591,14 @@ impl Worker {
         self.tick();
         let outcome = match self.journal.commit() {
             Ok(_) => {
+                waiting.retained.into_iter().for_each(OnItsWay::durable);
                 self.note_growth(waiting.streams);
                 Ok(())
             }
             Err(CommitError::Full) => {
                 // Before anybody is told: what is behind them in the queue must not overtake them.
                 waiting.gates.iter().for_each(Gate::close);
-                self.note_refused((waiting.publishes.len() - waiting.gates.len()) as u64);
+                self.note_refused((waiting.records - waiting.gates.len()) as u64);
                 Err(PublishRefused::QuotaExceeded)
             }
             Err(error) => return Err(error),
@@ -573,6 +613,7 @@ impl Worker {
         };
         // They are staged still, where there is no room, and go with the first commit that finds some.
         self.waiting.rows = waiting.rows;
+        self.waiting.rows_retained = waiting.rows_retained;
         self.waiting.states = waiting.states;
         if stored {
             self.tell_stored();

@@ -19,6 +19,7 @@ mod policy;
 mod record;
 mod retained;
 mod router;
+mod rows;
 mod sessions;
 mod system;
 mod uplink;

@@ -54,6 +54,9 @@ pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 /// Expired sessions and wills that are due are looked for so often.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Wills that are published at once; the others have their turn with the next look.
+pub const WILLS_AT_ONCE_MAX: usize = 1_000;
+
 /// Messages of a shared subscription that one member has and has not acknowledged.
 pub const SHARED_IN_FLIGHT_MAX: usize = 32;
 
@@ -63,6 +66,12 @@ pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Retained messages of a node, and what they take in memory.
 pub const RETAINED_MESSAGES_MAX: usize = 100_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
+
+/// Expired ones that are taken away at once; the others have their turn with the next sweep.
+pub const RETAINED_SWEPT_MAX: usize = 10_000;
+
+/// Rows that are handed to the committer as one, where there are many.
+pub const ROWS_AT_ONCE_BYTES_MAX: usize = 256 << 10;
 
 /// Retained messages that a connection looks at before others have their turn.
 pub const RETAINED_LOOKS_MAX: usize = 4_096;

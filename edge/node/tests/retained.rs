@@ -1,5 +1,5 @@
-//! Retained messages as clients see them: the newest wins, and none costs memory that its subscriber does
-//! not read.
+//! Retained messages as clients see them: the newest wins, each comes by every filter that matches it, and
+//! none outlives its time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,31 +7,20 @@ mod support;
 
 use std::net::SocketAddr;
 
-use support::{Client, publish, spec, subscribe};
-use tidegate_edge::Edge;
+use support::{Client, metric, packet, publish, start, string, subscribe, wait_until};
 
 const RETAINED: usize = 20_000;
-/// Of one SUBSCRIBE.
-const FILTERS: usize = 500;
-/// "Bounded memory".
-const MEMORY_BYTES_MAX: usize = 64 << 20;
+const RACERS: usize = 3;
+const RACES: usize = 100;
 
-async fn with_edge(more: &str, script: impl FnOnce(SocketAddr, SocketAddr) + Send + 'static) {
+async fn with_edge(script: impl FnOnce(SocketAddr) + Send + 'static) {
     let folder = tempfile::tempdir().unwrap();
-    let edge = Edge::start(spec(folder.path(), more)).await.unwrap();
-    let (mqtt, http) = (edge.mqtt_addresses()[0], edge.http_address());
-    tokio::task::spawn_blocking(move || script(mqtt, http))
+    let edge = start(folder.path(), "").await;
+    let mqtt = edge.mqtt_addresses()[0];
+    tokio::task::spawn_blocking(move || script(mqtt))
         .await
         .unwrap();
     edge.shutdown().await;
-}
-
-/// Of this process, the edge in it.
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.unwrap().trim().trim_end_matches(" kB");
-    kib.parse::<usize>().unwrap() << 10
 }
 
 fn retain_many(client: &mut Client) {
@@ -42,30 +31,8 @@ fn retain_many(client: &mut Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_that_asks_much_and_reads_nothing_costs_little() {
-    with_edge("", |mqtt, _| {
-        let (mut publisher, _) = Client::connect(mqtt, "publisher", true);
-        retain_many(&mut publisher);
-        let before = resident_bytes();
-        let (mut subscriber, _) = Client::connect(mqtt, "subscriber", true);
-        // Each of them is another filter, and matches everything: with QoS 1 the window is full soon.
-        let filters: Vec<_> = (0..FILTERS)
-            .map(|n| ["#", "m/#", "+/#", "m/+"][n % 4])
-            .collect();
-        subscriber.send(&subscribe(1, &filters, 1));
-        let (first, codes) = subscriber.packet();
-        assert_eq!((first, codes.len()), (0x90, 2 + FILTERS));
-        // A bystander is served meanwhile.
-        publisher.ping();
-        let grown = resident_bytes().saturating_sub(before);
-        assert!(grown < MEMORY_BYTES_MAX, "{grown} bytes for one subscriber");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_gets_all_that_its_filters_match() {
-    with_edge("", |mqtt, _| {
+    with_edge(|mqtt| {
         let (mut publisher, _) = Client::connect(mqtt, "publisher", true);
         retain_many(&mut publisher);
         for clean in [true, false] {
@@ -86,4 +53,93 @@ async fn a_subscriber_gets_all_that_its_filters_match() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_wins_whatever_its_qos() {
+    with_edge(|mqtt| {
+        let (mut publisher, _) = Client::connect(mqtt, "publisher", true);
+        let (mut subscriber, _) = Client::connect(mqtt, "subscriber", true);
+        for (topic, newest) in [("changed", &b"new"[..]), ("cleared", b"")] {
+            let old = publish(0x33, topic, 1, b"old");
+            publisher.send(&[old, publish(0x31, topic, 0, newest)].concat());
+            assert_eq!(publisher.packet().0, 0x40);
+        }
+        let found = subscriber.retained(&["changed", "cleared"]);
+        assert_eq!(found, [("changed".to_owned(), b"new".to_vec())]);
+    })
+    .await;
+}
+
+/// Clients that publish to one topic at once, QoS 0 and 1 by turns: whatever won is what the journal has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_is_what_the_next_start_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut found = Vec::new();
+    for life in 0..2 {
+        let edge = start(folder.path(), "").await;
+        let mqtt = edge.mqtt_addresses()[0];
+        let script = move || {
+            if life == 0 {
+                let racers = (0..RACERS).map(|racer| std::thread::spawn(move || race(mqtt, racer)));
+                let racers: Vec<_> = racers.collect();
+                racers.into_iter().for_each(|racer| racer.join().unwrap());
+            }
+            let (mut subscriber, _) = Client::connect(mqtt, "subscriber", true);
+            let mut found = subscriber.retained(&["race/+"]);
+            found.sort();
+            found
+        };
+        found.push(tokio::task::spawn_blocking(script).await.unwrap());
+        edge.shutdown().await;
+    }
+    assert_eq!(found[0].len(), RACES);
+    assert_eq!(found[0], found[1]);
+}
+
+fn race(mqtt: SocketAddr, racer: usize) {
+    let (mut client, _) = Client::connect(mqtt, &format!("racer-{racer}"), true);
+    for race in 0..RACES {
+        let qos = (race + racer) % 2;
+        let first = 0x31 | (qos as u8) << 1;
+        let payload = format!("{racer}");
+        client.send(&publish(
+            first,
+            &format!("race/{race}"),
+            1,
+            payload.as_bytes(),
+        ));
+        match qos {
+            0 => client.ping(),
+            _ => assert_eq!(client.packet().0, 0x40),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_gone_for_good() {
+    const COUNT: &str = "tidegate_mqtt_retained_messages ";
+    let folder = tempfile::tempdir().unwrap();
+    let edge = start(folder.path(), "").await;
+    let (mqtt, http) = (edge.mqtt_addresses()[0], edge.http_address());
+    let script = move || {
+        let connect = [&string(b"MQTT")[..], b"\x05\x02\0\0\0", &string(b"dev")].concat();
+        let mut client = Client::open(mqtt, &packet(0x10, &connect));
+        assert_eq!(client.packet().0, 0x20);
+        let after_a_second = b"\x05\x02\0\0\0\x01";
+        for (topic, properties) in [("short", &after_a_second[..]), ("long", b"\0")] {
+            let body = [&string(topic.as_bytes())[..], properties, b"x"].concat();
+            client.send(&packet(0x31, &body));
+        }
+        client.ping();
+        assert_eq!(metric(http, COUNT), 2);
+        wait_until("the sweep", || metric(http, COUNT) == 1);
+    };
+    tokio::task::spawn_blocking(script).await.unwrap();
+    edge.shutdown().await;
+    let edge = start(folder.path(), "").await;
+    let http = edge.http_address();
+    let count = tokio::task::spawn_blocking(move || metric(http, COUNT));
+    assert_eq!(count.await.unwrap(), 1, "its row is there still");
+    edge.shutdown().await;
 }

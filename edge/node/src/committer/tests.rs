@@ -61,8 +61,10 @@ impl Full {
             rows: Vec::new(),
             waiter: Some((Arc::clone(&self.mailbox), answer)),
             gate: gate.cloned(),
+            retained: None,
         };
-        self.committer.append(append).await;
+        let room = self.committer.room_for(&append.record).await.unwrap();
+        self.committer.append(append, room);
         self.mailbox.filled().await;
         let outcomes = self.mailbox.take().unwrap().outcomes;
         assert_eq!(outcomes.len(), 1);
@@ -109,4 +111,27 @@ async fn nothing_overtakes_what_waits_for_space() {
     full.gate.open();
     assert_eq!(full.publish(1, Some(&full.gate)).await, Ok(()));
     assert_eq!(full.committer.refused(), 0, "who waits is not refused");
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_counted_when_it_is_refused() {
+    let full = Full::new();
+    while full.publish(LARGE_BYTES, None).await.is_ok() {}
+    assert_eq!(full.committer.refused(), 1);
+    let append = Append {
+        stream: full.stream,
+        record: Record {
+            value: Some(Bytes::from(vec![7; LARGE_BYTES])),
+            ..Record::default()
+        },
+        mark: 0,
+        rows: Vec::new(),
+        waiter: None,
+        gate: None,
+        retained: None,
+    };
+    let room = full.committer.room_for(&append.record).await.unwrap();
+    full.committer.append(append, room);
+    full.committer.stop().await;
+    assert_eq!(full.committer.refused(), 2);
 }

@@ -44,6 +44,7 @@ pub(super) async fn run(
         feed: None,
         store_cursor_at: None,
         subscriptions: 0,
+        subscriptions_bytes: 0,
         next_delivery: 0,
         groups: Vec::new(),
         shared: HashMap::new(),
@@ -72,8 +73,9 @@ pub(super) struct Task {
     pub(super) feed: Option<Feed>,
     /// The cursor has moved, and is stored then.
     pub(super) store_cursor_at: Option<Instant>,
-    /// Filters that are served as messages come.
+    /// Filters that are served as messages come, and what they take.
     pub(super) subscriptions: usize,
+    pub(super) subscriptions_bytes: usize,
     pub(super) next_delivery: u64,
     /// Groups of those filters.
     pub(super) groups: Vec<Text>,

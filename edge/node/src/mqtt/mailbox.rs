@@ -17,7 +17,6 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::sync::Notify;
 
 use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
-use crate::retained::RetainedMessage;
 use crate::sessions::SharedDelivery;
 
 /// A message for a subscriber, before its session gives it a packet.
@@ -44,8 +43,6 @@ impl Letter {
 pub(crate) struct Published {
     /// Of QoS 2: free again if the message is refused.
     pub received: Option<PacketId>,
-    /// Shown to new subscribers once it is durable.
-    pub retained: Option<RetainedMessage>,
     /// What is needed to try again, where the publisher is one that waits for space.
     pub again: Option<Again>,
 }
@@ -75,6 +72,8 @@ impl Again {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Publish(PublishToken, Box<Published>),
+    /// In a mailbox of its own.
+    Will,
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),

@@ -4,6 +4,7 @@ mod driver;
 mod mailbox;
 mod publishing;
 mod serving;
+mod wills;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -22,6 +23,7 @@ use crate::limits::{INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::Router;
+use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
@@ -74,29 +76,25 @@ impl Context {
         }
     }
 
+    fn sweep_retained(&self) {
+        self.retained.sweep(self.clock.now_ms(), |rows| {
+            in_pieces(rows).for_each(|rows| self.committer.store(rows, None));
+        });
+    }
+
     fn next_id(&self) -> u64 {
         self.connection_ids.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// Ends sessions and publishes wills when their time has come, until told to stop.
+/// Takes expired retained messages away, ends sessions and publishes wills when their time has come, until told to stop.
 pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
             _ = stopping.changed() => return,
         }
-        let sessions = Arc::clone(&context.sessions);
-        let swept = tokio::task::spawn_blocking(move || sessions.sweep()).await;
-        for due in swept.unwrap_or_default() {
-            let client_id = due.client_id.as_bytes().clone();
-            let id = context.next_id();
-            // The session is free again once the row is on its way.
-            let publishing =
-                context.publish_will(due.will.clone(), &client_id, id, Some(due.row.clone()));
-            publishing.await;
-            drop(due);
-        }
+        context.sweep().await;
     }
 }
 

@@ -6,9 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_edge_journal::RowEntry;
-use tidegate_edge_protocol::mqtt::codec::{
-    Message, PacketId, Publish, PublishProperties, PublishQos, Qos, Will,
-};
+use tidegate_edge_protocol::mqtt::codec::{Message, PacketId, Publish, PublishQos, Qos};
 use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken, ReleaseToken};
 use tidegate_edge_protocol::mqtt::session::Change;
 
@@ -18,9 +16,25 @@ use super::mailbox::{Again, Answer, Mailbox, Published};
 use crate::committer::{Append, Gate, now_ms};
 use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
-use crate::retained::RetainedMessage;
+use crate::retained::{OnItsWay, RetainedFull, RetainedMessage};
 use crate::router::ConnectionId;
 use crate::system::is_of_the_server;
+
+/// What the commit is waited for with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owed {
+    Publish(PublishToken),
+    Will,
+}
+
+impl Owed {
+    fn answer(self, published: Published) -> Answer {
+        match self {
+            Self::Publish(token) => Answer::Publish(token, Box::new(published)),
+            Self::Will => Answer::Will,
+        }
+    }
+}
 
 /// A message on its way in.
 pub(super) struct Incoming {
@@ -31,7 +45,7 @@ pub(super) struct Incoming {
     /// Goes into the same commit.
     pub row: Option<RowEntry>,
     /// Who waits for the commit, and the identifier of QoS 2.
-    pub waiter: Option<(Arc<Mailbox>, PublishToken)>,
+    pub waiter: Option<(Arc<Mailbox>, Owed)>,
     pub received: Option<PacketId>,
     /// There where the publisher waits for space rather than be refused.
     pub patient: Option<(Gate, Again)>,
@@ -59,34 +73,23 @@ impl Context {
         }
         let mut published = Published {
             received,
-            retained: None,
             again: None,
         };
-        if retain {
-            let retained = RetainedMessage {
-                message: Arc::new(message.detached()),
-                qos,
-                at_ms: self.clock.now_ms(),
-            };
-            match self.retained.row(&retained) {
-                Ok(row) => rows.push(row),
-                Err(_) => {
-                    tracing::warn!(topic = %message.topic, "no room for another retained message");
-                    return self.refuse(rows, waiter, published);
-                }
-            }
-            match waiter {
-                Some(_) => published.retained = Some(retained),
-                // Nothing is promised of QoS 0.
-                None => self.retained.take_up(retained),
-            }
-        }
+        let is_will = matches!(waiter, Some((_, Owed::Will)));
+        let retained = match retain.then(|| self.retain(&message, qos, &mut rows)) {
+            // Better a will that is not retained than none.
+            Some(Err(RetainedFull)) if is_will => None,
+            Some(Err(RetainedFull)) => return self.refuse(rows, waiter, published),
+            Some(Ok(retained)) => Some(retained),
+            None => None,
+        };
         let gate = patient.map(|(gate, again)| {
             published.again = Some(again);
             gate
         });
-        let waiter =
-            waiter.map(|(mailbox, token)| (mailbox, Answer::Publish(token, Box::new(published))));
+        // A will waits for space, too, and nothing behind it.
+        let gate = gate.or_else(|| is_will.then(Gate::default));
+        let waiter = waiter.map(|(mailbox, owed)| (mailbox, owed.answer(published)));
         if !is_repeated {
             self.router.fan_out(id, &message, qos, retain);
         }
@@ -98,29 +101,72 @@ impl Context {
             no_local,
             at_ms: now_ms(),
         };
-        match self.router.kept_in(message.topic.as_str()) {
-            Some(route) => {
-                let (record, mark) = arrived.record(route.key, &route.origin);
-                let append = Append {
-                    stream: route.stream,
-                    record,
-                    mark: mark.to_byte(),
-                    rows,
-                    waiter,
-                    gate,
-                };
-                self.committer.append(append).await;
-            }
-            None => {
-                self.metrics.messages_unrouted.inc();
-                match waiter {
-                    // Nothing is kept, so nothing is promised beyond the online subscribers.
-                    Some((mailbox, answer)) if rows.is_empty() => {
-                        mailbox.answered(vec![(answer, Ok(()))]);
-                    }
-                    waiter => self.committer.store(rows, waiter),
+        let Some(route) = self.router.kept_in(message.topic.as_str()) else {
+            self.metrics.messages_unrouted.inc();
+            return match waiter {
+                // Nothing is kept, so nothing is promised beyond the online subscribers.
+                Some((mailbox, answer)) if rows.is_empty() => {
+                    mailbox.answered(vec![(answer, Ok(()))]);
                 }
+                waiter => self.hand_over(retained, waiter.is_some(), |retained| {
+                    self.committer.store_retained(rows, waiter, retained);
+                }),
+            };
+        };
+        let (record, mark) = arrived.record(route.key, &route.origin);
+        // Before its turn: whoever has that must not wait.
+        let Some(room) = self.committer.room_for(&record).await else {
+            return;
+        };
+        self.hand_over(retained, waiter.is_some(), |retained| {
+            let append = Append {
+                stream: route.stream,
+                record,
+                mark: mark.to_byte(),
+                rows,
+                waiter,
+                gate,
+                retained,
+            };
+            self.committer.append(append, room);
+        });
+    }
+
+    /// The retained message that a publish is, and its row among `rows`.
+    fn retain(
+        &self,
+        message: &Message,
+        qos: Qos,
+        rows: &mut Vec<RowEntry>,
+    ) -> Result<RetainedMessage, RetainedFull> {
+        let retained = RetainedMessage {
+            message: Arc::new(message.detached()),
+            qos,
+            at_ms: self.clock.now_ms(),
+        };
+        match self.retained.row(&retained) {
+            Ok(row) => {
+                rows.push(row);
+                Ok(retained)
             }
+            Err(full) => {
+                tracing::warn!(topic = %message.topic, "no room for another retained message");
+                Err(full)
+            }
+        }
+    }
+
+    /// A retained message is handed over in its turn, so that what is shown of a topic is what its row
+    /// says. Of QoS 0 nothing is promised: it is shown at once.
+    fn hand_over(
+        &self,
+        retained: Option<RetainedMessage>,
+        is_promised: bool,
+        hand_over: impl FnOnce(Option<OnItsWay>),
+    ) {
+        match retained {
+            Some(retained) => self.retained.in_turn(retained, is_promised, hand_over),
+            None => hand_over(None),
         }
     }
 
@@ -129,7 +175,7 @@ impl Context {
     fn refuse_of_the_server(
         &self,
         rows: Vec<RowEntry>,
-        waiter: Option<(Arc<Mailbox>, PublishToken)>,
+        waiter: Option<(Arc<Mailbox>, Owed)>,
         received: Option<PacketId>,
         is_silent: bool,
     ) {
@@ -139,68 +185,31 @@ impl Context {
             ..Published::default()
         };
         match waiter {
-            Some((mailbox, token)) if !is_silent => {
-                let answer = Answer::Publish(token, Box::new(published));
+            Some((mailbox, owed)) if !is_silent => {
+                let answer = owed.answer(published);
                 mailbox.answered(vec![(answer, Err(PublishRefused::NotAuthorized))]);
             }
             waiter => {
-                let waiter = waiter
-                    .map(|(mailbox, token)| (mailbox, Answer::Publish(token, Box::new(published))));
+                let waiter = waiter.map(|(mailbox, owed)| (mailbox, owed.answer(published)));
                 self.committer.store(rows, waiter);
             }
         }
     }
 
-    /// There is no room for a message. The row of a will says that it was published all the same.
+    /// There is no room for a message.
     fn refuse(
         &self,
         rows: Vec<RowEntry>,
-        waiter: Option<(Arc<Mailbox>, PublishToken)>,
+        waiter: Option<(Arc<Mailbox>, Owed)>,
         published: Published,
     ) {
         match waiter {
-            Some((mailbox, token)) => {
-                let answer = Answer::Publish(token, Box::new(published));
+            Some((mailbox, owed)) => {
+                let answer = owed.answer(published);
                 mailbox.answered(vec![(answer, Err(PublishRefused::QuotaExceeded))]);
             }
             None => self.committer.store(rows, None),
         }
-    }
-
-    /// A will is a message of the server's own accord: nobody waits for it.
-    /// `row` goes into the same commit: it says that the will is published.
-    pub(crate) async fn publish_will(
-        &self,
-        will: Will,
-        client_id: &Bytes,
-        id: ConnectionId,
-        row: Option<RowEntry>,
-    ) {
-        let properties = PublishProperties {
-            payload_is_utf8: will.properties.payload_is_utf8,
-            message_expiry_interval_s: will.properties.message_expiry_interval_s,
-            content_type: will.properties.content_type,
-            response_topic: will.properties.response_topic,
-            correlation_data: will.properties.correlation_data,
-            user_properties: will.properties.user_properties,
-        };
-        let message = Message {
-            topic: will.topic,
-            payload: will.payload,
-            properties,
-        };
-        let incoming = Incoming {
-            message: Arc::new(message),
-            qos: will.qos,
-            retain: will.retain,
-            no_local: false,
-            row,
-            waiter: None,
-            received: None,
-            patient: None,
-            is_repeated: false,
-        };
-        self.take_in(incoming, client_id, id).await;
     }
 }
 
@@ -235,7 +244,7 @@ impl Task {
             (no_local, change.and_then(|change| held.change(&change)))
         });
         self.unanswered += usize::from(token.is_some());
-        let waiter = token.map(|token| (Arc::clone(&self.mailbox), token));
+        let waiter = token.map(|token| (Arc::clone(&self.mailbox), Owed::Publish(token)));
         let message = Arc::new(publish.message);
         let waits = token.is_some() && self.machine.withholds();
         let again = waits.then(|| Again {
@@ -271,9 +280,6 @@ impl Task {
                 held.store(&[Change::InboundReleased(packet_id)], None);
             }
             held.fate_is_known();
-        }
-        if let (Ok(()), Some(retained)) = (outcome, published.retained) {
-            self.context.retained.take_up(retained);
         }
         match published.again {
             Some(again) if outcome == Err(PublishRefused::QuotaExceeded) && self.may_wait() => {
@@ -311,20 +317,5 @@ impl Task {
             }
             _ => self.machine.handle_released(token),
         }
-    }
-
-    /// Now, or after its delay if the client does not come back.
-    pub(super) async fn will_due(&mut self, will: Will) {
-        let delay_s = will.properties.will_delay_interval_s.unwrap_or(0);
-        let stays = |held: &crate::sessions::Held| held.session().expiry_interval_s() > 0;
-        if delay_s > 0 && self.held.as_ref().is_some_and(stays) {
-            return;
-        }
-        let held = self.held.as_mut();
-        let row = held.and_then(|held| held.change(&Change::WillCleared));
-        let context = &self.context;
-        context
-            .publish_will(will, &self.client_id, self.id, row)
-            .await;
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tidegate_edge_journal::RowEntry;
 use tidegate_edge_protocol::mqtt::codec::{
     PacketId, Qos, RetainHandling, SubscriptionIdentifier, Text,
 };
@@ -11,6 +12,7 @@ use tidegate_edge_protocol::mqtt::connection::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryStage,
     DeliveryToken, PublishRefused, SharedFilter, SubscribeToken, SubscriptionRequest,
 };
+use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, Subscription as Kept};
 use tidegate_shared::id::Position;
@@ -43,19 +45,20 @@ impl Task {
         self.client_id = client_id.as_bytes().clone();
         let sessions = Arc::clone(&self.context.sessions);
         let taking = sessions.take_over(&client_id, self.id, &self.mailbox);
-        let Ok(mut held) = timeout(TAKE_OVER_TIMEOUT, taking).await else {
+        let Ok(held) = timeout(TAKE_OVER_TIMEOUT, taking).await else {
             sessions.abandon(&client_id, self.id);
             return self.machine.handle_rejected(ReasonCode::ServerBusy);
         };
-        let resumed = held.session().is_present() && !request.clean_start;
-        if !resumed && let Some(will) = held.session().will().cloned() {
-            // The session that it belonged to ends here [MQTT-3.1.2-10].
-            let row = held.change(&Change::WillCleared);
-            let context = &self.context;
-            context
-                .publish_will(will, &self.client_id, self.id, row)
-                .await;
+        let resumed = held.is_present() && !request.clean_start;
+        self.held = Some(held);
+        if !resumed && !self.settle_will().await {
+            // It would be lost with the session that it belongs to.
+            self.held = None;
+            return self.machine.handle_rejected(ReasonCode::ServerBusy);
         }
+        let Some(mut held) = self.held.take() else {
+            return;
+        };
         let position = self.context.reader.next_position();
         let changes = begin(&held, &request, resumed, position);
         let rows = held.change_all(&changes);
@@ -88,6 +91,7 @@ impl Task {
     pub(super) fn answer(&mut self, answer: Answer, outcome: Result<(), PublishRefused>) {
         match answer {
             Answer::Publish(token, published) => self.published(token, *published, outcome),
+            Answer::Will => {}
             Answer::Released(token) => self.machine.handle_released(token),
             Answer::Assigned(token) => self.machine.handle_assigned(token),
             Answer::Received(token) => self.machine.handle_received(token),
@@ -134,7 +138,7 @@ impl Task {
         requests: Vec<SubscriptionRequest>,
         identifier: Option<SubscriptionIdentifier>,
     ) {
-        let (mut reasons, mut changes) = (Vec::with_capacity(requests.len()), Vec::new());
+        let (mut reasons, mut rows) = (Vec::with_capacity(requests.len()), Vec::new());
         let mut with_retained = Vec::new();
         for mut request in requests {
             if request.filter.group.is_some() {
@@ -142,7 +146,7 @@ impl Task {
                 let qos_max = &mut request.options.qos_max;
                 *qos_max = Qos::AtLeastOnce.min(*qos_max);
             }
-            let (reason, is_new) = self.subscribe_one(&request, identifier, &mut changes);
+            let (reason, is_new) = self.subscribe_one(&request, identifier, &mut rows);
             reasons.push(reason);
             let wants_retained = match request.options.retain_handling {
                 RetainHandling::AtSubscribe => true,
@@ -160,8 +164,12 @@ impl Task {
             with_retained,
             identifier,
         };
-        self.store_and_answer(&changes, answer);
-        self.join_groups(&changes);
+        match &self.held {
+            Some(held) if !rows.is_empty() => {
+                held.submit(rows, Some((Arc::clone(&self.mailbox), answer)));
+            }
+            _ => self.answer(answer, Ok(())),
+        }
     }
 
     /// Whether the subscription is granted, and whether it is new.
@@ -169,7 +177,7 @@ impl Task {
         &mut self,
         request: &SubscriptionRequest,
         identifier: Option<SubscriptionIdentifier>,
-        changes: &mut Vec<Change>,
+        rows: &mut Vec<RowEntry>,
     ) -> (ReasonCode, bool) {
         if self.feed.is_none() || is_of_the_server(&request.filter) {
             return self.subscribe_live(request, identifier);
@@ -178,7 +186,7 @@ impl Task {
             return (ReasonCode::UnspecifiedError, false);
         };
         let (name, since) = (&request.filter.name, self.context.reader.next_position());
-        if !held.session().may_subscribe(name) || changes.len() >= CONNECTION_SUBSCRIPTIONS_MAX {
+        if !held.session().may_subscribe(name) {
             return (ReasonCode::QuotaExceeded, false);
         }
         let is_new = held.session().subscription(name).is_none();
@@ -192,25 +200,12 @@ impl Task {
             identifier,
             since,
         };
-        changes.push(Change::Subscribed(subscription));
-        (request.granted(), is_new)
-    }
-
-    /// Those of shared subscriptions take their turn from now on.
-    fn join_groups(&self, changes: &[Change]) {
-        let Some(held) = &self.held else { return };
-        for change in changes {
-            if let Change::Subscribed(Kept {
-                filter,
-                options,
-                identifier,
-                ..
-            }) = change
-                && filter.group.is_some()
-            {
-                held.join_group(filter, &self.mailbox, *options, *identifier);
-            }
+        held.change_into(&Change::Subscribed(subscription), rows);
+        if request.filter.group.is_some() {
+            // It takes its turn from now on.
+            held.join_group(&request.filter, &self.mailbox, request.options, identifier);
         }
+        (request.granted(), is_new)
     }
 
     fn subscribe_live(
@@ -231,9 +226,14 @@ impl Task {
             retain_as_published: request.options.retain_as_published,
             identifier,
         };
-        let filter = request.filter.filter.clone();
-        let is_new = self.context.router.subscribe(self.id, filter, subscription);
-        self.subscriptions += usize::from(is_new);
+        let (filter, name_bytes) = (&request.filter.filter, request.filter.name.len());
+        let router = &self.context.router;
+        let is_new = router.subscribe(self.id, filter.clone(), subscription);
+        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
+            router.unsubscribe(self.id, filter);
+            return (ReasonCode::QuotaExceeded, false);
+        }
+        self.count_subscription(name_bytes, is_new);
         (request.granted(), is_new)
     }
 
@@ -246,14 +246,22 @@ impl Task {
             return (ReasonCode::UnspecifiedError, false);
         };
         let (filter, options) = (&request.filter, request.options);
+        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
+        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
+            return (ReasonCode::QuotaExceeded, false);
+        }
         held.subscribe_group(filter, self.context.reader.next_position());
         held.join_group(filter, &self.mailbox, options, identifier);
-        let is_new = !self.groups.contains(&filter.name);
         if is_new {
             self.groups.push(filter.name.clone());
-            self.subscriptions += 1;
         }
+        self.count_subscription(name_bytes, is_new);
         (request.granted(), is_new)
+    }
+
+    fn count_subscription(&mut self, name_bytes: usize, is_new: bool) {
+        self.subscriptions += usize::from(is_new);
+        self.subscriptions_bytes += if is_new { name_bytes } else { 0 };
     }
 
     pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
@@ -287,6 +295,7 @@ impl Task {
             at.is_some()
         };
         self.subscriptions -= usize::from(existed);
+        self.subscriptions_bytes -= if existed { filter.name.len() } else { 0 };
         existed
     }
 
@@ -487,20 +496,18 @@ impl Task {
             changes.push(Change::WillCleared);
         }
         held.store(&changes, None);
-        if held.session().expiry_interval_s() > 0 {
-            let at_ms = held.now_ms();
-            return held.store(&[Change::Disconnected { at_ms }], None);
-        }
-        if let Some(will) = held.session().will().cloned() {
-            // Its delay ends with the session [MQTT-3.1.3-9].
-            let row = held.change(&Change::WillCleared);
-            let context = &self.context;
-            context
-                .publish_will(will, &self.client_id, self.id, row)
-                .await;
-        }
+        let stays = held.session().expiry_interval_s() > 0;
+        // What has no space for its will stays for that.
+        let stays = stays || !self.settle_will().await;
         if let Some(held) = &mut self.held {
-            held.store(&[Change::Ended], None);
+            let at_ms = held.now_ms();
+            held.store(
+                &[match stays {
+                    true => Change::Disconnected { at_ms },
+                    false => Change::Ended,
+                }],
+                None,
+            );
         }
     }
 }

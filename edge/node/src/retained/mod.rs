@@ -2,37 +2,48 @@
 //! subscribes reads them from here, bit by bit ([`Reading`]).
 
 mod message;
+mod order;
 mod reading;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::RwLock;
+use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use tidegate_edge_journal::{Journal, RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::Text;
 use tidegate_shared::topic::TopicFilter;
 
-use crate::limits::{RETAINED_BYTES_MAX, RETAINED_MESSAGES_MAX};
+use crate::limits::{RETAINED_BYTES_MAX, RETAINED_MESSAGES_MAX, RETAINED_SWEPT_MAX};
 
 pub(crate) use message::RetainedMessage;
+pub(crate) use order::OnItsWay;
+use order::UnderWay;
 pub(crate) use reading::{Read, Reading, Wanted};
 
 /// All of them, by topic.
 #[derive(Debug, Default)]
 pub(crate) struct Retained {
     messages: RwLock<Messages>,
+    /// The number of the message that was handed to the committer last, and the right to do so.
+    turn: Mutex<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Messages {
     by_topic: BTreeMap<Text, RetainedMessage>,
+    /// Those that expire, by when.
+    by_expiry: BTreeSet<(u64, Text)>,
     bytes: usize,
+    under_way: HashMap<Text, UnderWay>,
 }
 
 impl Messages {
     fn remove(&mut self, topic: &Text) -> Option<RetainedMessage> {
         let removed = self.by_topic.remove(topic)?;
         self.bytes -= removed.bytes();
+        if let Some(at_ms) = removed.expires_at_ms() {
+            self.by_expiry.remove(&(at_ms, topic.clone()));
+        }
         Some(removed)
     }
 
@@ -40,7 +51,19 @@ impl Messages {
         let topic = retained.message.topic.clone();
         self.remove(&topic);
         self.bytes += retained.bytes();
+        if let Some(at_ms) = retained.expires_at_ms() {
+            self.by_expiry.insert((at_ms, topic.clone()));
+        }
         self.by_topic.insert(topic, retained);
+    }
+
+    /// An empty payload takes away what is there.
+    fn take_up(&mut self, retained: RetainedMessage) {
+        if retained.message.payload.is_empty() {
+            self.remove(&retained.message.topic);
+        } else {
+            self.insert(retained);
+        }
     }
 }
 
@@ -72,6 +95,7 @@ impl Retained {
         }
         Ok(Self {
             messages: RwLock::new(messages),
+            turn: Mutex::default(),
         })
     }
 
@@ -79,13 +103,8 @@ impl Retained {
     /// message away `[MQTT-3.3.1-6]`.
     pub(crate) fn row(&self, retained: &RetainedMessage) -> Result<RowEntry, RetainedFull> {
         let topic = &retained.message.topic;
-        let row = |operation| RowEntry {
-            table: RowTable::Retained,
-            key: topic.as_bytes().clone(),
-            operation,
-        };
         if retained.message.payload.is_empty() {
-            return Ok(row(RowOperation::Delete));
+            return Ok(row(topic, RowOperation::Delete));
         }
         let messages = self.messages.read().expect("nobody panics with it");
         let is_new = !messages.by_topic.contains_key(topic);
@@ -95,17 +114,39 @@ impl Retained {
             return Err(RetainedFull);
         }
         let value = retained.encode().ok_or(RetainedFull)?;
-        Ok(row(RowOperation::Put(value)))
+        Ok(row(topic, RowOperation::Put(value)))
     }
 
-    /// Shows a message to those who subscribe from now on: its row is durable, or was never promised.
-    pub(crate) fn take_up(&self, retained: RetainedMessage) {
-        let mut messages = self.messages.write().expect("nobody panics with it");
-        if retained.message.payload.is_empty() {
-            messages.remove(&retained.message.topic);
-        } else {
-            messages.insert(retained);
+    /// Takes away what has expired. `store` hands the deletions to the committer, and does not wait.
+    pub(crate) fn sweep(&self, now_ms: u64, store: impl FnOnce(Vec<RowEntry>)) {
+        // Nobody hands a new message of such a topic over meanwhile.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = self.messages_mut();
+        let expired = messages.by_expiry.iter();
+        let expired = expired.take_while(|(at_ms, _)| *at_ms <= now_ms);
+        let expired = expired.map(|(_, topic)| topic);
+        // What is on its way would be deleted with it.
+        let expired = expired.filter(|topic| !messages.under_way.contains_key(*topic));
+        let expired: Vec<_> = expired.take(RETAINED_SWEPT_MAX).cloned().collect();
+        let delete = |topic: Text| {
+            messages.remove(&topic);
+            row(&topic, RowOperation::Delete)
+        };
+        let rows: Vec<_> = expired.into_iter().map(delete).collect();
+        if !rows.is_empty() {
+            store(rows);
         }
+    }
+
+    /// Shows a message that has no row.
+    pub(crate) fn take_up(&self, retained: RetainedMessage) {
+        self.messages_mut().take_up(retained);
+    }
+
+    fn messages_mut(&self) -> RwLockWriteGuard<'_, Messages> {
+        self.messages
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first that a filter matches and that has not expired, behind topic `after`. Looks at no more
@@ -162,6 +203,14 @@ impl Retained {
     pub(crate) fn len(&self) -> usize {
         let messages = self.messages.read().expect("nobody panics with it");
         messages.by_topic.len()
+    }
+}
+
+fn row(topic: &Text, operation: RowOperation) -> RowEntry {
+    RowEntry {
+        table: RowTable::Retained,
+        key: topic.as_bytes().clone(),
+        operation,
     }
 }
 
@@ -232,5 +281,41 @@ mod tests {
         kept.take_up(cleared.clone());
         assert_eq!(topics(&kept, "a/b"), Vec::<String>::new());
         assert_eq!(kept.row(&cleared).unwrap().operation, RowOperation::Delete);
+    }
+
+    fn expiring(topic: &str, after_s: u32) -> RetainedMessage {
+        let mut expiring = retained(topic, "x");
+        let message = Arc::make_mut(&mut expiring.message);
+        message.properties.message_expiry_interval_s = Some(after_s);
+        expiring
+    }
+
+    #[test]
+    fn what_has_expired_takes_no_room() {
+        let kept = Arc::new(Retained::default());
+        let swept = |now_ms| {
+            let mut topics = Vec::new();
+            kept.sweep(now_ms, |rows| {
+                topics.extend(rows.into_iter().map(|row| row.key))
+            });
+            topics
+        };
+        kept.take_up(expiring("early", 1));
+        kept.take_up(expiring("prolonged", 1));
+        kept.take_up(expiring("prolonged", 9));
+        kept.take_up(expiring("cleared", 1));
+        kept.take_up(retained("cleared", ""));
+        kept.take_up(retained("for ever", "x"));
+        kept.take_up(expiring("renewed", 1));
+        let mut on_its_way = None;
+        kept.in_turn(retained("renewed", "y"), true, |handed| on_its_way = handed);
+        assert_eq!(swept(1_004), Vec::<Bytes>::new());
+        assert_eq!(swept(1_005), ["early"]);
+        on_its_way.unwrap().durable();
+        assert_eq!(swept(1_005), Vec::<Bytes>::new());
+        assert_eq!(swept(9_005), ["prolonged"]);
+        assert_eq!(topics(&kept, "#"), ["for ever", "renewed"]);
+        let bytes = retained("for ever", "x").bytes() + retained("renewed", "y").bytes();
+        assert_eq!(kept.messages_mut().bytes, bytes);
     }
 }

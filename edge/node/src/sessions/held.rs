@@ -62,6 +62,26 @@ impl Held {
         &mut self.session
     }
 
+    /// Whether there is a session to be taken up. One whose time is over may be there still.
+    pub(crate) fn is_present(&self) -> bool {
+        let expires_at_ms = self.session.expires_at_ms();
+        let is_over = expires_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms());
+        self.session.is_present() && !is_over
+    }
+
+    /// The row that says that the will was published. The session has it until that is durable.
+    pub(crate) fn will_row(&mut self) -> Option<RowEntry> {
+        if !self.session.is_present() {
+            return None;
+        }
+        self.changes += 1;
+        Some(will_cleared(&self.session))
+    }
+
+    pub(crate) fn will_settled(&mut self) {
+        self.session.apply(&Change::WillCleared);
+    }
+
     /// Makes a change, and gives the row's operation that stores it; `None` where there is no session
     /// to be kept.
     pub(crate) fn change(&mut self, change: &Change) -> Option<RowEntry> {
@@ -87,13 +107,7 @@ impl Held {
             }
             _ => {
                 self.changes += 1;
-                let mut out = BytesMut::new();
-                change.encode(&mut out);
-                Some(RowEntry {
-                    table: RowTable::ClientSessions,
-                    key: self.session.client_id().as_bytes().clone(),
-                    operation: RowOperation::Change(out.freeze()),
-                })
+                Some(changed(&self.session, change))
             }
         }
     }
@@ -191,10 +205,23 @@ impl Held {
     }
 
     pub(crate) fn change_all(&mut self, changes: &[Change]) -> Vec<RowEntry> {
-        let rows = changes.iter().filter_map(|change| self.change(change));
-        let mut rows: Vec<_> = rows.collect();
-        rows.append(&mut self.group_rows);
+        let mut rows = Vec::new();
+        for change in changes {
+            self.change_into(change, &mut rows);
+        }
         rows
+    }
+
+    /// Makes a change, and adds what stores it to rows that are stored together: one that writes the
+    /// session anew stands for all before it.
+    pub(crate) fn change_into(&mut self, change: &Change, rows: &mut Vec<RowEntry>) {
+        if let Some(row) = self.change(change) {
+            if !matches!(row.operation, RowOperation::Change(_)) {
+                rows.retain(|before| before.table != row.table);
+            }
+            rows.push(row);
+        }
+        rows.append(&mut self.group_rows);
     }
 
     pub(crate) fn submit(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
@@ -226,6 +253,21 @@ impl Drop for Held {
         self.sessions
             .leave(self.session.client_id(), self.id, present);
     }
+}
+
+/// The row's operation that adds a change.
+fn changed(session: &ClientSession, change: &Change) -> RowEntry {
+    let mut out = BytesMut::new();
+    change.encode(&mut out);
+    RowEntry {
+        table: RowTable::ClientSessions,
+        key: session.client_id().as_bytes().clone(),
+        operation: RowOperation::Change(out.freeze()),
+    }
+}
+
+pub(super) fn will_cleared(session: &ClientSession) -> RowEntry {
+    changed(session, &Change::WillCleared)
 }
 
 /// The whole session as its row's value.

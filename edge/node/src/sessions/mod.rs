@@ -25,8 +25,10 @@ use tidegate_shared::wire::{Reader, WireError};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::committer::Committer;
+use crate::limits::WILLS_AT_ONCE_MAX;
 use crate::mqtt::Mailbox;
 use crate::router::{ConnectionId, LogReader, Router};
+use crate::rows::in_pieces;
 
 pub(crate) use feed::{Fed, Feed};
 pub(crate) use groups::SharedDelivery;
@@ -205,7 +207,7 @@ impl Sessions {
         }
         // Groups of clients that are gone.
         rows.extend(cursors.into_keys().map(groups::deleted));
-        committer.store(rows, None);
+        in_pieces(rows).for_each(|rows| committer.store(rows, None));
         let sessions = Self {
             committer,
             router,
@@ -322,13 +324,9 @@ impl Sessions {
             let Ok(mut session) = session.try_lock_owned() else {
                 continue;
             };
-            if let Some((will, row)) = self.sweep_idle(&client_id, &mut session, now_ms) {
-                wills.push(DueWill {
-                    client_id,
-                    will,
-                    row,
-                    _session: session,
-                });
+            self.sweep_idle(&client_id, &mut session, now_ms);
+            if wills.len() < WILLS_AT_ONCE_MAX {
+                wills.extend(DueWill::of(client_id, session, now_ms));
             }
         }
         for (name, lost) in self.groups.sweep(self.backlog_bytes_max) {
@@ -352,39 +350,63 @@ impl Sessions {
             .collect()
     }
 
-    fn sweep_idle(
-        &self,
-        client_id: &Text,
-        session: &mut ClientSession,
-        now_ms: u64,
-    ) -> Option<(Will, RowEntry)> {
+    fn sweep_idle(&self, client_id: &Text, session: &mut ClientSession, now_ms: u64) {
         if !session.is_present() {
-            return None;
+            return;
         }
-        let expires_at_ms = session.expires_at_ms();
-        let ends = expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        let will = due_will(session, ends, now_ms);
-        let row = if ends {
-            let rows = self.leave_groups(client_id, session, None);
-            self.committer.store(rows, None);
-            session.apply(&Change::Ended);
-            self.router
-                .unwant_all(&LogReader::Client(client_id.clone()));
-            self.forget(client_id);
-            deleted(client_id)
-        } else if will.is_some() {
-            session.apply(&Change::WillCleared);
-            held::folded(session)
+        if is_over(session, now_ms) {
+            self.end(client_id, session);
         } else {
             self.trim_idle(client_id, session);
-            return None;
-        };
-        match will {
-            Some(will) => Some((will, row)),
-            None => {
-                self.committer.store(vec![row], None);
-                None
+        }
+    }
+
+    /// A session's time is over. It is kept for its will, if it has one, and for nothing else: what it had
+    /// waiting may be what the will has no space for.
+    fn end(&self, client_id: &Text, session: &mut ClientSession) {
+        let mut rows = self.leave_groups(client_id, session, None);
+        self.router
+            .unwant_all(&LogReader::Client(client_id.clone()));
+        match (session.will().cloned(), session.disconnected_at_ms()) {
+            (Some(will), Some(at_ms)) => {
+                if session.expiry_interval_s() == 0 && session.subscriptions().len() == 0 {
+                    return;
+                }
+                let begun = Change::Begun {
+                    expiry_interval_s: 0,
+                    position: session.progress().cursor(),
+                };
+                let will = Change::WillSet(Box::new(will));
+                for change in [begun, will, Change::Disconnected { at_ms }] {
+                    session.apply(&change);
+                }
+                rows.push(held::folded(session));
+                if let Some(slot) = self.slots().get(client_id) {
+                    slot.reads.follow(session);
+                }
             }
+            _ => {
+                session.apply(&Change::Ended);
+                self.forget(client_id);
+                rows.push(deleted(client_id));
+            }
+        }
+        self.committer.store(rows, None);
+    }
+
+    /// A will that was due is published, and that is durable.
+    pub(crate) fn will_settled(&self, due: DueWill) {
+        let DueWill {
+            client_id,
+            ends,
+            mut session,
+            ..
+        } = due;
+        if ends {
+            session.apply(&Change::Ended);
+            self.forget(&client_id);
+        } else {
+            session.apply(&Change::WillCleared);
         }
     }
 
@@ -457,16 +479,36 @@ pub(crate) struct DueWill {
     pub client_id: Text,
     pub will: Will,
     pub row: RowEntry,
-    /// Nobody takes the session up before the row is on its way.
-    _session: OwnedMutexGuard<ClientSession>,
+    /// The session was only there for it.
+    ends: bool,
+    /// Nobody takes the session up before it is known what became of the will.
+    session: OwnedMutexGuard<ClientSession>,
 }
 
-/// A will waits for its delay, and for no longer than the session lives `[MQTT-3.1.3-9]`.
-fn due_will(session: &ClientSession, ends: bool, now_ms: u64) -> Option<Will> {
-    let will = session.will()?;
-    let delay_ms = u64::from(will.properties.will_delay_interval_s.unwrap_or(0)) * 1_000;
-    let at_ms = session.disconnected_at_ms()?.saturating_add(delay_ms);
-    (ends || at_ms <= now_ms).then(|| will.clone())
+impl DueWill {
+    /// A will waits for its delay, and for no longer than the session lives `[MQTT-3.1.3-9]`.
+    fn of(client_id: Text, session: OwnedMutexGuard<ClientSession>, now_ms: u64) -> Option<Self> {
+        let will = session.will()?.clone();
+        let delay_ms = u64::from(will.properties.will_delay_interval_s.unwrap_or(0)) * 1_000;
+        let at_ms = session.disconnected_at_ms()?.saturating_add(delay_ms);
+        let ends = is_over(&session, now_ms);
+        let row = match ends {
+            true => deleted(&client_id),
+            false => held::will_cleared(&session),
+        };
+        (ends || at_ms <= now_ms).then_some(Self {
+            client_id,
+            will,
+            row,
+            ends,
+            session,
+        })
+    }
+}
+
+fn is_over(session: &ClientSession, now_ms: u64) -> bool {
+    let expires_at_ms = session.expires_at_ms();
+    expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
 }
 
 fn deleted(client_id: &Text) -> RowEntry {

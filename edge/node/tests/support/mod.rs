@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use tidegate_edge::Edge;
 use tidegate_shared::fleet::{EdgeSpec, parse_yaml};
 
 /// Whatever a test waits for comes within this.
@@ -152,5 +153,16 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "{what} does not come about");
         std::thread::yield_now();
+    }
+}
+
+/// An edge at `folder`. One that was there before may hold the journal for a moment after it has ended.
+pub async fn start(folder: &std::path::Path, more: &str) -> Edge {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match Edge::start(spec(folder, more)).await {
+            Ok(edge) => return edge,
+            Err(error) => assert!(Instant::now() < deadline, "{error:#}"),
+        }
     }
 }

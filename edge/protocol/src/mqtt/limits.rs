@@ -26,6 +26,10 @@ pub const PACKET_IDS_MAX: usize = u16::MAX as usize;
 /// Subscriptions of one session.
 pub const SESSION_SUBSCRIPTIONS_MAX: usize = 10_000;
 
+/// Their filters, as the client writes them. A session is stored as a whole now and then: it must fit
+/// into a frame of the journal.
+pub const SESSION_SUBSCRIPTIONS_BYTES_MAX: usize = 1 << 20;
+
 /// Positions that a session keeps in mind beyond its cursor: in flight, or (QoS 2) done while an
 /// earlier one is not. Reading for the session stops there.
 pub const SESSION_AHEAD_MAX: usize = 4_096;

@@ -39,7 +39,8 @@ fn request(
     mut options: SubscriptionOptions,
     limits: &ConnectionLimits,
 ) -> Result<SubscriptionRequest, Violation> {
-    let filter = parse(name)?;
+    // It outlives the packet, and must not keep what was read with it.
+    let filter = parse(name.detached())?;
     if filter.group.is_some() && !limits.shared_subscription_available {
         let reason = ReasonCode::SharedSubscriptionsNotSupported;
         return Err((reason, "shared subscriptions are not offered"));

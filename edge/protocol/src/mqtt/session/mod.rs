@@ -38,7 +38,7 @@ pub use subscription::{Matched, Subscription};
 
 use super::{
     codec::{PacketId, Qos, Text, Will},
-    limits::SESSION_SUBSCRIPTIONS_MAX,
+    limits::{SESSION_SUBSCRIPTIONS_BYTES_MAX, SESSION_SUBSCRIPTIONS_MAX},
 };
 
 /// See the module.
@@ -50,6 +50,8 @@ pub struct ClientSession {
     expiry_interval_s: u32,
     /// By the filter as the client wrote it, `$share/…` included.
     subscriptions: BTreeMap<Text, Subscription>,
+    /// What those filters take.
+    subscriptions_bytes: usize,
     /// QoS 2 identifiers of the client that wait for their PUBREL.
     received: BTreeSet<PacketId>,
     progress: Progress,
@@ -83,6 +85,7 @@ impl ClientSession {
             state: State::Ended,
             expiry_interval_s: 0,
             subscriptions: BTreeMap::new(),
+            subscriptions_bytes: 0,
             received: BTreeSet::new(),
             progress: Progress::default(),
             will: None,
@@ -132,10 +135,12 @@ impl ClientSession {
         self.subscriptions.get(name)
     }
 
-    /// Whether one more filter, or this one again, is within `SESSION_SUBSCRIPTIONS_MAX`.
+    /// Whether one more filter, or this one again, is within `SESSION_SUBSCRIPTIONS_MAX` and
+    /// `SESSION_SUBSCRIPTIONS_BYTES_MAX`.
     pub fn may_subscribe(&self, name: &Text) -> bool {
-        self.subscriptions.len() < SESSION_SUBSCRIPTIONS_MAX
-            || self.subscriptions.contains_key(name)
+        let fits = self.subscriptions.len() < SESSION_SUBSCRIPTIONS_MAX
+            && self.subscriptions_bytes + name.len() <= SESSION_SUBSCRIPTIONS_BYTES_MAX;
+        fits || self.subscriptions.contains_key(name)
     }
 
     /// For `Accepted::received`.
@@ -236,7 +241,8 @@ impl ClientSession {
             Change::Ended => *self = Self::new(self.client_id.clone()),
             Change::Subscribed(subscription) => self.subscribe(subscription.clone()),
             Change::Unsubscribed(name) => {
-                self.subscriptions.remove(name);
+                let removed = self.subscriptions.remove(name);
+                self.subscriptions_bytes -= removed.map_or(0, |_| name.len());
             }
             Change::InboundReceived(packet_id) => {
                 self.received.insert(*packet_id);
@@ -268,6 +274,8 @@ impl ClientSession {
         if let Some(before) = self.subscriptions.get(&name) {
             subscription.since = subscription.since.min(before.since);
         }
-        self.subscriptions.insert(name, subscription);
+        let name_bytes = name.len();
+        let replaced = self.subscriptions.insert(name, subscription);
+        self.subscriptions_bytes += replaced.map_or(name_bytes, |_| 0);
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::mqtt::{
     codec::{SubscriptionIdentifier, SubscriptionOptions},
     connection::SharedFilter,
+    limits::{FIELD_BYTES_MAX, SESSION_SUBSCRIPTIONS_BYTES_MAX},
 };
 
 fn session() -> ClientSession {
@@ -319,4 +320,29 @@ fn what_an_earlier_connection_took_is_stopped_at_without_its_filter() {
     assert_eq!(outstanding(&session, 0), [0, 2]);
     assert_eq!(session.done(Position(0)), None);
     assert_eq!(session.progress().cursor(), Position(2));
+}
+
+#[test]
+fn filters_are_bounded_in_bytes() {
+    let large = |number: usize| format!("{number:02}{}", "x".repeat(FIELD_BYTES_MAX - 2));
+    let fit = SESSION_SUBSCRIPTIONS_BYTES_MAX / FIELD_BYTES_MAX;
+    let mut session = session();
+    for number in 0..fit {
+        assert!(session.may_subscribe(&text(&large(number))));
+        // Asked for twice, it counts once.
+        for qos_max in [Qos::AtMostOnce, Qos::AtLeastOnce] {
+            let subscription = subscription(&large(number), qos_max, 0);
+            session.apply(&Change::Subscribed(subscription));
+        }
+    }
+    assert!(!session.may_subscribe(&text(&large(fit))));
+    assert!(session.may_subscribe(&text(&large(0))), "it has that one");
+    let mut stored = BytesMut::new();
+    session.encode(&mut stored);
+    let mut session = ClientSession::decode(stored.freeze()).unwrap();
+    assert!(!session.may_subscribe(&text(&large(fit))));
+    for _ in 0..2 {
+        session.apply(&Change::Unsubscribed(text(&large(0))));
+    }
+    assert!(session.may_subscribe(&text(&large(fit))));
 }
