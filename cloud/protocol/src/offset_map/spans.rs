@@ -133,9 +133,7 @@ impl Spans {
     pub(super) fn take_otherwise(&mut self, new: &Span) -> Vec<Span> {
         let overlapping = self.from(new.from).take_while(|span| span.from < new.end());
         let clashing = overlapping.filter(|span| !span.agrees(new));
-        let parts: Vec<_> = clashing
-            .map(|span| span.cut(new.from, new.end()))
-            .collect();
+        let parts: Vec<_> = clashing.map(|span| span.cut(new.from, new.end())).collect();
         for part in &parts {
             self.take(part.from, part.count);
         }

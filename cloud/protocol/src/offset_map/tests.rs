@@ -306,7 +306,10 @@ fn an_offset_from_before_a_fork_means_the_older_incarnation() {
     let all = [10, 60, 75, 90, 100].map(|offset| meant(&map, offset));
     assert_eq!(all, [Some(1), Some(2), Some(1), Some(2), None]);
     map.forget_topic(TopicId(1));
-    assert_eq!([10, 65, 75].map(|offset| meant(&map, offset)), [None, None, Some(2)]);
+    assert_eq!(
+        [10, 65, 75].map(|offset| meant(&map, offset)),
+        [None, None, Some(2)]
+    );
 }
 
 /// What was imported about offsets that were not given yet does not keep out what lands there.
