@@ -59,6 +59,20 @@ fn landings(turns: &[(u8, u64)]) -> Vec<NamedFact> {
     turns.collect()
 }
 
+fn landed(named: &NamedFact) -> Effect {
+    Effect::Landed(crate::ledger::Landed {
+        edge: named.edge.clone(),
+        stream: named.stream.clone(),
+        fact: named.fact,
+        part: crate::ledger::command::Part {
+            attachment_offset: 0,
+            batch_bytes: 0,
+            max_timestamp_ms: 0,
+        },
+        head: Default::default(),
+    })
+}
+
 fn map_of<'a>(facts: impl IntoIterator<Item = &'a NamedFact>) -> OffsetMap {
     let mut map = OffsetMap::new();
     for named in facts {
@@ -112,6 +126,26 @@ proptest! {
             prop_assert!(!other.add(&named.edge, &named.stream, &named.fact).unwrap());
         }
         prop_assert_eq!(other.size().0, whole.size().0);
+    }
+
+    /// Whatever was imported before: what lands lies where it landed, and both sides agree.
+    #[test]
+    fn landings_outweigh_any_import(
+        imported in prop::collection::vec((0..3u8, 0..30u64, 1..9u64, 0..2i32, 0..30i64), 0..30),
+        turns in prop::collection::vec((0..3u8, 1..6u64), 1..20),
+    ) {
+        let mut map = OffsetMap::new();
+        for (number, at, count, partition, to) in imported {
+            let _ = map.add(&edge(number), &stream(), &fact(at, count, partition, to));
+        }
+        let facts = landings(&turns);
+        for named in &facts {
+            map.apply(&landed(named), LIFE).unwrap();
+        }
+        for named in &facts {
+            prop_assert!(map.holds(named));
+        }
+        prop_assert_eq!(map.check(), Vec::<String>::new());
     }
 
     #[test]
@@ -319,18 +353,12 @@ fn what_lands_outweighs_what_was_imported() {
     // Another edge's at the partition's next offsets, and this edge's next ones elsewhere.
     map.add(&edge(1), &stream(), &fact(0, 9, 0, 8 + 4)).unwrap();
     map.add(&edge(0), &stream(), &fact(12, 20, 7, 0)).unwrap();
-    let landed = Effect::Landed(crate::ledger::Landed {
+    let named = NamedFact {
         edge: edge(0),
         stream: stream(),
         fact: fact(10, 5, 0, 10),
-        part: crate::ledger::command::Part {
-            attachment_offset: 0,
-            batch_bytes: 0,
-            max_timestamp_ms: 0,
-        },
-        head: Default::default(),
-    });
-    map.apply(&landed, LIFE).unwrap();
+    };
+    map.apply(&landed(&named), LIFE).unwrap();
     for offset in 0..15 {
         let found = in_cloud(&map, 0, offset);
         let kafka_offset = KafkaOffset(offset as i64);
