@@ -41,7 +41,7 @@ impl State {
         let life = self.ledger.cluster_incarnation().unwrap_or_default();
         let landed_ms = self.ledger.now_ms();
         for effect in &effects {
-            // The ledger gives each offset once: only a fact that was imported can contradict it.
+            // Only a fact that was imported: the ledger gives each offset once, and what lands outweighs.
             if let Err(clash) = self.offset_map.apply(effect, life) {
                 tracing::error!(%clash, "the offset map contradicts what has landed");
             }

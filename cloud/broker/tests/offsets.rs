@@ -317,3 +317,88 @@ async fn the_newest_at_a_time_is_found_and_who_has_read_it() {
     );
     cloud.shutdown().await;
 }
+
+/// An offset without its incarnation means the newest that has it, also before anything has landed in the
+/// newest of all.
+#[tokio::test]
+async fn what_landed_before_a_fork_is_found_without_its_incarnation() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let mut edge = Edge::connect(cloud.broker(), "first").await;
+    edge.land(8).await;
+    let older = edge.head.incarnation;
+    edge.fork(6).await;
+    let newer = edge.head.incarnation;
+    let cloud = &cloud;
+    let at = async |question: &str, offset: u64| {
+        let path = format!("/{question}?edge=first&stream=telemetry&offset={offset}");
+        let answer = get(cloud, &path).await;
+        match question {
+            "where" => answer["found"].clone(),
+            _ => answer,
+        }
+    };
+    for is_landed in [false, true] {
+        if is_landed {
+            edge.land(1).await;
+        }
+        for question in ["offsets/translate", "where"] {
+            let found = at(question, 2).await;
+            assert_eq!(
+                (&found["status"], &found["incarnation"]),
+                (&json!("landed"), &json!(older)),
+                "{found}"
+            );
+            let twice = at(question, 6).await;
+            let expected = if is_landed { newer } else { older };
+            assert_eq!(twice["incarnation"], json!(expected), "{twice}");
+            let next = at(question, 9).await;
+            assert_eq!(
+                (&next["status"], &next["incarnation"]),
+                (&json!("not_yet"), &json!(newer)),
+                "{next}"
+            );
+        }
+    }
+    // A group that is set to it reads it, not what the newest incarnation began with.
+    let body = json!({"edge": "first", "stream": "telemetry", "offset": 2}).to_string();
+    let (_, set) = ask(cloud, "POST", "/offsets/groups/g", &body).await;
+    assert_eq!(set["kafka_offset"], 2, "{set}");
+    // Nor does what is gone become what has not come yet.
+    let (status, answer) = ask(cloud, "DELETE", "/topics/telemetry", "").await;
+    assert_eq!(status, 200, "{answer}");
+    let gone = at("offsets/translate", 2).await;
+    assert_eq!(
+        (&gone["status"], &gone["incarnation"]),
+        (&json!("expired"), &json!(older)),
+        "{gone}"
+    );
+}
+
+/// Only the ledger says what lands in its own life: an import cannot be ahead of it.
+#[tokio::test]
+async fn facts_of_the_clouds_own_life_are_not_made_by_an_import() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let (mut first, _second) = two_edges(&cloud).await;
+    let (_, lines) = ask_text(&cloud, "GET", "/offsets/export", "").await;
+    let mut forged = strip_names(&lines)[0].clone();
+    forged["edge"] = json!("forged");
+    forged["kafka_offset"] = json!(1000);
+    let body = format!("{lines}{forged}\n");
+    let (status, refused) = ask(&cloud, "POST", "/offsets/import", &body).await;
+    let why = refused["error"].as_str().unwrap_or_default();
+    assert!(
+        status == 409 && why.contains("own life") && why.contains("forged"),
+        "{refused}"
+    );
+    // Those that it has made itself are known, and another cloud's are taken.
+    forged["cluster_incarnation"] = json!("1-ff");
+    let body = format!("{lines}{forged}\n");
+    let (status, taken) = ask(&cloud, "POST", "/offsets/import", &body).await;
+    assert_eq!((status, &taken["new"]), (200, &json!(1)), "{taken}");
+    first.land(5).await;
+    let sound = get(&cloud, "/offsets/verify").await;
+    assert_eq!(sound["wrong_count"], 0, "{sound}");
+    cloud.shutdown().await;
+}

@@ -45,7 +45,7 @@ fn describe(id: &EdgeId, edge: &Edge) -> Value {
         "quarantined": edge.fights.is_quarantined,
         "fights": edge.fights.count,
         "streams": edge.streams.len(),
-        "landed": landed.sum::<u64>(),
+        "landed": landed.fold(0, u64::saturating_add),
     })
 }
 
@@ -168,5 +168,44 @@ async fn begin(State(context): State<Context>) -> Answer {
             Ok(Json(json!({ "cluster_incarnation": cluster_incarnation })))
         }
         _ => Err(ApiError::conflict("no incarnation was begun")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use tidegate_bridge_protocol::landing::Head;
+    use tidegate_cloud_protocol::ledger::Target;
+    use tidegate_shared::id::{EdgeOffset, PartitionId, TopicId};
+
+    use super::*;
+
+    /// Nothing that an edge says of its offsets can end the listing.
+    #[test]
+    fn heads_whose_sum_is_no_number_are_told() {
+        let stream = |name: &str| {
+            let stream = Stream {
+                head: Head {
+                    next: EdgeOffset(u64::MAX - 1),
+                    ..Head::default()
+                },
+                target: Target {
+                    topic_id: TopicId(1),
+                    partition: PartitionId(0),
+                },
+                gap_records: 0,
+                life: 1,
+                older: Default::default(),
+                forks: VecDeque::new(),
+            };
+            (StreamName::new(name).unwrap(), stream)
+        };
+        let edge = Edge {
+            streams: BTreeMap::from([stream("a"), stream("b")]),
+            ..Edge::default()
+        };
+        let told = describe(&EdgeId::new("plant").unwrap(), &edge);
+        assert_eq!(told["landed"], u64::MAX);
     }
 }

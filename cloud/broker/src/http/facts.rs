@@ -109,60 +109,91 @@ struct Line {
     cluster_incarnation: String,
 }
 
-fn parse_line(ledger: &Ledger, number: usize, text: &str) -> Result<NamedFact, ApiError> {
-    let wrong = |why: String| ApiError::bad_request(format!("line {number}: {why}"));
-    let line: Line = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-    let by_id = line.topic_id.as_deref().and_then(parse_topic_id);
-    let by_name = || ledger.topic_id(line.topic.as_deref()?);
-    let topic_id = by_id.or_else(by_name);
-    let topic_id =
-        topic_id.ok_or_else(|| wrong("neither topic_id nor a topic that is here".into()))?;
-    let cluster_incarnation = parse_life(&line.cluster_incarnation);
-    let cluster_incarnation = cluster_incarnation.ok_or_else(|| {
-        wrong(format!(
-            "{:?} is no cluster incarnation",
-            line.cluster_incarnation
-        ))
-    })?;
-    let ends = line.edge_offset.0.checked_add(line.count).is_some()
-        && i64::try_from(line.count).is_ok_and(|count| {
-            line.kafka_offset.0 >= 0 && line.kafka_offset.0.checked_add(count).is_some()
-        });
-    if line.count == 0 || !ends {
-        return Err(wrong("its interval is empty, or ends nowhere".into()));
+impl Line {
+    /// The fact, where its topic can be told: by its id, else by its name here.
+    fn fact(self, ledger: &Ledger, number: usize) -> Result<NamedFact, ApiError> {
+        let by_id = self.topic_id.as_deref().and_then(parse_topic_id);
+        let by_name = || ledger.topic_id(self.topic.as_deref()?);
+        let topic_id = by_id.or_else(by_name);
+        let topic_id = topic_id
+            .ok_or_else(|| wrong(number, "neither topic_id nor a topic that is here".into()))?;
+        let cluster_incarnation = parse_life(&self.cluster_incarnation);
+        let cluster_incarnation = cluster_incarnation.ok_or_else(|| {
+            let why = format!("{:?} is no cluster incarnation", self.cluster_incarnation);
+            wrong(number, why)
+        })?;
+        let ends = self.edge_offset.0.checked_add(self.count).is_some()
+            && i64::try_from(self.count).is_ok_and(|count| {
+                self.kafka_offset.0 >= 0 && self.kafka_offset.0.checked_add(count).is_some()
+            });
+        if self.count == 0 || !ends {
+            return Err(wrong(
+                number,
+                "its interval is empty, or ends nowhere".into(),
+            ));
+        }
+        Ok(NamedFact {
+            edge: self.edge,
+            stream: self.stream,
+            fact: Fact {
+                incarnation: self.incarnation,
+                edge_offset: self.edge_offset,
+                count: self.count,
+                cluster_incarnation,
+                topic_id,
+                partition: self.partition,
+                kafka_offset: self.kafka_offset,
+            },
+        })
     }
-    Ok(NamedFact {
-        edge: line.edge,
-        stream: line.stream,
-        fact: Fact {
-            incarnation: line.incarnation,
-            edge_offset: line.edge_offset,
-            count: line.count,
-            cluster_incarnation,
-            topic_id,
-            partition: line.partition,
-            kafka_offset: line.kafka_offset,
-        },
-    })
 }
 
-fn parse(ledger: &Ledger, body: &Bytes) -> Result<Vec<NamedFact>, ApiError> {
+fn wrong(number: usize, why: String) -> ApiError {
+    ApiError::bad_request(format!("line {number}: {why}"))
+}
+
+/// The lines, each with its number. Apart from the facts: reading tens of megabytes must not keep out what
+/// lands.
+fn parse(body: &Bytes) -> Result<Vec<(usize, Line)>, ApiError> {
     let text = std::str::from_utf8(body);
     let text = text.map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let lines = text.lines().enumerate();
+    let lines = (1..).zip(text.lines());
     let lines = lines.filter(|(_, text)| !text.trim().is_empty());
-    lines
-        .map(|(index, text)| parse_line(ledger, index + 1, text))
+    let parsed = lines.map(|(number, text)| {
+        let line = serde_json::from_str(text);
+        Ok((
+            number,
+            line.map_err(|error| wrong(number, error.to_string()))?,
+        ))
+    });
+    parsed.collect()
+}
+
+fn facts_of(ledger: &Ledger, lines: Vec<(usize, Line)>) -> Result<Vec<NamedFact>, ApiError> {
+    let facts = lines.into_iter();
+    facts
+        .map(|(number, line)| line.fact(ledger, number))
         .collect()
 }
 
 /// Takes the lines of an export: a union. Facts that contradict what is known, or each other, are an
-/// error, and then nothing of all is taken.
+/// error, and then nothing of all is taken. So are facts of this cloud's own life that it has not made:
+/// they would be in the way of what lands.
 async fn import(State(context): State<Context>, body: Bytes) -> Answer {
+    let lines = parse(&body)?;
     let (facts, new) = context.broker.look(|ledger, map| {
-        let facts = parse(ledger, &body)?;
+        let facts = facts_of(ledger, lines)?;
         let new = map.would_add(&facts);
         let new = new.map_err(|clash| ApiError::conflict(format!("{clash}; nothing was taken")))?;
+        let own = ledger.cluster_incarnation().unwrap_or_default();
+        if let Some(named) = map.first_not_made(&facts, own) {
+            let why = format!(
+                "{}, and {} is this cloud's own life, whose facts it makes itself; nothing was taken",
+                missing(named),
+                life(own)
+            );
+            return Err(ApiError::conflict(why));
+        }
         Ok::<_, ApiError>((facts, new))
     })?;
     let known = facts.len() - new;
@@ -186,8 +217,9 @@ async fn verify(State(context): State<Context>) -> Answer {
 
 /// Looks whether each fact of the lines is known here, and leads from either side to the other.
 async fn verify_facts(State(context): State<Context>, body: Bytes) -> Answer {
+    let lines = parse(&body)?;
     let (facts, wrong) = context.broker.look(|ledger, map| {
-        let facts = parse(ledger, &body)?;
+        let facts = facts_of(ledger, lines)?;
         let wrong = facts
             .iter()
             .enumerate()

@@ -8,7 +8,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
-use tidegate_cloud_protocol::ledger::{Ledger, Target};
+use tidegate_cloud_protocol::ledger::{Ledger, Stream, Target};
 use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
 use tidegate_shared::id::{
     EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset, PartitionId, StreamName, TopicId,
@@ -110,7 +110,7 @@ async fn translate(State(context): State<Context>, Asked(asked): Asked<AtEdge>) 
     found.map(Json)
 }
 
-/// A numbering; the newest of the stream where none is named.
+/// A numbering; where none is named, the newest that has the offset in question.
 type Numbering<'a> = (&'a EdgeId, &'a StreamName, Option<Incarnation>);
 
 /// Where an edge offset is, with the incarnation that was meant.
@@ -121,7 +121,7 @@ pub(super) fn find(
     offset: EdgeOffset,
 ) -> Result<Value, ApiError> {
     let (edge, stream, _) = numbering;
-    let incarnation = incarnation_of(ledger, map, numbering)?;
+    let incarnation = incarnation_of(ledger, map, numbering, offset)?;
     let in_cloud = map.in_cloud(edge, stream, incarnation, offset);
     let mut answer = describe(ledger, in_cloud);
     answer["incarnation"] = json!(incarnation);
@@ -138,20 +138,23 @@ pub(super) fn find(
 }
 
 /// The incarnation that is meant: of the ledger's, or of facts that were imported.
-pub(super) fn incarnation_of(
+fn incarnation_of(
     ledger: &Ledger,
     map: &OffsetMap,
     (edge, stream, asked): Numbering<'_>,
+    offset: EdgeOffset,
 ) -> Result<Incarnation, ApiError> {
-    let head = ledger
-        .stream(edge, stream)
-        .map(|known| known.head.incarnation);
+    let known = ledger.stream(edge, stream);
+    let head = known.map(|known| known.head.incarnation);
     let mapped = map.incarnations(edge, stream);
     let newest = head.or_else(|| mapped.last().copied());
     let newest = newest.ok_or_else(|| {
         ApiError::not_found(format!("edge {edge} has never sent a stream {stream}"))
     })?;
-    let asked = asked.unwrap_or(newest);
+    let Some(asked) = asked else {
+        let begun = || known.map_or(newest, |known| begun_at(known, offset));
+        return Ok(map.meant(edge, stream, offset).unwrap_or_else(begun));
+    };
     if asked == newest || mapped.contains(&asked) {
         return Ok(asked);
     }
@@ -160,6 +163,17 @@ pub(super) fn incarnation_of(
         "stream {stream} of edge {edge} has no incarnation {asked}; known: {}",
         known.join(", ")
     )))
+}
+
+/// The newest incarnation of a stream that does not begin behind an offset.
+fn begun_at(stream: &Stream, offset: EdgeOffset) -> Incarnation {
+    let mut incarnation = stream.head.incarnation;
+    for fork in stream.forks.iter().rev() {
+        if fork.incarnation == incarnation && offset < fork.from {
+            incarnation = fork.ended;
+        }
+    }
+    incarnation
 }
 
 /// Where an edge offset is, as JSON says it.
@@ -248,9 +262,15 @@ async fn set_group(
     }
     let found = context.broker.look(|ledger, map| {
         let numbering = (&edge, &stream, asked.incarnation.map(Incarnation));
-        let incarnation = incarnation_of(ledger, map, numbering)?;
         let offset = EdgeOffset(asked.offset);
-        let first = map.first_from(&edge, &stream, incarnation, offset);
+        let incarnation = incarnation_of(ledger, map, numbering, offset)?;
+        let newer = map.incarnations(&edge, &stream).into_iter();
+        let newer = newer.filter(|newer| asked.incarnation.is_none() && *newer > incarnation);
+        // Where nothing more of it has landed, its successor goes on.
+        let mut firsts = std::iter::once(incarnation)
+            .chain(newer)
+            .filter_map(|incarnation| map.first_from(&edge, &stream, incarnation, offset));
+        let first = firsts.next();
         let named = first.and_then(|(place, kafka_offset)| {
             let topic = ledger.topic(place.target.topic_id)?.name.clone();
             Some((place.target, kafka_offset, topic))

@@ -16,10 +16,10 @@ use kafka_protocol::messages::{
     ApiKey, FetchRequest, RequestHeader, RequestKind, ResponseHeader, ResponseKind, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use tidegate_bridge_protocol::landing::{Head, Offer};
+use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
 use tidegate_cloud::{Broker, Cloud, Config};
 use tidegate_cloud_protocol::gathering::Wish;
-use tidegate_cloud_protocol::ledger::command::{Entry, OpenSession, OpenStream};
+use tidegate_cloud_protocol::ledger::command::{Entry, ForkStream, OpenSession, OpenStream};
 use tidegate_cloud_protocol::ledger::{Effect, Target};
 use tidegate_cloud_protocol::questions::land_wish;
 use tidegate_shared::id::{
@@ -120,6 +120,33 @@ impl Edge {
         };
         let batch = Batch::parse(batch).unwrap();
         land_wish(self.edge.clone(), self.stream.clone(), offer, &batch).unwrap()
+    }
+
+    /// Its stream goes on in a new incarnation, from an earlier offset.
+    pub async fn fork(&mut self, from: u64) {
+        let request = ForkRequest {
+            session_epoch: self.session_epoch,
+            ends: self.head.incarnation,
+            edge_incarnation: self.head.incarnation,
+            from: EdgeOffset(from),
+            hash: BoundaryHash(7),
+            reason: ForkReason::Unproved,
+            is_proved: false,
+        };
+        let fork = ForkStream {
+            edge: self.edge.clone(),
+            stream: self.stream.clone(),
+            request,
+        };
+        let effects = self
+            .broker
+            .submit(vec![(Entry::ForkStream(fork), None)])
+            .await;
+        let effects = effects.unwrap();
+        let Effect::StreamForked(forked) = &effects[0] else {
+            panic!("{effects:?}");
+        };
+        self.head = forked.opened.head;
     }
 
     pub async fn land(&mut self, count: u64) {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{EdgeId, EdgeOffset, Incarnation, StreamName};
+use tidegate_shared::id::{ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, StreamName};
 
 use super::spans::{Span, Spans};
 use super::{Behind, Clash, InCloud, NamedFact, OffsetMap, Source, place_of, spans_of};
@@ -47,6 +47,19 @@ impl OffsetMap {
         self.compare(named) == Known::Whole
     }
 
+    /// The first of these facts that a ledger which lives in `life` has not made: it alone can tell what
+    /// lands in its own life.
+    pub fn first_not_made<'a>(
+        &self,
+        facts: &'a [NamedFact],
+        life: ClusterIncarnation,
+    ) -> Option<&'a NamedFact> {
+        let mut of_life = facts
+            .iter()
+            .filter(|named| named.fact.cluster_incarnation == life);
+        of_life.find(|named| !self.holds(named))
+    }
+
     fn compare(&self, named: &NamedFact) -> Known {
         let (source, place) = (source_of(named), place_of(&named.fact));
         let (source, place) = (self.sources.find(&source), self.places.find(&place));
@@ -85,7 +98,7 @@ impl OffsetMap {
             let from = begun.map_or(0, |behind| behind.offset.0);
             for span in self.by_source[number as usize].from(from) {
                 // A span that has grown since is told from where it was.
-                let fact = self.fact(source, &cut(span, from, span.end()));
+                let fact = self.fact(source, &span.cut(from, span.end()));
                 found.extend(fact);
                 *after = Some(Behind {
                     source: source.clone(),
@@ -112,7 +125,7 @@ impl OffsetMap {
         for (source, number) in self.sources_of(edge, stream, incarnation, incarnation) {
             let spans = self.by_source[number as usize].from(from.0);
             for span in spans.take_while(|span| span.from < to.0) {
-                let named = self.fact(source, &cut(span, from.0, to.0));
+                let named = self.fact(source, &span.cut(from.0, to.0));
                 found.extend(named.map(|named| named.fact));
             }
         }
@@ -191,16 +204,5 @@ fn source_of(named: &NamedFact) -> Source {
         stream: named.stream.clone(),
         incarnation: named.fact.incarnation,
         cluster_incarnation: named.fact.cluster_incarnation,
-    }
-}
-
-/// The part of a span that lies in an interval which it overlaps.
-fn cut(span: &Span, from: u64, to: u64) -> Span {
-    let first = span.from.max(from);
-    Span {
-        from: first,
-        count: span.end().min(to) - first,
-        other: span.other,
-        other_from: span.other_from + (first - span.from),
     }
 }

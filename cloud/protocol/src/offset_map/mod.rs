@@ -100,9 +100,15 @@ impl OffsetMap {
     /// The ledger has contradicted itself; nothing has changed.
     pub fn apply(&mut self, effect: &Effect, life: ClusterIncarnation) -> Result<(), Clash> {
         match effect {
-            Effect::Landed(landed) => self
-                .add(&landed.edge, &landed.stream, &landed.fact)
-                .map(drop),
+            // The ledger gives each offset once: what says otherwise was imported, and yields.
+            Effect::Landed(landed) => {
+                let (edge, stream) = (&landed.edge, &landed.stream);
+                if self.add(edge, stream, &landed.fact).is_err() {
+                    self.forget_otherwise(edge, stream, &landed.fact);
+                    self.add(edge, stream, &landed.fact)?;
+                }
+                Ok(())
+            }
             Effect::FactsImported(facts) => {
                 for named in facts {
                     self.add(&named.edge, &named.stream, &named.fact)?;
@@ -177,6 +183,23 @@ impl OffsetMap {
         }
     }
 
+    /// Takes out, on both sides, what contradicts a fact.
+    fn forget_otherwise(&mut self, edge: &EdgeId, stream: &StreamName, fact: &Fact) {
+        let source = self.source(edge, stream, fact.incarnation, fact.cluster_incarnation);
+        let place = self.place(place_of(fact));
+        let (there, back) = spans_of(fact, source, place);
+        for gone in self.by_source[source as usize].take_otherwise(&there) {
+            if let Some(spans) = self.by_place.get_mut(gone.other as usize) {
+                spans.take(gone.other_from, gone.count);
+            }
+        }
+        for gone in self.by_place[place as usize].take_otherwise(&back) {
+            if let Some(spans) = self.by_source.get_mut(gone.other as usize) {
+                spans.take(gone.other_from, gone.count);
+            }
+        }
+    }
+
     fn forget_topic(&mut self, topic_id: TopicId) {
         let gone = |number: u32| {
             let place = self.places.get(number);
@@ -215,6 +238,25 @@ impl OffsetMap {
             true => InCloud::Expired,
             false => InCloud::NotYet { known_up_to },
         })
+    }
+
+    /// The incarnation that an offset means where none is named: the newest in which it has landed; else
+    /// the newest in which it is declared lost. `None` where it is neither.
+    pub fn meant(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        offset: EdgeOffset,
+    ) -> Option<Incarnation> {
+        let mut lost = None;
+        for incarnation in self.incarnations(edge, stream).into_iter().rev() {
+            match self.in_cloud(edge, stream, incarnation, offset) {
+                Some(InCloud::Landed { .. }) => return Some(incarnation),
+                Some(InCloud::Lost { .. }) => lost = lost.or(Some(incarnation)),
+                _ => {}
+            }
+        }
+        lost
     }
 
     fn lead(&self, span: &Span, offset: EdgeOffset) -> InCloud {

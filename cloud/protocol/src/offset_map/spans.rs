@@ -17,6 +17,17 @@ impl Span {
         self.from + self.count
     }
 
+    /// The part that lies in an interval which it overlaps.
+    pub(super) fn cut(&self, from: u64, to: u64) -> Self {
+        let first = self.from.max(from);
+        Self {
+            from: first,
+            count: self.end().min(to) - first,
+            other: self.other,
+            other_from: self.other_from + (first - self.from),
+        }
+    }
+
     /// Whether both say the same wherever they overlap.
     fn agrees(&self, with: &Self) -> bool {
         let shift = |span: &Self| span.other_from.wrapping_sub(span.from);
@@ -116,6 +127,37 @@ impl Spans {
         self.spans.drain(at..at + joined.len());
         self.spans.insert(at, whole);
         true
+    }
+
+    /// Takes out what says otherwise about the numbers of `new`, and gives it.
+    pub(super) fn take_otherwise(&mut self, new: &Span) -> Vec<Span> {
+        let overlapping = self.from(new.from).take_while(|span| span.from < new.end());
+        let clashing = overlapping.filter(|span| !span.agrees(new));
+        let parts: Vec<_> = clashing.map(|span| span.cut(new.from, new.end())).collect();
+        for part in &parts {
+            self.take(part.from, part.count);
+        }
+        parts
+    }
+
+    /// Takes out an interval.
+    pub(super) fn take(&mut self, from: u64, count: u64) {
+        let end = from + count;
+        let first = self.first_ending_behind(from);
+        let behind = self.spans.partition_point(|span| span.from < end);
+        if behind <= first {
+            return;
+        }
+        let taken: Vec<_> = self.spans.drain(first..behind).collect();
+        let mut at = first;
+        for span in &taken {
+            for (from, end) in [(span.from, from), (end, span.end())] {
+                if from < end && from >= span.from && end <= span.end() {
+                    self.spans.insert(at, span.cut(from, end));
+                    at += 1;
+                }
+            }
+        }
     }
 
     /// Keeps what leads to places that stay.

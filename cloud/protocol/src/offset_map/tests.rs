@@ -59,6 +59,20 @@ fn landings(turns: &[(u8, u64)]) -> Vec<NamedFact> {
     turns.collect()
 }
 
+fn landed(named: &NamedFact) -> Effect {
+    Effect::Landed(crate::ledger::Landed {
+        edge: named.edge.clone(),
+        stream: named.stream.clone(),
+        fact: named.fact,
+        part: crate::ledger::command::Part {
+            attachment_offset: 0,
+            batch_bytes: 0,
+            max_timestamp_ms: 0,
+        },
+        head: Default::default(),
+    })
+}
+
 fn map_of<'a>(facts: impl IntoIterator<Item = &'a NamedFact>) -> OffsetMap {
     let mut map = OffsetMap::new();
     for named in facts {
@@ -112,6 +126,26 @@ proptest! {
             prop_assert!(!other.add(&named.edge, &named.stream, &named.fact).unwrap());
         }
         prop_assert_eq!(other.size().0, whole.size().0);
+    }
+
+    /// Whatever was imported before: what lands lies where it landed, and both sides agree.
+    #[test]
+    fn landings_outweigh_any_import(
+        imported in prop::collection::vec((0..3u8, 0..30u64, 1..9u64, 0..2i32, 0..30i64), 0..30),
+        turns in prop::collection::vec((0..3u8, 1..6u64), 1..20),
+    ) {
+        let mut map = OffsetMap::new();
+        for (number, at, count, partition, to) in imported {
+            let _ = map.add(&edge(number), &stream(), &fact(at, count, partition, to));
+        }
+        let facts = landings(&turns);
+        for named in &facts {
+            map.apply(&landed(named), LIFE).unwrap();
+        }
+        for named in &facts {
+            prop_assert!(map.holds(named));
+        }
+        prop_assert_eq!(map.check(), Vec::<String>::new());
     }
 
     #[test]
@@ -284,4 +318,64 @@ fn what_is_lost_fills_the_holes_between_facts() {
         None, before, before, before, None, None, behind, behind, behind, None,
     ];
     assert_eq!(all, expected);
+}
+
+/// Without its incarnation an offset means the newest that has it, not the newest that there is.
+#[test]
+fn an_offset_from_before_a_fork_means_the_older_incarnation() {
+    let mut map = OffsetMap::new();
+    let meant = |map: &OffsetMap, offset| {
+        let meant = map.meant(&edge(0), &stream(), EdgeOffset(offset));
+        meant.map(|incarnation| incarnation.0)
+    };
+    assert_eq!(meant(&map, 0), None);
+    map.add(&edge(0), &stream(), &fact(0, 80, 0, 0)).unwrap();
+    let newer = Fact {
+        incarnation: Incarnation(2),
+        ..fact(60, 10, 0, 80)
+    };
+    map.add(&edge(0), &stream(), &newer).unwrap();
+    let newest = map.source(&edge(0), &stream(), Incarnation(2), LIFE);
+    map.lose(newest, EdgeOffset(70), 30, GapReason::Age);
+    let all = [10, 60, 75, 90, 100].map(|offset| meant(&map, offset));
+    assert_eq!(all, [Some(1), Some(2), Some(1), Some(2), None]);
+    map.forget_topic(TopicId(1));
+    assert_eq!(
+        [10, 65, 75].map(|offset| meant(&map, offset)),
+        [None, None, Some(2)]
+    );
+}
+
+/// What was imported about offsets that were not given yet does not keep out what lands there.
+#[test]
+fn what_lands_outweighs_what_was_imported() {
+    let mut map = map_of(&landings(&[(0, 10)]));
+    // Another edge's at the partition's next offsets, and this edge's next ones elsewhere.
+    map.add(&edge(1), &stream(), &fact(0, 9, 0, 8 + 4)).unwrap();
+    map.add(&edge(0), &stream(), &fact(12, 20, 7, 0)).unwrap();
+    let named = NamedFact {
+        edge: edge(0),
+        stream: stream(),
+        fact: fact(10, 5, 0, 10),
+    };
+    map.apply(&landed(&named), LIFE).unwrap();
+    for offset in 0..15 {
+        let found = in_cloud(&map, 0, offset);
+        let kafka_offset = KafkaOffset(offset as i64);
+        let place = place(0);
+        assert_eq!(
+            found,
+            Some(InCloud::Landed {
+                place,
+                kafka_offset
+            })
+        );
+        let (source, at) = map.at_edge(&place, kafka_offset).unwrap();
+        assert_eq!((&source.edge, at.0), (&edge(0), offset));
+    }
+    assert_eq!(map.check(), Vec::<String>::new());
+    // What does not contradict it has stayed.
+    let stayed = |found| matches!(found, Some(InCloud::Landed { .. }));
+    assert!(stayed(in_cloud(&map, 0, 15)) && stayed(in_cloud(&map, 1, 3)));
+    assert!(!stayed(in_cloud(&map, 1, 2)));
 }

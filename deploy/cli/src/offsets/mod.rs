@@ -56,7 +56,7 @@ struct Translate {
     #[arg(requires = "offset")]
     stream: Option<String>,
     offset: Option<u64>,
-    /// The life of the stream's numbering; the newest where it is left out
+    /// The life of the stream's numbering; the newest that has the offset where it is left out
     #[arg(long, value_name = "N", requires = "offset")]
     incarnation: Option<u64>,
     /// Show a consumer group's offsets in terms of edges

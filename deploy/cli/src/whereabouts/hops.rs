@@ -58,11 +58,16 @@ fn heading(edge: &str, answer: &Value, found: &Value) -> String {
     let topic = topic.map_or(String::new(), |found| {
         format!(", topic {}", cell(&found["mqtt_topic"]))
     });
+    // The edge tells its newest incarnation, also of what landed before a fork.
+    let landed = &answer["cloud"]["found"];
+    let incarnation = match landed["status"] == "landed" && landed["incarnation"].is_number() {
+        true => cell(&landed["incarnation"]),
+        false => field("incarnation"),
+    };
     format!(
-        "edge {edge}, stream {}, offset {} of incarnation {}{topic}",
+        "edge {edge}, stream {}, offset {} of incarnation {incarnation}{topic}",
         field("stream"),
         field("edge_offset"),
-        field("incarnation")
     )
 }
 
@@ -242,6 +247,15 @@ mod tests {
     fn last_line(answer: &Value) -> String {
         let text = describe("plant-7", answer);
         text.lines().last().unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn what_landed_before_a_fork_is_told_with_the_incarnation_that_has_it() {
+        let mut answer = waiting();
+        answer["edge"]["found"]["incarnation"] = json!(2);
+        assert!(describe("plant-7", &answer).contains("offset 12 of incarnation 2"));
+        answer["cloud"]["found"] = json!({"status": "landed", "incarnation": 1});
+        assert!(describe("plant-7", &answer).contains("offset 12 of incarnation 1"));
     }
 
     #[test]

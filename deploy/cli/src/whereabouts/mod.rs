@@ -32,7 +32,7 @@ pub(crate) struct WhereArguments {
     /// The message at this offset of the stream
     #[arg(long, requires = "stream", conflicts_with_all = ["topic", "at"])]
     offset: Option<u64>,
-    /// The life of the stream's numbering that --offset means; the newest where it is left out
+    /// The life of the stream's numbering that --offset means; the newest that has it where it is left out
     #[arg(long, value_name = "N", requires = "offset")]
     incarnation: Option<u64>,
     /// The edge's HTTP address; an edge on this machine is found without
@@ -127,29 +127,63 @@ fn ask_edge(arguments: &WhereArguments) -> anyhow::Result<Asked> {
     }
 }
 
-/// What the edge has found is asked for by its offset: both then speak of one message.
 fn ask_cloud(arguments: &WhereArguments, edge: &Asked) -> anyhow::Result<Value> {
+    let question = question(arguments, edge);
+    arguments.remote.client()?.get("/api/v1/where", &question)
+}
+
+/// What the edge has found is asked for by its offset: both then speak of one message. What has landed
+/// may have done so before a fork, and only the cloud knows under which incarnation; what has not, will
+/// under the edge's own.
+fn question(arguments: &WhereArguments, edge: &Asked) -> Vec<(&'static str, String)> {
     let mut question = query(arguments);
     if let Asked::Answer(answer) = edge {
         let found = &answer["found"];
         if let (Some(stream), Some(offset)) =
             (found["stream"].as_str(), found["edge_offset"].as_u64())
         {
+            let own = found["incarnation"].as_u64();
+            let own = own.filter(|number| *number > 0 && found["landed"] != true);
+            let incarnation = arguments.incarnation.or(own);
             question = vec![
                 ("stream", stream.to_owned()),
                 ("offset", offset.to_string()),
             ];
-            let incarnation = found["incarnation"].as_u64().filter(|number| *number > 0);
             question.extend(incarnation.map(|n| ("incarnation", n.to_string())));
         }
     }
     question.push(("edge", arguments.edge.clone()));
-    arguments.remote.client()?.get("/api/v1/where", &question)
+    question
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: WhereArguments,
+    }
+
+    /// The edge tells its newest incarnation; what landed before a fork did so under an older one.
+    #[test]
+    fn the_cloud_is_asked_by_the_edges_incarnation_only_for_what_has_not_landed() {
+        let asked = |line: &str, landed: bool| {
+            let line = <Line as clap::Parser>::try_parse_from(line.split(' ')).unwrap();
+            let found = json!({
+                "stream": "telemetry", "edge_offset": 10, "incarnation": 2, "landed": landed,
+            });
+            let edge = Asked::Answer(json!({ "found": found }));
+            let question = question(&line.arguments, &edge);
+            let mut incarnation = question.iter().filter(|(name, _)| *name == "incarnation");
+            incarnation.next().map(|(_, value)| value.clone())
+        };
+        assert_eq!(asked("where plant-7", true), None);
+        assert_eq!(asked("where plant-7", false).as_deref(), Some("2"));
+        let named = "where plant-7 telemetry --offset 10 --incarnation 2";
+        assert_eq!(asked(named, true).as_deref(), Some("2"));
+    }
 
     #[test]
     fn times_are_read_in_utc_or_as_an_age() {
