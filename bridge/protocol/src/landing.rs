@@ -90,7 +90,7 @@ pub enum RefusedReason {
     Parked = 6,
     #[error("the batch is not a batch, or not of this interval")]
     BadBatch = 7,
-    #[error("the batch is larger than the topic allows")]
+    #[error("the batch is larger than allowed, or the edge has as many streams as it may have")]
     TooLarge = 8,
     #[error(
         "two nodes were seen to have this edge's identity: it is in quarantine until an operator releases it"

@@ -62,7 +62,7 @@ pub(crate) fn link_state(link: &Value) -> String {
     ) {
         (Some(true), _) => format!("since {}", time(&link["since_ms"])),
         (_, true) => format!("no, last seen {}", time(&link["last_seen_ms"])),
-        _ => "no, not since the cloud's start".to_owned(),
+        _ => "no, never since the cloud's start".to_owned(),
     }
 }
 

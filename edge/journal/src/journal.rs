@@ -15,7 +15,7 @@ use tidegate_shared::record::{Compression, Record};
 
 use crate::clock::JournalTime;
 use crate::entry::Entry;
-use crate::frame::{ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameBuilder};
+use crate::frame::{ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameBuilder, aligned};
 use crate::limits::{Limits, STREAMS_MAX};
 use crate::log_file::{FileTable, OpenLogFile};
 use crate::media::Medium;
@@ -51,6 +51,8 @@ pub enum CommitError {
     Checkpoint(#[from] TableError),
     #[error("a commit contradicts the journal's state: {0}")]
     Apply(#[from] ApplyError),
+    #[error("a row of {bytes} bytes, at most {bytes_max} are allowed")]
+    RowTooLarge { bytes: usize, bytes_max: usize },
     #[error("the journal failed before; open it again")]
     Failed,
 }
@@ -223,8 +225,16 @@ impl Journal {
     }
 
     /// Stages an operation on a row of the node's own. Those on one row take effect in their order.
-    pub fn stage_row(&mut self, row: RowEntry, when: RowCommit) {
+    ///
+    /// # Errors
+    /// The row is larger than [`Limits::row_bytes_max`]: no frame would hold it.
+    pub fn stage_row(&mut self, row: RowEntry, when: RowCommit) -> Result<(), CommitError> {
+        let (bytes, bytes_max) = (row.bytes(), self.limits.row_bytes_max());
+        if bytes > bytes_max {
+            return Err(CommitError::RowTooLarge { bytes, bytes_max });
+        }
         self.staged.push_row(row, when);
+        Ok(())
     }
 
     /// The node's own rows of a table, by key. Only what a checkpoint has written is seen: ask
@@ -276,7 +286,8 @@ impl Journal {
         };
         let mut tail = self.writer.tail;
         let before = tail.next_position;
-        let entries = self
+        let is_long = self.staged.bytes() > self.limits.frame_bytes_max() / 2;
+        let mut entries = self
             .staged
             .seal(&lock(&self.shared).state, &self.compression, &mut tail);
         if need == Need::Records && self.must_wait_for_space() {
@@ -288,6 +299,9 @@ impl Journal {
                 next_position: before,
                 records: 0,
             });
+        }
+        if is_long {
+            entries = self.write_rows_before(entries, before)?;
         }
         let mut written = self.write(&entries, need, tail.next_position);
         for attempt in 0..ROOM_TRIES_MAX {
@@ -316,6 +330,41 @@ impl Journal {
         })
     }
 
+    /// Of a commit that is too long for one frame, the rows in front go first, in frames of their own;
+    /// those that belong to records, and what follows them, stay with the records. Returns what is left.
+    fn write_rows_before(
+        &mut self,
+        mut entries: Vec<Entry>,
+        position: Position,
+    ) -> Result<Vec<Entry>, CommitError> {
+        let bytes_max = self.limits.frame_bytes_max();
+        while frame_bytes(&entries) > bytes_max {
+            let alone = self.staged.rows_in_front(&entries);
+            let mut bytes = FRAME_HEADER_BYTES;
+            let fits = entries[..alone].iter().take_while(|entry| {
+                bytes += ENTRY_HEADER_BYTES + entry.encode().1.len();
+                bytes <= bytes_max
+            });
+            let count = fits.count();
+            if count == 0 {
+                return Ok(entries);
+            }
+            let rest = entries.split_off(count);
+            match self.write(&entries, Need::Freeing, position) {
+                Ok(()) => {}
+                Err(PoolError::Full) => {
+                    entries.extend(rest);
+                    self.staged.keep_all_but_records(entries);
+                    return Err(CommitError::Full);
+                }
+                Err(PoolError::Io(error)) => return Err(self.fail(error)),
+            }
+            self.staged.note_written(count);
+            entries = rest;
+        }
+        Ok(entries)
+    }
+
     pub(crate) fn write(
         &mut self,
         entries: &[Entry],
@@ -333,6 +382,11 @@ impl Journal {
             .is_full_for(&self.shared().active_table, bytes, entries.len())
         {
             self.roll(need, false)?;
+            if self.writer.tail.at as usize + aligned(bytes) > self.limits.log_file_bytes {
+                // Whatever was staged: what does not fit would be acknowledged and never replayed.
+                let why = format!("a commit of {bytes} bytes does not fit a log file");
+                return Err(PoolError::Io(io::Error::other(why)));
+            }
         }
         let mut builder = FrameBuilder::new(bytes);
         let places: Vec<usize> = encoded
@@ -450,6 +504,14 @@ pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared
         .lock()
         .expect("no thread panics while it holds the journal's state")
+}
+
+/// A frame of these entries.
+fn frame_bytes(entries: &[Entry]) -> usize {
+    let bytes = entries
+        .iter()
+        .map(|entry| ENTRY_HEADER_BYTES + entry.encode().1.len());
+    FRAME_HEADER_BYTES + bytes.sum::<usize>()
 }
 
 /// About what a record takes as bytes of a batch, unpacked.

@@ -95,6 +95,18 @@ impl Limits {
         part.max(least).min(self.commit_bytes_max)
     }
 
+    /// The largest row, and change to one. With it a commit that was just short of its bound still
+    /// fits a log file.
+    pub fn row_bytes_max(&self) -> usize {
+        self.log_file_bytes / 3
+    }
+
+    /// What a frame holds at most, its header included: of a commit that is longer, rows in front of
+    /// all else are written in frames of their own.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        self.commit_bytes_max + self.record_bytes_max.max(self.row_bytes_max()) + FRAME_ALIGN_BYTES
+    }
+
     /// Holds the relations that the journal builds on.
     ///
     /// # Panics
@@ -114,6 +126,10 @@ impl Limits {
         let frame_bytes_max = self.commit_bytes_max + self.record_bytes_max + 2 * FRAME_ALIGN_BYTES;
         let fits = LOG_FILE_HEADER_BYTES + frame_bytes_max * 2 <= self.log_file_bytes;
         assert!(fits, "a log file holds the largest frame and its table");
+        // A row has no place in the table: an eighth is more than enough for what else there is.
+        let largest = LOG_FILE_HEADER_BYTES + self.frame_bytes_max();
+        let fits = largest <= self.log_file_bytes / 8 * 7;
+        assert!(fits, "a log file holds the largest commit with a row in it");
         assert!(
             self.log_files_max > LOG_FILES_MIN,
             "one file is active, others spare"

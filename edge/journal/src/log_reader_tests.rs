@@ -96,7 +96,7 @@ impl Life {
                     key: Bytes::from(vec![key]),
                     operation: operation.clone(),
                 };
-                self.journal.stage_row(entry, RowCommit::Awaited);
+                self.journal.stage_row(entry, RowCommit::Awaited).unwrap();
                 self.staged_rows.push((key, operation));
             }
             Step::Commit => self.commit(),
@@ -240,20 +240,26 @@ fn a_full_journal_refuses_rows_only_with_their_records() {
     };
     loop {
         journal.append(stream, &record).unwrap();
-        journal.stage_row(row("with"), RowCommit::WithRecords);
-        journal.stage_row(row("without"), RowCommit::Awaited);
+        journal
+            .stage_row(row("with"), RowCommit::WithRecords)
+            .unwrap();
+        journal
+            .stage_row(row("without"), RowCommit::Awaited)
+            .unwrap();
         if journal.commit().is_err() {
             break;
         }
         for key in ["with", "without"] {
             let operation = RowOperation::Delete;
-            journal.stage_row(
-                RowEntry {
-                    operation,
-                    ..row(key)
-                },
-                RowCommit::Rides,
-            );
+            journal
+                .stage_row(
+                    RowEntry {
+                        operation,
+                        ..row(key)
+                    },
+                    RowCommit::Rides,
+                )
+                .unwrap();
         }
     }
     journal.commit().unwrap();

@@ -200,6 +200,21 @@ impl Staged {
         sealed
     }
 
+    /// Of what was sealed last: how many entries come before the records and what belongs to them.
+    pub(crate) fn rows_in_front(&self, entries: &[Entry]) -> usize {
+        let beside_records = self.sealed_beside_records.first().copied();
+        let is_row = |entry: &Entry| matches!(entry, Entry::Row(_));
+        let rows = entries.iter().take_while(|entry| is_row(entry)).count();
+        beside_records.map_or(rows, |first| first.min(rows))
+    }
+
+    /// So many of the entries that were sealed last are written.
+    pub(crate) fn note_written(&mut self, count: usize) {
+        for at in &mut self.sealed_beside_records {
+            *at -= count;
+        }
+    }
+
     /// After a commit that found no space: the records are refused, all else waits for the next.
     pub(crate) fn keep_all_but_records(&mut self, entries: Vec<Entry>) {
         let beside_records = std::mem::take(&mut self.sealed_beside_records);

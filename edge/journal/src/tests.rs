@@ -20,6 +20,7 @@ mod damage;
 mod month;
 mod pressure;
 mod retention;
+mod rows;
 mod survey;
 
 const SMALL: Limits = Limits {

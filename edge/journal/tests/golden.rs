@@ -86,14 +86,18 @@ fn write(folder: &Path) {
     });
     journal.grant(stream, Incarnation(3));
     journal.see_session(ClusterIncarnation { counter: 1, id: 2 }, SessionEpoch(4));
-    journal.stage_row(
-        row("kept", RowOperation::Put(Bytes::from_static(b"value"))),
-        RowCommit::Awaited,
-    );
-    journal.stage_row(
-        row("gone", RowOperation::Put(Bytes::new())),
-        RowCommit::Awaited,
-    );
+    journal
+        .stage_row(
+            row("kept", RowOperation::Put(Bytes::from_static(b"value"))),
+            RowCommit::Awaited,
+        )
+        .unwrap();
+    journal
+        .stage_row(
+            row("gone", RowOperation::Put(Bytes::new())),
+            RowCommit::Awaited,
+        )
+        .unwrap();
     journal.set_needed_from(Position(0));
     for number in 0..MESSAGES {
         append(&mut journal, stream, number);
@@ -117,15 +121,21 @@ fn write(folder: &Path) {
         .unwrap();
     let landed = chunks.iter().find(|chunk| chunk.end().0 > LANDED).unwrap();
     journal.advance_landed(stream, landed.base_offset, landed.hash_before);
-    journal.stage_row(
-        row("kept", RowOperation::Change(Bytes::from_static(b"one"))),
-        RowCommit::Awaited,
-    );
-    journal.stage_row(
-        row("kept", RowOperation::Change(Bytes::from_static(b"two"))),
-        RowCommit::Rides,
-    );
-    journal.stage_row(row("gone", RowOperation::Delete), RowCommit::Rides);
+    journal
+        .stage_row(
+            row("kept", RowOperation::Change(Bytes::from_static(b"one"))),
+            RowCommit::Awaited,
+        )
+        .unwrap();
+    journal
+        .stage_row(
+            row("kept", RowOperation::Change(Bytes::from_static(b"two"))),
+            RowCommit::Rides,
+        )
+        .unwrap();
+    journal
+        .stage_row(row("gone", RowOperation::Delete), RowCommit::Rides)
+        .unwrap();
     journal.commit().unwrap();
 }
 

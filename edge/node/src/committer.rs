@@ -86,8 +86,6 @@ enum Operation {
     Damaged(StreamId, EdgeOffset, oneshot::Sender<bool>),
     /// The topic that a lane goes to has so many partitions.
     Partitions(StreamId, u32),
-    /// What came before a keyed stream's last switch has landed.
-    LanesDrained(StreamId),
     Stop(oneshot::Sender<()>),
 }
 
@@ -290,11 +288,6 @@ impl Committer {
         self.send(Operation::Partitions(stream, partitions));
     }
 
-    /// All lanes may go on.
-    pub(crate) fn lanes_drained(&self, stream: StreamId) {
-        self.send(Operation::LanesDrained(stream));
-    }
-
     pub(crate) fn grown(&self) -> &Grown {
         &self.shared.grown
     }
@@ -404,6 +397,7 @@ impl Worker {
                     self.waiting.since.get_or_insert(now);
                 }
                 self.retain()?;
+                self.grow_lanes()?;
                 self.checkpoint(now)?;
             }
         }
@@ -434,7 +428,7 @@ impl Worker {
 
     fn stage(&mut self, operation: Operation) -> Result<(), CommitError> {
         match operation {
-            Operation::Append(append, _room) => self.stage_append(append),
+            Operation::Append(append, _room) => self.stage_append(append)?,
             Operation::Rows {
                 rows,
                 when,
@@ -442,7 +436,10 @@ impl Worker {
                 retained,
             } => {
                 for row in rows {
-                    self.journal.stage_row(row, when);
+                    self.journal.stage_row(row, when)?;
+                    if self.journal.staged_is_full() {
+                        self.commit_now()?;
+                    }
                 }
                 self.waiting.rows.extend(waiter);
                 self.waiting.rows_retained.extend(retained);
@@ -463,6 +460,7 @@ impl Worker {
             Operation::Landed(landings) => {
                 for (stream, landed, hash) in landings {
                     self.journal.advance_landed(stream, landed, hash);
+                    self.lane_landed(stream, landed)?;
                 }
                 self.changed = true;
                 return Ok(());
@@ -473,12 +471,8 @@ impl Worker {
                 return Ok(());
             }
             Operation::Partitions(stream, partitions) => {
-                return self.grow_lanes(stream, partitions);
-            }
-            Operation::LanesDrained(stream) => {
-                if let Some(row) = self.keyed.row_of(stream) {
-                    self.journal.stage_row(row, RowCommit::Rides);
-                }
+                self.keyed.want(stream, partitions);
+                return self.grow_lanes();
             }
             Operation::Stop(_) => return Ok(()),
         }
@@ -488,35 +482,61 @@ impl Worker {
         Ok(())
     }
 
-    /// Makes more lanes where a topic has grown: what was staged is committed to the old ones, and
-    /// only when the new ones are durable does anything go to them.
-    fn grow_lanes(&mut self, stream: StreamId, partitions: u32) -> Result<(), CommitError> {
+    /// A lane has landed so far: was it the last that the others waited for, they go on, and the
+    /// topic's growth meanwhile is made up for.
+    fn lane_landed(&mut self, stream: StreamId, landed: EdgeOffset) -> Result<(), CommitError> {
         if !self.has_lanes {
             return Ok(());
         }
-        self.commit_now()?;
-        let growth = match self.keyed.grow(&mut self.journal, stream, partitions) {
-            Ok(Some(growth)) => growth,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                tracing::error!(%stream, partitions, %error, "no lanes can be made");
-                return Ok(());
+        let drained = self.keyed.note_landed(stream, landed);
+        if drained.is_empty() {
+            return Ok(());
+        }
+        if let Some(row) = self.keyed.row_of(stream) {
+            self.journal.stage_row(row, RowCommit::Rides)?;
+        }
+        self.shared.grown.add(drained);
+        self.grow_lanes()
+    }
+
+    /// Makes more lanes where topics have grown: what was staged is committed to the old ones, and only
+    /// when the new ones are durable does anything go to them. What finds no space is tried again.
+    fn grow_lanes(&mut self) -> Result<(), CommitError> {
+        for first in self.keyed.wanting() {
+            self.commit_now()?;
+            let growth = match self.keyed.grow(&mut self.journal, first) {
+                Ok(Some(growth)) => growth,
+                Ok(None) => continue,
+                Err(error) => {
+                    tracing::error!(stream = %first, %error, "no lanes can be made");
+                    continue;
+                }
+            };
+            match self.journal.commit() {
+                Ok(_) => {
+                    let lanes = self.keyed.take(growth, &self.journal.reader());
+                    tracing::info!(stream = %first, lanes = lanes.len(), "the topic has grown");
+                    self.shared.grown.add(lanes);
+                    self.tell_stored();
+                }
+                Err(CommitError::Full) => return Ok(()),
+                Err(error) => return Err(error),
             }
-        };
-        match self.journal.commit() {
-            Ok(_) => {
-                let lanes = self.keyed.take(growth);
-                tracing::info!(%stream, lanes = lanes.len(), "the topic has grown: more lanes");
-                self.shared.grown.add(lanes);
-                Ok(())
-            }
-            // It is told again with the next connection.
-            Err(CommitError::Full) => Ok(()),
-            Err(error) => Err(error),
+        }
+        Ok(())
+    }
+
+    /// What was staged without records is durable.
+    fn tell_stored(&mut self) {
+        let retained = std::mem::take(&mut self.waiting.rows_retained);
+        retained.into_iter().for_each(OnItsWay::durable);
+        tell(std::mem::take(&mut self.waiting.rows), Ok(()));
+        for done in std::mem::take(&mut self.waiting.states) {
+            let _ = done.send(());
         }
     }
 
-    fn stage_append(&mut self, append: Append) {
+    fn stage_append(&mut self, append: Append) -> Result<(), CommitError> {
         let Append {
             stream,
             record,
@@ -527,10 +547,9 @@ impl Worker {
             retained,
         } = append;
         if gate.as_ref().is_some_and(Gate::is_closed) {
-            return tell(
-                waiter.into_iter().collect(),
-                Err(PublishRefused::QuotaExceeded),
-            );
+            let refused = Err(PublishRefused::QuotaExceeded);
+            tell(waiter.into_iter().collect(), refused);
+            return Ok(());
         }
         let stream = match self.has_lanes {
             true => self.keyed.target(stream, record.key.as_deref()),
@@ -540,20 +559,22 @@ impl Worker {
             tracing::warn!(%error, "a publish was refused");
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
             tell(waiter.into_iter().collect(), Err(PublishRefused::TooLarge));
-            return;
+            return Ok(());
         }
         for row in rows {
-            self.journal.stage_row(row, RowCommit::WithRecords);
+            self.journal.stage_row(row, RowCommit::WithRecords)?;
         }
         self.waiting.streams.insert(stream);
         self.waiting.records += 1;
         self.waiting.publishes.extend(waiter);
         self.waiting.gates.extend(gate);
         self.waiting.retained.extend(retained);
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
-        if self.journal.wants_commit() {
+        // Riders, too, are no more than a commit holds.
+        if self.journal.wants_commit() || self.journal.staged_is_full() {
             return self.commit_now();
         }
         self.waiting = Waiting::default();
@@ -590,18 +611,12 @@ impl Worker {
             Err(CommitError::Full) => false,
             Err(error) => return Err(error),
         };
+        // They are staged still, where there is no room, and go with the first commit that finds some.
+        self.waiting.rows = waiting.rows;
+        self.waiting.rows_retained = waiting.rows_retained;
+        self.waiting.states = waiting.states;
         if stored {
-            let retained = waiting.rows_retained.into_iter();
-            retained.for_each(OnItsWay::durable);
-            tell(waiting.rows, Ok(()));
-            for done in waiting.states {
-                let _ = done.send(());
-            }
-        } else {
-            // They are staged still, and go with the first commit that finds room.
-            self.waiting.rows = waiting.rows;
-            self.waiting.rows_retained = waiting.rows_retained;
-            self.waiting.states = waiting.states;
+            self.tell_stored();
         }
         self.note_stats();
         Ok(())

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use tidegate_bridge_protocol::lanes::{LaneEnd, Lanes};
+use tidegate_bridge_protocol::lanes::{LANES_MAX, LaneEnd, Lanes};
 use tidegate_edge_journal::{
     Journal, JournalReader, RowCommit, RowEntry, RowOperation, RowTable, StreamPolicy,
 };
@@ -24,6 +24,9 @@ struct Keyed {
     compression: Compression,
     policy: StreamPolicy,
     lanes: Lanes,
+    /// Lanes that there should be, by the configuration and the topic's partitions; 0 where the
+    /// configuration wants none (any more).
+    wanted: u32,
 }
 
 /// All keyed streams, by the stream that routes name for each. Clones mean the same.
@@ -62,9 +65,13 @@ impl KeyedStreams {
         if configured == 0 && stored.is_none() {
             return Ok(None);
         }
-        let count = match configured {
-            0 => 0,
-            _ => configured.max(stored.map_or(0, |(lanes, _)| *lanes)),
+        // While a switch is under way its lanes stay: the next one begins behind it.
+        let is_switching = stored.is_some_and(|(_, barriers)| !barriers.is_empty());
+        let stored = stored.map_or(0, |(lanes, _)| *lanes);
+        let count = match (is_switching, configured) {
+            (true, _) => stored,
+            (false, 0) => 0,
+            (false, _) => configured.max(stored),
         };
         let keyed = Keyed {
             name: name.clone(),
@@ -72,6 +79,7 @@ impl KeyedStreams {
             compression: spec.compression_of(name),
             policy: policy_of(spec, name),
             lanes: Lanes::default(),
+            wanted: configured,
         };
         let targets = keyed.open_streams(journal, count)?;
         let first = targets[0];
@@ -100,7 +108,7 @@ impl KeyedStreams {
             keyed.lanes = Lanes::restore(targets.clone(), barriers);
             if previous != targets {
                 keyed.lanes.switch(targets, ends(&reader, previous));
-                journal.stage_row(keyed.row(), RowCommit::Awaited);
+                journal.stage_row(keyed.row(), RowCommit::Awaited)?;
             }
             keyed.settle(&reader);
         }
@@ -145,38 +153,50 @@ impl KeyedStreams {
         }
     }
 
-    /// Makes lanes for a topic that has more partitions than a stream has lanes, unless a switch is
-    /// under way. Everything that was staged before is committed. Returns the lanes, where there are
-    /// new ones: they are to be committed before anything goes to them.
+    /// The topic that a lane goes to has so many partitions.
+    pub(crate) fn want(&self, stream: StreamId, partitions: u32) {
+        let mut keyed = self.lock();
+        let of_stream = keyed.values_mut().find(|keyed| keyed.concerns(stream));
+        if let Some(keyed) = of_stream.filter(|keyed| keyed.wanted > 0) {
+            if partitions > LANES_MAX {
+                tracing::warn!(%stream, partitions, "more partitions than there may be lanes ({LANES_MAX})");
+            }
+            keyed.wanted = keyed.wanted.max(partitions.min(LANES_MAX));
+        }
+    }
+
+    /// Keyed streams that should have more lanes, and may.
+    pub(crate) fn wanting(&self) -> Vec<StreamId> {
+        let keyed = self.lock();
+        let wanting = keyed.iter().filter(|(_, keyed)| keyed.is_wanting());
+        wanting.map(|(first, _)| *first).collect()
+    }
+
+    /// Makes the lanes that a stream should have; everything that was staged before is committed. They
+    /// are to be committed before anything goes to them.
     pub(crate) fn grow(
         &self,
         journal: &mut Journal,
-        stream: StreamId,
-        partitions: u32,
+        first: StreamId,
     ) -> anyhow::Result<Option<Growth>> {
-        let keyed = self.lock();
-        let found = keyed.iter().find(|(_, keyed)| keyed.concerns(stream));
-        let Some((first, keyed)) = found.map(|(first, keyed)| (*first, keyed.clone())) else {
+        let keyed = self.lock().get(&first).cloned();
+        let Some(mut grown) = keyed.filter(Keyed::is_wanting) else {
             return Ok(None);
         };
-        let count = keyed.lanes.targets().len() as u32;
-        let is_keyed = keyed.lanes.targets()[0] == first && !keyed.is_base(&journal.reader());
-        if !is_keyed || partitions <= count || keyed.lanes.is_switching() {
-            return Ok(None);
-        }
-        let before = keyed.lanes.targets().to_vec();
-        let targets = keyed.open_streams(journal, partitions)?;
-        let mut grown = keyed;
+        let before = grown.lanes.targets().to_vec();
+        let targets = grown.open_streams(journal, grown.wanted)?;
         grown.lanes.switch(targets, ends(&journal.reader(), before));
         // Gone with the commit, if there is no space for it.
-        journal.stage_row(grown.row(), RowCommit::WithRecords);
+        journal.stage_row(grown.row(), RowCommit::WithRecords)?;
         Ok(Some(Growth { first, grown }))
     }
 
-    /// The growth is durable.
-    pub(crate) fn take(&self, growth: Growth) -> Vec<StreamId> {
-        let targets = growth.grown.lanes.targets().to_vec();
-        self.lock().insert(growth.first, growth.grown);
+    /// The growth is durable. What landed meanwhile has landed.
+    pub(crate) fn take(&self, growth: Growth, reader: &JournalReader) -> Vec<StreamId> {
+        let mut grown = growth.grown;
+        grown.settle(reader);
+        let targets = grown.lanes.targets().to_vec();
+        self.lock().insert(growth.first, grown);
         targets
     }
 
@@ -200,9 +220,9 @@ impl Keyed {
         self.lanes.targets().contains(&stream) || self.lanes.waits_for(stream)
     }
 
-    /// Whether its messages go to the stream of its own name, without lanes.
-    fn is_base(&self, reader: &JournalReader) -> bool {
-        reader.find(&self.name) == self.lanes.targets().first().copied()
+    /// Whether more lanes are wanted, and none waits for another.
+    fn is_wanting(&self) -> bool {
+        self.wanted as usize > self.lanes.targets().len() && !self.lanes.is_switching()
     }
 
     /// The names of so many lanes; none: the stream's own.
@@ -250,4 +270,170 @@ fn ends(reader: &JournalReader, streams: Vec<StreamId>) -> Vec<LaneEnd> {
         landed: status.landed,
     });
     ends.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_edge_journal::limits::Limits;
+    use tidegate_edge_journal::media::FaultyMedium;
+    use tidegate_shared::fleet::StreamSpec;
+    use tidegate_shared::id::{BoundaryHash, StoreId};
+    use tidegate_shared::record::Record;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        log_file_bytes: 64 << 10,
+        commit_bytes_max: 8 << 10,
+        record_bytes_max: 4 << 10,
+        checkpoint_log_bytes_max: 128 << 10,
+        log_files_max: 64,
+        free_disk_min_bytes: 0,
+        reserve_bytes: 0,
+    };
+
+    struct Life {
+        journal: Journal,
+        keyed: KeyedStreams,
+        first: StreamId,
+    }
+
+    /// Opens the journal as a node with so many lanes configured does.
+    fn open(medium: &FaultyMedium, lanes: u32) -> Life {
+        let name = StreamName::new("telemetry").unwrap();
+        let mut spec = EdgeSpec::default();
+        let settings = StreamSpec {
+            lanes,
+            ..StreamSpec::default()
+        };
+        spec.streams.insert(name.clone(), settings);
+        let opened = Journal::open(Arc::new(medium.clone()), LIMITS, StoreId(1));
+        let mut journal = opened.unwrap().0;
+        let stored = load(&journal).unwrap();
+        let keyed = KeyedStreams::default();
+        let of_name = stored.get(name.as_str().as_bytes());
+        let first = keyed.open(&mut journal, &spec, &name, of_name).unwrap();
+        journal.commit().unwrap();
+        keyed.opened(&mut journal, &stored).unwrap();
+        journal.commit().unwrap();
+        let first = first.expect("it has lanes");
+        Life {
+            journal,
+            keyed,
+            first,
+        }
+    }
+
+    impl Life {
+        fn put(&mut self, key: u8) -> StreamId {
+            let stream = self.keyed.target(self.first, Some(&[key]));
+            let record = Record {
+                key: Some(vec![key].into()),
+                ..Record::default()
+            };
+            self.journal.append(stream, &record).unwrap();
+            self.journal.commit().unwrap();
+            stream
+        }
+
+        fn land(&mut self, stream: StreamId) -> Vec<StreamId> {
+            let status = self.journal.reader().stream(stream).unwrap();
+            let (next, hash) = (status.next, status.hash);
+            self.journal.advance_landed(stream, next, hash);
+            self.keyed.note_landed(stream, next)
+        }
+
+        fn grow(&mut self, partitions: u32) -> usize {
+            self.keyed.want(self.first, partitions);
+            let Some(first) = self.keyed.wanting().first().copied() else {
+                return 0;
+            };
+            let growth = self.keyed.grow(&mut self.journal, first).unwrap().unwrap();
+            self.journal.commit().unwrap();
+            self.keyed.take(growth, &self.journal.reader()).len()
+        }
+
+        fn held(&self) -> usize {
+            let streams = self.journal.reader().streams().into_iter();
+            let held = streams.filter(|status| self.keyed.hold(status.stream).is_some());
+            held.count()
+        }
+    }
+
+    #[test]
+    fn a_topic_that_grows_holds_lanes_only_for_what_has_not_landed() {
+        let medium = FaultyMedium::new(1);
+        let mut life = open(&medium, 2);
+        let streams: Vec<_> = (0..20).map(|key| life.put(key)).collect();
+        for stream in &streams {
+            life.land(*stream);
+        }
+        assert_eq!((life.grow(5), life.held()), (5, 0));
+        let stream = life.put(3);
+        assert_eq!(life.grow(7), 7);
+        assert_eq!(life.held(), 7, "until it has landed");
+        // It is wanted while a switch is under way, and made up for behind it.
+        assert_eq!(life.grow(9), 0);
+        assert_eq!(life.land(stream).len(), 7);
+        assert_eq!((life.held(), life.grow(0)), (0, 9));
+        assert_eq!(life.grow(u32::MAX), LANES_MAX as usize);
+    }
+
+    /// What lands between the look at where lanes end and the growth's commit has landed.
+    #[test]
+    fn what_lands_while_lanes_are_made_is_not_waited_for() {
+        let mut life = open(&FaultyMedium::new(2), 2);
+        let stream = life.put(1);
+        life.keyed.want(life.first, 4);
+        let growth = life.keyed.grow(&mut life.journal, life.first);
+        let growth = growth.unwrap().unwrap();
+        assert_eq!(life.land(stream), []);
+        life.journal.commit().unwrap();
+        life.keyed.take(growth, &life.journal.reader());
+        assert_eq!(life.held(), 0);
+    }
+
+    #[test]
+    fn a_switch_outlives_a_restart_with_more_lanes_configured() {
+        let medium = FaultyMedium::new(3);
+        let mut life = open(&medium, 2);
+        let old = life.put(3);
+        assert_eq!(life.grow(4), 4);
+        let new: Vec<_> = (0..20).map(|key| life.put(key)).collect();
+        let before = life.keyed.hold(old);
+        drop(life);
+        let mut life = open(&medium, 8);
+        assert_eq!(
+            life.keyed.hold(old),
+            before,
+            "nothing of after goes before it"
+        );
+        let drained = life.land(old);
+        assert_eq!(drained.len(), 4);
+        for stream in new {
+            life.land(stream);
+        }
+        assert_eq!((life.grow(0), life.held()), (8, 0));
+    }
+
+    #[test]
+    fn a_stream_that_gets_lanes_sends_first_what_it_had() {
+        let medium = FaultyMedium::new(4);
+        let opened = Journal::open(Arc::new(medium.clone()), LIMITS, StoreId(1));
+        let mut journal = opened.unwrap().0;
+        let (name, topic) = (StreamName::new("telemetry"), TopicName::new("telemetry"));
+        let base = journal.open_stream(&name.unwrap(), &topic.unwrap(), Compression::None);
+        let base = base.unwrap();
+        journal.append(base, &Record::default()).unwrap();
+        journal.commit().unwrap();
+        drop(journal);
+        let mut life = open(&medium, 3);
+        assert_eq!(life.keyed.hold(base), Some(EdgeOffset(1)));
+        let lane = life.put(9);
+        assert_eq!(life.keyed.hold(lane), Some(EdgeOffset(0)));
+        assert_eq!(life.land(base).len(), 3);
+        assert_eq!(life.held(), 0);
+        let hash = life.journal.reader().stream(base).unwrap().landed_hash;
+        assert_ne!(hash, BoundaryHash::START);
+    }
 }

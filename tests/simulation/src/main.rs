@@ -236,7 +236,7 @@ fn print_hits(sums: &Sums, runs: u64) -> bool {
 fn print_cases(sums: &Sums, runs: u64) -> bool {
     let tally = &sums.tally;
     println!(
-        "bridge: {} landed, {} gaps, {} duplicates answered, {} refusals, {} forks, {} quarantines, {} new cluster incarnations; at most the ledger took {} bytes, an index {} and boundaries {} in 60 days offline",
+        "bridge: {} landed, {} gaps, {} duplicates answered, {} refusals, {} forks, {} quarantines, {} new cluster incarnations; at most the ledger took {} bytes, an index {} and boundaries {} in 60 days offline, with {} log files",
         tally.landed,
         tally.gaps,
         tally.duplicates,
@@ -246,7 +246,8 @@ fn print_cases(sums: &Sums, runs: u64) -> bool {
         tally.begins,
         tally.ledger_bytes_max,
         tally.index_bytes_max,
-        tally.boundary_bytes_max
+        tally.boundary_bytes_max,
+        tally.log_files_max
     );
     println!("hard cases");
     let mut seldom = Vec::new();

@@ -20,6 +20,13 @@ const GRANTED: u8 = 4;
 const BATCH: u8 = 5;
 /// The answer to a batch that was taken.
 pub const LANDED: u8 = 6;
+/// The answer to one that was not; the reason is at [`REFUSED_REASON_AT`].
+pub const REFUSED: u8 = 7;
+/// Behind request, stream and incarnation.
+pub const REFUSED_REASON_AT: usize = 8 + 4 + 8;
+
+/// What an edge by hand calls its stream.
+pub const STREAM: &str = "by-hand";
 
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
@@ -58,30 +65,48 @@ impl Bridge {
         bridge
     }
 
+    /// The session epoch that was granted.
+    pub fn session_epoch(&self) -> u64 {
+        self.session_epoch
+    }
+
+    /// Offers from here on carry this session epoch, whosever it is.
+    pub fn speak_under(&mut self, session_epoch: u64) {
+        self.session_epoch = session_epoch;
+    }
+
+    /// Bytes on the bulk stream, whatever they are.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        // The hub may have closed meanwhile.
+        let _ = self.bulk.write_all(bytes).await;
+    }
+
+    /// A second Hello, as a replay would be.
+    pub async fn hello_again(&mut self) {
+        write(&mut self.control_out, HELLO, &hello()).await;
+    }
+
     async fn hello(&mut self) {
-        // Protocol version, store id, cluster incarnation (counter and id), session epoch.
-        let mut body = 1_u16.to_le_bytes().to_vec();
-        body.extend(7_u128.to_le_bytes());
-        body.extend([0; 4 + 16 + 8]);
-        write(&mut self.control_out, HELLO, &body).await;
+        write(&mut self.control_out, HELLO, &hello()).await;
         let welcome = self.expect(WELCOME).await;
         self.session_epoch = number(&welcome[2..10]);
     }
 
     async fn announce(&mut self, topic: &str) {
         let mut item = 1_u32.to_le_bytes().to_vec();
-        for text in ["by-hand", topic] {
+        for text in [STREAM, topic] {
             item.extend((text.len() as u32).to_le_bytes());
             item.extend(text.as_bytes());
         }
-        // Incarnation, first, next and landed offset; the life in which it landed.
+        // Incarnation, first, next and landed offset; the life in which that landed.
         item.extend([0; 4 * 8 + 4]);
+        // A list of one item, with its length.
         let mut body = 1_u32.to_le_bytes().to_vec();
         body.extend((item.len() as u16).to_le_bytes());
         body.extend(item);
         write(&mut self.control_out, ANNOUNCE, &body).await;
-        // The count and the item's length, the stream, then what is granted.
         let granted = self.expect(GRANTED).await;
+        // Behind count, length and stream; and behind E.
         self.incarnation = number(&granted[10..18]);
         self.hash.copy_from_slice(&granted[26..42]);
     }
@@ -149,6 +174,27 @@ async fn write(stream: &mut SendStream, kind: u8, body: &[u8]) {
 
 fn number(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(bytes.try_into().expect("eight bytes"))
+}
+
+/// Protocol version, store id, cluster incarnation (counter and id), session epoch.
+fn hello() -> Vec<u8> {
+    let mut body = 1_u16.to_le_bytes().to_vec();
+    body.extend(7_u128.to_le_bytes());
+    body.extend([0; 4 + 16 + 8]);
+    body
+}
+
+/// Connects and says Hello, and does not wait for an answer; the control stream stays open with it.
+pub async fn knock(
+    hub: SocketAddr,
+    certificates: &Path,
+) -> (quinn::Connection, (SendStream, RecvStream)) {
+    let connection = dial(hub, certificates)
+        .await
+        .expect("the certificate is good");
+    let mut control = connection.open_bi().await.expect("the hub is there");
+    write(&mut control.0, HELLO, &hello()).await;
+    (connection, control)
 }
 
 /// A QUIC connection with the client certificate of a folder; an error where the hub turns it away.

@@ -140,10 +140,7 @@ fn exported_and_imported(cloud: &Cloud, scratch: &Scratch, records: &[Record]) {
     let path = file.to_str().unwrap();
     tidegate(cloud.http, &["offsets", "export", "--file", path]).ok();
     let verified = tidegate(cloud.http, &["offsets", "verify", path]).ok();
-    assert!(
-        verified.out.ends_with("all are true both ways"),
-        "{verified:?}"
-    );
+    assert!(verified.out.ends_with("all true both ways"), "{verified:?}");
     let other = scratch.folder("elsewhere");
     let mut elsewhere = Cloud::new(&other, &other);
     elsewhere.start();

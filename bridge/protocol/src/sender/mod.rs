@@ -119,6 +119,9 @@ impl Sender {
         self.to_announce.clear();
         self.ready.clear();
         self.timers.clear();
+        // The one that was to be closed is gone: the next one is not meant.
+        self.events
+            .retain(|event| !matches!(event, SenderEvent::Close(_)));
         self.window_bytes = 0;
         for stream in self.streams.values_mut() {
             stream.disconnect();

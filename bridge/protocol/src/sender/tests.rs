@@ -713,6 +713,46 @@ fn a_restored_cloud_is_noticed_and_nothing_is_sent() {
 
 /// A journal returns whole chunks, and so sometimes more than it was asked for.
 #[test]
+fn many_refused_streams_close_one_connection() {
+    let mut sender = Sender::new(limits(), StoreId(1), CLUSTER, SessionEpoch(0));
+    for stream in 0..5 {
+        sender.handle_stream(LocalStream {
+            stream: StreamId(stream),
+            name: StreamName::new(format!("s{stream}")).unwrap(),
+            topic: TopicName::new("t").unwrap(),
+            incarnation: Incarnation(1),
+            first: EdgeOffset(0),
+            next: EdgeOffset(0),
+            landed: EdgeOffset(0),
+            landed_hash: BoundaryHash::START,
+            landed_life: 1,
+        });
+    }
+    let now = Instant::now();
+    sender.handle_connected();
+    let welcome = Welcome {
+        protocol_version: 1,
+        session_epoch: SessionEpoch(1),
+        cluster_incarnation: CLUSTER,
+        time_ms: 0,
+    };
+    sender.handle_frame(now, Frame::Welcome(welcome));
+    sender.handle_session_stored(SessionEpoch(1));
+    let streams = (0..5).map(|stream| GrantedStream {
+        refused: Some(RefusedReason::StaleSessionEpoch),
+        ..granted(StreamId(stream), Head::default())
+    });
+    let streams = streams.collect();
+    sender.handle_frame(now, Frame::Granted(crate::frame::Granted { streams }));
+    let is_close = |event: &SenderEvent| matches!(event, SenderEvent::Close(_));
+    assert!(std::iter::from_fn(|| sender.poll_event()).any(|event| is_close(&event)));
+    sender.handle_disconnected();
+    sender.handle_connected();
+    let left: Vec<_> = std::iter::from_fn(|| sender.poll_event()).collect();
+    assert!(!left.iter().any(is_close), "{left:?}");
+}
+
+#[test]
 fn the_window_holds_whatever_a_read_brings() {
     let limits = SenderLimits {
         window_bytes_max: 2_000,

@@ -221,7 +221,7 @@ async fn group(State(context): State<Context>, Path(group): Path<String>) -> Ans
         let is_known = ledger.groups().any(|known| *known == group);
         is_known.then_some(rows)
     });
-    let unknown = || ApiError::not_found(format!("group {group} has committed nothing"));
+    let unknown = || ApiError::not_found(format!("group {group} has never committed an offset"));
     Ok(Json(json!({ "offsets": rows.ok_or_else(unknown)? })))
 }
 

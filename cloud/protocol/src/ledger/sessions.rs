@@ -10,6 +10,13 @@ use super::{Behind, Edge, Effect, Ledger};
 /// So many fights within [`FIGHT_WINDOW_MS`] put an edge into quarantine.
 pub const FIGHTS_MAX: u32 = 3;
 
+/// What an edge says it has seen may be so much newer than what is here, in lives of the cloud. More can't
+/// be the truth, and would lead the numbers of lives to their end.
+pub const SEEN_LIVES_MAX: u32 = 1_000;
+
+/// The same for session epochs.
+pub const SEEN_EPOCHS_MAX: u64 = 1 << 32;
+
 /// A fight is forgotten when none has come for so long.
 pub const FIGHT_WINDOW_MS: i64 = 10 * 60_000;
 
@@ -21,6 +28,15 @@ impl Ledger {
     ) -> Effect {
         let known = self.edges.get(&open.edge);
         let granted = known.map_or(SessionEpoch(0), |edge| edge.session_epoch);
+        // Whoever is held tells nothing that others would suffer from.
+        if known.is_some_and(|edge| edge.fights.is_quarantined) {
+            let reason = RefusedReason::Quarantined;
+            return Effect::SessionRefused { reason };
+        }
+        if !is_plausible(&open, granted, cluster) {
+            let reason = RefusedReason::CloudBehind;
+            return Effect::SessionRefused { reason };
+        }
         if is_ahead(&open, granted, cluster) && self.behind.is_none() {
             self.behind = Some(Behind {
                 edge: open.edge.clone(),
@@ -87,6 +103,13 @@ impl Ledger {
             false => Err(RefusedReason::OlderLife),
         }
     }
+}
+
+/// Whether what an edge says it has seen can be true; if not, it is refused and nothing else is done.
+fn is_plausible(open: &OpenSession, granted: SessionEpoch, cluster: ClusterIncarnation) -> bool {
+    let lives = open.seen_cluster.counter.saturating_sub(cluster.counter);
+    let epochs = open.seen_epoch.0.saturating_sub(granted.0);
+    lives <= SEEN_LIVES_MAX && epochs <= SEEN_EPOCHS_MAX
 }
 
 /// Whether an edge has seen what this ledger has not decided (yet, or any more).

@@ -25,28 +25,34 @@ fn refused(reason: RefusedReason, head: Head) -> Effect {
 }
 
 impl Ledger {
-    /// A stream that is known keeps its head and its partition; where its topic is gone it goes to the
-    /// one that has the name now. A new one begins after the incarnation that the edge says it has, so
+    /// A stream that is known keeps its head, and its partition as long as its topic is there and the edge
+    /// names no other; else it goes to the one that has the name now. A new one begins after the incarnation that the edge says it has, so
     /// that numbers of a life that this ledger never saw are not taken for its own.
     pub(super) fn open_stream(&mut self, open: OpenStream, cluster: ClusterIncarnation) -> Effect {
         let target = self.target_of(&open);
         let topics = &self.topics;
-        let exists = |target: &Target| topics.contains_key(&target.topic_id);
+        let is_named = |target: &Target| {
+            let topic = topics.get(&target.topic_id);
+            topic.is_some_and(|topic| topic.name == open.topic)
+        };
         let known = self.edges.get(&open.edge);
         let known = known.and_then(|edge| edge.streams.get(&open.stream));
-        let kept = known.map(|stream| stream.target).filter(exists);
-        if self.behind.is_none() && is_behind(known, &open, cluster) {
-            self.behind = Some(Behind {
-                edge: open.edge.clone(),
-                seen: cluster,
-                seen_epoch: open.session_epoch,
-                stream: Some(open.stream.clone()),
-            });
-        }
+        let kept = known.map(|stream| stream.target).filter(is_named);
+        let is_behind = is_behind(known, &open, cluster);
         let edge = match self.speaker(&open.edge, open.session_epoch) {
             Ok(edge) => edge,
             Err(reason) => return refused(reason, Head::default()),
         };
+        // Only who speaks for the edge is believed.
+        if is_behind {
+            self.behind = Some(Behind {
+                edge: open.edge,
+                seen: cluster,
+                seen_epoch: open.session_epoch,
+                stream: Some(open.stream),
+            });
+            return refused(RefusedReason::CloudBehind, Head::default());
+        }
         let Some(target) = kept.or(target) else {
             let stream = edge.streams.get(&open.stream);
             let head = stream.map_or(Head::default(), |stream| stream.head);
@@ -55,6 +61,9 @@ impl Ledger {
         let Some(incarnation) = incarnation_after(open.incarnation, cluster) else {
             return refused(RefusedReason::WrongIncarnation, Head::default());
         };
+        if edge.streams.len() >= EDGE_STREAMS_MAX && !edge.streams.contains_key(&open.stream) {
+            return refused(RefusedReason::TooLarge, Head::default());
+        }
         let stream = edge.streams.entry(open.stream).or_insert_with(|| {
             let head = Head {
                 incarnation,
@@ -94,6 +103,9 @@ impl Ledger {
             Ok(stream) => stream,
             Err((reason, head)) => return refused(reason, head),
         };
+        if request.from > EDGE_OFFSET_MAX {
+            return refused(RefusedReason::WrongOffset, stream.head);
+        }
         let newest = request.ends.max(request.edge_incarnation);
         let incarnation = incarnation_after(newest, cluster);
         let Some(incarnation) = incarnation.filter(|_| request.ends == stream.head.incarnation)
@@ -204,6 +216,9 @@ impl Ledger {
             Err((reason, head)) => return refused(reason, head),
         };
         let head = match verdict {
+            Verdict::Accept(head) if head.next > EDGE_OFFSET_MAX => {
+                return refused(RefusedReason::WrongOffset, stream.head);
+            }
             Verdict::Accept(head) => head,
             Verdict::Duplicate => return Effect::Duplicate { head: stream.head },
             Verdict::Refused(reason) => return refused(reason, stream.head),
@@ -225,6 +240,12 @@ impl Ledger {
         })
     }
 }
+
+/// A stream's offsets end here; none comes so far by honest means.
+const EDGE_OFFSET_MAX: EdgeOffset = EdgeOffset(i64::MAX as u64);
+
+/// So many streams of one edge are known; nothing takes one away yet. A connection may announce as many.
+pub const EDGE_STREAMS_MAX: usize = 100_000;
 
 /// So many incarnations of a stream a life of the cloud may begin before the numbers of the next.
 const INCARNATIONS_PER_LIFE: u64 = 1_000_000;

@@ -438,6 +438,106 @@ fn an_edge_that_has_seen_a_later_session_tells_that_the_cloud_is_behind() {
 }
 
 #[test]
+fn what_cannot_have_been_seen_is_refused_and_holds_up_nobody() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    let last = ClusterIncarnation {
+        counter: u32::MAX,
+        id: 1,
+    };
+    let reason = RefusedReason::CloudBehind;
+    for entry in [
+        hello(1, last, SessionEpoch(1)),
+        hello(1, cluster, SessionEpoch(u64::MAX - 1)),
+    ] {
+        assert_eq!(one(&mut ledger, entry), Effect::SessionRefused { reason });
+        assert_eq!(ledger.behind(), None);
+    }
+    let older = ClusterIncarnation { counter: 0, id: 1 };
+    let refused = one(&mut ledger, hello(1, older, SessionEpoch(u64::MAX - 1)));
+    assert_eq!(refused, Effect::SessionRefused { reason });
+    // Nor does the edge itself suffer for good.
+    assert_eq!(open_session(&mut ledger), SessionEpoch(1));
+}
+
+#[test]
+fn who_does_not_speak_for_an_edge_cannot_hold_up_the_others() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    let stale = open_session(&mut ledger);
+    open_session(&mut ledger);
+    let Entry::OpenStream(mut open) = open_stream(stale, topic()) else {
+        unreachable!()
+    };
+    open.landed = EdgeOffset(6);
+    let refused = one(&mut ledger, Entry::OpenStream(open));
+    let reason = RefusedReason::StaleSessionEpoch;
+    assert!(matches!(refused, Effect::Refused { reason: told, .. } if told == reason));
+    assert_eq!(ledger.behind(), None);
+
+    let mut seen = [ledger.edge(&edge()).unwrap().session_epoch; 2];
+    for turn in 0..8 {
+        let opened = one(&mut ledger, hello(1, cluster, seen[turn % 2]));
+        if let Effect::SessionOpened { session_epoch } = opened {
+            one(&mut ledger, open_stream(session_epoch, topic()));
+            seen[turn % 2] = session_epoch;
+        }
+    }
+    let later = ClusterIncarnation { counter: 3, id: 1 };
+    let refused = one(&mut ledger, hello(1, later, SessionEpoch(1)));
+    let reason = RefusedReason::Quarantined;
+    assert_eq!(refused, Effect::SessionRefused { reason });
+    assert_eq!(ledger.behind(), None);
+}
+
+#[test]
+fn offsets_past_the_end_are_refused() {
+    let mut ledger = begun();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    let reason = RefusedReason::WrongOffset;
+    let forked = one(
+        &mut ledger,
+        fork(epoch, 1, u64::MAX, ForkReason::CloudRestored),
+    );
+    assert!(matches!(forked, Effect::Refused { reason: told, .. } if told == reason));
+    let Entry::Land(land) = land(epoch, 0, 1) else {
+        unreachable!()
+    };
+    let mut offer = land.offer;
+    offer.count = u64::MAX;
+    let gap = Entry::LandGap(LandGap {
+        edge: edge(),
+        stream: stream(),
+        offer,
+        reason: GapReason::Overflow,
+    });
+    let gap = one(&mut ledger, gap);
+    assert!(matches!(gap, Effect::Refused { reason: told, .. } if told == reason));
+}
+
+#[test]
+fn a_stream_goes_where_its_edge_says_when_that_has_changed() {
+    let mut ledger = begun();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    one(&mut ledger, land(epoch, 0, 3));
+    let other = TopicName::new("other").unwrap();
+    let parked = one(&mut ledger, open_stream(epoch, other.clone()));
+    let reason = RefusedReason::Parked;
+    assert!(matches!(parked, Effect::Refused { reason: told, .. } if told == reason));
+    let create = CreateTopic {
+        name: other.clone(),
+        topic_id: TopicId(8),
+        partitions: 2,
+    };
+    ledger.apply(Command::CreateTopic(create)).unwrap();
+    one(&mut ledger, open_stream(epoch, other));
+    let landed = one(&mut ledger, land(epoch, 3, 1));
+    assert!(matches!(landed, Effect::Landed(landed) if landed.fact.topic_id == TopicId(8)));
+}
+
+#[test]
 fn a_topic_that_is_made_again_takes_its_streams_and_a_lane_has_its_partition() {
     let mut ledger = begun();
     let epoch = open_session(&mut ledger);

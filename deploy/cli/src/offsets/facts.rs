@@ -8,14 +8,11 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::remote::show::{cell, items, print};
+use crate::remote::show::{self, cell, items, print, said};
 use crate::remote::{Output, Remote};
-use crate::terminal::printable;
 
 /// A file goes to the cloud in parts of whole lines, each no longer than this but for one line.
 const PART_BYTES_MAX: usize = 32 << 20;
-
-const WRONG_CHARS_MAX: usize = 1_000;
 
 pub(super) fn export(
     remote: &Remote,
@@ -41,7 +38,7 @@ pub(super) fn export(
                 Output::Json => {
                     json!({ "file": shown, "facts": count, "bytes": bytes }).to_string()
                 }
-                Output::Table => format!("{count} facts in {shown}"),
+                Output::Table => format!("{} in {shown}", show::count(count as u64, "fact")),
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -97,7 +94,7 @@ pub(super) fn import(remote: &Remote, file: &Path) -> anyhow::Result<ExitCode> {
     }
     print(&match remote.output {
         Output::Json => json!({ "new": new, "known": known }).to_string(),
-        Output::Table => format!("{new} facts are new, {known} were known"),
+        Output::Table => format!("{new} new, {known} known before"),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -143,25 +140,16 @@ fn sum(verdicts: &[Value]) -> Value {
     })
 }
 
-/// It names both sides of a fact, and is longer than a cell.
-fn line(wrong: &Value) -> String {
-    let text = wrong.as_str().unwrap_or_default();
-    printable(text.as_bytes(), WRONG_CHARS_MAX)
-}
-
 fn say(verdict: &Value) -> String {
-    let mut lines: Vec<_> = items(verdict, "wrong").iter().map(line).collect();
-    let facts = cell(&verdict["facts"]);
+    let mut lines: Vec<_> = items(verdict, "wrong").iter().map(said).collect();
+    let facts = show::count(verdict["facts"].as_u64().unwrap_or_default(), "fact");
     let of_file = match verdict["facts_of_file"].as_u64() {
         Some(count) => format!(", {count} of the file"),
         None => String::new(),
     };
     lines.push(match verdict["wrong_count"].as_u64() {
-        Some(0) => format!("{facts} facts{of_file}: all are true both ways"),
-        _ => format!(
-            "{facts} facts{of_file}: {} are wrong",
-            cell(&verdict["wrong_count"])
-        ),
+        Some(0) => format!("{facts}{of_file}: all true both ways"),
+        _ => format!("{facts}{of_file}: {} wrong", cell(&verdict["wrong_count"])),
     });
     lines.join("\n")
 }
@@ -186,10 +174,10 @@ mod tests {
         let own = json!({"facts": 3, "wrong_count": 0, "wrong": []});
         assert_eq!(
             say(&sum(std::slice::from_ref(&own))),
-            "3 facts: all are true both ways"
+            "3 facts: all true both ways"
         );
         let file = json!({"facts": 2, "wrong_count": 1, "wrong": ["fact 1: …"]});
         let said = say(&sum(&[own, file]));
-        assert_eq!(said, "fact 1: …\n3 facts, 2 of the file: 1 are wrong");
+        assert_eq!(said, "fact 1: …\n3 facts, 2 of the file: 1 wrong");
     }
 }

@@ -11,6 +11,8 @@ use crate::terminal::printable;
 /// What a device chose may be long.
 const CELL_CHARS_MAX: usize = 120;
 
+const SENTENCE_CHARS_MAX: usize = 1_000;
+
 /// Writes to standard output.
 ///
 /// # Errors
@@ -63,6 +65,20 @@ pub(crate) fn cell(value: &Value) -> String {
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// A sentence that a node said; longer than a cell.
+pub(crate) fn said(value: &Value) -> String {
+    let text = value.as_str().unwrap_or_default();
+    printable(text.as_bytes(), SENTENCE_CHARS_MAX)
+}
+
+/// A number of things, in words.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        _ => format!("{number} {thing}s"),
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::edge::link_state;
 use crate::offsets::why_not;
-use crate::remote::show::{cell, items, time};
+use crate::remote::show::{cell, items, said, time};
 
 /// Whether a message was found at all.
 pub(super) fn is_found(answer: &Value) -> bool {
@@ -32,6 +32,14 @@ pub(super) fn describe(edge: &str, answer: &Value) -> String {
         Some("landed") => lines.extend(landed(in_cloud)),
         Some("lost") => lines.push(hop("lost", &why_not(in_cloud))),
         Some("expired" | "ended") => lines.push(hop("cloud", &why_not(in_cloud))),
+        _ if found["landed"] == true => {
+            lines.push(hop("landed", "says the edge; where, only the cloud knows"));
+        }
+        // Whether the edge has it at all, only the edge could say.
+        _ if answer["edge"]["found"].is_null() => {
+            let why = format!("{}; {}", why_not(in_cloud), waits_for(answer, found));
+            lines.push(hop("not landed", &why));
+        }
         _ => lines.push(hop("waiting", &waits_for(answer, found))),
     }
     lines.extend(not_asked(answer));
@@ -123,9 +131,6 @@ fn waits_for(answer: &Value, found: &Value) -> String {
             .unwrap_or_default()
     };
     let (at_edge, in_cloud) = (of(edge), of(cloud));
-    if let Some(error) = cloud["error"].as_str() {
-        return format!("the cloud was not asked: {}", cell(&Value::from(error)));
-    }
     if cloud["behind"] == true {
         return "the cloud is older than what its edges have seen: tidegate cloud begin-incarnation".to_owned();
     }
@@ -135,26 +140,25 @@ fn waits_for(answer: &Value, found: &Value) -> String {
     }
     if in_cloud["parked"] == true {
         return format!(
-            "stream {stream} is parked: its topic is gone; make it again, or change the route"
+            "stream {stream} is parked: its topic is gone; tidegate topic create, or change the stream's topic"
         );
     }
-    if let Some(held) = at_edge["held"].as_str() {
-        return cell(&Value::from(held));
+    if at_edge["held"].is_string() {
+        return said(&at_edge["held"]);
     }
     let uplink = &edge["uplink"];
     if uplink["configured"] == false {
         return "the edge has no uplink".to_owned();
     }
     if uplink["connected"] == false {
-        let why = uplink["why"].as_str().map(|why| format!(": {why}"));
-        let since = time(&uplink["since_ms"]);
-        return cell(&Value::from(format!(
-            "no link since {since}{}",
-            why.unwrap_or_default()
-        )));
+        let since = match uplink["since_ms"].is_number() {
+            true => time(&uplink["since_ms"]),
+            false => "the edge's start".to_owned(),
+        };
+        return format!("no link since {since}: {}", said(&uplink["why"]));
     }
     if edge.is_null() && cloud["link"]["connected"] == false {
-        return format!("connected: {}", link_state(&cloud["link"]));
+        return format!("no link to the edge ({})", link_state(&cloud["link"]));
     }
     in_window(&at_edge, &in_cloud, found)
 }
@@ -201,12 +205,15 @@ fn nothing(edge: &str, answer: &Value) -> String {
     lines.join("\n")
 }
 
-fn not_asked(answer: &Value) -> Option<String> {
-    let why = answer["edge_not_asked"].as_str()?;
-    Some(hop(
-        "edge",
-        &format!("not asked: {}", cell(&Value::from(why))),
-    ))
+/// Who could not say anything, and why.
+fn not_asked(answer: &Value) -> Vec<String> {
+    let whys = [
+        ("edge", &answer["edge_not_asked"]),
+        ("cloud", &answer["cloud"]["error"]),
+    ];
+    let whys = whys.into_iter().filter(|(_, why)| why.is_string());
+    whys.map(|(node, why)| hop(node, &format!("not asked: {}", said(why))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -254,6 +261,27 @@ mod tests {
         assert!(last_line(&answer).contains("edge release"));
         answer["cloud"]["behind"] = json!(true);
         assert!(last_line(&answer).contains("begin-incarnation"));
+    }
+
+    #[test]
+    fn a_cloud_that_cannot_be_asked_is_named_and_the_edge_still_answers() {
+        let mut answer = waiting();
+        answer["cloud"] = json!({"error": "no cloud answers"});
+        answer["edge"]["uplink"]["connected"] = json!(false);
+        answer["edge"]["uplink"]["since_ms"] = Value::Null;
+        answer["edge"]["uplink"]["why"] = json!("timed out");
+        let text = describe("plant-7", &answer);
+        assert!(
+            text.contains("waiting     no link since the edge's start: timed out"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("cloud       not asked: no cloud answers"),
+            "{text}"
+        );
+        answer["edge"]["found"]["landed"] = json!(true);
+        let text = describe("plant-7", &answer);
+        assert!(text.contains("landed      says the edge"), "{text}");
     }
 
     #[test]

@@ -349,13 +349,6 @@ impl Uplink {
                 } => {
                     landings.push((stream, landed, hash));
                     self.metrics.link.landed(stream);
-                    let drained = committer.keyed().note_landed(stream, landed);
-                    if let Some(first) = drained.first() {
-                        committer.lanes_drained(*first);
-                    }
-                    for lane in drained {
-                        self.sender.handle_hold(lane, None);
-                    }
                 }
                 SenderEvent::Partitions { stream, partitions } => {
                     if committer.keyed().compression(stream).is_some() {

@@ -26,14 +26,18 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// What a journal's index may take beside its log files.
 const INDEX_BYTES_MAX: u64 = 512 << 10;
 
-/// Two spare log files, and one that an opening writes anew.
-const FILES_BESIDE_MAX: usize = 3;
+/// An opening writes all anew that lies past the checkpoint, at most twice `checkpoint_log_bytes_max`, and
+/// there are two spare log files.
+const FILES_BESIDE_MAX: usize = 2 * LIMITS.checkpoint_log_bytes_max / LIMITS.log_file_bytes + 2;
 
 /// An offset and the hash there.
 const BOUNDARY_BYTES: usize = 24;
 
 /// What may have been sent is bounded by the window and, after a start, by what the files hold.
 const BOUNDARY_BYTES_MAX: usize = 64 << 10;
+
+/// Commits that fill a journal up, of four large messages each.
+const FILLING_COMMITS: u64 = 150;
 
 /// Of four large messages each, on one of sixty days: the journal fills up many times over.
 const OFFLINE_COMMITS_MAX: u64 = 10;
@@ -179,7 +183,12 @@ impl World {
             _ => 0,
         };
         let (refused, gaps) = (self.nodes[at].refused, self.gap_records(at));
-        for _ in 0..150 {
+        // Log files are used again meanwhile: what was in them must not be missed if the power goes now.
+        let cut_at = self.random.below(2 * FILLING_COMMITS);
+        for commit in 0..FILLING_COMMITS {
+            if commit == cut_at && self.enabled.contains(&Case::EdgePowerCut) {
+                return self.cut_power(at);
+            }
             for _ in 0..4 {
                 self.publish_large(at, stream);
             }
@@ -221,7 +230,8 @@ impl World {
         self.note(|| format!("node {at} is offline for 60 days"));
         self.cut_link(at)?;
         self.nodes[at].offline_until_ms = self.now_ms + 60 * DAY_MS;
-        for _ in 0..60 {
+        let cut_at = self.random.below(90);
+        for day in 0..60 {
             self.now_ms += DAY_MS;
             for _ in 0..self.random.below(OFFLINE_COMMITS_MAX) {
                 for _ in 0..4 {
@@ -232,10 +242,14 @@ impl World {
                     return Ok(());
                 }
             }
-            if !self.keep_house(at, true)? {
+            let checkpoint = self.random.percent(50);
+            if !self.keep_house(at, checkpoint)? {
                 return Ok(());
             }
             self.check_bounds(at)?;
+            if day == cut_at && self.enabled.contains(&Case::EdgePowerCut) {
+                self.cut_power(at)?;
+            }
         }
         self.nodes[at].tell_streams();
         self.check_bounds(at)
@@ -249,6 +263,8 @@ impl World {
         let statuses = node.statuses();
         let boundaries: usize = statuses.iter().map(|status| status.boundaries).sum();
         let boundary_bytes = boundaries * BOUNDARY_BYTES;
+        let log_files = (used - index) / LIMITS.log_file_bytes as u64;
+        self.tally.log_files_max = self.tally.log_files_max.max(log_files);
         self.tally.index_bytes_max = self.tally.index_bytes_max.max(index);
         let boundaries = &mut self.tally.boundary_bytes_max;
         *boundaries = (*boundaries).max(boundary_bytes as u64);

@@ -106,6 +106,8 @@ pub struct Node {
     /// What is durable: only under these may anything be sent.
     session: SessionEpoch,
     incarnations: BTreeMap<StreamId, Incarnation>,
+    /// Of each stream's topic, as the sender says.
+    pub partitions: BTreeMap<StreamId, u32>,
     done: Vec<Done>,
     pub refused: u64,
     recycles_early: bool,
@@ -135,6 +137,7 @@ impl Node {
             awaited: Vec::new(),
             session: SessionEpoch(0),
             incarnations: BTreeMap::new(),
+            partitions: BTreeMap::new(),
             done: Vec::new(),
             refused: 0,
             recycles_early,
@@ -329,9 +332,15 @@ impl Node {
                     let name = self.streams[&stream].clone();
                     reports.push(Report::Landed(name, incarnation, landed, facts));
                 }
-                SenderEvent::Partitions { .. } => {}
+                SenderEvent::Partitions { stream, partitions } => {
+                    self.partitions.insert(stream, partitions);
+                }
                 SenderEvent::Alarm(alarm) => reports.push(Report::Alarm(alarm)),
-                SenderEvent::Close(code) => reports.push(Report::Close(code)),
+                SenderEvent::Close(code) => {
+                    // As in the edge's own driver: the rest is for the next connection.
+                    reports.push(Report::Close(code));
+                    return;
+                }
             }
         }
     }

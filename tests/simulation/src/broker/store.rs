@@ -184,7 +184,9 @@ impl Store {
             return violated("a small record is taken", error.to_string());
         }
         for row in rows {
-            self.journal.stage_row(row, RowCommit::WithRecords);
+            self.journal
+                .stage_row(row, RowCommit::WithRecords)
+                .expect("a small row");
         }
         self.publishes.extend(waiter);
         Ok(())
@@ -197,7 +199,7 @@ impl Store {
             None => RowCommit::Rides,
         };
         for row in rows {
-            self.journal.stage_row(row, when);
+            self.journal.stage_row(row, when).expect("a small row");
         }
         self.rows.extend(waiter);
     }

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::id::{TopicId, TopicName};
 use tidegate_shared::wire::{Reader, put_bytes};
 
-use super::{DecodeError, Row, take_name};
+use super::{DecodeError, Row, take_name, take_partitions};
 
 /// A topic with so many partitions. Where the name exists already, nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Row for CreateTopic {
                 TopicName::new(value)
             })?,
             topic_id: TopicId(reader.u128("topic id")?),
-            partitions: reader.u32("partitions")?,
+            partitions: take_partitions(reader)?,
         })
     }
 }

@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::id::TopicId;
 use tidegate_shared::wire::Reader;
 
-use super::{DecodeError, Row};
+use super::{DecodeError, Row, take_partitions};
 
 /// A topic has so many partitions from now on. It never shrinks: with fewer, nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Row for GrowTopic {
     fn take(reader: &mut Reader, _version: u8) -> Result<Self, DecodeError> {
         Ok(Self {
             topic_id: TopicId(reader.u128("topic id")?),
-            partitions: reader.u32("partitions")?,
+            partitions: take_partitions(reader)?,
         })
     }
 }

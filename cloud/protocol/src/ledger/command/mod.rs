@@ -143,6 +143,18 @@ impl Command {
     }
 }
 
+/// Partitions of one topic. Whoever proposes refuses more; a command that has more is damaged, and would
+/// make the ledger take memory for what cannot be.
+pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
+
+fn take_partitions(reader: &mut Reader) -> Result<u32, DecodeError> {
+    let field = "partitions";
+    match reader.u32(field)? {
+        partitions if partitions > TOPIC_PARTITIONS_MAX => Err(WireError::Invalid { field }.into()),
+        partitions => Ok(partitions),
+    }
+}
+
 /// Takes a string that must be a name.
 pub(super) fn take_name<N>(
     reader: &mut Reader,
@@ -178,6 +190,23 @@ mod tests {
             let cut = cut.index(out.len());
             prop_assert!(Command::decode(out.freeze().slice(..cut)).is_err());
         }
+    }
+
+    #[test]
+    fn a_topic_of_too_many_partitions_is_an_error() {
+        let grow = |partitions| {
+            let topic_id = tidegate_shared::id::TopicId(1);
+            let mut out = BytesMut::new();
+            Command::GrowTopic(GrowTopic {
+                topic_id,
+                partitions,
+            })
+            .encode(&mut out);
+            Command::decode(out.freeze())
+        };
+        assert!(grow(TOPIC_PARTITIONS_MAX).is_ok());
+        assert!(grow(TOPIC_PARTITIONS_MAX + 1).is_err());
+        assert!(grow(u32::MAX).is_err());
     }
 
     #[test]

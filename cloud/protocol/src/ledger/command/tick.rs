@@ -39,8 +39,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// The shortest entry: number, version and a one-letter name.
-    const BYTES_MIN: usize = 7;
+    /// The shortest entry: number, version, and the count of no facts.
+    const BYTES_MIN: usize = 6;
 
     fn put(&self, out: &mut BytesMut) {
         match self {

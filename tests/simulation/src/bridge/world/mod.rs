@@ -82,6 +82,8 @@ pub struct Tally {
     /// The largest index of a journal, and its largest tables of boundaries, in sixty days offline.
     pub index_bytes_max: u64,
     pub boundary_bytes_max: u64,
+    /// Log files of a journal that may have twelve.
+    pub log_files_max: u64,
 }
 
 impl Tally {
@@ -94,6 +96,7 @@ impl Tally {
         self.quarantines += other.quarantines;
         self.begins += other.begins;
         self.ledger_bytes_max = self.ledger_bytes_max.max(other.ledger_bytes_max);
+        self.log_files_max = self.log_files_max.max(other.log_files_max);
         self.index_bytes_max = self.index_bytes_max.max(other.index_bytes_max);
         self.boundary_bytes_max = self.boundary_bytes_max.max(other.boundary_bytes_max);
     }

@@ -106,6 +106,15 @@ impl World {
             let (edge, name) = (&node.edge, &status.name);
             self.truth
                 .check_complete(edge, name, &node.history, status.next)?;
+            let ledger = &self.truth.replica.ledger;
+            let target = ledger.stream(edge, name).map(|known| known.target);
+            let topic = target.and_then(|target| ledger.topic(target.topic_id));
+            let partitions = topic.map(|topic| topic.partitions().len() as u32);
+            let told = node.partitions.get(&status.stream).copied();
+            if told != partitions {
+                let what = format!("node {at} {name}: {told:?} of {partitions:?}");
+                return violated("an edge knows how far its topic has grown", what);
+            }
             let landed = self.truth.gap_records(edge, name);
             if is_its_own && landed > status.gap_records {
                 let what = format!(

@@ -1,0 +1,319 @@
+//! The API under `/api/v1` over real HTTP, by a client of a few lines: exact answers, and for everything
+//! else a status code and one line that says what is wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Edge, START_MS, start};
+use tidegate_cloud::Cloud;
+use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
+use tidegate_shared::id::{GroupName, KafkaOffset};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Status and body, as JSON where it is some.
+async fn ask(cloud: &Cloud, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let (status, text) = ask_text(cloud, method, path, body).await;
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
+}
+
+async fn ask_text(cloud: &Cloud, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(cloud.http_address()).await.unwrap();
+    // Version 1.0: the body comes in one piece, and its end is the connection's.
+    let request = format!(
+        "{method} /api/v1{path} HTTP/1.0\r\nHost: x\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status, body.to_owned())
+}
+
+async fn get(cloud: &Cloud, path: &str) -> Value {
+    let (status, answer) = ask(cloud, "GET", path, "").await;
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+/// Two edges in turn, so that their offsets and the partition's are not the same.
+async fn two_edges(cloud: &Cloud) -> (Edge, Edge) {
+    let mut first = Edge::connect(cloud.broker(), "first").await;
+    let mut second = Edge::connect(cloud.broker(), "second").await;
+    for count in [3, 1, 4] {
+        first.land(count).await;
+        second.land(count + 1).await;
+    }
+    (first, second)
+}
+
+#[tokio::test]
+async fn offsets_lead_there_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let (first, _second) = two_edges(&cloud).await;
+    let partition = first.target.partition;
+    for offset in 0..8 {
+        let there = get(
+            &cloud,
+            &format!("/offsets/translate?edge=first&stream=telemetry&offset={offset}"),
+        )
+        .await;
+        assert_eq!(
+            (&there["status"], &there["topic"]),
+            (&json!("landed"), &json!("telemetry"))
+        );
+        let kafka = &there["kafka_offset"];
+        let back = get(
+            &cloud,
+            &format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={kafka}"),
+        )
+        .await;
+        assert_eq!(
+            (&back["edge"], &back["edge_offset"]),
+            (&json!("first"), &json!(offset))
+        );
+    }
+    let beyond = get(
+        &cloud,
+        "/offsets/translate?edge=first&stream=telemetry&offset=8",
+    )
+    .await;
+    assert_eq!(
+        (&beyond["status"], &beyond["known_up_to"]),
+        (&json!("not_yet"), &json!(8))
+    );
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_in_json_with_its_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let _edges = two_edges(&cloud).await;
+    let cases = [
+        (
+            "GET",
+            "/offsets/lookup?topic=telemetry&partition=99&offset=0",
+            "",
+            404,
+            "no partition 99",
+        ),
+        (
+            "GET",
+            "/offsets/lookup?topic=x&partition=0&offset=0",
+            "",
+            404,
+            "no topic x",
+        ),
+        (
+            "GET",
+            "/offsets/lookup?topic=telemetry",
+            "",
+            400,
+            "partition",
+        ),
+        (
+            "GET",
+            "/offsets/translate?edge=first&stream=no&offset=0",
+            "",
+            404,
+            "never sent a stream no",
+        ),
+        (
+            "GET",
+            "/offsets/translate?edge=first&stream=telemetry&offset=0&incarnation=9",
+            "",
+            404,
+            "no incarnation 9; known: 1",
+        ),
+        ("GET", "/offsets/groups/nobody", "", 404, "never committed"),
+        ("POST", "/offsets/groups/g", "{}", 422, "edge"),
+        ("POST", "/offsets/import", "{\"edge\":1}", 400, "line 1"),
+        ("POST", "/edges/first/release", "", 409, "not in quarantine"),
+        ("GET", "/edges/none", "", 404, "never connected"),
+        (
+            "POST",
+            "/topics",
+            "{\"name\":\"a\",\"partitions\":0}",
+            400,
+            "partitions",
+        ),
+        ("GET", "/where?edge=none", "", 404, "never connected"),
+        (
+            "GET",
+            "/where?edge=first&topic=a%2F%23%2Fb",
+            "",
+            400,
+            "topic: ",
+        ),
+        (
+            "GET",
+            "/where?edge=first&offset=0",
+            "",
+            400,
+            "needs its stream",
+        ),
+        ("GET", "/no/such", "", 404, "/no/such"),
+    ];
+    for (method, path, body, code, said) in cases {
+        let (status, answer) = ask(&cloud, method, path, body).await;
+        let why = answer["error"].as_str().unwrap_or_default();
+        assert!(
+            status == code && why.contains(said),
+            "{path}: {status} {answer}"
+        );
+    }
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn facts_are_exported_imported_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(&folder.path().join("a")).await;
+    let _edges = two_edges(&cloud).await;
+    let (_, lines) = ask_text(&cloud, "GET", "/offsets/export", "").await;
+    let (_, of_one) = ask_text(&cloud, "GET", "/offsets/export?edge=first", "").await;
+    assert!(of_one.lines().count() > 0 && of_one.len() < lines.len());
+    assert!(
+        of_one
+            .lines()
+            .all(|line| line.contains("\"edge\":\"first\"")),
+        "{of_one}"
+    );
+    let sound = get(&cloud, "/offsets/verify").await;
+    assert_eq!(sound["wrong_count"], 0, "{sound}");
+
+    let other = start(&folder.path().join("b")).await;
+    let (_, missing) = ask(&other, "POST", "/offsets/verify", &lines).await;
+    assert_eq!(missing["wrong_count"], lines.lines().count(), "{missing}");
+    // Half, then all: a union.
+    let half: Vec<_> = lines.lines().step_by(2).collect();
+    let (status, taken) = ask(&other, "POST", "/offsets/import", &half.join("\n")).await;
+    assert_eq!(
+        (status, &taken["new"]),
+        (200, &json!(half.len())),
+        "{taken}"
+    );
+    let (_, taken) = ask(&other, "POST", "/offsets/import", &lines).await;
+    assert_eq!(taken["known"], half.len(), "{taken}");
+    let (_, held) = ask(&other, "POST", "/offsets/verify", &lines).await;
+    assert_eq!(held["wrong_count"], 0, "{held}");
+    let (_, again) = ask_text(&other, "GET", "/offsets/export", "").await;
+    assert_eq!(
+        strip_names(&again),
+        strip_names(&lines),
+        "the topic's name is not known there"
+    );
+    contradictions(&other, &lines).await;
+    cloud.shutdown().await;
+    other.shutdown().await;
+}
+
+/// Lines without the topic's name, which is another cloud's.
+fn strip_names(lines: &str) -> Vec<Value> {
+    let parsed = lines.lines().map(|line| {
+        let mut fact: Value = serde_json::from_str(line).unwrap();
+        fact["topic"] = Value::Null;
+        fact
+    });
+    parsed.collect()
+}
+
+/// One that moves an offset: from either side it is refused, with what came beside it.
+async fn contradictions(other: &Cloud, lines: &str) {
+    let before = ask_text(other, "GET", "/offsets/export", "").await.1;
+    for field in ["kafka_offset", "edge_offset"] {
+        let mut fact = strip_names(lines)[0].clone();
+        fact[field] = json!(fact[field].as_u64().unwrap() + 1);
+        let mut fresh = strip_names(lines)[0].clone();
+        fresh["edge"] = json!("third");
+        fresh["partition"] = json!(77);
+        let body = format!("{fresh}\n{fact}\n");
+        let (status, refused) = ask(other, "POST", "/offsets/import", &body).await;
+        assert_eq!(status, 409, "{field}: {refused}");
+        let (_, wrong) = ask(other, "POST", "/offsets/verify", &body).await;
+        assert_eq!(wrong["wrong_count"], 2, "{wrong}");
+    }
+    assert_eq!(
+        ask_text(other, "GET", "/offsets/export", "").await.1,
+        before
+    );
+}
+
+#[tokio::test]
+async fn a_group_is_told_and_set_in_terms_of_edges() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let (first, _second) = two_edges(&cloud).await;
+    let commit = CommitOffsets {
+        group: GroupName::new("g").unwrap(),
+        offsets: vec![OffsetCommit {
+            topic_id: first.target.topic_id,
+            partition: first.target.partition,
+            offset: KafkaOffset(3),
+            leader_epoch: -1,
+            metadata: String::new(),
+        }],
+    };
+    let wish = (Entry::CommitOffsets(commit), None);
+    cloud.broker().submit(vec![wish]).await.unwrap();
+    let told = get(&cloud, "/offsets/groups/g").await;
+    let of_first = told["offsets"].as_array().unwrap();
+    let of_first = of_first.iter().find(|row| row["edge"] == "first").unwrap();
+    assert_eq!(
+        (&of_first["edge_offset"], &of_first["kafka_offset"]),
+        (&json!(3), &json!(3))
+    );
+
+    let body = json!({"edge": "first", "stream": "telemetry", "offset": 5}).to_string();
+    let (status, set) = ask(&cloud, "POST", "/offsets/groups/g", &body).await;
+    assert_eq!(status, 200, "{set}");
+    let kafka = &set["kafka_offset"];
+    let path = "/offsets/translate?edge=first&stream=telemetry&offset=5";
+    assert_eq!(&get(&cloud, path).await["kafka_offset"], kafka);
+    let committed = get(&cloud, "/offsets/groups/g").await["offsets"][0]["kafka_offset"].clone();
+    assert_eq!(&committed, kafka);
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_newest_at_a_time_is_found_and_who_has_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let _edges = two_edges(&cloud).await;
+    // A record's time is the start and its edge offset.
+    for (at, expected) in [
+        (0, Some(0)),
+        (4, Some(4)),
+        (5, Some(5)),
+        (99, Some(7)),
+        (-1, None),
+    ] {
+        let path = format!("/where?edge=first&stream=telemetry&at_ms={}", START_MS + at);
+        let answer = get(&cloud, &path).await;
+        let found = answer["found"]["edge_offset"].as_i64();
+        assert_eq!(found, expected, "{at}: {answer}");
+        assert_eq!(answer["searched_all"], true);
+    }
+    let answer = get(&cloud, "/where?edge=first&stream=telemetry&offset=4").await;
+    assert_eq!(answer["found"]["time_ms"], START_MS + 4, "{answer}");
+    assert_eq!(answer["found"]["groups"], json!([]));
+    assert!(answer["found"]["landed_ms"].as_i64().unwrap() > START_MS);
+    assert_eq!(answer["link"]["connected"], false);
+    // They have no MQTT topic.
+    let answer = get(&cloud, "/where?edge=first&topic=%23").await;
+    assert_eq!(
+        (&answer["found"], &answer["searched_all"]),
+        (&Value::Null, &json!(true))
+    );
+    cloud.shutdown().await;
+}

@@ -1,0 +1,285 @@
+//! Every command, entry and snapshot in every version that was ever written, as it lies on disk: each
+//! must be read for ever as what it was, and the newest be written as it is here.
+//!
+//! A file holds hexadecimal digits. One that is missing is a new format: `TIDEGATE_GOLDEN_WRITE=1` writes
+//! it. One that is there is never changed.
+
+use std::path::PathBuf;
+
+use bytes::{Bytes, BytesMut};
+use tidegate_bridge_protocol::fact::Fact;
+use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
+use tidegate_cloud_protocol::ledger::command::*;
+use tidegate_cloud_protocol::ledger::{Command, Ledger};
+use tidegate_cloud_protocol::offset_map::NamedFact;
+use tidegate_shared::gap::GapReason;
+use tidegate_shared::id::*;
+
+const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
+const TOPIC: TopicId = TopicId(3);
+
+fn path(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    folder.join(format!("{name}.hex"))
+}
+
+fn golden(name: &str) -> Bytes {
+    let text = std::fs::read_to_string(path(name));
+    let text = text.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let digits: Vec<char> = text
+        .chars()
+        .filter(|digit| !digit.is_whitespace())
+        .collect();
+    let byte = |pair: &[char]| {
+        let pair: String = pair.iter().collect();
+        u8::from_str_radix(&pair, 16).expect("hexadecimal digits")
+    };
+    digits.chunks(2).map(byte).collect()
+}
+
+/// What is written today is what lies there.
+fn is_written(name: &str, bytes: &[u8]) {
+    if std::env::var_os("TIDEGATE_GOLDEN_WRITE").is_some() && !path(name).exists() {
+        let lines = bytes.chunks(32).map(|line| {
+            let digits: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+            digits + "\n"
+        });
+        std::fs::write(path(name), lines.collect::<String>()).expect("the folder is there");
+    }
+    assert_eq!(golden(name), bytes, "{name} is written otherwise");
+}
+
+fn edge() -> EdgeId {
+    EdgeId::new("press-4").expect("a name")
+}
+
+fn stream() -> StreamName {
+    StreamName::new("telemetry").expect("a name")
+}
+
+fn topic() -> TopicName {
+    TopicName::new("telemetry").expect("a name")
+}
+
+fn offer(base_offset: u64, hash: u128) -> Offer {
+    Offer {
+        session_epoch: SessionEpoch(1),
+        incarnation: Incarnation(1),
+        base_offset: EdgeOffset(base_offset),
+        count: 5,
+        hash_before: BoundaryHash(hash),
+        hash_after: BoundaryHash(hash + 1),
+    }
+}
+
+fn open_session() -> OpenSession {
+    OpenSession {
+        edge: edge(),
+        store_id: StoreId(11),
+        seen_cluster: ClusterIncarnation::default(),
+        seen_epoch: SessionEpoch(0),
+    }
+}
+
+fn open_stream() -> OpenStream {
+    OpenStream {
+        edge: edge(),
+        session_epoch: SessionEpoch(1),
+        stream: stream(),
+        incarnation: Incarnation(0),
+        topic: topic(),
+        landed: EdgeOffset(0),
+        landed_life: 0,
+    }
+}
+
+fn fork_stream() -> ForkStream {
+    let request = ForkRequest {
+        session_epoch: SessionEpoch(1),
+        ends: Incarnation(1),
+        edge_incarnation: Incarnation(1),
+        from: EdgeOffset(12),
+        hash: BoundaryHash(9),
+        reason: ForkReason::CloudRestored,
+        is_proved: true,
+    };
+    ForkStream {
+        edge: edge(),
+        stream: stream(),
+        request,
+    }
+}
+
+fn fact() -> NamedFact {
+    NamedFact {
+        edge: edge(),
+        stream: stream(),
+        fact: Fact {
+            incarnation: Incarnation(1),
+            edge_offset: EdgeOffset(0),
+            count: 5,
+            cluster_incarnation: LIFE,
+            topic_id: TOPIC,
+            partition: PartitionId(1),
+            kafka_offset: KafkaOffset(100),
+        },
+    }
+}
+
+/// Each entry that there is, by its name, in an order in which a ledger can take them.
+fn entries() -> Vec<(&'static str, Entry)> {
+    let part = Part {
+        attachment_offset: 64,
+        batch_bytes: 200,
+        max_timestamp_ms: 1_700_000_000_000,
+    };
+    let commit = OffsetCommit {
+        topic_id: TOPIC,
+        partition: PartitionId(0),
+        offset: KafkaOffset(4),
+        leader_epoch: -1,
+        metadata: "here".to_owned(),
+    };
+    let (edge, stream) = (edge(), stream());
+    vec![
+        (
+            "entry-1-open-session-v2",
+            Entry::OpenSession(open_session()),
+        ),
+        ("entry-2-open-stream-v2", Entry::OpenStream(open_stream())),
+        (
+            "entry-3-land-v1",
+            Entry::Land(Land {
+                edge: edge.clone(),
+                stream: stream.clone(),
+                offer: offer(0, 0),
+                part,
+            }),
+        ),
+        (
+            "entry-4-commit-offsets-v1",
+            Entry::CommitOffsets(CommitOffsets {
+                group: GroupName::new("analytics").expect("a name"),
+                offsets: vec![commit],
+            }),
+        ),
+        (
+            "entry-5-land-gap-v1",
+            Entry::LandGap(LandGap {
+                edge: edge.clone(),
+                stream,
+                offer: offer(5, 1),
+                reason: GapReason::Overflow,
+            }),
+        ),
+        ("entry-6-fork-stream-v1", Entry::ForkStream(fork_stream())),
+        (
+            "entry-7-release-edge-v1",
+            Entry::ReleaseEdge(ReleaseEdge { edge }),
+        ),
+        (
+            "entry-8-import-facts-v1",
+            Entry::ImportFacts(ImportFacts {
+                facts: vec![fact()],
+            }),
+        ),
+    ]
+}
+
+fn tick(entries: Vec<Entry>) -> Command {
+    let now_ms = 1_700_000_000_000;
+    Command::Tick(Tick { now_ms, entries })
+}
+
+fn commands() -> Vec<(&'static str, Command)> {
+    let begin = Begin {
+        now_ms: 1_600_000_000_000,
+        cluster_incarnation_id: LIFE.id,
+    };
+    let create = CreateTopic {
+        name: topic(),
+        topic_id: TOPIC,
+        partitions: 3,
+    };
+    let grow = GrowTopic {
+        topic_id: TOPIC,
+        partitions: 6,
+    };
+    let delete = DeleteTopic { topic_id: TOPIC };
+    let entries = entries().into_iter();
+    let ticks = entries.map(|(name, entry)| (name, tick(vec![entry])));
+    let mut commands = vec![
+        ("command-1-begin-v1", Command::Begin(begin)),
+        ("command-2-create-topic-v1", Command::CreateTopic(create)),
+        ("command-3-tick-v1", tick(Vec::new())),
+        ("command-5-grow-topic-v1", Command::GrowTopic(grow)),
+    ];
+    commands.extend(ticks);
+    commands.push(("command-4-delete-topic-v1", Command::DeleteTopic(delete)));
+    commands
+}
+
+#[test]
+fn commands_and_entries_are_read_as_what_they_were() {
+    for (name, command) in commands() {
+        let mut written = BytesMut::new();
+        command.encode(&mut written);
+        is_written(name, &written);
+        assert_eq!(Command::decode(golden(name)), Ok(command), "{name}");
+    }
+}
+
+#[test]
+fn older_entries_are_read_as_what_they_were() {
+    let session = Command::decode(golden("entry-1-open-session-v1"));
+    let opened = OpenSession {
+        store_id: StoreId::default(),
+        ..open_session()
+    };
+    assert_eq!(session, Ok(tick(vec![Entry::OpenSession(opened)])));
+    let stream = Command::decode(golden("entry-2-open-stream-v1"));
+    assert_eq!(stream, Ok(tick(vec![Entry::OpenStream(open_stream())])));
+}
+
+/// A ledger that all commands have made but the last one, which deletes the topic.
+fn ledger() -> Ledger {
+    let mut ledger = Ledger::new();
+    let mut commands = commands();
+    commands.pop();
+    for (name, command) in commands {
+        let applied = ledger.apply(command);
+        assert!(applied.is_ok(), "{name}: {applied:?}");
+    }
+    ledger
+}
+
+#[test]
+fn a_snapshot_is_read_as_what_it_was() {
+    let ledger = ledger();
+    let known = ledger.stream(&edge(), &stream()).expect("it was opened");
+    assert_eq!((known.gap_records, known.forks.len()), (7, 1));
+    is_written("snapshot-v3", &ledger.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v3")), Ok(ledger));
+}
+
+#[test]
+fn older_snapshots_are_read_as_what_they_were() {
+    for (name, gap_records) in [("snapshot-v1", 0), ("snapshot-v2", 5)] {
+        let ledger = Ledger::restore(golden(name));
+        let ledger = ledger.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(ledger.cluster_incarnation(), Some(LIFE), "{name}");
+        assert_eq!(ledger.topic_id("telemetry"), Some(TOPIC), "{name}");
+        let known = ledger.stream(&edge(), &stream()).expect("it was there");
+        assert_eq!(known.head.incarnation, Incarnation(1), "{name}");
+        assert_eq!(known.head.next, EdgeOffset(10), "{name}");
+        assert_eq!(known.head.hash, BoundaryHash(2), "{name}");
+        assert_eq!(known.gap_records, gap_records, "{name}");
+        assert!(known.forks.is_empty(), "{name}");
+        let group = GroupName::new("analytics").expect("a name");
+        let committed = ledger.committed(&group).next().expect("it was there").1;
+        assert_eq!(committed.offset, KafkaOffset(4), "{name}");
+        // From here on it is one of today's.
+        let today = Ledger::restore(ledger.snapshot());
+        assert_eq!(today, Ok(ledger), "{name}");
+    }
+}

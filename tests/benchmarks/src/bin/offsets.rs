@@ -1,0 +1,271 @@
+//! The offset map at scale: thousands of edges land in turn in a few partitions, through the real ledger
+//! and the real map, in memory. Shows that the ledger does not grow with batches, what the map takes for
+//! one, and how long a question takes; says so with exit code 1 where the ledger does grow.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use tidegate_bridge_protocol::landing::Offer;
+use tidegate_cloud_protocol::ledger::command::{
+    Begin, CreateTopic, Entry, Land, OpenSession, OpenStream, Part, Tick,
+};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, Target};
+use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
+use tidegate_shared::id::*;
+
+const TOPIC: TopicId = TopicId(1);
+const PARTITIONS: u32 = 12;
+const EDGES: u64 = 3_000;
+
+/// About so many records lie in one batch.
+const BATCH_RECORDS: u64 = 100;
+
+/// Batches of one tick.
+const TICK_BATCHES: usize = 100;
+
+/// Questions of each kind that are timed.
+const QUESTIONS: u64 = 200_000;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Records that land.
+    #[arg(long, default_value_t = 100_000_000)]
+    records: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long)]
+    json: PathBuf,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963);
+        (self.0 >> 33) % end
+    }
+}
+
+/// Ledger and map, and where each edge's stream stands.
+struct World {
+    ledger: Ledger,
+    map: OffsetMap,
+    life: ClusterIncarnation,
+    next: Vec<u64>,
+    random: Random,
+    batches: u64,
+}
+
+fn edge(number: u64) -> EdgeId {
+    EdgeId::new(format!("edge-{number}")).expect("a name")
+}
+
+fn stream() -> StreamName {
+    StreamName::new("telemetry").expect("a name")
+}
+
+impl World {
+    fn begin() -> anyhow::Result<Self> {
+        let mut world = Self {
+            ledger: Ledger::new(),
+            map: OffsetMap::new(),
+            life: ClusterIncarnation::default(),
+            next: vec![0; EDGES as usize],
+            random: Random(1),
+            batches: 0,
+        };
+        world.apply(Command::Begin(Begin {
+            now_ms: 1,
+            cluster_incarnation_id: 1,
+        }))?;
+        let name = TopicName::new("telemetry").expect("a name");
+        world.apply(Command::CreateTopic(CreateTopic {
+            name: name.clone(),
+            topic_id: TOPIC,
+            partitions: PARTITIONS,
+        }))?;
+        for number in 0..EDGES {
+            let open = OpenSession {
+                edge: edge(number),
+                store_id: StoreId(number.into()),
+                seen_cluster: ClusterIncarnation::default(),
+                seen_epoch: SessionEpoch(0),
+            };
+            let stream = OpenStream {
+                edge: edge(number),
+                session_epoch: SessionEpoch(1),
+                stream: stream(),
+                incarnation: Incarnation(0),
+                topic: name.clone(),
+                landed: EdgeOffset(0),
+                landed_life: 0,
+            };
+            let entries = vec![Entry::OpenSession(open), Entry::OpenStream(stream)];
+            world.apply(Command::Tick(Tick { now_ms: 2, entries }))?;
+        }
+        world.life = world.ledger.cluster_incarnation().context("it has begun")?;
+        Ok(world)
+    }
+
+    fn apply(&mut self, command: Command) -> anyhow::Result<()> {
+        for effect in self.ledger.apply(command)? {
+            ensure!(!matches!(effect, Effect::Refused { .. }), "{effect:?}");
+            self.map.apply(&effect, self.life)?;
+        }
+        Ok(())
+    }
+
+    /// One tick of batches of edges by chance.
+    fn land(&mut self) -> anyhow::Result<()> {
+        let mut entries = Vec::with_capacity(TICK_BATCHES);
+        for _ in 0..TICK_BATCHES {
+            let number = self.random.below(EDGES);
+            let count = BATCH_RECORDS / 2 + self.random.below(BATCH_RECORDS);
+            let next = &mut self.next[number as usize];
+            entries.push(Entry::Land(Land {
+                edge: edge(number),
+                stream: stream(),
+                offer: Offer {
+                    session_epoch: SessionEpoch(1),
+                    incarnation: Incarnation(1),
+                    base_offset: EdgeOffset(*next),
+                    count,
+                    hash_before: BoundaryHash((*next).into()),
+                    hash_after: BoundaryHash((*next + count).into()),
+                },
+                part: Part::default(),
+            }));
+            *next += count;
+        }
+        self.batches += entries.len() as u64;
+        self.apply(Command::Tick(Tick { now_ms: 3, entries }))
+    }
+
+    fn records(&self) -> u64 {
+        self.next.iter().sum()
+    }
+
+    /// Nanoseconds of a look-up from the edge's side and of one back, each sorted.
+    fn ask(&mut self) -> anyhow::Result<(Vec<u64>, Vec<u64>)> {
+        let (mut there, mut back) = (Vec::new(), Vec::new());
+        for _ in 0..QUESTIONS {
+            let number = self.random.below(EDGES);
+            let Some(end) = Some(self.next[number as usize]).filter(|end| *end > 0) else {
+                continue;
+            };
+            let (edge, offset) = (edge(number), EdgeOffset(self.random.below(end)));
+            let began = Instant::now();
+            let found = self.map.in_cloud(&edge, &stream(), Incarnation(1), offset);
+            there.push(began.elapsed().as_nanos() as u64);
+            let Some(InCloud::Landed {
+                place,
+                kafka_offset,
+            }) = found
+            else {
+                anyhow::bail!("{edge} {offset}: {found:?}");
+            };
+            let began = Instant::now();
+            let source = self.map.at_edge(&place, kafka_offset);
+            back.push(began.elapsed().as_nanos() as u64);
+            let leads_back = source.is_some_and(|(of, at)| of.edge == edge && at == offset);
+            ensure!(leads_back, "{edge} {offset} does not lead back");
+        }
+        there.sort_unstable();
+        back.sort_unstable();
+        Ok((there, back))
+    }
+
+    /// Milliseconds of what a consumer in the middle of a partition has of each edge.
+    fn translate(&self) -> Vec<u64> {
+        let ask = |partition| {
+            let target = Target {
+                topic_id: TOPIC,
+                partition: PartitionId(partition),
+            };
+            let place = Place {
+                cluster_incarnation: self.life,
+                target,
+            };
+            let next = self
+                .ledger
+                .partition(target)
+                .map_or(0, |known| known.next.0);
+            let began = Instant::now();
+            let read = self.map.read_below(&place, KafkaOffset(next / 2));
+            std::hint::black_box(read);
+            began.elapsed().as_micros() as u64
+        };
+        let mut times: Vec<u64> = (0..PARTITIONS as i32).map(ask).collect();
+        times.sort_unstable();
+        times
+    }
+}
+
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted
+        .get(last * percent / 100)
+        .copied()
+        .unwrap_or_default()
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let mut world = World::begin()?;
+    let mut ledger_bytes = Vec::new();
+    let (mut landing, tenth) = (0.0, arguments.records / 10);
+    for part in 1..=10 {
+        let began = Instant::now();
+        while world.records() < tenth * part {
+            world.land()?;
+        }
+        landing += began.elapsed().as_secs_f64();
+        ledger_bytes.push(world.ledger.snapshot().len());
+    }
+    let (spans, map_bytes) = world.map.size();
+    let (there, back) = world.ask()?;
+    let translate = world.translate();
+    let (records, batches) = (world.records(), world.batches);
+    let per_batch = map_bytes as f64 / batches as f64;
+    let (first, last) = (ledger_bytes[0], ledger_bytes[9]);
+    println!("| {records} records, {batches} batches, {EDGES} edges, {PARTITIONS} partitions | |");
+    println!("|---|---|");
+    println!("| landing, records/s | {:.0} |", records as f64 / landing);
+    println!("| landing, batches/s | {:.0} |", batches as f64 / landing);
+    println!("| ledger's bytes at a tenth, at the end | {first}, {last} |");
+    println!("| map's spans, bytes | {spans}, {map_bytes} |");
+    println!("| map's bytes per batch, both directions | {per_batch:.1} |");
+    let times = [
+        ("edge to cloud, ns", &there),
+        ("cloud to edge, ns", &back),
+        ("what a consumer has of all edges, µs", &translate),
+    ];
+    for (name, sorted) in times {
+        let (p50, p99) = (percentile(sorted, 50), percentile(sorted, 99));
+        println!("| {name}, p50, p99 | {p50}, {p99} |");
+    }
+    let json = format!(
+        "{{\"records\": {records}, \"batches\": {batches}, \"records_per_s\": {:.0}, \"ledger_bytes\": {ledger_bytes:?}, \"map_spans\": {spans}, \"map_bytes\": {map_bytes}, \"to_cloud_ns\": [{}, {}], \"to_edge_ns\": [{}, {}], \"consumer_us\": [{}, {}]}}\n",
+        records as f64 / landing,
+        percentile(&there, 50),
+        percentile(&there, 99),
+        percentile(&back, 50),
+        percentile(&back, 99),
+        percentile(&translate, 50),
+        percentile(&translate, 99),
+    );
+    if let Some(folder) = arguments.json.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&arguments.json, json)?;
+    if last != first {
+        println!("the ledger has grown with batches");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
