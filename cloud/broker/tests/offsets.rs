@@ -402,3 +402,26 @@ async fn facts_of_the_clouds_own_life_are_not_made_by_an_import() {
     assert_eq!(sound["wrong_count"], 0, "{sound}");
     cloud.shutdown().await;
 }
+
+/// Lines of an export need not say a topic's id; its name here may be another topic's there.
+#[tokio::test]
+async fn a_look_up_means_this_clouds_own_records_whatever_was_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let _edges = two_edges(&cloud).await;
+    let (_, lines) = ask_text(&cloud, "GET", "/offsets/export", "").await;
+    let own = strip_names(&lines)[0].clone();
+    let mut foreign = own.clone();
+    foreign["edge"] = json!("elsewhere");
+    foreign["topic"] = json!("telemetry");
+    foreign["cluster_incarnation"] = json!("9-ff");
+    foreign.as_object_mut().unwrap().remove("topic_id");
+    let body = foreign.to_string();
+    let (status, taken) = ask(&cloud, "POST", "/offsets/import", &body).await;
+    assert_eq!((status, &taken["new"]), (200, &json!(1)), "{taken}");
+    let (partition, offset) = (&own["partition"], &own["kafka_offset"]);
+    let path = format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={offset}");
+    let found = get(&cloud, &path).await;
+    assert_eq!(found["edge"], own["edge"], "{found}");
+    cloud.shutdown().await;
+}

@@ -1,6 +1,8 @@
 //! The offset map over HTTP: look-up, translation, and groups' offsets in terms of edges. Exact, or it
 //! says why not. Facts as a whole are `facts`' business.
 
+use std::cmp::Reverse;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, State};
@@ -62,9 +64,15 @@ fn look_up(ledger: &Ledger, map: &OffsetMap, asked: &InPartition) -> Result<Valu
             return Ok(json!({ "status": "expired", "known_from": partition.log_start }));
         }
     }
-    // The newest life of the cloud that has a fact about it.
-    let lives = map.lives_of(target);
-    let found = lives.into_iter().rev().find_map(|cluster_incarnation| {
+    // This cloud's own life, else the newest that has a fact about it: what was imported by a topic's name may be
+    // another cloud's.
+    let own = ledger.cluster_incarnation().unwrap_or_default();
+    let mut lives = map.lives_of(target);
+    lives.sort_by_key(|life| {
+        let is_older = life.counter < own.counter;
+        (*life != own, !is_older, Reverse(*life))
+    });
+    let found = lives.into_iter().find_map(|cluster_incarnation| {
         let place = Place {
             cluster_incarnation,
             target,
