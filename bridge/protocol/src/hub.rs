@@ -143,6 +143,11 @@ impl HubConnection {
         }
     }
 
+    /// Whether the edge has still to say who it is.
+    pub fn awaits_hello(&self) -> bool {
+        self.phase == Phase::AwaitingHello
+    }
+
     fn handle_hello(&mut self, hello: Hello) -> Result<(), HubError> {
         if hello.protocol_version == 0 {
             let why = "the edge speaks protocol version 0".to_owned();
@@ -163,17 +168,35 @@ impl HubConnection {
                 streams.len()
             )));
         }
-        if self.streams.len() + streams.len() > CONNECTION_STREAMS_MAX {
-            return Err(protocol_error("too many streams on one connection"));
-        }
         for stream in &streams {
-            let announced = Announced {
-                name: stream.name.clone(),
-                partitions: 0,
-            };
-            self.streams.insert(stream.stream, announced);
+            self.note_announced(stream)?;
         }
         self.events.push_back(HubEvent::OpenStreams(streams));
+        Ok(())
+    }
+
+    /// A stream may be announced again, as one that has rested is; a number stays with its name, so that
+    /// there are no more names on a connection than numbers.
+    fn note_announced(&mut self, stream: &AnnouncedStream) -> Result<(), HubError> {
+        let (id, name, count) = (stream.stream, &stream.name, self.streams.len());
+        match self.streams.get_mut(&id) {
+            Some(known) if known.name == *name => known.partitions = 0,
+            Some(known) => {
+                let before = &known.name;
+                let why = format!("stream {id} was announced as {before} and now as {name}");
+                return Err(protocol_error(why));
+            }
+            None if count == CONNECTION_STREAMS_MAX => {
+                return Err(protocol_error("too many streams on one connection"));
+            }
+            None => {
+                let announced = Announced {
+                    name: name.clone(),
+                    partitions: 0,
+                };
+                self.streams.insert(id, announced);
+            }
+        }
         Ok(())
     }
 
@@ -357,9 +380,15 @@ mod tests {
         hub.handle_frame(0, hello()).unwrap();
         assert!(matches!(hub.poll_event(), Some(HubEvent::OpenSession(_))));
         hub.handle_session(SessionEpoch(1), ClusterIncarnation::default(), 0);
-        let stream = AnnouncedStream {
-            stream: StreamId(0),
-            name: StreamName::new("telemetry").unwrap(),
+        hub.handle_frame(0, announce(0..1, "telemetry")).unwrap();
+        hub
+    }
+
+    /// Streams of these numbers, all of one name.
+    fn announce(numbers: std::ops::Range<u32>, name: &str) -> Frame {
+        let stream = |number| AnnouncedStream {
+            stream: StreamId(number),
+            name: StreamName::new(name).unwrap(),
             topic: TopicName::new("telemetry").unwrap(),
             incarnation: Incarnation(0),
             first: EdgeOffset(0),
@@ -367,14 +396,9 @@ mod tests {
             landed: EdgeOffset(0),
             landed_life: 0,
         };
-        hub.handle_frame(
-            0,
-            Frame::Announce(Announce {
-                streams: vec![stream],
-            }),
-        )
-        .unwrap();
-        hub
+        Frame::Announce(Announce {
+            streams: numbers.map(stream).collect(),
+        })
     }
 
     fn batch(base_offset: u64, count: u64) -> Frame {
@@ -443,6 +467,28 @@ mod tests {
             refusal(&mut open(), Frame::Batch(damaged)),
             CloseCode::BadBatch
         );
+    }
+
+    #[test]
+    fn a_number_stays_with_the_name_that_it_was_announced_with() {
+        let mut hub = open();
+        hub.handle_frame(0, announce(0..1, "telemetry")).unwrap();
+        let other = announce(0..1, "alarms");
+        assert_eq!(refusal(&mut hub, other), CloseCode::Protocol);
+    }
+
+    #[test]
+    fn a_connection_has_so_many_streams_and_may_announce_each_of_them_again() {
+        let mut hub = open();
+        for from in (0..CONNECTION_STREAMS_MAX as u32).step_by(FRAME_STREAMS_MAX) {
+            let all = announce(from..from + FRAME_STREAMS_MAX as u32, "telemetry");
+            hub.handle_frame(0, all).unwrap();
+        }
+        hub.handle_frame(0, announce(0..1_000, "telemetry"))
+            .unwrap();
+        let last = CONNECTION_STREAMS_MAX as u32;
+        let one_more = announce(last..last + 1, "telemetry");
+        assert_eq!(refusal(&mut hub, one_more), CloseCode::Protocol);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX};
+use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX, SUBMISSION_ENTRIES_MAX};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
@@ -67,15 +67,23 @@ impl Broker {
 
     /// Has the ledger decide about each of `wishes`, in their order; returns one effect for each once
     /// all are durable and applied. Waits while the queue is full. Wishes of one caller that awaits
-    /// each call are decided in the order of its calls. A batch's CRC, and that it is of its offer's
+    /// each call are decided in the order of its calls. More than [`SUBMISSION_ENTRIES_MAX`] of them are
+    /// decided one part after the other, so that a tick stays bounded. A batch's CRC, and that it is of its offer's
     /// interval, are for the caller to check.
     ///
     /// # Errors
     /// The log cannot be written or is closed. Nothing may then be acknowledged.
     pub async fn submit(&self, wishes: Vec<Wish>) -> Result<Effects, SubmitError> {
-        if wishes.is_empty() {
-            return Ok(Effects::new());
+        let mut wishes = wishes.into_iter();
+        let mut effects = Effects::new();
+        while !wishes.as_slice().is_empty() {
+            let part = wishes.by_ref().take(SUBMISSION_ENTRIES_MAX).collect();
+            effects.extend(self.submit_part(part).await?);
         }
+        Ok(effects)
+    }
+
+    async fn submit_part(&self, wishes: Vec<Wish>) -> Result<Effects, SubmitError> {
         let batches = wishes.iter().filter_map(|(_, batch)| batch.as_ref());
         let bytes: usize = batches.map(Bytes::len).sum();
         let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(ROOM_KIB);

@@ -1,6 +1,7 @@
 //! The hub's driver: takes edges' connections, hands what they offer to the ledger in bundles, and
 //! carries the answers back. What is right and wrong is decided by `HubConnection` and the ledger.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,16 +19,16 @@ use tidegate_cloud_protocol::questions::{Answer, Known, Question};
 use tidegate_shared::id::{EdgeId, SessionEpoch, StreamName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{self, timeout_at};
 
 use crate::broker::Broker;
-use crate::limits::{HUB_OFFERED_BYTES_MAX, HUB_QUESTIONS_MAX};
+use crate::limits::{HUB_OFFERED_BYTES_MAX, HUB_QUESTIONS_MAX, HUB_UNANSWERED_MAX};
 use crate::metrics::CloseLabels;
 use crate::presence::Connected;
 use crate::sequencer::now_ms;
 use crate::submission::SubmitError;
 
-/// A peer has so long for its handshake and its first frame.
+/// A peer has so long from its first packet to its Hello.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Takes connections until told to stop.
@@ -58,18 +59,23 @@ async fn handle(
     stopping: watch::Receiver<bool>,
 ) {
     let peer = attempt.peer();
-    match timeout(HANDSHAKE_TIMEOUT, attempt.accept()).await {
+    let deadline = time::Instant::now() + HANDSHAKE_TIMEOUT;
+    match timeout_at(deadline, attempt.accept()).await {
         Err(_) => reject(&broker, peer, "the handshake took too long"),
         Ok(Err(error)) => reject(&broker, peer, &error.to_string()),
         Ok(Ok((edge, connection))) => {
             if !admit(&gate, &edge) {
-                return close_storm(&broker, &edge, peer, &connection);
+                let why = "an edge connects too often";
+                return close_storm(&broker, &edge, peer, &connection, why);
             }
+            let Some(seen) = broker.presence().connect(&edge, peer, now_ms()) else {
+                let why = "an edge has too many open connections";
+                return close_storm(&broker, &edge, peer, &connection, why);
+            };
             broker.metrics().connected_edges.inc();
-            let seen = broker.presence().connect(&edge, peer, now_ms());
             tracing::info!(%edge, %peer, "an edge is connected");
             let link = Link::new(edge, connection, seen, broker.clone());
-            Box::pin(link.run(stopping)).await;
+            Box::pin(link.run(deadline, stopping)).await;
             broker.metrics().connected_edges.dec();
         }
     }
@@ -81,11 +87,17 @@ fn admit(gate: &Mutex<HelloGate>, edge: &EdgeId) -> bool {
 }
 
 /// The edge connects again and again: nothing is decided for it.
-fn close_storm(broker: &Broker, edge: &EdgeId, peer: SocketAddr, connection: &Connection) {
+fn close_storm(
+    broker: &Broker,
+    edge: &EdgeId,
+    peer: SocketAddr,
+    connection: &Connection,
+    why: &str,
+) {
     let code = CloseCode::HelloStorm;
     count_close(broker, code);
-    tracing::warn!(%edge, %peer, %code, "an edge connects too often");
-    connection.handle.close(code, code.name());
+    tracing::warn!(%edge, %peer, %code, why, "a bridge connection was turned away");
+    connection.handle.close(code, why);
 }
 
 fn count_close(broker: &Broker, code: CloseCode) {
@@ -132,17 +144,39 @@ struct Link {
     seen: Connected,
     hub: HubConnection,
     session_epoch: SessionEpoch,
-    /// Batch bytes handed to the ledger and not answered.
-    offered_bytes: usize,
+    room: Room,
     questions: mpsc::Sender<Question>,
-    answers: mpsc::UnboundedReceiver<Result<Answer, SubmitError>>,
+    answers: mpsc::Receiver<Result<Answer, SubmitError>>,
+}
+
+/// What was handed to the ledger and not answered. Answers come in the order of the questions.
+#[derive(Debug, Default)]
+struct Room {
+    /// Bytes of each.
+    unanswered: VecDeque<usize>,
+    bytes: usize,
+}
+
+impl Room {
+    fn is_left(&self) -> bool {
+        self.unanswered.len() < HUB_UNANSWERED_MAX && self.bytes < HUB_OFFERED_BYTES_MAX
+    }
+
+    fn asked(&mut self, bytes: usize) {
+        self.unanswered.push_back(bytes);
+        self.bytes += bytes;
+    }
+
+    fn answered(&mut self) {
+        self.bytes -= self.unanswered.pop_front().unwrap_or_default();
+    }
 }
 
 impl Link {
     fn new(edge: EdgeId, connection: Connection, seen: Connected, broker: Broker) -> Self {
         let (questions, asked) = mpsc::channel(HUB_QUESTIONS_MAX);
-        // As many answers as questions at most, and those are bounded.
-        let (answering, answers) = mpsc::unbounded_channel();
+        // There are no more answers than questions without one, so that `ask` never waits for the link.
+        let (answering, answers) = mpsc::channel(HUB_UNANSWERED_MAX);
         tokio::spawn(ask(edge.clone(), broker.clone(), asked, answering));
         Self {
             edge,
@@ -151,14 +185,14 @@ impl Link {
             seen,
             hub: HubConnection::new(),
             session_epoch: SessionEpoch(0),
-            offered_bytes: 0,
+            room: Room::default(),
             questions,
             answers,
         }
     }
 
-    async fn run(mut self, stopping: watch::Receiver<bool>) {
-        let end = match self.exchange(stopping).await {
+    async fn run(mut self, hello_deadline: time::Instant, stopping: watch::Receiver<bool>) {
+        let end = match self.exchange(hello_deadline, stopping).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
@@ -189,18 +223,25 @@ impl Link {
 
     async fn exchange(
         &mut self,
+        hello_deadline: time::Instant,
         mut stopping: watch::Receiver<bool>,
     ) -> Result<std::convert::Infallible, End> {
         let mut bulk = self.connection.bulk_in.take().ok_or(End::Stopping)?;
         loop {
-            let has_room = self.offered_bytes < HUB_OFFERED_BYTES_MAX;
+            let has_room = self.room.is_left();
             tokio::select! {
-                frame = self.connection.control_in.read() => self.take(frame?).await?,
+                frame = self.connection.control_in.read(), if has_room => self.take(frame?).await?,
                 frame = bulk.read(), if has_room => {
                     self.take(frame?).await?;
                     self.take_buffered(&mut bulk).await?;
                 }
                 Some(answer) = self.answers.recv() => self.answer(answer)?,
+                () = time::sleep_until(hello_deadline), if self.hub.awaits_hello() => {
+                    return Err(End::Refused(HubError {
+                        code: CloseCode::Timeout,
+                        why: "no Hello came in time".to_owned(),
+                    }));
+                }
                 _ = stopping.changed() => return Err(End::Stopping),
             }
             while let Ok(answer) = self.answers.try_recv() {
@@ -214,7 +255,7 @@ impl Link {
     }
 
     async fn take_buffered(&mut self, bulk: &mut FrameReader) -> Result<(), End> {
-        while self.offered_bytes < HUB_OFFERED_BYTES_MAX {
+        while self.room.is_left() {
             let Some(frame) = bulk.read_buffered()? else {
                 break;
             };
@@ -229,7 +270,7 @@ impl Link {
         while let Some(event) = self.hub.poll_event() {
             self.note(&event);
             let question = Question::of(event, self.session_epoch);
-            self.offered_bytes += question.batch_bytes();
+            self.room.asked(question.held_bytes());
             let sent = self.questions.send(question).await;
             sent.map_err(|_| End::Gone("the ledger is closed".to_owned()))?;
         }
@@ -249,10 +290,10 @@ impl Link {
             code: CloseCode::Unavailable,
             why: error.to_string(),
         })?;
-        self.offered_bytes -= answer.batch_bytes();
+        self.room.answered();
         match &answer {
             Answer::Session(session_epoch) => self.session_epoch = *session_epoch,
-            Answer::Refused(refused, _) => {
+            Answer::Refused(refused) => {
                 let (edge, stream) = (&self.edge, refused.stream);
                 tracing::info!(%edge, %stream, reason = %refused.reason, "an offer was refused");
             }
@@ -271,7 +312,7 @@ async fn ask(
     edge: EdgeId,
     broker: Broker,
     mut asked: mpsc::Receiver<Question>,
-    answering: mpsc::UnboundedSender<Result<Answer, SubmitError>>,
+    answering: mpsc::Sender<Result<Answer, SubmitError>>,
 ) {
     let mut questions = Vec::with_capacity(HUB_QUESTIONS_MAX);
     while asked.recv_many(&mut questions, HUB_QUESTIONS_MAX).await > 0 {
@@ -279,14 +320,15 @@ async fn ask(
         let effects = match broker.submit(wishes.collect()).await {
             Ok(effects) => effects,
             Err(error) => {
-                let _ = answering.send(Err(error));
+                let _ = answering.send(Err(error)).await;
                 return;
             }
         };
         let mut effects = effects.into_iter();
         for question in questions.drain(..) {
             let answer = question.answer(&edge, &mut effects, &broker);
-            if answering.send(answer.ok_or(SubmitError::Closed)).is_err() {
+            let answer = answer.ok_or(SubmitError::Closed);
+            if answering.send(answer).await.is_err() {
                 return;
             }
         }
@@ -303,5 +345,27 @@ impl Known for Broker {
         let interval = (offer.base_offset, offer.end().unwrap_or(offer.base_offset));
         let incarnation = offer.incarnation;
         self.look(|_, map| map.facts_of(edge, stream, incarnation, interval, FRAME_FACTS_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_unanswered_is_bounded_by_count_and_by_bytes() {
+        let mut room = Room::default();
+        for _ in 0..HUB_UNANSWERED_MAX {
+            assert!(room.is_left());
+            room.asked(0);
+        }
+        assert!(!room.is_left());
+        room.answered();
+        assert!(room.is_left());
+        room.asked(HUB_OFFERED_BYTES_MAX);
+        (1..HUB_UNANSWERED_MAX).for_each(|_| room.answered());
+        assert!(!room.is_left());
+        room.answered();
+        assert!(room.is_left());
     }
 }

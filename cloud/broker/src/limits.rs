@@ -10,8 +10,12 @@ pub const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
 /// One tick gathers until its batches reach this; what is queued beyond waits for the next.
 pub const TICK_BATCHES_BYTES_MAX: usize = 8 << 20;
 
-/// One tick gathers at most so many entries.
+/// One tick gathers until it has so many entries; what is queued beyond waits for the next.
 pub const TICK_ENTRIES_MAX: usize = 16_384;
+
+/// Entries of one submission; a longer one is decided in parts, one after the other. A tick exceeds its
+/// bound by less than one of them.
+pub const SUBMISSION_ENTRIES_MAX: usize = 4_096;
 
 /// Submissions that wait for the sequencer; who comes then waits.
 pub const SEQUENCER_QUEUE_MAX: usize = 1_024;
@@ -43,11 +47,17 @@ pub const KAFKA_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(600);
 /// A response that the client does not take within this time ends its connection.
 pub const KAFKA_WRITE_MAX: Duration = Duration::from_secs(60);
 
-/// Batch bytes of one edge that the ledger has not answered; past it, no more are read.
+/// What one connection of an edge has asked and was not answered, in bytes; past it, no more is read.
 pub const HUB_OFFERED_BYTES_MAX: usize = 16 << 20;
 
-/// Questions of one edge that wait for the ledger.
+/// Questions of one connection that are put to the ledger at once; as many more wait for it.
 pub const HUB_QUESTIONS_MAX: usize = 256;
+
+/// Questions of one connection without an answer, whatever their bytes; past it, no more are read.
+pub const HUB_UNANSWERED_MAX: usize = 2 * HUB_QUESTIONS_MAX;
+
+/// Open connections of one edge: more than one are those that are about to end. The next is closed.
+pub const HUB_EDGE_CONNECTIONS_MAX: usize = 8;
 
 /// A topic has at most so many partitions.
 pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
@@ -75,6 +85,7 @@ pub const WHERE_GAPS_MAX: usize = 10;
 pub const WHERE_GROUPS_MAX: usize = 100;
 
 const _: () = {
+    assert!(SUBMISSION_ENTRIES_MAX <= TICK_ENTRIES_MAX);
     // A batch that is taken can be landed, read and sent.
     assert!(BATCH_BYTES_MAX <= SEQUENCER_QUEUE_BYTES_MAX);
     assert!(BATCH_BYTES_MAX <= KAFKA_FETCH_BYTES_MAX);

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_shared::id::{EdgeId, EdgeOffset, StreamName};
 
+use crate::limits::HUB_EDGE_CONNECTIONS_MAX;
+
 /// What is known of the edges that have connected since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Presence(Arc<Mutex<BTreeMap<EdgeId, Seen>>>);
@@ -25,6 +27,8 @@ pub struct Seen {
     last_seen_ms: Arc<AtomicI64>,
     /// Its newest connection: an older one's end is no news.
     connection: u64,
+    /// Connections that are open, older ones too.
+    open: usize,
 }
 
 impl Seen {
@@ -54,8 +58,18 @@ impl Presence {
         edges.values().filter(now).count()
     }
 
-    pub(crate) fn connect(&self, edge: &EdgeId, peer: SocketAddr, now_ms: i64) -> Connected {
+    /// `None`: as many connections of the edge are open as may be, and this one is to be closed.
+    pub(crate) fn connect(
+        &self,
+        edge: &EdgeId,
+        peer: SocketAddr,
+        now_ms: i64,
+    ) -> Option<Connected> {
         let mut edges = self.lock();
+        let open = edges.get(edge).map_or(0, |seen| seen.open);
+        if open >= HUB_EDGE_CONNECTIONS_MAX {
+            return None;
+        }
         let before = edges.remove(edge);
         let number = before.as_ref().map_or(0, |seen| seen.connection + 1);
         let last_seen_ms = Arc::new(AtomicI64::new(now_ms));
@@ -66,14 +80,15 @@ impl Presence {
             announced: before.map(|seen| seen.announced).unwrap_or_default(),
             last_seen_ms: Arc::clone(&last_seen_ms),
             connection: number,
+            open: open + 1,
         };
         edges.insert(edge.clone(), seen);
-        Connected {
+        Some(Connected {
             presence: self.clone(),
             edge: edge.clone(),
             number,
             last_seen_ms,
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EdgeId, Seen>> {
@@ -109,6 +124,9 @@ impl Connected {
 impl Drop for Connected {
     fn drop(&mut self) {
         self.change(|seen| seen.connected_since_ms = None);
+        if let Some(seen) = self.presence.lock().get_mut(&self.edge) {
+            seen.open -= 1;
+        }
     }
 }
 
@@ -121,10 +139,10 @@ mod tests {
         let presence = Presence::default();
         let edge = EdgeId::new("plant-7").unwrap();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let older = presence.connect(&edge, peer, 1);
+        let older = presence.connect(&edge, peer, 1).unwrap();
         let stream = StreamName::new("telemetry").unwrap();
         older.announced(&stream, EdgeOffset(5));
-        let newer = presence.connect(&edge, peer, 2);
+        let newer = presence.connect(&edge, peer, 2).unwrap();
         older.ended("fenced");
         drop(older);
         let seen = presence.of(&edge).unwrap();
@@ -137,5 +155,22 @@ mod tests {
         assert_eq!((seen.connected_since_ms, seen.last_seen_ms()), (None, 7));
         assert_eq!(seen.ended.as_deref(), Some("the network is gone"));
         assert_eq!(presence.connected(), 0);
+    }
+
+    #[test]
+    fn an_edge_has_so_many_connections_and_another_one_once_any_of_them_has_ended() {
+        let presence = Presence::default();
+        let edge = EdgeId::new("plant-7").unwrap();
+        let other = EdgeId::new("plant-8").unwrap();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let connect = |edge| presence.connect(edge, peer, 1);
+        let mut open: Vec<_> = (0..HUB_EDGE_CONNECTIONS_MAX)
+            .map(|_| connect(&edge).unwrap())
+            .collect();
+        assert!(connect(&edge).is_none());
+        assert!(connect(&other).is_some());
+        open.remove(0);
+        open.push(connect(&edge).unwrap());
+        assert!(connect(&edge).is_none());
     }
 }

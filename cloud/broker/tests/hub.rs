@@ -13,6 +13,7 @@ use tidegate_bridge_protocol::frame::{
 };
 use tidegate_bridge_protocol::landing::{Offer, RefusedReason};
 use tidegate_cloud::{Cloud, Config};
+use tidegate_cloud_protocol::ledger::command::{Entry, ReleaseEdge};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
@@ -72,15 +73,20 @@ fn announce(stream: u32, topic: &str, incarnation: Incarnation) -> Frame {
     })
 }
 
+/// A connection on which nothing is said yet.
+async fn dial(folder: &Path, cloud: &Cloud, id: &str) -> Connection {
+    let authority = HubAuthority::open(folder.join("cloud/tls")).unwrap();
+    let files = authority
+        .issue_edge(&EdgeId::new(id).unwrap(), &folder.join(id))
+        .unwrap();
+    let credentials = Credentials::load(&files.certificate, &files.key, &files.ca).unwrap();
+    let mut dialer = Dialer::new(credentials).unwrap();
+    dialer.connect(cloud.bridge_address()).await.unwrap()
+}
+
 impl HandEdge {
     async fn connect(folder: &Path, cloud: &Cloud, id: &str) -> Self {
-        let authority = HubAuthority::open(folder.join("cloud/tls")).unwrap();
-        let files = authority
-            .issue_edge(&EdgeId::new(id).unwrap(), &folder.join(id))
-            .unwrap();
-        let credentials = Credentials::load(&files.certificate, &files.key, &files.ca).unwrap();
-        let mut dialer = Dialer::new(credentials).unwrap();
-        let mut connection = dialer.connect(cloud.bridge_address()).await.unwrap();
+        let mut connection = dial(folder, cloud, id).await;
         send(&mut connection, &hello()).await;
         let Frame::Welcome(welcome) = read(&mut connection.control_in).await.unwrap() else {
             panic!("no Welcome");
@@ -148,15 +154,19 @@ impl HandEdge {
     }
 
     /// Why the hub closed the connection.
-    async fn end(mut self) -> String {
-        tokio::time::timeout(DEADLINE, async {
-            while self.connection.control_in.read().await.is_ok() {}
-            self.connection.handle.closed().await;
-        })
-        .await
-        .expect("the hub closes the connection");
-        self.connection.handle.end_reason().unwrap()
+    async fn end(self) -> String {
+        end(self.connection).await
     }
+}
+
+async fn end(mut connection: Connection) -> String {
+    tokio::time::timeout(DEADLINE, async {
+        while connection.control_in.read().await.is_ok() {}
+        connection.handle.closed().await;
+    })
+    .await
+    .expect("the hub closes the connection");
+    connection.handle.end_reason().unwrap()
 }
 
 async fn send(connection: &mut Connection, frame: &Frame) {
@@ -330,4 +340,50 @@ async fn a_stream_whose_topic_is_not_there_is_parked_and_no_other_waits() {
     send(&mut edge.connection, &Frame::Ping(Ping { nonce: 4 })).await;
     assert!(matches!(edge.answer().await, Frame::Pong(pong) if pong.nonce == 4));
     cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_says_no_hello_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let mut silent = dial(folder.path(), &cloud, "silent").await;
+    // A Ping is no Hello.
+    send(&mut silent, &Frame::Ping(Ping { nonce: 1 })).await;
+    let reason = end(silent).await;
+    assert!(reason.contains("timeout"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_edge_has_at_most_eight_open_connections() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let mut open = Vec::new();
+    for nonce in 0..8 {
+        let mut connection = dial(folder.path(), &cloud, "many").await;
+        send(&mut connection, &Frame::Ping(Ping { nonce })).await;
+        read(&mut connection.control_in).await.unwrap();
+        open.push(connection);
+    }
+    let mut ninth = dial(folder.path(), &cloud, "many").await;
+    send(&mut ninth, &hello()).await;
+    let reason = end(ninth).await;
+    assert!(reason.contains("too many open connections"), "{reason}");
+    let mut neighbour = HandEdge::connect(folder.path(), &cloud, "neighbour").await;
+    neighbour.land("while the other has too many").await;
+}
+
+#[tokio::test]
+async fn a_long_submission_is_decided_in_parts_and_in_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let broker = cloud.broker();
+    let release = |number| {
+        let edge = EdgeId::new(format!("edge-{number}")).unwrap();
+        (Entry::ReleaseEdge(ReleaseEdge { edge }), None)
+    };
+    let syncs_before = broker.metrics().log_syncs.get();
+    let effects = broker.submit((0..10_000).map(release).collect()).await;
+    assert_eq!(effects.unwrap().len(), 10_000);
+    assert!(broker.submit(vec![]).await.unwrap().is_empty());
+    assert_eq!(broker.metrics().log_syncs.get() - syncs_before, 3);
 }

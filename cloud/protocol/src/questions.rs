@@ -6,6 +6,7 @@ use tidegate_bridge_protocol::fact::Fact;
 use tidegate_bridge_protocol::frame::{AnnouncedStream, GrantedStream, Hello, Landed, Refused};
 use tidegate_bridge_protocol::hub::{self, HubConnection, HubError, HubEvent};
 use tidegate_bridge_protocol::landing::{Head, Offer, RefusedReason};
+use tidegate_bridge_protocol::limits::FRAME_FACTS_MAX;
 use tidegate_shared::id::{EdgeId, SessionEpoch, StreamId, StreamName};
 use tidegate_shared::record::Batch;
 
@@ -34,14 +35,14 @@ pub enum Question {
     Gap(hub::LandGap),
 }
 
-/// What was answered; `usize` is the batch's bytes, which the edge's room gets back.
+/// What was answered.
 #[derive(Clone, Debug)]
 pub enum Answer {
     Session(SessionEpoch),
     SessionRefused(RefusedReason),
     Streams(Vec<GrantedStream>),
-    Landed(Landed, usize),
-    Refused(Refused, usize),
+    Landed(Landed),
+    Refused(Refused),
 }
 
 impl Question {
@@ -56,11 +57,14 @@ impl Question {
         }
     }
 
-    /// Batch bytes that it holds until it is answered.
-    pub fn batch_bytes(&self) -> usize {
+    /// Bytes that it holds until it is answered, about: those of its batch or its streams. A gap counts
+    /// what its answer may have, as a small frame can ask for very many facts.
+    pub fn held_bytes(&self) -> usize {
         match self {
+            Self::Session(_) | Self::Fork(_) => 0,
+            Self::Streams(_, streams) => streams.iter().map(announced_bytes).sum(),
             Self::Land(land) => land.batch.bytes().len(),
-            _ => 0,
+            Self::Gap(_) => FRAME_FACTS_MAX * size_of::<Fact>(),
         }
     }
 
@@ -138,7 +142,7 @@ impl Question {
             }
             Self::Fork(fork) => Answer::Streams(vec![grant(fork.stream, effects.next()?)?]),
             Self::Land(land) => {
-                let (reason, bytes) = (RefusedReason::TooLarge, land.batch.bytes().len());
+                let reason = RefusedReason::TooLarge;
                 let effect = match is_too_large(&land.batch) {
                     true => Effect::Refused {
                         reason,
@@ -147,11 +151,11 @@ impl Question {
                     false => effects.next()?,
                 };
                 let facts = || known.facts(edge, &land.name, &land.offer);
-                answer_offer(land.request, land.stream, bytes, effect, facts)?
+                answer_offer(land.request, land.stream, effect, facts)?
             }
             Self::Gap(gap) => {
                 let facts = || known.facts(edge, &gap.name, &gap.offer);
-                answer_offer(gap.request, gap.stream, 0, effects.next()?, facts)?
+                answer_offer(gap.request, gap.stream, effects.next()?, facts)?
             }
         })
     }
@@ -176,25 +180,22 @@ impl Answer {
             }
             Self::SessionRefused(reason) => return Err(hub.handle_session_refused(reason)),
             Self::Streams(granted) => hub.handle_streams(granted)?,
-            Self::Landed(landed, _) => {
+            Self::Landed(landed) => {
                 let name = hub.name_of(landed.stream);
                 let stream = name.and_then(|name| ledger.stream(edge, name));
                 let topic = stream.and_then(|stream| ledger.topic(stream.target.topic_id));
                 let partitions = topic.map_or(0, |topic| topic.partitions().len() as u32);
                 hub.handle_landed(landed, partitions);
             }
-            Self::Refused(refused, _) => hub.handle_refused(refused)?,
+            Self::Refused(refused) => hub.handle_refused(refused)?,
         }
         Ok(())
     }
+}
 
-    /// Batch bytes that are no longer held.
-    pub fn batch_bytes(&self) -> usize {
-        match self {
-            Self::Landed(_, bytes) | Self::Refused(_, bytes) => *bytes,
-            _ => 0,
-        }
-    }
+fn announced_bytes(stream: &AnnouncedStream) -> usize {
+    let names = stream.name.as_str().len() + stream.topic.as_str().len();
+    size_of::<AnnouncedStream>() + names
 }
 
 fn is_too_large(batch: &Batch) -> bool {
@@ -247,7 +248,6 @@ fn grant(stream: StreamId, effect: Effect) -> Option<GrantedStream> {
 fn answer_offer(
     request: u64,
     stream: StreamId,
-    bytes: usize,
     effect: Effect,
     known_facts: impl FnOnce() -> Vec<Fact>,
 ) -> Option<Answer> {
@@ -264,7 +264,7 @@ fn answer_offer(
                 next: head.next,
                 hash: head.hash,
             };
-            return Some(Answer::Refused(refused, bytes));
+            return Some(Answer::Refused(refused));
         }
         _ => return None,
     };
@@ -276,5 +276,47 @@ fn answer_offer(
         hash: head.hash,
         facts,
     };
-    Some(Answer::Landed(landed, bytes))
+    Some(Answer::Landed(landed))
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_shared::gap::GapReason;
+    use tidegate_shared::id::*;
+
+    use super::*;
+
+    #[test]
+    fn a_gap_and_an_announcement_hold_room_though_they_have_no_batch() {
+        let name = StreamName::new("telemetry").unwrap();
+        let offer = Offer {
+            session_epoch: SessionEpoch(1),
+            incarnation: Incarnation(1),
+            base_offset: EdgeOffset(0),
+            count: 1_000_000,
+            hash_before: BoundaryHash(0),
+            hash_after: BoundaryHash(1),
+        };
+        let gap = hub::LandGap {
+            request: 1,
+            stream: StreamId(0),
+            name: name.clone(),
+            offer,
+            reason: GapReason::Overflow,
+        };
+        let answer_bytes_max = FRAME_FACTS_MAX * size_of::<Fact>();
+        assert_eq!(Question::Gap(gap).held_bytes(), answer_bytes_max);
+        let stream = AnnouncedStream {
+            stream: StreamId(0),
+            name,
+            topic: TopicName::new("telemetry").unwrap(),
+            incarnation: Incarnation(0),
+            first: EdgeOffset(0),
+            next: EdgeOffset(0),
+            landed: EdgeOffset(0),
+            landed_life: 0,
+        };
+        let streams = Question::Streams(SessionEpoch(1), vec![stream; 1_000]);
+        assert!(streams.held_bytes() >= 1_000 * size_of::<AnnouncedStream>());
+    }
 }

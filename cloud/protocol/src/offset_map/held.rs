@@ -124,12 +124,14 @@ impl OffsetMap {
         let mut found = Vec::new();
         for (source, number) in self.sources_of(edge, stream, incarnation, incarnation) {
             let spans = self.by_source[number as usize].from(from.0);
-            for span in spans.take_while(|span| span.from < to.0) {
-                let named = self.fact(source, &span.cut(from.0, to.0));
-                found.extend(named.map(|named| named.fact));
-            }
+            let spans = spans.take_while(|span| span.from < to.0);
+            let facts = spans.filter_map(|span| {
+                let named = self.fact(source, &span.cut(from.0, to.0))?;
+                Some(named.fact)
+            });
+            // No more are made than are wanted: the ledger waits meanwhile.
+            found.extend(facts.take(facts_max - found.len()));
         }
-        found.truncate(facts_max);
         found
     }
 

@@ -379,3 +379,17 @@ fn what_lands_outweighs_what_was_imported() {
     assert!(stayed(in_cloud(&map, 0, 15)) && stayed(in_cloud(&map, 1, 3)));
     assert!(!stayed(in_cloud(&map, 1, 2)));
 }
+
+#[test]
+fn no_more_facts_are_made_than_are_asked_for() {
+    let mut map = OffsetMap::new();
+    // None follows on from the one before it in the cloud.
+    for number in 0..10_000 {
+        let apart = fact(number, 1, 0, 2 * number as i64);
+        map.add(&edge(1), &stream(), &apart).unwrap();
+    }
+    let all = (EdgeOffset(0), EdgeOffset(10_000));
+    let found = map.facts_of(&edge(1), &stream(), Incarnation(1), all, 10);
+    assert_eq!(found.len(), 10);
+    assert!(found.capacity() < 100, "{}", found.capacity());
+}
