@@ -171,6 +171,13 @@ impl ForkReason {
         Self::ALL.into_iter().find(|reason| *reason as u8 == number)
     }
 
+    /// One that is not known is taken for `unknown`; where there is none it is an error.
+    pub fn take(reader: &mut Reader, unknown: Option<Self>) -> Result<Self, WireError> {
+        let field = "reason";
+        let reason = Self::from_number(reader.u8(field)?).or(unknown);
+        reason.ok_or(WireError::Invalid { field })
+    }
+
     /// As metrics, log lines and JSON name it.
     pub fn name(self) -> &'static str {
         match self {
@@ -201,6 +208,32 @@ pub struct ForkRequest {
     pub reason: ForkReason,
     /// The edge has proved the hub's position in this session: it lacks what follows.
     pub is_proved: bool,
+}
+
+impl ForkRequest {
+    /// Its fields, as frames and the ledger's commands have them.
+    pub fn put(&self, out: &mut BytesMut) {
+        out.put_u64_le(self.session_epoch.0);
+        out.put_u64_le(self.ends.0);
+        out.put_u64_le(self.edge_incarnation.0);
+        out.put_u64_le(self.from.0);
+        out.put_u128_le(self.hash.0);
+        out.put_u8(self.reason as u8);
+        out.put_u8(u8::from(self.is_proved));
+    }
+
+    /// `unknown` is for the reason, see [`ForkReason::take`].
+    pub fn take(reader: &mut Reader, unknown: Option<ForkReason>) -> Result<Self, WireError> {
+        Ok(Self {
+            session_epoch: SessionEpoch(reader.u64("session epoch")?),
+            ends: Incarnation(reader.u64("incarnation")?),
+            edge_incarnation: Incarnation(reader.u64("edge's incarnation")?),
+            from: EdgeOffset(reader.u64("from")?),
+            hash: BoundaryHash(reader.u128("hash")?),
+            reason: ForkReason::take(reader, unknown)?,
+            is_proved: reader.u8("proved")? != 0,
+        })
+    }
 }
 
 /// Judges `offer` against the stream's head and the newest session epoch granted to its edge.

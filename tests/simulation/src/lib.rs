@@ -59,7 +59,19 @@ pub fn run(seed: u64, broken: Option<Rule>) -> Outcome {
     let power = Power::default();
     let mut world = World::new(seed, broken, power.clone());
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
-    let violation = match ran {
+    let violation = violation_of(ran);
+    let (trace, counts) = world.into_outcome();
+    Outcome {
+        violation,
+        trace,
+        counts,
+        hits: power.hits(),
+    }
+}
+
+/// What a run that ended so has violated.
+pub(crate) fn violation_of(ran: std::thread::Result<Result<(), Stop>>) -> Option<Violation> {
+    match ran {
         Ok(Ok(())) => None,
         Ok(Err(Stop::Violated(violation))) => Some(violation),
         Ok(Err(Stop::PowerGone)) => Some(Violation {
@@ -70,17 +82,10 @@ pub fn run(seed: u64, broken: Option<Rule>) -> Outcome {
             invariant: "nothing panics",
             what: panic_message(&*panic),
         }),
-    };
-    let (trace, counts) = world.into_outcome();
-    Outcome {
-        violation,
-        trace,
-        counts,
-        hits: power.hits(),
     }
 }
 
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     text.or(owned).unwrap_or("a panic").to_owned()

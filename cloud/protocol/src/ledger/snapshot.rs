@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tidegate_bridge_protocol::landing::Head;
+use tidegate_bridge_protocol::landing::{ForkReason, Head};
 use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset,
     PartitionId, SessionEpoch, StoreId, StreamName, TopicId, TopicName,
 };
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
-use super::command::{OffsetCommit, take_fork_reason, take_name};
+use super::command::{OffsetCommit, take_name};
 use super::{
     Behind, Committed, DecodeError, Edge, Fights, Fork, Ledger, Partition, Stream, Target, Topic,
 };
@@ -269,7 +269,7 @@ fn take_fork(reader: &mut Reader) -> Result<Fork, DecodeError> {
         ended: Incarnation(reader.u64("ended")?),
         ended_at: EdgeOffset(reader.u64("ended at")?),
         lost: take_lost(reader)?,
-        reason: take_fork_reason(reader)?,
+        reason: ForkReason::take(reader, None)?,
         at_ms: reader.i64("at")?,
     })
 }

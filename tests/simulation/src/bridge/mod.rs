@@ -21,7 +21,7 @@ use tidegate_bridge_protocol::broken::{self, Rule};
 
 use crate::random::Random;
 use crate::trace::{LINES_MAX, Trace};
-use crate::{Stop, Violation, panic_message};
+use crate::{Violation, violation_of};
 use cases::{Case, CaseCounts};
 pub use world::Tally;
 use world::World;
@@ -106,18 +106,7 @@ pub fn run(plan: &Plan) -> Outcome {
     let mut world = World::new(plan);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     broken::break_rule(None);
-    let violation = match ran {
-        Ok(Ok(())) => None,
-        Ok(Err(Stop::Violated(violation))) => Some(violation),
-        Ok(Err(Stop::PowerGone)) => Some(Violation {
-            invariant: "the power comes back",
-            what: "a run ended without it".to_owned(),
-        }),
-        Err(panic) => Some(Violation {
-            invariant: "nothing panics",
-            what: panic_message(&*panic),
-        }),
-    };
+    let violation = violation_of(ran);
     let (trace, cases, tally) = world.into_outcome();
     Outcome {
         violation,

@@ -30,7 +30,6 @@ pub use commit_offsets::{CommitOffsets, OffsetCommit};
 pub use create_topic::CreateTopic;
 pub use delete_topic::DeleteTopic;
 pub use fork_stream::ForkStream;
-pub(super) use fork_stream::take_fork_reason;
 pub use grow_topic::GrowTopic;
 pub use import_facts::{FACTS_MAX, ImportFacts};
 pub use land::{Land, Part};
