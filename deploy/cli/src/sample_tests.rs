@@ -9,7 +9,11 @@ const EDGE: &str = include_str!("../../edge.yaml");
 fn switch_on(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let off = line.strip_prefix('#').filter(|rest| {
-            let word = rest.split_whitespace().next().unwrap_or_default();
+            let words = rest.split_whitespace();
+            let word = words
+                .skip_while(|word| *word == "-")
+                .next()
+                .unwrap_or_default();
             word.ends_with(':') && (!rest.starts_with(' ') || rest.starts_with("  "))
         });
         off.unwrap_or(line)
@@ -32,12 +36,18 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
     let spec = parse_yaml::<EdgeSpec>(&switch_on(EDGE)).unwrap();
     spec.check().unwrap();
     assert!(!spec.streams.is_empty(), "the streams section is read");
+    assert_eq!(spec.mqtt.listeners.len(), 5);
     for key in [
         "data",
         "mqtt",
         "listeners",
         "address",
         "insecure",
+        "tls",
+        "client_ca",
+        "transport",
+        "path",
+        "proxy_protocol",
         "packet_bytes_max",
         "connections_max",
         "http",

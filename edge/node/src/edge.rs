@@ -41,6 +41,7 @@ pub struct Edge {
     committer: Committer,
     metrics: Arc<Metrics>,
     mqtt_addresses: Vec<SocketAddr>,
+    certificates: Vec<Arc<mqtt::Tls>>,
     http_address: SocketAddr,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -66,6 +67,16 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
     let mut spec: EdgeSpec = parse_yaml(&text).map_err(|error| anyhow!("{shown}: {error}"))?;
     spec.check().with_context(|| shown.to_string())?;
     let folder = path.parent().unwrap_or(Path::new(""));
+    for tls in spec
+        .mqtt
+        .listeners
+        .iter_mut()
+        .filter_map(|listener| listener.tls.as_mut())
+    {
+        tls.certificate = folder.join(&tls.certificate);
+        tls.key = folder.join(&tls.key);
+        tls.client_ca = tls.client_ca.take().map(|path| folder.join(path));
+    }
     if let Some(uplink) = &mut spec.uplink {
         for path in [&mut uplink.certificate, &mut uplink.key, &mut uplink.ca] {
             *path = folder.join(&path);
@@ -86,7 +97,8 @@ impl Edge {
         let lock = DataLock::take(&spec.data)?;
         let mut listeners = Vec::new();
         for listener in &spec.mqtt.listeners {
-            listeners.push(bind("mqtt.listeners", listener.address).await?);
+            let packet_bytes_max = spec.mqtt.packet_bytes_max.0 as usize;
+            listeners.push(mqtt::Listener::bind(listener, packet_bytes_max).await?);
         }
         let http = bind("http.address", spec.http.address).await?;
         let (opening, name) = (spec.clone(), id.clone());
@@ -116,8 +128,10 @@ impl Edge {
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt_addresses = Vec::new();
+        let certificates: Vec<_> = listeners.iter().filter_map(mqtt::Listener::tls).collect();
+        tasks.spawn(mqtt::renew(certificates.clone(), stopping.clone()));
         for listener in listeners {
-            mqtt_addresses.push(listener.local_addr()?);
+            mqtt_addresses.extend(listener.local_address()?);
             tasks.spawn(mqtt::serve(listener, context.clone(), stopping.clone()));
         }
         let http_address = http.local_addr()?;
@@ -150,6 +164,7 @@ impl Edge {
             committer,
             metrics,
             mqtt_addresses,
+            certificates,
             http_address,
             shutdown,
             tasks,
@@ -175,7 +190,13 @@ impl Edge {
         self.id.as_ref()
     }
 
-    /// Where MQTT clients are served; the ports that were given where the spec said 0.
+    /// Reads again what may change without a restart: the certificates of listeners. One that cannot be
+    /// used is logged, and the old one stays.
+    pub async fn reload(&self) {
+        mqtt::reload(&self.certificates, true).await;
+    }
+
+    /// Where MQTT clients are served, but for Unix sockets; the ports that were given where the spec said 0.
     pub fn mqtt_addresses(&self) -> Vec<SocketAddr> {
         self.mqtt_addresses.clone()
     }
@@ -347,14 +368,18 @@ async fn serve_http(
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => anyhow!(
-                "port {} is in use on {}: stop what listens there, or change {key}",
-                address.port(),
-                address.ip()
-            ),
-            _ => anyhow!("cannot listen on {address} ({key}): {error}"),
-        })
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| bind_error(key, address, &error))
+}
+
+/// Why nothing listens at an address, and what to do about it.
+pub(crate) fn bind_error(key: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!(
+            "port {} is in use on {}: stop what listens there, or change {key}",
+            address.port(),
+            address.ip()
+        ),
+        _ => anyhow!("cannot listen on {address} ({key}): {error}"),
+    }
 }

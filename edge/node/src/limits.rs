@@ -29,6 +29,15 @@ pub const READ_BYTES: usize = 64 << 10;
 /// Bytes that wait to be written to a socket; past it the client is not read from.
 pub const WRITE_BYTES_MAX: usize = 256 << 10;
 
+/// A thread keeps a write buffer up to this size for the next connection that writes.
+pub const WRITE_BYTES_SPARE: usize = 512 << 10;
+
+/// A client's handshakes, TLS and WebSocket among them, take at most so long.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The files of listeners' certificates are looked at so often.
+pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What was said to a client at the end may take so long to be written.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -68,10 +68,18 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let edge = Box::pin(Edge::start(spec)).await?;
+    let reload = async {
+        while hang_up.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading certificates again");
+            edge.reload().await;
+        }
+    };
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = reload => {}
         reason = edge.failed() => {
             // Nothing can be acknowledged any more; a start opens the journal anew.
             anyhow::bail!("the journal failed: {reason}");

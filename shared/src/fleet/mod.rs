@@ -1,12 +1,14 @@
 //! Fleet types: what YAML says of edges. A lone node's `edge.yaml` is the `spec` of a profile, so the
 //! cloud validates with these types what an edge will run.
 
+mod listener;
 mod spec;
 mod units;
 
+pub use listener::{ListenerAddress, ListenerAddressError, ListenerSpec, TlsSpec, Transport};
 pub use spec::{
-    EdgeSpec, HttpSpec, JournalSpec, ListenerSpec, MqttSpec, OriginHeader, OverflowSpec,
-    RetentionSpec, RouteKey, RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,
+    EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, RetentionSpec, RouteKey,
+    RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,
 };
 pub use units::{ByteSize, Span, UnitError};
 #[cfg(feature = "yaml")]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{ByteSize, Span};
+use super::{ByteSize, ListenerAddress, ListenerSpec, Span};
 use crate::id::{StreamName, TopicName};
 use crate::record::Compression;
 use crate::topic::TopicFilter;
@@ -48,16 +48,6 @@ pub struct MqttSpec {
     /// The server's own figures are published under `$SYS/broker` so often. Default: `10s`; `0` is
     /// never.
     pub sys_interval: Span,
-}
-
-/// One listening address.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ListenerSpec {
-    pub address: SocketAddr,
-    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
-    #[serde(default)]
-    pub insecure: bool,
 }
 
 /// Health and metrics.
@@ -195,6 +185,8 @@ pub enum SpecError {
         key: &'static str,
         address: SocketAddr,
     },
+    #[error("mqtt.listeners {0}: {1}")]
+    Listener(ListenerAddress, &'static str),
     #[error("{key} is {value}; it must lie between {min} and {max}")]
     Range {
         key: &'static str,
@@ -247,10 +239,7 @@ fn loopback(port: u16) -> SocketAddr {
 impl Default for MqttSpec {
     fn default() -> Self {
         Self {
-            listeners: vec![ListenerSpec {
-                address: loopback(1883),
-                insecure: false,
-            }],
+            listeners: vec![ListenerSpec::tcp(loopback(1883), false)],
             packet_bytes_max: ByteSize(1 << 20),
             connections_max: 20_000,
             session_backlog_bytes_max: ByteSize(1 << 30),
@@ -312,7 +301,7 @@ impl EdgeSpec {
     /// Refuses what cannot work or would be unsafe.
     pub fn check(&self) -> Result<(), SpecError> {
         for listener in &self.mqtt.listeners {
-            exposed("mqtt.listeners", listener.address, listener.insecure)?;
+            listener.check()?;
         }
         exposed("http.address", self.http.address, self.http.insecure)?;
         let size = |key, value: ByteSize, min, max| {

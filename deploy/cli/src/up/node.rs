@@ -156,10 +156,7 @@ fn edge_spec(arguments: &UpArguments, uplink: UplinkSpec) -> EdgeSpec {
     EdgeSpec {
         data: arguments.data.join("edge"),
         mqtt: MqttSpec {
-            listeners: vec![ListenerSpec {
-                address: arguments.mqtt,
-                insecure: arguments.insecure,
-            }],
+            listeners: vec![ListenerSpec::tcp(arguments.mqtt, arguments.insecure)],
             ..MqttSpec::default()
         },
         http: HttpSpec {

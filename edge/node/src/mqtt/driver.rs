@@ -2,31 +2,32 @@
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
 use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::Context;
 use super::mailbox::{Contents, Mailbox};
+use super::transport::{Peer, Socket};
+use super::wire::{Moved, Wire};
 use crate::committer::Gate;
-use crate::limits::{FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
+use crate::limits::{FAREWELL_TIMEOUT, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
 use crate::retained::Reading;
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
 
 /// Runs a connection to its end.
 pub(super) async fn run(
-    socket: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
+    peer: Peer,
     context: Context,
     stopping: watch::Receiver<bool>,
 ) {
@@ -52,11 +53,10 @@ pub(super) async fn run(
         gate: Gate::default(),
         withheld: (0, 0),
         retained: Reading::default(),
-        input: BytesMut::new(),
-        output: BytesMut::new(),
+        wire: Wire::new(socket),
         ended: false,
     };
-    Box::pin(task.run(socket, stopping)).await;
+    Box::pin(task.run(stopping)).await;
 }
 
 pub(super) struct Task {
@@ -64,7 +64,7 @@ pub(super) struct Task {
     decoder: Decoder,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) id: ConnectionId,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) client_id: Bytes,
     pub(super) context: Context,
     /// The client's session, from CONNECT to the end.
@@ -89,52 +89,41 @@ pub(super) struct Task {
     pub(super) withheld: (usize, usize),
     /// Retained messages that are still to be delivered.
     pub(super) retained: Reading,
-    input: BytesMut,
-    output: BytesMut,
+    wire: Wire,
     /// Nothing but a farewell is left to be said.
     pub(super) ended: bool,
 }
 
 impl Task {
-    async fn run(mut self, mut socket: TcpStream, mut stopping: watch::Receiver<bool>) {
+    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let mut stopped = pin!(async move { stopping.changed().await });
+        // Set again only when it must come earlier, or came: most deadlines move on with each packet.
+        let mut alarm = pin!(sleep_until(far().into()));
         while !self.ended {
-            let (mut reader, mut writer) = socket.split();
             let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
             let deadline = deadlines.into_iter().flatten().min();
-            let can_read = self.takes_more() && self.output.len() < WRITE_BYTES_MAX;
-            if self.input.capacity() - self.input.len() < READ_BYTES / 4 {
-                self.input.reserve(READ_BYTES);
+            if alarm.is_elapsed() || deadline.is_some_and(|at| at < alarm.deadline().into_std()) {
+                alarm.as_mut().reset(deadline.unwrap_or_else(far).into());
             }
+            let can_read = self.takes_more() && self.wire.unwritten() < WRITE_BYTES_MAX;
             tokio::select! {
-                read = reader.read_buf(&mut self.input), if can_read => match read {
-                    Ok(bytes @ 1..) => {
-                        self.context.metrics.mqtt_received_bytes.inc_by(bytes as u64);
-                        self.decode().await;
-                    }
-                    Ok(0) | Err(_) => self.machine.handle_closed(Instant::now()),
-                },
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => {
-                    match written {
-                        Ok(bytes @ 1..) => {
-                            self.context.metrics.mqtt_sent_bytes.inc_by(bytes as u64);
-                        }
-                        Ok(0) | Err(_) => self.machine.handle_closed(Instant::now()),
-                    }
+                moved = poll_fn(|context| self.wire.poll_move(context, can_read)) => {
+                    self.moved(moved).await;
                 }
                 () = self.mailbox.filled() => self.empty_mailbox(),
-                () = feed_ready(&mut self.feed) => {}
+                () = feed_ready(&mut self.feed), if self.feed.is_some() => {}
                 () = tokio::task::yield_now(), if self.may_read_retained() => {}
-                () = sleep_until(deadline.unwrap_or_else(far).into()), if deadline.is_some() => {
+                () = alarm.as_mut() => {
                     let now = Instant::now();
                     self.machine.handle_timeout(now);
                     self.store_cursor(now);
                 }
-                _ = stopping.changed() => {
+                _ = stopped.as_mut() => {
                     let reason = ReasonCode::ServerShuttingDown;
                     self.machine.handle_shutdown(Instant::now(), reason);
                 }
             }
-            if self.takes_more() && !self.input.is_empty() {
+            if self.takes_more() && !self.wire.input.is_empty() {
                 // What was left when the machine had enough.
                 self.decode().await;
             }
@@ -147,7 +136,23 @@ impl Task {
         self.held = None;
         self.count_withheld();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
-        let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
+        let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell()).await;
+    }
+
+    async fn moved(&mut self, moved: Moved) {
+        match moved {
+            Moved::Read(bytes) => {
+                self.context
+                    .metrics
+                    .mqtt_received_bytes
+                    .inc_by(bytes as u64);
+                self.decode().await;
+            }
+            Moved::Written(bytes) => {
+                self.context.metrics.mqtt_sent_bytes.inc_by(bytes as u64);
+            }
+            Moved::Closed => self.machine.handle_closed(Instant::now()),
+        }
     }
 
     /// Whether there is more to send of retained messages, and room for it.
@@ -167,22 +172,23 @@ impl Task {
         }
     }
 
-    async fn say_farewell(&mut self, socket: &mut TcpStream) -> std::io::Result<()> {
+    async fn say_farewell(&mut self) -> std::io::Result<()> {
         loop {
             self.settle().await;
-            if self.output.is_empty() {
-                return socket.shutdown().await;
+            if self.wire.unwritten() == 0 {
+                return self.wire.socket.end().await;
             }
-            let bytes = self.output.len() as u64;
-            socket.write_all_buf(&mut self.output).await?;
-            self.context.metrics.mqtt_sent_bytes.inc_by(bytes);
+            match poll_fn(|context| self.wire.poll_move(context, false)).await {
+                Moved::Closed => return Ok(()),
+                moved => self.moved(moved).await,
+            }
         }
     }
 
     /// Feeds whole packets to the machine while it takes them.
     async fn decode(&mut self) {
         while self.takes_more() && !self.machine.is_closed() {
-            match self.decoder.decode(&mut self.input) {
+            match self.decoder.decode(&mut self.wire.input) {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
                     self.context.metrics.mqtt_packets_received.inc();
@@ -199,7 +205,9 @@ impl Task {
         self.handle_events().await;
         self.count_withheld();
         self.feed();
-        while self.output.len() < WRITE_BYTES_MAX && self.machine.poll_transmit(&mut self.output) {
+        while self.wire.unwritten() < WRITE_BYTES_MAX
+            && self.machine.poll_transmit(self.wire.output())
+        {
             self.handle_events().await;
             self.feed();
         }

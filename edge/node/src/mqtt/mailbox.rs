@@ -2,10 +2,13 @@
 //! mailbox is bounded in messages and bytes; who does not empty it loses QoS 0 messages, and is
 //! disconnected rather than have a QoS 1 message skipped.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Instant;
 
+use futures_util::task::AtomicWaker;
 use tidegate_edge_protocol::mqtt::codec::{
     Message, PacketId, Publish, PublishQos, Qos, SubscriptionIdentifier,
 };
@@ -14,7 +17,6 @@ use tidegate_edge_protocol::mqtt::connection::{
     SubscriptionRequest,
 };
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tokio::sync::Notify;
 
 use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 use crate::sessions::SharedDelivery;
@@ -105,15 +107,17 @@ pub(crate) struct Mailbox {
     contents: Mutex<Contents>,
     bytes: AtomicUsize,
     filled: AtomicBool,
-    notify: Notify,
+    waker: AtomicWaker,
     dropped_qos0: AtomicUsize,
 }
 
 impl Mailbox {
     fn put(&self, change: impl FnOnce(&mut Contents)) {
         change(&mut self.contents.lock().expect("nobody panics with it"));
-        self.filled.store(true, Ordering::Release);
-        self.notify.notify_one();
+        // Who has not taken what came before is on the way.
+        if !self.filled.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
     }
 
     pub(crate) fn answered(&self, outcomes: Vec<Outcome>) {
@@ -150,11 +154,19 @@ impl Mailbox {
         Some(contents)
     }
 
-    /// Returns once something is there. Safe to cancel.
+    /// Returns once something is there. Safe to cancel; for the connection's own task alone.
     pub(crate) async fn filled(&self) {
-        while !self.filled.load(Ordering::Acquire) {
-            self.notify.notified().await;
-        }
+        poll_fn(|context| {
+            if self.filled.load(Ordering::Acquire) {
+                return Poll::Ready(());
+            }
+            self.waker.register(context.waker());
+            match self.filled.load(Ordering::Acquire) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 
     /// QoS 0 messages that found no room.

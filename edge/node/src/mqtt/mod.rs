@@ -4,9 +4,10 @@ mod driver;
 mod mailbox;
 mod publishing;
 mod serving;
+mod transport;
 mod wills;
+mod wire;
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_edge_journal::JournalReader;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_shared::fleet::MqttSpec;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::committer::Committer;
-use crate::limits::{INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL};
+use crate::limits::{
+    CERTIFICATES_INTERVAL, HANDSHAKE_TIMEOUT, INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL,
+};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::Router;
@@ -27,6 +30,8 @@ use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
+use transport::Arrival;
+pub(crate) use transport::{Listener, Tls};
 
 /// What every connection works with.
 #[derive(Clone, Debug)]
@@ -98,9 +103,30 @@ pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>)
     }
 }
 
+/// Reads the certificates of listeners again when they change, until told to stop.
+pub(crate) async fn renew(certificates: Vec<Arc<Tls>>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CERTIFICATES_INTERVAL) => {}
+            _ = stopping.changed() => return,
+        }
+        reload(&certificates, false).await;
+    }
+}
+
+/// Reads the certificates again, where they changed or `anyway`.
+pub(crate) async fn reload(certificates: &[Arc<Tls>], anyway: bool) {
+    for tls in certificates {
+        let tls = Arc::clone(tls);
+        // It reads files.
+        let reloading = tokio::task::spawn_blocking(move || tls.reload(anyway));
+        let _ = reloading.await;
+    }
+}
+
 /// Takes connections until told to stop; then lets each say goodbye.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     context: Context,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -108,9 +134,7 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => {
-                    open(&mut connections, socket, peer, &context, &stopping);
-                }
+                Ok(arrival) => open(&mut connections, arrival, &context, &stopping),
                 Err(error) => {
                     // Out of file descriptors, mostly: it passes when somebody leaves.
                     tracing::warn!(%error, "mqtt: a connection could not be taken");
@@ -126,23 +150,37 @@ pub(crate) async fn serve(
 
 fn open(
     connections: &mut JoinSet<()>,
-    socket: TcpStream,
-    peer: SocketAddr,
+    arrival: Arrival,
     context: &Context,
     stopping: &watch::Receiver<bool>,
 ) {
     let open = context.metrics.mqtt_connections.get();
     if open >= context.connections_max as i64 {
-        tracing::warn!(%peer, open, "mqtt: too many connections: this one is closed");
+        tracing::warn!(peer = %arrival.peer, open, "mqtt: too many connections: this one is closed");
         context.metrics.closed("too_many_connections");
         return;
     }
-    let _ = socket.set_nodelay(true);
     context.metrics.mqtt_connections.inc();
     let (context, stopping) = (context.clone(), stopping.clone());
     connections.spawn(async move {
         let metrics = Arc::clone(&context.metrics);
-        driver::run(socket, peer, context, stopping).await;
+        Box::pin(attend(arrival, context, stopping)).await;
         metrics.mqtt_connections.dec();
     });
+}
+
+/// Does the handshakes, and runs the connection to its end.
+async fn attend(arrival: Arrival, context: Context, mut stopping: watch::Receiver<bool>) {
+    let came_from = arrival.peer;
+    let opened = tokio::select! {
+        opened = timeout(HANDSHAKE_TIMEOUT, Box::pin(arrival.open())) => opened,
+        _ = stopping.changed() => return,
+    };
+    let why = match opened {
+        Ok(Ok((socket, peer))) => return driver::run(socket, peer, context, stopping).await,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    context.metrics.closed("handshake");
+    tracing::warn!(peer = %came_from, why, "mqtt: no connection came of a handshake");
 }

@@ -1,0 +1,245 @@
+//! How MQTT's bytes come in: plain TCP, a Unix socket, TLS, WebSocket, QUIC, and what stands before them.
+//! Knows nothing of MQTT; a connection's task gets a [`Socket`], whatever is below.
+
+mod proxy;
+mod quic;
+mod socket;
+mod tls;
+mod websocket;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use tidegate_shared::fleet::{ListenerAddress, ListenerSpec, Transport};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+pub(crate) use socket::Socket;
+use socket::Wrapped;
+pub(crate) use tls::Tls;
+
+/// Who may connect to a Unix socket: its owner and group.
+const UNIX_SOCKET_MODE: u32 = 0o660;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Ip(SocketAddr),
+    /// A process of this machine, by a Unix socket.
+    Local,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(formatter),
+            Self::Local => formatter.write_str("unix"),
+        }
+    }
+}
+
+/// A listener that is bound.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    entrance: Entrance,
+    layers: Arc<Layers>,
+}
+
+#[derive(Debug)]
+enum Entrance {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        _file: RemovedAtEnd,
+    },
+    Quic(quinn::Endpoint),
+}
+
+/// What lies between the socket and MQTT.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    proxy_protocol: bool,
+    tls: Option<Arc<Tls>>,
+    /// The path of the request.
+    websocket: Option<String>,
+    packet_bytes_max: usize,
+}
+
+/// Somebody who has come, and has not shown yet that they speak what is spoken here.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    raw: Raw,
+    layers: Arc<Layers>,
+    pub peer: Peer,
+}
+
+#[derive(Debug)]
+enum Raw {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Quic(Box<quinn::Incoming>),
+}
+
+impl Listener {
+    /// Binds. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// With the key that is at fault, and what to do about it.
+    pub(crate) async fn bind(spec: &ListenerSpec, packet_bytes_max: usize) -> anyhow::Result<Self> {
+        let tls = match &spec.tls {
+            Some(files) => {
+                let tls = Tls::load(files, spec.transport);
+                Some(Arc::new(tls.with_context(|| {
+                    format!("mqtt.listeners {}: tls", spec.address)
+                })?))
+            }
+            None => None,
+        };
+        let entrance = match (&spec.address, spec.transport, &tls) {
+            (ListenerAddress::Unix(path), ..) => bind_unix(path).await?,
+            (ListenerAddress::Ip(address), Transport::Quic, Some(tls)) => {
+                let endpoint = quic::listen(*address, tls);
+                Entrance::Quic(endpoint.map_err(|error| in_use(*address, &error))?)
+            }
+            (ListenerAddress::Ip(address), ..) => {
+                let listener = TcpListener::bind(address).await;
+                Entrance::Tcp(listener.map_err(|error| in_use(*address, &error))?)
+            }
+        };
+        let websocket = spec.transport == Transport::Websocket;
+        let layers = Layers {
+            proxy_protocol: spec.proxy_protocol,
+            tls,
+            websocket: websocket.then(|| spec.path.clone()),
+            packet_bytes_max,
+        };
+        Ok(Self {
+            entrance,
+            layers: Arc::new(layers),
+        })
+    }
+
+    /// `None` for a Unix socket.
+    pub(crate) fn local_address(&self) -> io::Result<Option<SocketAddr>> {
+        match &self.entrance {
+            Entrance::Tcp(listener) => listener.local_addr().map(Some),
+            Entrance::Quic(endpoint) => endpoint.local_addr().map(Some),
+            Entrance::Unix { .. } => Ok(None),
+        }
+    }
+
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
+        self.layers.tls.clone()
+    }
+
+    /// The next who comes. Safe to cancel.
+    pub(crate) async fn accept(&self) -> io::Result<Arrival> {
+        let (raw, peer) = match &self.entrance {
+            Entrance::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                (Raw::Tcp(stream), Peer::Ip(peer))
+            }
+            Entrance::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                (Raw::Unix(stream), Peer::Local)
+            }
+            Entrance::Quic(endpoint) => {
+                let incoming = endpoint.accept().await;
+                let incoming =
+                    incoming.ok_or_else(|| io::Error::other("the endpoint is closed"))?;
+                let peer = incoming.remote_address();
+                (Raw::Quic(Box::new(incoming)), Peer::Ip(peer))
+            }
+        };
+        let layers = Arc::clone(&self.layers);
+        Ok(Arrival { raw, layers, peer })
+    }
+}
+
+impl Arrival {
+    /// Does the handshakes of all layers. Unbounded in time.
+    pub(crate) async fn open(self) -> io::Result<(Socket, Peer)> {
+        let Self { raw, layers, peer } = self;
+        match raw {
+            Raw::Quic(incoming) => {
+                Ok((Socket::Quic(Box::new(quic::accept(*incoming).await?)), peer))
+            }
+            Raw::Tcp(stream) => {
+                let _ = stream.set_nodelay(true);
+                layers.open(stream, peer, Socket::Tcp).await
+            }
+            Raw::Unix(stream) => layers.open(stream, peer, Socket::Unix).await,
+        }
+    }
+}
+
+impl Layers {
+    async fn open<S: Wrapped + 'static>(
+        &self,
+        mut stream: S,
+        mut peer: Peer,
+        plain: impl FnOnce(S) -> Socket,
+    ) -> io::Result<(Socket, Peer)> {
+        if self.proxy_protocol {
+            peer = proxy::read_header(&mut stream)
+                .await?
+                .map_or(peer, Peer::Ip);
+        }
+        let socket = match (&self.tls, &self.websocket) {
+            (None, None) => plain(stream),
+            (Some(tls), None) => Socket::Wrapped(Box::new(tls.accept(stream).await?)),
+            (None, Some(path)) => {
+                let stream = websocket::accept(stream, path, self.packet_bytes_max).await?;
+                Socket::Wrapped(Box::new(stream))
+            }
+            (Some(tls), Some(path)) => {
+                let stream = tls.accept(stream).await?;
+                let stream = websocket::accept(stream, path, self.packet_bytes_max).await?;
+                Socket::Wrapped(Box::new(stream))
+            }
+        };
+        Ok((socket, peer))
+    }
+}
+
+/// The socket's file, gone with its listener.
+#[derive(Debug)]
+struct RemovedAtEnd(PathBuf);
+
+impl Drop for RemovedAtEnd {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A socket that a killed node has left is taken over; one that somebody listens on is not.
+async fn bind_unix(path: &Path) -> anyhow::Result<Entrance> {
+    let shown = path.display();
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(anyhow!(
+            "somebody listens on {shown}: stop that, or change mqtt.listeners"
+        ));
+    }
+    let is_socket = |metadata: std::fs::Metadata| {
+        std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type())
+    };
+    if std::fs::symlink_metadata(path).is_ok_and(is_socket) {
+        std::fs::remove_file(path).with_context(|| format!("{shown} cannot be removed"))?;
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot listen on {shown} (mqtt.listeners)"))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))
+        .with_context(|| format!("the mode of {shown} cannot be set"))?;
+    Ok(Entrance::Unix {
+        listener,
+        _file: RemovedAtEnd(path.to_owned()),
+    })
+}
+
+fn in_use(address: SocketAddr, error: &io::Error) -> anyhow::Error {
+    crate::edge::bind_error("mqtt.listeners", address, error)
+}

@@ -1,0 +1,210 @@
+//! Where MQTT clients connect: the address, what the bytes are wrapped in, and who may come.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::SpecError;
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerSpec {
+    pub address: ListenerAddress,
+    /// What MQTT's bytes travel in. Default: `tcp`, which is the plain socket.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Of WebSocket: the path of the request. Default: `/mqtt`.
+    #[serde(default = "websocket_path")]
+    pub path: String,
+    /// TLS 1.2 and 1.3. Default: none. QUIC has no other way.
+    #[serde(default)]
+    pub tls: Option<TlsSpec>,
+    /// Each connection begins with a PROXY protocol header, version 2, which says who the client is.
+    /// Only for a listener that nobody but the proxy reaches. Default: false.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// An IP address and a port, or `unix:` and a socket's path.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ListenerAddress {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// What MQTT's bytes travel in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    #[default]
+    Tcp,
+    /// RFC 6455, subprotocol `mqtt`.
+    Websocket,
+    /// One QUIC stream a connection, ALPN `mqtt`.
+    Quic,
+}
+
+/// PEM files, read again when they change or on SIGHUP. Relative paths start at the configuration file's
+/// folder.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSpec {
+    /// The server's certificate and those that vouch for it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// Clients must have a certificate of this CA. Default: none is asked for.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Not an address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is not an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883, nor unix: and a path"
+)]
+pub struct ListenerAddressError(String);
+
+/// The default of [`ListenerSpec::path`].
+fn websocket_path() -> String {
+    "/mqtt".to_owned()
+}
+
+impl ListenerSpec {
+    /// Plain TCP.
+    pub fn tcp(address: SocketAddr, insecure: bool) -> Self {
+        Self {
+            address: ListenerAddress::Ip(address),
+            transport: Transport::Tcp,
+            path: websocket_path(),
+            tls: None,
+            proxy_protocol: false,
+            insecure,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), SpecError> {
+        let refuse = |why| Err(SpecError::Listener(self.address.clone(), why));
+        let is_unix = matches!(self.address, ListenerAddress::Unix(_));
+        match self.transport {
+            Transport::Quic if is_unix => return refuse("a Unix socket does not carry QUIC"),
+            Transport::Quic if self.tls.is_none() => return refuse("QUIC needs tls"),
+            Transport::Quic if self.proxy_protocol => {
+                return refuse("the PROXY protocol is not spoken before QUIC");
+            }
+            Transport::Websocket if !self.path.starts_with('/') => {
+                return refuse("the path of a WebSocket begins with /");
+            }
+            _ => {}
+        }
+        let authenticates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        match self.address {
+            ListenerAddress::Ip(address)
+                if !address.ip().is_loopback() && !self.insecure && !authenticates =>
+            {
+                Err(SpecError::Exposed {
+                    key: "mqtt.listeners",
+                    address,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FromStr for ListenerAddress {
+    type Err = ListenerAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
+            _ => match text.parse() {
+                Ok(address) => Ok(Self::Ip(address)),
+                Err(_) => Err(ListenerAddressError(text.to_owned())),
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for ListenerAddress {
+    type Error = ListenerAddressError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for ListenerAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(formatter),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::parse_yaml;
+
+    fn check(text: &str) -> Result<(), String> {
+        let spec = parse_yaml::<ListenerSpec>(text).map_err(|error| error.to_string())?;
+        spec.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_can_work_is_taken() {
+        let tls = "tls: {certificate: a, key: b";
+        for text in [
+            "address: '[::1]:1883'".to_owned(),
+            "address: unix:/run/mqtt.sock".to_owned(),
+            "{address: 127.0.0.1:8083, transport: websocket, path: /}".to_owned(),
+            format!("{{address: 127.0.0.1:14567, transport: quic, {tls}}}}}"),
+            // Who has no certificate is not let in.
+            format!("{{address: 0.0.0.0:8883, {tls}, client_ca: c}}}}"),
+        ] {
+            assert_eq!(check(&text), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_is_named() {
+        let tls = "tls: {certificate: a, key: b}";
+        for (text, why) in [
+            ("address: localhost:1883".to_owned(), "not an IP address"),
+            ("address: 'unix:'".to_owned(), "nor unix: and a path"),
+            (
+                "{address: 127.0.0.1:1, transport: quic}".to_owned(),
+                "QUIC needs tls",
+            ),
+            (
+                format!("{{address: 127.0.0.1:1, transport: quic, {tls}, proxy_protocol: true}}"),
+                "PROXY protocol",
+            ),
+            (
+                "{address: 127.0.0.1:1, transport: websocket, path: mqtt}".to_owned(),
+                "begins with /",
+            ),
+            (
+                format!("{{address: 0.0.0.0:8883, {tls}}}"),
+                "insecure: true",
+            ),
+            (
+                "{address: 127.0.0.1:1, transport: web_socket}".to_owned(),
+                "websocket",
+            ),
+        ] {
+            let refused = check(&text).unwrap_err();
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
+    }
+}
