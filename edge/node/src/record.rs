@@ -270,7 +270,8 @@ mod tests {
                 content_type: Some(text("text/plain")),
                 user_properties: vec![(text("unit"), text("C")), (text("unit"), text("again"))],
                 ..PublishProperties::default()
-            },
+            }
+            .into(),
         };
         let client_id = Bytes::from_static(b"sensor");
         let arrived = arrived(&message, &client_id);
@@ -351,7 +352,8 @@ mod tests {
                     payload_is_utf8: utf8.then_some(true),
                     user_properties: user,
                     ..PublishProperties::default()
-                },
+                }
+                .into(),
             };
             let client_id = Bytes::from_static(b"sensor");
             let qos = Mark::from_byte(qos).qos;

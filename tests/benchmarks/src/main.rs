@@ -211,7 +211,7 @@ impl Device {
         let message = Message {
             topic: topic.clone(),
             payload: Bytes::from(payload),
-            properties: PublishProperties::default(),
+            properties: PublishProperties::default().into(),
         };
         let header = PublishHeader {
             duplicate: false,

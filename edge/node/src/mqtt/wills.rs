@@ -157,7 +157,7 @@ fn message_of(will: Will) -> Message {
     Message {
         topic: will.topic,
         payload: will.payload,
-        properties,
+        properties: properties.into(),
     }
 }
 

@@ -12,13 +12,13 @@ use super::{
         RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsubscribe, Version,
     },
     property::{
-        AuthProperties, DisconnectProperties, PropertyId, PropertySet, PublishProperties,
-        SubscriptionIdentifier, Value, read_once, read_properties, write_once,
+        AuthProperties, DisconnectProperties, MessageProperties, PropertyId, PropertySet,
+        SubscriptionIdentifier, Value, read_once, read_properties,
     },
     text::Text,
-    wire::{Reader, Sink},
+    wire::Reader,
 };
-use crate::mqtt::{codec::EncodeError, reply_code::ReasonCode};
+use crate::mqtt::reply_code::ReasonCode;
 
 /// The low half of the first byte `[MQTT-2.1.3-1]`. In MQTT 3.1 PUBREL, SUBSCRIBE and UNSUBSCRIBE
 /// may also set DUP, and the other packets' flags are not read.
@@ -90,31 +90,23 @@ pub(super) fn topic(reader: &mut Reader) -> Result<Text, DecodeErrorKind> {
 
 /// All properties of a PUBLISH: the message's, and those of this one delivery.
 #[derive(Debug, Default)]
-pub(super) struct DeliveryProperties<'a> {
-    pub(super) topic_alias: Option<NonZeroU16>,
-    pub(super) subscription_identifiers: std::borrow::Cow<'a, [SubscriptionIdentifier]>,
-    pub(super) message: std::borrow::Cow<'a, PublishProperties>,
+struct DeliveryProperties {
+    topic_alias: Option<NonZeroU16>,
+    subscription_identifiers: Vec<SubscriptionIdentifier>,
+    message: MessageProperties,
 }
 
-impl PropertySet for DeliveryProperties<'_> {
+impl PropertySet for DeliveryProperties {
     fn read_one(&mut self, id: PropertyId, reader: &mut Reader) -> Result<(), DecodeErrorKind> {
         match id {
             PropertyId::TopicAlias => read_once(&mut self.topic_alias, id, reader),
             PropertyId::SubscriptionIdentifier => {
                 let identifier = SubscriptionIdentifier::read(id, reader)?;
-                self.subscription_identifiers.to_mut().push(identifier);
+                self.subscription_identifiers.push(identifier);
                 Ok(())
             }
-            _ => self.message.to_mut().read_one(id, reader),
+            _ => self.message.read_one(id, reader),
         }
-    }
-
-    fn write_all(&self, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        write_once(&self.topic_alias, PropertyId::TopicAlias, sink)?;
-        for identifier in self.subscription_identifiers.iter() {
-            write_once(&Some(*identifier), PropertyId::SubscriptionIdentifier, sink)?;
-        }
-        self.message.write_all(sink)
     }
 }
 
@@ -126,7 +118,7 @@ fn publish(flags: u8, version: Version, reader: &mut Reader) -> Result<Packet, D
         Some(Qos::ExactlyOnce) => PublishQos::ExactlyOnce(packet_id(reader)?),
         None => return Err(DecodeErrorKind::Qos),
     };
-    let properties: DeliveryProperties<'_> = properties_of(version, reader)?;
+    let properties: DeliveryProperties = properties_of(version, reader)?;
     if !name.is_empty() {
         check_topic(&name).map_err(DecodeErrorKind::Topic)?;
     } else if properties.topic_alias.is_none() {
@@ -137,11 +129,11 @@ fn publish(flags: u8, version: Version, reader: &mut Reader) -> Result<Packet, D
         qos,
         retain: flags & 0x01 != 0,
         topic_alias: properties.topic_alias,
-        subscription_identifiers: properties.subscription_identifiers.into_owned(),
+        subscription_identifiers: properties.subscription_identifiers,
         message: Message {
             topic: name,
             payload: reader.rest(),
-            properties: properties.message.into_owned(),
+            properties: properties.message,
         },
     }))
 }

@@ -6,7 +6,6 @@ use std::{borrow::Cow, num::NonZeroU16};
 use bytes::BytesMut;
 
 use super::{
-    decode::DeliveryProperties,
     encode_connect::{write_connack, write_connect},
     error::EncodeError,
     packet::{
@@ -14,8 +13,8 @@ use super::{
         SubscriptionOptions, Unsubscribe, Version,
     },
     property::{
-        AckProperties, AuthProperties, DisconnectProperties, PropertySet, SubscriptionIdentifier,
-        write_properties,
+        AckProperties, AuthProperties, DisconnectProperties, PropertyId, PropertyList,
+        PublishProperties, SubscriptionIdentifier, write_once, write_properties,
     },
     wire::{Measure, Sink, variable_length},
 };
@@ -116,16 +115,42 @@ fn write_publish_head(
     if version < Version::V5 {
         return Ok(());
     }
-    let mut properties = Cow::Borrowed(&message.properties);
-    if properties.message_expiry_interval_s != header.message_expiry_interval_s {
-        properties.to_mut().message_expiry_interval_s = header.message_expiry_interval_s;
+    let expiry_interval_s = header.message_expiry_interval_s;
+    if header.topic_alias.is_none()
+        && header.subscription_identifiers.is_empty()
+        && expiry_interval_s.is_none()
+        && message.properties.is_empty()
+    {
+        sink.u8(0);
+        return Ok(());
+    }
+    let mut properties = Cow::Borrowed(&*message.properties);
+    if properties.message_expiry_interval_s != expiry_interval_s {
+        properties.to_mut().message_expiry_interval_s = expiry_interval_s;
     }
     let delivery = DeliveryProperties {
         topic_alias: header.topic_alias,
-        subscription_identifiers: Cow::Borrowed(header.subscription_identifiers),
+        subscription_identifiers: header.subscription_identifiers,
         message: properties,
     };
     write_properties(&delivery, sink)
+}
+
+/// All properties of a PUBLISH: the message's, and those of this one delivery.
+struct DeliveryProperties<'a> {
+    topic_alias: Option<NonZeroU16>,
+    subscription_identifiers: &'a [SubscriptionIdentifier],
+    message: Cow<'a, PublishProperties>,
+}
+
+impl PropertyList for DeliveryProperties<'_> {
+    fn write_all(&self, sink: &mut impl Sink) -> Result<(), EncodeError> {
+        write_once(&self.topic_alias, PropertyId::TopicAlias, sink)?;
+        for identifier in self.subscription_identifiers {
+            write_once(&Some(*identifier), PropertyId::SubscriptionIdentifier, sink)?;
+        }
+        self.message.write_all(sink)
+    }
 }
 
 fn write_header(
@@ -160,7 +185,7 @@ fn write_body(packet: &Packet, version: Version, sink: &mut impl Sink) -> Result
 }
 
 /// The shortest form: without properties, and without a reason where that is success.
-fn write_reason_and_properties<P: PropertySet + PartialEq>(
+fn write_reason_and_properties<P: PropertyList + Default + PartialEq>(
     reason: ReasonCode,
     properties: &P,
     sink: &mut impl Sink,

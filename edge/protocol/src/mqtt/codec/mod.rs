@@ -27,7 +27,7 @@ pub use packet::{
 };
 pub use property::{
     AckProperties, AuthProperties, ConnackProperties, ConnectProperties, DisconnectProperties,
-    PropertyId, PublishProperties, SubscribeProperties, SubscriptionIdentifier,
+    MessageProperties, PropertyId, PublishProperties, SubscribeProperties, SubscriptionIdentifier,
     UnsubscribeProperties, UserProperty, WillProperties,
 };
 pub use text::{Text, TextError};

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::{
     property::{
         AckProperties, AuthProperties, ConnackProperties, ConnectProperties, DisconnectProperties,
-        PublishProperties, SubscribeProperties, SubscriptionIdentifier, UnsubscribeProperties,
-        WillProperties,
+        MessageProperties, PublishProperties, SubscribeProperties, SubscriptionIdentifier,
+        UnsubscribeProperties, WillProperties,
     },
     text::Text,
 };
@@ -168,7 +168,7 @@ pub struct Message {
     /// Empty only in a PUBLISH that names its topic by an alias.
     pub topic: Text,
     pub payload: Bytes,
-    pub properties: PublishProperties,
+    pub properties: MessageProperties,
 }
 
 impl Message {
@@ -180,7 +180,7 @@ impl Message {
         Self {
             topic: self.topic.detached(),
             payload: Bytes::copy_from_slice(&self.payload),
-            properties: PublishProperties {
+            properties: MessageProperties::from(PublishProperties {
                 payload_is_utf8: properties.payload_is_utf8,
                 message_expiry_interval_s: properties.message_expiry_interval_s,
                 content_type: text(&properties.content_type),
@@ -192,7 +192,7 @@ impl Message {
                 user_properties: users
                     .map(|(name, value)| (name.detached(), value.detached()))
                     .collect(),
-            },
+            }),
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     fmt,
     num::{NonZeroU16, NonZeroU32},
+    ops::{Deref, DerefMut},
 };
 
 use bytes::Bytes;
@@ -77,10 +78,23 @@ macro_rules! property_set {
         $($(#[$field_meta:meta])* $field:ident: $type:ty = $id:ident,)*
     }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: Option<$type>,)*
             pub user_properties: Vec<UserProperty>,
+        }
+
+        impl $name {
+            const NONE: Self = Self {
+                $($field: None,)*
+                user_properties: Vec::new(),
+            };
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::NONE
+            }
         }
 
         impl PropertySet for $name {
@@ -98,7 +112,9 @@ macro_rules! property_set {
                     _ => Err(DecodeErrorKind::PropertyNotAllowed(id)),
                 }
             }
+        }
 
+        impl PropertyList for $name {
             fn write_all(&self, sink: &mut impl Sink) -> Result<(), EncodeError> {
                 $(write_once(&self.$field, PropertyId::$id, sink)?;)*
                 for (name, value) in &self.user_properties {
@@ -207,9 +223,59 @@ property_set! {
     }
 }
 
-/// All properties of one packet.
+/// [`PublishProperties`] of a message. Most have none, and then they take no room.
+#[derive(Clone, Default)]
+pub struct MessageProperties(Option<Box<PublishProperties>>);
+
+static NO_PROPERTIES: PublishProperties = PublishProperties::NONE;
+
+impl MessageProperties {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl From<PublishProperties> for MessageProperties {
+    fn from(properties: PublishProperties) -> Self {
+        Self((properties != NO_PROPERTIES).then(|| Box::new(properties)))
+    }
+}
+
+impl Deref for MessageProperties {
+    type Target = PublishProperties;
+
+    fn deref(&self) -> &PublishProperties {
+        self.0.as_deref().unwrap_or(&NO_PROPERTIES)
+    }
+}
+
+impl DerefMut for MessageProperties {
+    fn deref_mut(&mut self) -> &mut PublishProperties {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for MessageProperties {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for MessageProperties {}
+
+impl fmt::Debug for MessageProperties {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(formatter)
+    }
+}
+
+/// All properties of one packet, to be read.
 pub(super) trait PropertySet: Default {
     fn read_one(&mut self, id: PropertyId, reader: &mut Reader) -> Result<(), DecodeErrorKind>;
+}
+
+/// All properties of one packet, to be written.
+pub(super) trait PropertyList {
     fn write_all(&self, sink: &mut impl Sink) -> Result<(), EncodeError>;
 }
 
@@ -226,7 +292,7 @@ pub(super) fn read_properties<P: PropertySet>(reader: &mut Reader) -> Result<P, 
 }
 
 pub(super) fn write_properties(
-    properties: &impl PropertySet,
+    properties: &impl PropertyList,
     sink: &mut impl Sink,
 ) -> Result<(), EncodeError> {
     let mut measure = Measure::default();

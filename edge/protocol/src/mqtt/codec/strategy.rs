@@ -218,7 +218,7 @@ pub(crate) fn publish(version: Version) -> impl Strategy<Value = Packet> {
                 message: Message {
                     topic,
                     payload,
-                    properties,
+                    properties: properties.into(),
                 },
             })
         },

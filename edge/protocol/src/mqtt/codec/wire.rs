@@ -1,6 +1,6 @@
 //! The data types of MQTT section 1.5, read from and written to bytes.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{
     error::{DecodeErrorKind, EncodeError},
@@ -37,7 +37,7 @@ impl Reader {
             .0
             .first_chunk::<N>()
             .ok_or(DecodeErrorKind::Truncated)?;
-        let _ = self.0.split_to(N);
+        self.0.advance(N);
         Ok(array)
     }
 
@@ -55,7 +55,7 @@ impl Reader {
 
     pub(super) fn variable(&mut self) -> Result<u32, DecodeErrorKind> {
         let (value, count) = read_variable(&self.0)?.ok_or(DecodeErrorKind::Truncated)?;
-        let _ = self.0.split_to(count);
+        self.0.advance(count);
         Ok(value)
     }
 
@@ -140,6 +140,10 @@ pub(super) trait Sink {
 impl Sink for BytesMut {
     fn slice(&mut self, bytes: &[u8]) {
         self.put_slice(bytes);
+    }
+
+    fn u8(&mut self, value: u8) {
+        self.put_u8(value);
     }
 }
 

@@ -104,7 +104,7 @@ fn publish_of_the_specification() {
         message: Message {
             topic: text("a/b"),
             payload: Bytes::from_static(b"hi"),
-            properties: PublishProperties::default(),
+            properties: PublishProperties::default().into(),
         },
     };
     let packet = Packet::Publish(publish.clone());
