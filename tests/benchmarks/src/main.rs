@@ -218,6 +218,7 @@ impl Device {
             qos: PublishQos::AtLeastOnce(id),
             retain: false,
             topic_alias: None,
+            is_topic_known: false,
             subscription_identifiers: &[],
             message_expiry_interval_s: None,
         };

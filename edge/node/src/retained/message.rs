@@ -72,6 +72,7 @@ impl RetainedMessage {
             },
             retain: true,
             topic_alias: None,
+            is_topic_known: false,
             subscription_identifiers: &[],
             message_expiry_interval_s: self.message.properties.message_expiry_interval_s,
         };

@@ -68,6 +68,9 @@ pub struct ConnectionLimits {
     pub outbound_queue_bytes_max: usize,
     /// Announced as Topic Alias Maximum.
     pub topic_alias_inbound_max: u16,
+    /// Topics that the client is sent an alias for, where it allows as many, and what they take.
+    pub topic_alias_outbound_max: u16,
+    pub topic_alias_outbound_bytes_max: usize,
     /// SUBSCRIBE and UNSUBSCRIBE packets that are not answered yet; past it the client is not read
     /// from.
     pub subscribes_pending_max: usize,
@@ -100,6 +103,8 @@ impl Default for ConnectionLimits {
             outbound_queue_messages_max: 1_000,
             outbound_queue_bytes_max: 4 * 1024 * 1024,
             topic_alias_inbound_max: 16,
+            topic_alias_outbound_max: 64,
+            topic_alias_outbound_bytes_max: 4 * 1024,
             subscribes_pending_max: 16,
             replies_queued_max: 1_024,
             early_packets_max: 64,

@@ -29,6 +29,7 @@ pub fn encode(packet: &Packet, version: Version, out: &mut BytesMut) -> Result<(
             qos: publish.qos,
             retain: publish.retain,
             topic_alias: publish.topic_alias,
+            is_topic_known: false,
             subscription_identifiers: &publish.subscription_identifiers,
             message_expiry_interval_s: publish.message.properties.message_expiry_interval_s,
         };
@@ -52,6 +53,8 @@ pub struct PublishHeader<'a> {
     pub qos: PublishQos,
     pub retain: bool,
     pub topic_alias: Option<NonZeroU16>,
+    /// The receiver knows the topic by its alias: it is left out.
+    pub is_topic_known: bool,
     pub subscription_identifiers: &'a [SubscriptionIdentifier],
     /// What is left of it `[MQTT-3.3.2-6]`; stands in for the message's own.
     pub message_expiry_interval_s: Option<u32>,
@@ -108,7 +111,10 @@ fn write_publish_head(
     version: Version,
     sink: &mut impl Sink,
 ) -> Result<(), EncodeError> {
-    sink.text(&message.topic)?;
+    match header.is_topic_known {
+        true => sink.u16(0),
+        false => sink.text(&message.topic)?,
+    }
     if let Some(packet_id) = header.qos.packet_id() {
         sink.u16(packet_id.get());
     }

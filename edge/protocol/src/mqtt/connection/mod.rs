@@ -5,6 +5,7 @@
 //! A driver reads while `can_read`, decodes, hands packets in, then takes all events, then bytes,
 //! and closes the socket once `is_closed`.
 
+mod aliases;
 mod deliveries;
 mod event;
 mod filters;
@@ -33,7 +34,7 @@ pub use event::{
 };
 use inbound::Inbound;
 use keep_alive::KeepAlive;
-use outbound::{Outbound, Transmitted};
+use outbound::{Client, Outbound, Transmitted};
 use withheld::Withheld;
 
 use super::{
@@ -93,7 +94,7 @@ impl Connection {
             keep_alive: KeepAlive::default(),
             inbound: Inbound::default(),
             withheld: Withheld::default(),
-            outbound: Outbound::new(Version::V5, None, u16::MAX, &limits),
+            outbound: Outbound::new(&Client::default(), &limits),
             replies: VecDeque::new(),
             events: VecDeque::new(),
             will: None,
@@ -192,12 +193,7 @@ impl Connection {
         self.session_expiry_interval_s = request.session_expiry_interval_s;
         self.keep_alive
             .start(self.now, handshake::keep_alive_s(&request, &self.limits).0);
-        self.outbound = Outbound::new(
-            self.version,
-            request.packet_bytes_max,
-            request.receive_maximum,
-            &self.limits,
-        );
+        self.outbound = Outbound::new(&Client::of(&request), &self.limits);
         self.inbound.resume(std::mem::take(&mut accepted.received));
         let unacknowledged = std::mem::take(&mut accepted.unacknowledged);
         self.outbound.window.keep(unacknowledged);

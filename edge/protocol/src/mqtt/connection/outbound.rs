@@ -9,14 +9,17 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::window::Window;
+use super::{
+    aliases::{Aliases, Naming},
+    window::Window,
+};
 use crate::mqtt::{
     codec::{
         EncodeError, PacketId, PublishHeader, PublishQos, Qos, Version, encode_publish,
         publish_bytes,
     },
     connection::event::{
-        DeliverOutcome, Delivery, DeliveryToken, OutboundCounters, Unacknowledged,
+        ConnectRequest, DeliverOutcome, Delivery, DeliveryToken, OutboundCounters, Unacknowledged,
     },
     limits::ConnectionLimits,
 };
@@ -26,6 +29,7 @@ pub(super) struct Outbound {
     version: Version,
     /// The client's Maximum Packet Size.
     packet_bytes_max: Option<NonZeroU32>,
+    aliases: Aliases,
     messages_max: usize,
     bytes_max: usize,
     queue: VecDeque<Queued>,
@@ -35,6 +39,15 @@ pub(super) struct Outbound {
     pub(super) window: Window,
     next_order: u64,
     counters: OutboundCounters,
+}
+
+/// What the client's CONNECT says of what it may be sent.
+#[derive(Debug)]
+pub(super) struct Client {
+    version: Version,
+    packet_bytes_max: Option<NonZeroU32>,
+    receive_maximum: u16,
+    topic_alias_max: u16,
 }
 
 #[derive(Debug)]
@@ -60,22 +73,41 @@ pub(super) enum Transmitted {
     Nothing,
 }
 
-impl Outbound {
-    pub(super) fn new(
-        version: Version,
-        packet_bytes_max: Option<NonZeroU32>,
-        receive_maximum: u16,
-        limits: &ConnectionLimits,
-    ) -> Self {
+impl Client {
+    pub(super) fn of(request: &ConnectRequest) -> Self {
         Self {
-            version,
-            packet_bytes_max,
+            version: request.version,
+            packet_bytes_max: request.packet_bytes_max,
+            receive_maximum: request.receive_maximum,
+            topic_alias_max: request.topic_alias_max,
+        }
+    }
+}
+
+impl Default for Client {
+    /// Before its CONNECT.
+    fn default() -> Self {
+        Self {
+            version: Version::V5,
+            packet_bytes_max: None,
+            receive_maximum: u16::MAX,
+            topic_alias_max: 0,
+        }
+    }
+}
+
+impl Outbound {
+    pub(super) fn new(client: &Client, limits: &ConnectionLimits) -> Self {
+        Self {
+            version: client.version,
+            packet_bytes_max: client.packet_bytes_max,
+            aliases: Aliases::new(client.topic_alias_max, limits),
             messages_max: limits.outbound_queue_messages_max,
             bytes_max: limits.outbound_queue_bytes_max,
             queue: VecDeque::new(),
             queue_bytes: 0,
             admitted: 0,
-            window: Window::new(receive_maximum, limits.inflight_outbound_max.get()),
+            window: Window::new(client.receive_maximum, limits.inflight_outbound_max.get()),
             next_order: 0,
             counters: OutboundCounters::default(),
         }
@@ -190,7 +222,17 @@ impl Outbound {
             ..
         } = head.delivery;
         let left = expires_at.map(|at| whole_seconds(at, now));
-        let header = header(&head.delivery, qos, left);
+        let mut header = header(&head.delivery, qos, left);
+        let packet_bytes_max = self.packet_bytes_max.map_or(u32::MAX, NonZeroU32::get);
+        let room_bytes = (packet_bytes_max as usize).saturating_sub(head.packet_bytes);
+        match self.aliases.name(&message.topic, room_bytes) {
+            Naming::InFull => {}
+            Naming::Introduced(number) => header.topic_alias = Some(number),
+            Naming::Known(number) => {
+                header.topic_alias = Some(number);
+                header.is_topic_known = true;
+            }
+        }
         encode_publish(&header, message, self.version, out)?;
         Ok(Transmitted::Sent)
     }
@@ -269,6 +311,7 @@ fn header(
         qos,
         retain: delivery.retain,
         topic_alias: None,
+        is_topic_known: false,
         subscription_identifiers: &delivery.subscription_identifiers,
         message_expiry_interval_s: message_expiry_interval_s
             .or(delivery.message.properties.message_expiry_interval_s),

@@ -52,6 +52,7 @@ proptest! {
             qos: publish.qos,
             retain: publish.retain,
             topic_alias: publish.topic_alias,
+            is_topic_known: false,
             subscription_identifiers: &publish.subscription_identifiers,
             message_expiry_interval_s: publish.message.properties.message_expiry_interval_s,
         };

@@ -1,5 +1,6 @@
 //! Small scripts: bytes in, bytes and events out, with the clause that each checks.
 
+mod aliases;
 mod deliveries;
 mod exactly_once;
 mod exactly_once_out;
