@@ -16,6 +16,8 @@ use tokio::time::{sleep_until, timeout};
 
 use super::Context;
 use super::mailbox::{Contents, Mailbox};
+use super::outbox::Outbox;
+use super::publishing::Stuck;
 use super::transport::{Peer, Socket};
 use super::wire::{Moved, Wire};
 use crate::committer::Gate;
@@ -54,6 +56,8 @@ pub(super) async fn run(
         withheld: (0, 0),
         retained: Reading::default(),
         wire: Wire::new(socket),
+        outbox: Outbox::default(),
+        counts: Counts::default(),
         ended: false,
     };
     Box::pin(task.run(stopping)).await;
@@ -90,8 +94,20 @@ pub(super) struct Task {
     /// Retained messages that are still to be delivered.
     pub(super) retained: Reading,
     wire: Wire,
+    /// What came in, for those who are served as messages come.
+    pub(super) outbox: Outbox,
+    pub(super) counts: Counts,
     /// Nothing but a farewell is left to be said.
     pub(super) ended: bool,
+}
+
+/// Counted while packets are read and messages handed over; metrics get them in one go.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    packets: u64,
+    pub(super) received: u64,
+    pub(super) unrouted: u64,
+    pub(super) delivered: u64,
 }
 
 impl Task {
@@ -134,6 +150,7 @@ impl Task {
         // the node is about to end.
         let _ = timeout(TAKE_OVER_TIMEOUT, self.wait_for_fate()).await;
         self.held = None;
+        self.mailbox.close();
         self.count_withheld();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell()).await;
@@ -187,16 +204,35 @@ impl Task {
 
     /// Feeds whole packets to the machine while it takes them.
     async fn decode(&mut self) {
+        let now = Instant::now();
         while self.takes_more() && !self.machine.is_closed() {
             match self.decoder.decode(&mut self.wire.input) {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
-                    self.context.metrics.mqtt_packets_received.inc();
-                    self.machine.handle_packet(Instant::now(), packet);
+                    self.counts.packets += 1;
+                    self.machine.handle_packet(now, packet);
                 }
-                Err(error) => self.machine.handle_decode_error(Instant::now(), &error),
+                Err(error) => self.machine.handle_decode_error(now, &error),
             }
             self.handle_events().await;
+        }
+        self.pass_on();
+    }
+
+    /// What was gathered while packets were read.
+    fn pass_on(&mut self) {
+        self.outbox.flush();
+        let counts = std::mem::take(&mut self.counts);
+        let metrics = &self.context.metrics;
+        for (counter, count) in [
+            (&metrics.mqtt_packets_received, counts.packets),
+            (&metrics.messages_received, counts.received),
+            (&metrics.messages_unrouted, counts.unrouted),
+            (&metrics.mqtt_messages_delivered, counts.delivered),
+        ] {
+            if count > 0 {
+                counter.inc_by(count);
+            }
         }
     }
 
@@ -211,12 +247,13 @@ impl Task {
             self.handle_events().await;
             self.feed();
         }
+        self.pass_on();
         let sent = self.machine.take_sent();
-        self.context.metrics.mqtt_packets_sent.inc_by(sent.packets);
-        self.context
-            .metrics
-            .mqtt_publishes_sent
-            .inc_by(sent.publishes);
+        if sent.packets > 0 {
+            let metrics = &self.context.metrics;
+            metrics.mqtt_packets_sent.inc_by(sent.packets);
+            metrics.mqtt_publishes_sent.inc_by(sent.publishes);
+        }
     }
 
     fn empty_mailbox(&mut self) {
@@ -224,6 +261,7 @@ impl Task {
             outcomes,
             letters,
             shut_down,
+            ..
         }) = self.mailbox.take()
         else {
             return;
@@ -231,8 +269,9 @@ impl Task {
         for (answer, outcome) in outcomes {
             self.answer(answer, outcome);
         }
+        let now = Instant::now();
         for letter in letters {
-            self.deliver(letter);
+            self.deliver(now, letter);
         }
         let dropped = self.mailbox.take_dropped();
         if dropped > 0 {
@@ -246,13 +285,18 @@ impl Task {
     async fn handle_events(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             match event {
-                Event::Connect(request) => self.connect(*request).await,
-                Event::Publish { token, publish } => self.publish(token, publish).await,
+                Event::Publish { token, publish } => {
+                    let stuck = self.publish(token, publish);
+                    self.wait_for_room(stuck).await;
+                }
                 Event::PublishAgain {
                     token,
                     publish,
                     is_probe,
-                } => self.publish_again(token, publish, is_probe).await,
+                } => {
+                    let stuck = self.publish_again(token, publish, is_probe);
+                    self.wait_for_room(stuck).await;
+                }
                 Event::Release { token, packet_id } => self.release(token, packet_id),
                 Event::Subscribe {
                     token,
@@ -263,13 +307,25 @@ impl Task {
                 Event::Assign { token, packet_id } => self.assign(token, packet_id),
                 Event::Received { token, packet_id } => self.received(token, packet_id),
                 Event::DeliveryDone { token, .. } => self.delivery_done(token),
-                Event::WillDue(will) => self.will_due(*will).await,
+                Event::Connect(request) => Box::pin(self.connect(*request)).await,
+                Event::WillDue(will) => {
+                    self.outbox.flush();
+                    Box::pin(self.will_due(*will)).await;
+                }
                 Event::Closed(closed) => {
+                    self.outbox.flush();
                     self.ended = true;
                     self.log_end(&closed);
-                    self.let_go(&closed).await;
+                    Box::pin(self.let_go(&closed)).await;
                 }
             }
+        }
+    }
+
+    async fn wait_for_room(&mut self, stuck: Option<Box<Stuck>>) {
+        if let Some(stuck) = stuck {
+            self.outbox.flush();
+            Box::pin(self.context.wait_for_room(*stuck)).await;
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod driver;
 mod mailbox;
+mod outbox;
 mod publishing;
 mod serving;
 mod transport;

@@ -337,7 +337,9 @@ impl Task {
     }
 
     pub(super) fn delivery_done(&mut self, token: DeliveryToken) {
-        if let Some(shared) = self.shared.remove(&token.0) {
+        if !self.shared.is_empty()
+            && let Some(shared) = self.shared.remove(&token.0)
+        {
             shared.done(self.id);
         }
         let Some(held) = self.held.as_mut().filter(|_| token.0 < LIVE_TOKENS) else {
@@ -427,13 +429,12 @@ impl Task {
                 }
                 Read::NotYet | Read::Nothing => return,
             };
-            self.deliver(letter);
+            self.deliver(now, letter);
         }
     }
 
     /// A message that comes from no position of the journal.
-    pub(super) fn deliver(&mut self, letter: Letter) {
-        let now = Instant::now();
+    pub(super) fn deliver(&mut self, now: Instant, letter: Letter) {
         let token = DeliveryToken(LIVE_TOKENS | self.next_delivery);
         let is_acknowledged = letter.qos.min(letter.qos_max) > Qos::AtMostOnce;
         let delivery = Delivery {
@@ -449,7 +450,7 @@ impl Task {
         self.next_delivery += 1;
         let mut is_done = !is_acknowledged;
         match self.machine.handle_deliver(now, delivery) {
-            DeliverOutcome::Queued => drop(self.context.metrics.mqtt_messages_delivered.inc()),
+            DeliverOutcome::Queued => self.counts.delivered += 1,
             DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {
                 self.context.metrics.mqtt_messages_dropped.inc();
                 is_done = true;
