@@ -1,9 +1,11 @@
 //! Fleet types: what YAML says of edges. A lone node's `edge.yaml` is the `spec` of a profile, so the
 //! cloud validates with these types what an edge will run.
 
+mod mqtt;
 mod spec;
 mod units;
 
+pub use mqtt::{RedirectSpec, RedirectWhen};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, ListenerSpec, MqttSpec, OriginHeader, OverflowSpec,
     RetentionSpec, RouteKey, RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,

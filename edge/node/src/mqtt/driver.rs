@@ -130,8 +130,7 @@ impl Task {
                     self.store_cursor(now);
                 }
                 _ = stopping.changed() => {
-                    let reason = ReasonCode::ServerShuttingDown;
-                    self.machine.handle_shutdown(Instant::now(), reason);
+                    self.stop();
                 }
             }
             if self.takes_more() && !self.input.is_empty() {
@@ -153,6 +152,18 @@ impl Task {
     /// Whether there is more to send of retained messages, and room for it.
     pub(super) fn may_read_retained(&self) -> bool {
         !self.retained.is_empty() && self.machine.is_connected() && self.machine.outbound_has_room()
+    }
+
+    fn stop(&mut self) {
+        let now = Instant::now();
+        match &self.context.redirect.at_shutdown {
+            Some(redirect) if self.machine.is_connected() => {
+                self.machine.handle_redirected(now, redirect);
+            }
+            _ => self
+                .machine
+                .handle_shutdown(now, ReasonCode::ServerShuttingDown),
+        }
     }
 
     /// Whether to read on.
@@ -293,6 +304,9 @@ fn reason_label(reason: &CloseReason) -> &'static str {
         CloseReason::KeepAliveTimeout => "keep_alive_timeout",
         CloseReason::Rejected(_) => "rejected",
         CloseReason::Shutdown(ReasonCode::SessionTakenOver) => "taken_over",
+        CloseReason::Shutdown(ReasonCode::UseAnotherServer | ReasonCode::ServerMoved) => {
+            "redirected"
+        }
         CloseReason::Shutdown(_) => "quota",
         CloseReason::PublishRefused(_) => "publish_refused",
         _ => "other",

@@ -2,6 +2,7 @@
 
 mod driver;
 mod mailbox;
+mod offered;
 mod publishing;
 mod serving;
 mod wills;
@@ -26,6 +27,8 @@ use crate::router::Router;
 use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
+use offered::{Redirects, keep_alive_s_max};
+
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 
 /// What every connection works with.
@@ -42,6 +45,8 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
     pub limits: ConnectionLimits,
     pub connections_max: usize,
+    /// Where each CONNECT is sent instead, and who is connected when the node stops.
+    pub redirect: Redirects,
     connection_ids: Arc<AtomicU64>,
 }
 
@@ -57,6 +62,7 @@ impl Context {
         let limits = ConnectionLimits {
             packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
             inflight_inbound_max: INFLIGHT_INBOUND_MAX,
+            keep_alive_s_max: keep_alive_s_max(spec),
             ..defaults
         };
         let connections_max = spec.connections_max;
@@ -72,6 +78,7 @@ impl Context {
             metrics,
             limits,
             connections_max,
+            redirect: Redirects::new(spec.redirect.as_ref()),
             connection_ids,
         }
     }

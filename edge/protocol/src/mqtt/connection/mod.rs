@@ -29,7 +29,7 @@ use bytes::BytesMut;
 
 pub use event::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
-    DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken,
+    DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken, Redirect,
     ReleaseToken, Sent, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
 };
 use inbound::Inbound;
@@ -210,6 +210,25 @@ impl Connection {
         if matches!(self.state, State::Deciding { .. }) {
             self.reject(reason, "");
         }
+    }
+
+    /// Answers `Event::Connect`, or ends a connection that was accepted: the client is to go to
+    /// another server. One of MQTT 3 can't be told where; it learns that this one is unavailable.
+    pub fn handle_redirected(&mut self, now: Instant, redirect: &Redirect) {
+        self.advance(now);
+        let reason = redirect.reason_code();
+        let mut farewell = match self.state {
+            State::Connected => self.disconnect(reason, ""),
+            State::Fresh | State::Deciding { .. } | State::Closed => {
+                handshake::refusal(self.version, reason, "")
+                    .filter(|_| matches!(self.state, State::Deciding { .. }))
+                    .map(|connack| Packet::Connack(Box::new(connack)))
+            }
+        };
+        if let Some(packet) = &mut farewell {
+            packets::refer(packet, &redirect.server);
+        }
+        self.close(CloseReason::Shutdown(reason), farewell, None);
     }
 
     /// Answers `Event::Subscribe`, one reason per filter.
