@@ -30,37 +30,12 @@ use crate::sessions::{Feed, Held, SharedDelivery};
 pub(super) async fn run(
     socket: Socket,
     peer: Peer,
-    context: Context,
+    context: Arc<Context>,
     stopping: watch::Receiver<bool>,
 ) {
-    let id = context.next_id();
-    let packet_bytes_max = context.limits.packet_bytes_max.get();
-    let task = Task {
-        machine: Connection::new(context.limits.clone(), Instant::now()),
-        decoder: Decoder::server(packet_bytes_max),
-        mailbox: Arc::new(Mailbox::default()),
-        id,
-        peer,
-        client_id: Bytes::new(),
-        context,
-        held: None,
-        feed: None,
-        store_cursor_at: None,
-        subscriptions: 0,
-        subscriptions_bytes: 0,
-        next_delivery: 0,
-        groups: Vec::new(),
-        shared: HashMap::new(),
-        unanswered: 0,
-        gate: Gate::default(),
-        withheld: (0, 0),
-        retained: Reading::default(),
-        wire: Wire::new(socket),
-        outbox: Outbox::default(),
-        counts: Counts::default(),
-        ended: false,
-    };
-    Box::pin(task.run(stopping)).await;
+    let mut task = Task::new(socket, peer, context);
+    task.serve(stopping).await;
+    Box::pin(task.end()).await;
 }
 
 pub(super) struct Task {
@@ -70,7 +45,7 @@ pub(super) struct Task {
     pub(super) id: ConnectionId,
     pub(super) peer: Peer,
     pub(super) client_id: Bytes,
-    pub(super) context: Context,
+    pub(super) context: Arc<Context>,
     /// The client's session, from CONNECT to the end.
     pub(super) held: Option<Held>,
     /// There where the session is served from the journal: where it outlives its connection.
@@ -111,7 +86,37 @@ pub(super) struct Counts {
 }
 
 impl Task {
-    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+    fn new(socket: Socket, peer: Peer, context: Arc<Context>) -> Box<Self> {
+        let id = context.next_id();
+        let packet_bytes_max = context.limits.packet_bytes_max.get();
+        Box::new(Self {
+            machine: Connection::new(Arc::clone(&context.limits), Instant::now()),
+            decoder: Decoder::server(packet_bytes_max),
+            mailbox: Arc::new(Mailbox::default()),
+            id,
+            peer,
+            client_id: Bytes::new(),
+            context,
+            held: None,
+            feed: None,
+            store_cursor_at: None,
+            subscriptions: 0,
+            subscriptions_bytes: 0,
+            next_delivery: 0,
+            groups: Vec::new(),
+            shared: HashMap::new(),
+            unanswered: 0,
+            gate: Gate::default(),
+            withheld: (0, 0),
+            retained: Reading::default(),
+            wire: Wire::new(socket),
+            outbox: Outbox::default(),
+            counts: Counts::default(),
+            ended: false,
+        })
+    }
+
+    async fn serve(&mut self, mut stopping: watch::Receiver<bool>) {
         let mut stopped = pin!(async move { stopping.changed().await });
         // Set again only when it must come earlier, or came: most deadlines move on with each packet.
         let mut alarm = pin!(sleep_until(far().into()));
@@ -122,6 +127,8 @@ impl Task {
                 alarm.as_mut().reset(deadline.unwrap_or_else(far).into());
             }
             let can_read = self.takes_more() && self.wire.unwritten() < WRITE_BYTES_MAX;
+            self.machine.rest();
+            self.wire.rest();
             tokio::select! {
                 moved = poll_fn(|context| self.wire.poll_move(context, can_read)) => {
                     self.moved(moved).await;
@@ -135,8 +142,7 @@ impl Task {
                     self.store_cursor(now);
                 }
                 _ = stopped.as_mut() => {
-                    let reason = ReasonCode::ServerShuttingDown;
-                    self.machine.handle_shutdown(Instant::now(), reason);
+                    self.stop();
                 }
             }
             if self.takes_more() && !self.wire.input.is_empty() {
@@ -145,6 +151,9 @@ impl Task {
             }
             self.settle().await;
         }
+    }
+
+    async fn end(&mut self) {
         // The session is given up when it is known what became of all that came in: who takes it up must
         // not find a message received that is refused yet. Where the journal has failed nobody is told:
         // the node is about to end.
@@ -175,6 +184,18 @@ impl Task {
     /// Whether there is more to send of retained messages, and room for it.
     pub(super) fn may_read_retained(&self) -> bool {
         !self.retained.is_empty() && self.machine.is_connected() && self.machine.outbound_has_room()
+    }
+
+    fn stop(&mut self) {
+        let now = Instant::now();
+        match &self.context.redirect.at_shutdown {
+            Some(redirect) if self.machine.is_connected() => {
+                self.machine.handle_redirected(now, redirect);
+            }
+            _ => self
+                .machine
+                .handle_shutdown(now, ReasonCode::ServerShuttingDown),
+        }
     }
 
     /// Whether to read on.
@@ -357,6 +378,9 @@ fn reason_label(reason: &CloseReason) -> &'static str {
         CloseReason::KeepAliveTimeout => "keep_alive_timeout",
         CloseReason::Rejected(_) => "rejected",
         CloseReason::Shutdown(ReasonCode::SessionTakenOver) => "taken_over",
+        CloseReason::Shutdown(ReasonCode::UseAnotherServer | ReasonCode::ServerMoved) => {
+            "redirected"
+        }
         CloseReason::Shutdown(_) => "quota",
         CloseReason::PublishRefused(_) => "publish_refused",
         _ => "other",

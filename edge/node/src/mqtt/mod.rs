@@ -2,6 +2,7 @@
 
 mod driver;
 mod mailbox;
+mod offered;
 mod outbox;
 mod publishing;
 mod serving;
@@ -30,12 +31,14 @@ use crate::router::Router;
 use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
+use offered::{Redirects, keep_alive_s_max};
+
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
-use transport::Arrival;
+use transport::{Arrival, Peer, Socket};
 pub(crate) use transport::{Listener, Tls};
 
 /// What every connection works with.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Context {
     pub router: Arc<Router>,
     pub committer: Committer,
@@ -46,9 +49,11 @@ pub(crate) struct Context {
     pub system: Arc<Retained>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    pub limits: ConnectionLimits,
+    pub limits: Arc<ConnectionLimits>,
     pub connections_max: usize,
-    connection_ids: Arc<AtomicU64>,
+    /// Where each CONNECT is sent instead, and who is connected when the node stops.
+    pub redirect: Redirects,
+    connection_ids: AtomicU64,
 }
 
 impl Context {
@@ -57,17 +62,18 @@ impl Context {
         sessions: Arc<Sessions>,
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let packet_bytes_max = NonZeroU32::new(spec.packet_bytes_max.0 as u32);
         let defaults = ConnectionLimits::default();
         let limits = ConnectionLimits {
             packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
             inflight_inbound_max: INFLIGHT_INBOUND_MAX,
+            keep_alive_s_max: keep_alive_s_max(spec),
             ..defaults
         };
         let connections_max = spec.connections_max;
-        let connection_ids = Arc::new(AtomicU64::new(1));
-        Self {
+        let connection_ids = AtomicU64::new(1);
+        Arc::new(Self {
             router: Arc::clone(&sessions.router),
             committer: sessions.committer.clone(),
             reader: sessions.committer.reader().clone(),
@@ -76,10 +82,11 @@ impl Context {
             retained,
             system: Arc::default(),
             metrics,
-            limits,
+            limits: Arc::new(limits),
             connections_max,
+            redirect: Redirects::new(spec.redirect.as_ref()),
             connection_ids,
-        }
+        })
     }
 
     fn sweep_retained(&self) {
@@ -94,7 +101,7 @@ impl Context {
 }
 
 /// Takes expired retained messages away, ends sessions and publishes wills when their time has come, until told to stop.
-pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn sweep(context: Arc<Context>, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
@@ -128,7 +135,7 @@ pub(crate) async fn reload(certificates: &[Arc<Tls>], anyway: bool) {
 /// Takes connections until told to stop; then lets each say goodbye.
 pub(crate) async fn serve(
     listener: Listener,
-    context: Context,
+    context: Arc<Context>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -152,7 +159,7 @@ pub(crate) async fn serve(
 fn open(
     connections: &mut JoinSet<()>,
     arrival: Arrival,
-    context: &Context,
+    context: &Arc<Context>,
     stopping: &watch::Receiver<bool>,
 ) {
     let open = context.metrics.mqtt_connections.get();
@@ -162,26 +169,34 @@ fn open(
         return;
     }
     context.metrics.mqtt_connections.inc();
-    let (context, stopping) = (context.clone(), stopping.clone());
+    let (context, stopping) = (Arc::clone(context), stopping.clone());
     connections.spawn(async move {
         let metrics = Arc::clone(&context.metrics);
-        Box::pin(attend(arrival, context, stopping)).await;
+        // What the handshakes need is given back after them.
+        if let Some((socket, peer)) = Box::pin(shake_hands(arrival, &context, &stopping)).await {
+            driver::run(socket, peer, context, stopping).await;
+        }
         metrics.mqtt_connections.dec();
     });
 }
 
-/// Does the handshakes, and runs the connection to its end.
-async fn attend(arrival: Arrival, context: Context, mut stopping: watch::Receiver<bool>) {
+async fn shake_hands(
+    arrival: Arrival,
+    context: &Context,
+    stopping: &watch::Receiver<bool>,
+) -> Option<(Socket, Peer)> {
     let came_from = arrival.peer;
+    let mut stopping = stopping.clone();
     let opened = tokio::select! {
-        opened = timeout(HANDSHAKE_TIMEOUT, Box::pin(arrival.open())) => opened,
-        _ = stopping.changed() => return,
+        opened = timeout(HANDSHAKE_TIMEOUT, arrival.open()) => opened,
+        _ = stopping.changed() => return None,
     };
     let why = match opened {
-        Ok(Ok((socket, peer))) => return driver::run(socket, peer, context, stopping).await,
+        Ok(Ok(opened)) => return Some(opened),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
     context.metrics.closed("handshake");
     tracing::warn!(peer = %came_from, why, "mqtt: no connection came of a handshake");
+    None
 }

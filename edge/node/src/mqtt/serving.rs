@@ -36,6 +36,9 @@ impl Task {
     /// Takes the client's session up, or begins one; the CONNACK waits until that is durable.
     pub(super) async fn connect(&mut self, request: ConnectRequest) {
         self.context.metrics.mqtt_connects.inc();
+        if let Some(redirect) = &self.context.redirect.at_connect {
+            return self.machine.handle_redirected(Instant::now(), redirect);
+        }
         let assigned = match &request.client_id {
             Some(_) => None,
             None => Text::new(format!("auto-{:x}-{}", self.id, start_nonce())).ok(),

@@ -93,8 +93,8 @@ impl Context {
     }
 
     /// Publishes wills that are due, and ends sessions with them. Called about once a second.
-    pub(super) async fn sweep(&self) {
-        let context = self.clone();
+    pub(super) async fn sweep(self: &Arc<Self>) {
+        let context = Arc::clone(self);
         let swept = tokio::task::spawn_blocking(move || {
             context.sweep_retained();
             context.sessions.sweep()

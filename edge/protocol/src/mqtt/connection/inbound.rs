@@ -151,6 +151,13 @@ impl Inbound {
         }
     }
 
+    /// Gives back what an empty queue has taken.
+    pub(super) fn rest(&mut self) {
+        if self.answers.is_empty() {
+            self.answers = VecDeque::new();
+        }
+    }
+
     fn resolve_alias(
         &mut self,
         publish: &mut Publish,

@@ -22,6 +22,7 @@ mod withheld;
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
@@ -29,7 +30,7 @@ use bytes::BytesMut;
 
 pub use event::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
-    DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken,
+    DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken, Redirect,
     ReleaseToken, Sent, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
 };
 use inbound::Inbound;
@@ -49,7 +50,7 @@ use super::{
 /// See the module. Made for each accepted socket.
 #[derive(Debug)]
 pub struct Connection {
-    limits: ConnectionLimits,
+    limits: Arc<ConnectionLimits>,
     /// The latest time that was passed in.
     now: Instant,
     state: State,
@@ -84,7 +85,9 @@ enum State {
 }
 
 impl Connection {
-    pub fn new(limits: ConnectionLimits, now: Instant) -> Self {
+    /// Limits are shared by all connections that have the same.
+    pub fn new(limits: impl Into<Arc<ConnectionLimits>>, now: Instant) -> Self {
+        let limits = limits.into();
         limits.assert_valid();
         Self {
             now,
@@ -212,6 +215,25 @@ impl Connection {
         }
     }
 
+    /// Answers `Event::Connect`, or ends a connection that was accepted: the client is to go to
+    /// another server. One of MQTT 3 can't be told where; it learns that this one is unavailable.
+    pub fn handle_redirected(&mut self, now: Instant, redirect: &Redirect) {
+        self.advance(now);
+        let reason = redirect.reason_code();
+        let mut farewell = match self.state {
+            State::Connected => self.disconnect(reason, ""),
+            State::Fresh | State::Deciding { .. } | State::Closed => {
+                handshake::refusal(self.version, reason, "")
+                    .filter(|_| matches!(self.state, State::Deciding { .. }))
+                    .map(|connack| Packet::Connack(Box::new(connack)))
+            }
+        };
+        if let Some(packet) = &mut farewell {
+            packets::refer(packet, &redirect.server);
+        }
+        self.close(CloseReason::Shutdown(reason), farewell, None);
+    }
+
     /// Answers `Event::Subscribe`, one reason per filter.
     pub fn handle_subscribed(&mut self, token: SubscribeToken, reasons: Vec<ReasonCode>) {
         if let Some(suback) = self.suback(token, reasons) {
@@ -309,6 +331,19 @@ impl Connection {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Nothing is to be done until more comes: gives back what empty queues have taken, so that an idle
+    /// connection holds little.
+    pub fn rest(&mut self) {
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        if self.replies.is_empty() {
+            self.replies = VecDeque::new();
+        }
+        self.outbound.rest();
+        self.inbound.rest();
     }
 
     /// When to call `handle_timeout`, if nothing else happens.
