@@ -1,7 +1,7 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,7 +34,13 @@ pub(super) async fn run(
     stopping: watch::Receiver<bool>,
 ) {
     let mut task = Task::new(socket, peer, context);
-    task.serve(stopping).await;
+    task.context.open.insert(task.id, &task.mailbox);
+    if *stopping.borrow() {
+        // It came too late to be told.
+        task.stop();
+    }
+    drop(stopping);
+    task.serve().await;
     Box::pin(task.end()).await;
 }
 
@@ -49,7 +55,7 @@ pub(super) struct Task {
     /// The client's session, from CONNECT to the end.
     pub(super) held: Option<Held>,
     /// There where the session is served from the journal: where it outlives its connection.
-    pub(super) feed: Option<Feed>,
+    pub(super) feed: Option<Box<Feed>>,
     /// The cursor has moved, and is stored then.
     pub(super) store_cursor_at: Option<Instant>,
     /// Filters that are served as messages come, and what they take.
@@ -59,7 +65,7 @@ pub(super) struct Task {
     /// Groups of those filters.
     pub(super) groups: Vec<Text>,
     /// Deliveries whose group waits for their end, by token.
-    pub(super) shared: HashMap<u64, SharedDelivery>,
+    pub(super) shared: BTreeMap<u64, SharedDelivery>,
     /// Publishes whose commit is still to come.
     pub(super) unanswered: usize,
     /// Of what the client publishes, where it waits for space.
@@ -104,7 +110,7 @@ impl Task {
             subscriptions_bytes: 0,
             next_delivery: 0,
             groups: Vec::new(),
-            shared: HashMap::new(),
+            shared: BTreeMap::new(),
             unanswered: 0,
             gate: Gate::default(),
             withheld: (0, 0),
@@ -116,8 +122,7 @@ impl Task {
         })
     }
 
-    async fn serve(&mut self, mut stopping: watch::Receiver<bool>) {
-        let mut stopped = pin!(async move { stopping.changed().await });
+    async fn serve(&mut self) {
         // Set again only when it must come earlier, or came: most deadlines move on with each packet.
         let mut alarm = pin!(sleep_until(far().into()));
         while !self.ended {
@@ -141,9 +146,6 @@ impl Task {
                     self.machine.handle_timeout(now);
                     self.store_cursor(now);
                 }
-                _ = stopped.as_mut() => {
-                    self.stop();
-                }
             }
             if self.takes_more() && !self.wire.input.is_empty() {
                 // What was left when the machine had enough.
@@ -159,6 +161,7 @@ impl Task {
         // the node is about to end.
         let _ = timeout(TAKE_OVER_TIMEOUT, self.wait_for_fate()).await;
         self.held = None;
+        self.context.open.remove(self.id);
         self.mailbox.close();
         self.count_withheld();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
@@ -298,8 +301,10 @@ impl Task {
         if dropped > 0 {
             self.context.metrics.mqtt_messages_dropped.inc_by(dropped);
         }
-        if let Some(reason) = shut_down {
-            self.machine.handle_shutdown(Instant::now(), reason);
+        match shut_down {
+            Some(ReasonCode::ServerShuttingDown) => self.stop(),
+            Some(reason) => self.machine.handle_shutdown(Instant::now(), reason),
+            None => {}
         }
     }
 
@@ -387,9 +392,10 @@ fn reason_label(reason: &CloseReason) -> &'static str {
     }
 }
 
-async fn feed_ready(feed: &mut Option<Feed>) {
+async fn feed_ready(feed: &mut Option<Box<Feed>>) {
     match feed {
-        Some(feed) => feed.ready().await,
+        // Most clients have none: they need not hold what a feed waits with.
+        Some(feed) => Box::pin(feed.ready()).await,
         None => std::future::pending().await,
     }
 }

@@ -10,15 +10,17 @@ mod transport;
 mod wills;
 mod wire;
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tidegate_edge_journal::JournalReader;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_shared::fleet::MqttSpec;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::committer::Committer;
@@ -27,7 +29,7 @@ use crate::limits::{
 };
 use crate::metrics::Metrics;
 use crate::retained::Retained;
-use crate::router::Router;
+use crate::router::{ConnectionId, Router};
 use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
@@ -54,6 +56,32 @@ pub(crate) struct Context {
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
     connection_ids: AtomicU64,
+    /// Connections of all listeners, to be told when the node stops.
+    open: Open,
+}
+
+/// The mailboxes of open connections.
+#[derive(Debug, Default)]
+struct Open(Mutex<BTreeMap<ConnectionId, Arc<Mailbox>>>);
+
+impl Open {
+    fn insert(&self, id: ConnectionId, mailbox: &Arc<Mailbox>) {
+        self.lock().insert(id, Arc::clone(mailbox));
+    }
+
+    fn remove(&self, id: ConnectionId) {
+        self.lock().remove(&id);
+    }
+
+    fn shut_down(&self) {
+        for mailbox in self.lock().values() {
+            mailbox.shut_down(ReasonCode::ServerShuttingDown);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Arc<Mailbox>>> {
+        self.0.lock().expect("nobody panics with it")
+    }
 }
 
 impl Context {
@@ -86,6 +114,7 @@ impl Context {
             connections_max,
             redirect: Redirects::new(spec.redirect.as_ref()),
             connection_ids,
+            open: Open::default(),
         })
     }
 
@@ -138,26 +167,28 @@ pub(crate) async fn serve(
     context: Arc<Context>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
+    // Each connection has one until its end.
+    let (alive, mut ended) = mpsc::channel::<Infallible>(1);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(arrival) => open(&mut connections, arrival, &context, &stopping),
+                Ok(arrival) => open(alive.clone(), arrival, &context, &stopping),
                 Err(error) => {
                     // Out of file descriptors, mostly: it passes when somebody leaves.
                     tracing::warn!(%error, "mqtt: a connection could not be taken");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
             _ = stopping.changed() => break,
         }
     }
-    while connections.join_next().await.is_some() {}
+    context.open.shut_down();
+    drop(alive);
+    let _ = ended.recv().await;
 }
 
 fn open(
-    connections: &mut JoinSet<()>,
+    alive: mpsc::Sender<Infallible>,
     arrival: Arrival,
     context: &Arc<Context>,
     stopping: &watch::Receiver<bool>,
@@ -170,13 +201,14 @@ fn open(
     }
     context.metrics.mqtt_connections.inc();
     let (context, stopping) = (Arc::clone(context), stopping.clone());
-    connections.spawn(async move {
+    tokio::spawn(async move {
         let metrics = Arc::clone(&context.metrics);
         // What the handshakes need is given back after them.
         if let Some((socket, peer)) = Box::pin(shake_hands(arrival, &context, &stopping)).await {
             driver::run(socket, peer, context, stopping).await;
         }
         metrics.mqtt_connections.dec();
+        drop(alive);
     });
 }
 

@@ -77,7 +77,7 @@ impl Task {
         if session.is_present() && (resumed || session.expiry_interval_s() > 0) {
             let durable = self.context.committer.durable();
             let (reader, clock) = (self.context.reader.clone(), self.context.clock);
-            self.feed = Some(Feed::new(reader, clock, durable, session));
+            self.feed = Some(Box::new(Feed::new(reader, clock, durable, session)));
         }
         tracing::debug!(peer = %self.peer, client = %client_id, resumed, "mqtt: connected");
         let answer = Answer::Accepted(Box::new(accepted));
@@ -368,7 +368,8 @@ impl Task {
             tokio::task::block_in_place(|| held.trim());
         }
         // As long as something waits, it is looked at again.
-        let behind = self.feed.as_ref().is_some_and(Feed::is_behind) || self.has_outstanding();
+        let behind =
+            self.feed.as_ref().is_some_and(|feed| feed.is_behind()) || self.has_outstanding();
         self.store_cursor_at = behind.then(|| now + CURSOR_INTERVAL);
     }
 
