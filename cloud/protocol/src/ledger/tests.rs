@@ -490,6 +490,42 @@ fn who_does_not_speak_for_an_edge_cannot_hold_up_the_others() {
     assert_eq!(ledger.behind(), None);
 }
 
+/// What a hub looks at for connections that say nothing.
+#[test]
+fn a_session_is_over_once_another_is_granted_or_the_edge_is_held() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    let first = open_session(&mut ledger);
+    assert_eq!(ledger.session_end(&edge(), first), None);
+    one(&mut ledger, open_stream(first, topic()));
+    let stale = Some(RefusedReason::StaleSessionEpoch);
+    let mut last = first;
+    for _ in 1..FIGHTS_MAX {
+        let opened = one(&mut ledger, hello(1, cluster, SessionEpoch(0)));
+        let Effect::SessionOpened { session_epoch } = opened else {
+            panic!("{opened:?}")
+        };
+        assert_eq!(ledger.session_end(&edge(), last), stale);
+        assert_eq!(ledger.session_end(&edge(), session_epoch), None);
+        one(&mut ledger, open_stream(session_epoch, topic()));
+        last = session_epoch;
+    }
+    one(&mut ledger, hello(1, cluster, SessionEpoch(0)));
+    let held = Some(RefusedReason::Quarantined);
+    assert_eq!(ledger.session_end(&edge(), first), held);
+    assert_eq!(ledger.session_end(&edge(), last), held);
+    assert_eq!(
+        ledger.session_end(&edge(), SessionEpoch(0)),
+        None,
+        "it was granted none"
+    );
+    one(
+        &mut ledger,
+        Entry::ReleaseEdge(ReleaseEdge { edge: edge() }),
+    );
+    assert_eq!(ledger.session_end(&edge(), last), stale);
+}
+
 #[test]
 fn offsets_past_the_end_are_refused() {
     let mut ledger = begun();

@@ -28,6 +28,7 @@ pub enum Case {
     TopicGrown,
     LanesCut,
     // What is only seen to happen.
+    IdleTold,
     LanesGrown,
     LanesHeld,
     LanesLetGo,
@@ -38,7 +39,7 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::LinkCut,
         Self::LateFrames,
         Self::FramesDoubled,
@@ -62,6 +63,7 @@ impl Case {
         Self::TopicMadeAgain,
         Self::TopicGrown,
         Self::LanesCut,
+        Self::IdleTold,
         Self::LanesGrown,
         Self::LanesHeld,
         Self::LanesLetGo,
@@ -101,6 +103,7 @@ impl Case {
             Self::TopicMadeAgain => "topic made again",
             Self::TopicGrown => "topic grown",
             Self::LanesCut => "lanes: power cut while they are made",
+            Self::IdleTold => "older connection closed at once",
             Self::LanesGrown => "lanes: topic grown",
             Self::LanesHeld => "lanes: barrier held",
             Self::LanesLetGo => "lanes: barrier let go",
