@@ -80,7 +80,9 @@ impl Plan {
     pub fn of(seed: u64, broken: Option<Break>) -> Self {
         let mut random = Random::new(!seed);
         let faults = Case::ALL.into_iter().filter(|case| case.is_fault());
-        let cases = faults.filter(|_| random.percent(40));
+        // Few that come often, or more of which each comes seldom: some things need the same twice.
+        let share = *random.pick(&[15, 40]);
+        let cases = faults.filter(|_| random.percent(share));
         let steps = (0..STEPS).map(|number| Step {
             number,
             fails: true,

@@ -29,6 +29,8 @@ struct Interval {
     edge: EdgeId,
     stream: StreamName,
     incarnation: Incarnation,
+    /// The counter of the cluster incarnation in which it did.
+    life: u32,
     from: u64,
     payloads: Vec<Option<u64>>,
     is_gap: bool,
@@ -194,8 +196,11 @@ impl Truth {
             let reason = GapReason::CloudRestored;
             self.plain.lose(&ended, (from.0, to.0), reason);
             let payloads = self.held(&numbering, epoch, (from.0, to.0));
+            self.check_lost(&ended, from.0, &payloads)?;
             self.keys.settle(&stream, &payloads);
+            let life = self.life();
             self.intervals.push(Interval {
+                life,
                 payloads,
                 edge,
                 stream,
@@ -269,6 +274,7 @@ impl Truth {
         payloads: Vec<Option<u64>>,
         is_gap: bool,
     ) -> Result<(), Stop> {
+        let life = self.life();
         let next = self.next.entry(numbering.clone()).or_default();
         let (edge, stream, incarnation) = numbering;
         if *next != from {
@@ -281,6 +287,7 @@ impl Truth {
             edge,
             stream,
             incarnation,
+            life,
             from,
             payloads,
             is_gap,

@@ -66,7 +66,9 @@ impl World {
         if hubs.len() > 1 {
             self.cases.note(Case::TwoHubs);
         }
-        self.truth.follow(&self.log)
+        self.truth.follow(&self.log)?;
+        self.truth.check_held(&self.restored)?;
+        self.truth.check_behind(self.cloud_was_restored)
     }
 
     fn answer(&mut self, number: usize, answers: Vec<(Ticket, Effects)>) -> Result<(), Stop> {
