@@ -418,6 +418,33 @@ fn a_cloud_that_is_behind_takes_nothing_until_a_new_life_begins() {
     assert!(matches!(lost, Effect::StreamForked(forked) if forked.fork.gap_records() == 2));
 }
 
+/// The edge's incarnation had been ended by another node before the cloud was restored.
+#[test]
+fn what_a_fork_declares_lost_begins_where_the_edges_incarnation_ended() {
+    let mut ledger = begun();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    one(&mut ledger, land(epoch, 0, 10));
+    one(&mut ledger, fork(epoch, 1, 4, ForkReason::Unproved));
+    let begin = Begin {
+        now_ms: 1,
+        cluster_incarnation_id: 8,
+    };
+    ledger.apply(Command::Begin(begin)).unwrap();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    let Entry::ForkStream(mut wish) = fork(epoch, 2, 12, ForkReason::CloudRestored) else {
+        unreachable!()
+    };
+    wish.request.edge_incarnation = Incarnation(1);
+    let lost = one(&mut ledger, Entry::ForkStream(wish));
+    let Effect::StreamForked(forked) = lost else {
+        panic!("{lost:?}")
+    };
+    let gap = (Incarnation(1), EdgeOffset(10), EdgeOffset(12));
+    assert_eq!(forked.fork.gap(), Some(gap));
+}
+
 #[test]
 fn an_edge_that_has_seen_a_later_session_tells_that_the_cloud_is_behind() {
     let mut ledger = begun();
