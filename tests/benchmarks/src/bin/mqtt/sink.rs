@@ -3,7 +3,6 @@
 //! and is no broker: no wildcards, no sessions, no checks.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -25,7 +24,10 @@ const WAIT: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
     #[arg(long, default_value = "127.0.0.1:1883")]
-    address: SocketAddr,
+    pub address: SocketAddr,
+    /// Lose each so manyth message, to see that the tool notices.
+    #[arg(long, hide = true)]
+    pub lose_each: Option<u64>,
 }
 
 struct Client {
@@ -34,35 +36,47 @@ struct Client {
     version: Version,
     /// Of the topic that it publishes to, once it has.
     subscribers: Option<Vec<usize>>,
+    /// Its output is on the sink's list.
+    listed: bool,
 }
 
 struct Sink {
+    lose_each: Option<u64>,
+    passed: u64,
     poller: Poller,
     /// By token, which is one more than the place here: 0 is the listener.
     clients: Vec<Option<Client>>,
     topics: HashMap<Vec<u8>, Vec<usize>>,
     /// What one read brought for the subscribers.
     batch: Vec<u8>,
+    /// Clients with output: all that came at once is written at once.
+    listed: Vec<usize>,
     scratch: Scratch,
 }
 
 /// Runs until it is killed.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Value> {
-    let listener = TcpListener::bind(arguments.address)?;
+    serve(&TcpListener::bind(arguments.address)?, arguments.lose_each)
+}
+
+pub fn serve(listener: &TcpListener, lose_each: Option<u64>) -> anyhow::Result<Value> {
     let mut sink = Sink {
+        lose_each,
+        passed: 0,
         poller: Poller::new()?,
         clients: Vec::new(),
         topics: HashMap::new(),
         batch: Vec::new(),
+        listed: Vec::new(),
         scratch: Scratch::new(),
     };
-    sink.poller.watch(&listener, 0)?;
+    sink.poller.watch(listener, 0)?;
     let mut ready = Vec::new();
     loop {
         sink.poller.wait(&mut ready, WAIT)?;
         for &token in &ready {
             match token.checked_sub(1) {
-                None => sink.accept(&listener)?,
+                None => sink.accept(listener)?,
                 // What is wrong with one client ends that client.
                 Some(number) => {
                     if !sink.serve(number).unwrap_or(false) {
@@ -70,6 +84,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Value> {
                     }
                 }
             }
+        }
+        while let Some(number) = sink.listed.pop() {
+            sink.send(number).unwrap_or_else(|_| sink.let_go(number));
         }
     }
 }
@@ -87,6 +104,7 @@ impl Sink {
             output: Vec::new(),
             version: Version::V3,
             subscribers: None,
+            listed: false,
         };
         self.clients
             .resize_with(self.clients.len().max(number + 1), || None);
@@ -111,8 +129,10 @@ impl Sink {
             output,
             version,
             subscribers,
+            ..
         } = client;
         let (batch, topics) = (&mut self.batch, &mut self.topics);
+        let (passed, lose_each) = (&mut self.passed, self.lose_each);
         batch.clear();
         let open = link.receive(&mut self.scratch, |frame: Frame<'_>| {
             match frame.kind() {
@@ -120,7 +140,10 @@ impl Sink {
                     if subscribers.is_none() {
                         *subscribers = topics.get(frame.topic()?).cloned();
                     }
-                    batch.extend_from_slice(frame.packet);
+                    *passed += 1;
+                    if lose_each.is_none_or(|each| *passed % each != 0) {
+                        batch.extend_from_slice(frame.packet);
+                    }
                     match frame.qos() {
                         0 => {}
                         1 => wire::put_ack(output, PUBACK, frame.packet_id()?),
@@ -140,30 +163,44 @@ impl Sink {
             }
             Ok(())
         })?;
-        link.send(&self.poller, number + 1, output)?;
-        if !self.batch.is_empty() {
-            let subscribers = subscribers.take().unwrap_or_default();
-            let passed = subscribers.iter().try_for_each(|to| self.pass_on(*to));
-            if let Some(client) = &mut self.clients[number] {
-                client.subscribers = Some(subscribers);
-            }
-            passed?;
-        }
+        self.list(number);
+        self.pass_on(number);
         Ok(open)
     }
 
-    fn pass_on(&mut self, to: usize) -> anyhow::Result<()> {
-        let Some(client) = &mut self.clients[to] else {
+    fn list(&mut self, number: usize) {
+        if let Some(client) = &mut self.clients[number]
+            && !std::mem::replace(&mut client.listed, true)
+        {
+            self.listed.push(number);
+        }
+    }
+
+    /// The batch, to all who have subscribed to what this client publishes.
+    fn pass_on(&mut self, from: usize) {
+        let client = self.clients[from].as_mut();
+        let Some(to) = client.and_then(|client| client.subscribers.take()) else {
+            return;
+        };
+        for &number in &to {
+            if let Some(client) = &mut self.clients[number] {
+                client.output.extend_from_slice(&self.batch);
+                self.list(number);
+            }
+        }
+        if let Some(client) = &mut self.clients[from] {
+            client.subscribers = Some(to);
+        }
+    }
+
+    fn send(&mut self, number: usize) -> anyhow::Result<()> {
+        let Some(client) = &mut self.clients[number] else {
             return Ok(());
         };
-        if client.output.is_empty() {
-            let written = crate::link::room(client.link.socket.write(&self.batch))?;
-            client.output.extend_from_slice(&self.batch[written..]);
-            let waits = !client.output.is_empty();
-            return client.link.watch_for_room(&self.poller, to + 1, waits);
-        }
-        client.output.extend_from_slice(&self.batch);
-        client.link.send(&self.poller, to + 1, &mut client.output)
+        client.listed = false;
+        client
+            .link
+            .send(&self.poller, number + 1, &mut client.output)
     }
 }
 

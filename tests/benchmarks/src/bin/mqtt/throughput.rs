@@ -338,3 +338,7 @@ fn list(publishers: &mut [Publisher], listed: &mut Vec<usize>, number: usize) {
         listed.push(number);
     }
 }
+
+#[cfg(test)]
+#[path = "throughput_tests.rs"]
+mod tests;
