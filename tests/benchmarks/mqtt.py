@@ -20,7 +20,7 @@ from mqtt_table import title
 LOAD_DEADLINE_S = 90
 
 # Publishers, subscribers, and messages under way at QoS 0 and at QoS 1 and 2.
-TOPOLOGIES = [(1, 1, 500, 100), (100, 1, 2000, 1000), (1, 100, 100, 50), (50, 50, 5000, 1000)]
+TOPOLOGIES = [(1, 1, 500, 100), (100, 1, 1000, 1000), (1, 100, 100, 50), (50, 50, 5000, 1000)]
 SIZES = [16, 256, 4096]
 
 

@@ -220,12 +220,7 @@ impl Run {
             if message >= first {
                 latencies_ns.push(now.saturating_sub(due_ns(message, of.rate)));
             }
-            match of.qos {
-                0 => {}
-                1 => wire::put_ack(output, PUBACK, frame.packet_id()?),
-                _ => wire::put_ack(output, PUBREC, frame.packet_id()?),
-            }
-            Ok(())
+            wire::put_answer(output, &frame)
         })?;
         link.send(&self.poller, SUBSCRIBER, output)?;
         Ok(open)

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::link::{Link, Poller, Scratch};
-use crate::wire::{self, Frame, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Version};
+use crate::wire::{self, Frame, PUBCOMP, PUBLISH, PUBREC, PUBREL, Version};
 
 const CONNECT: u8 = 1;
 const SUBSCRIBE: u8 = 8;
@@ -124,13 +124,8 @@ impl Sink {
         let Some(client) = &mut self.clients[number] else {
             return Ok(true);
         };
-        let Client {
-            link,
-            output,
-            version,
-            subscribers,
-            ..
-        } = client;
+        let (link, output) = (&mut client.link, &mut client.output);
+        let (version, subscribers) = (&mut client.version, &mut client.subscribers);
         let (batch, topics) = (&mut self.batch, &mut self.topics);
         let (passed, lose_each) = (&mut self.passed, self.lose_each);
         batch.clear();
@@ -144,18 +139,14 @@ impl Sink {
                     if lose_each.is_none_or(|each| *passed % each != 0) {
                         batch.extend_from_slice(frame.packet);
                     }
-                    match frame.qos() {
-                        0 => {}
-                        1 => wire::put_ack(output, PUBACK, frame.packet_id()?),
-                        _ => wire::put_ack(output, PUBREC, frame.packet_id()?),
-                    }
+                    wire::put_answer(output, &frame)?;
                 }
                 // The publisher's; and of a subscriber whom a message of QoS 2 went to.
                 PUBREL => wire::put_ack(output, PUBCOMP, frame.acknowledged()?),
                 PUBREC => wire::put_ack(output, PUBREL, frame.acknowledged()?),
                 CONNECT => {
-                    let level = *frame.body.get(LEVEL_AT).context("short")?;
-                    *version = if level == 5 { Version::V5 } else { Version::V3 };
+                    let is_v5 = *frame.body.get(LEVEL_AT).context("short")? == 5;
+                    *version = if is_v5 { Version::V5 } else { Version::V3 };
                     output.extend(wire::connack(*version));
                 }
                 SUBSCRIBE => subscribe(topics, number, *version, frame, output)?,

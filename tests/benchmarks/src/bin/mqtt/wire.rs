@@ -260,6 +260,17 @@ pub fn put_ack(out: &mut Vec<u8>, kind: u8, packet_id: u16) {
     out.extend_from_slice(&[kind << 4 | flags, ACK_REMAINING, id[0], id[1]]);
 }
 
+/// What whoever gets this PUBLISH answers.
+#[inline]
+pub fn put_answer(out: &mut Vec<u8>, publish: &Frame<'_>) -> anyhow::Result<()> {
+    match publish.qos() {
+        0 => {}
+        1 => put_ack(out, PUBACK, publish.packet_id()?),
+        _ => put_ack(out, PUBREC, publish.packet_id()?),
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
