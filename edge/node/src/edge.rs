@@ -116,9 +116,11 @@ impl Edge {
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt_addresses = Vec::new();
-        for listener in listeners {
-            mqtt_addresses.push(listener.local_addr()?);
-            tasks.spawn(mqtt::serve(listener, context.clone(), stopping.clone()));
+        for (listener, described) in listeners.into_iter().zip(&spec.mqtt.listeners) {
+            let address = listener.local_addr()?;
+            mqtt_addresses.push(address);
+            let context = context.for_listener(&spec.mqtt, described, address);
+            tasks.spawn(mqtt::serve(listener, context, stopping.clone()));
         }
         let http_address = http.local_addr()?;
         let service = crate::http::router(crate::http::Context {

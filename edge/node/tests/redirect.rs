@@ -1,6 +1,8 @@
 //! A node that sends its clients to another: when they come, or when it stops. And the keep alive that it
 //! tells them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

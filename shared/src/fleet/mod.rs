@@ -5,7 +5,7 @@ mod mqtt;
 mod spec;
 mod units;
 
-pub use mqtt::{RedirectSpec, RedirectWhen};
+pub use mqtt::{LimitsSpec, RedirectSpec, RedirectWhen};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, ListenerSpec, MqttSpec, OriginHeader, OverflowSpec,
     RetentionSpec, RouteKey, RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,

@@ -8,7 +8,7 @@ use tidegate_cloud::config::{BridgeConfig, HttpConfig, KafkaConfig};
 use tidegate_cloud::{Broker, Cloud, Config};
 use tidegate_edge::Edge;
 use tidegate_shared::fleet::{
-    EdgeSpec, HttpSpec, ListenerSpec, MqttSpec, UplinkSpec, reconnect_max,
+    EdgeSpec, HttpSpec, LimitsSpec, ListenerSpec, MqttSpec, UplinkSpec, reconnect_max,
 };
 use tidegate_shared::id::{EdgeId, TopicName};
 
@@ -159,6 +159,7 @@ fn edge_spec(arguments: &UpArguments, uplink: UplinkSpec) -> EdgeSpec {
             listeners: vec![ListenerSpec {
                 address: arguments.mqtt,
                 insecure: arguments.insecure,
+                limits: LimitsSpec::default(),
             }],
             ..MqttSpec::default()
         },

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
-use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event};
+use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event, RateLimit};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,6 +51,7 @@ pub(super) async fn run(
         unanswered: 0,
         gate: Gate::default(),
         withheld: (0, 0),
+        rate_exceeded: None,
         retained: Reading::default(),
         input: BytesMut::new(),
         output: BytesMut::new(),
@@ -87,6 +88,8 @@ pub(super) struct Task {
     pub(super) gate: Gate,
     /// What of it waits, as it was last counted: messages and bytes.
     pub(super) withheld: (usize, usize),
+    /// The rate that the client had used up when it was last counted.
+    rate_exceeded: Option<RateLimit>,
     /// Retained messages that are still to be delivered.
     pub(super) retained: Reading,
     input: BytesMut,
@@ -145,6 +148,7 @@ impl Task {
         let _ = timeout(TAKE_OVER_TIMEOUT, self.wait_for_fate()).await;
         self.held = None;
         self.count_withheld();
+        self.count_rate();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell(&mut socket)).await;
     }
@@ -193,11 +197,14 @@ impl Task {
     /// Feeds whole packets to the machine while it takes them.
     async fn decode(&mut self) {
         while self.takes_more() && !self.machine.is_closed() {
+            let before = self.input.len();
             match self.decoder.decode(&mut self.input) {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
                     self.context.metrics.mqtt_packets_received.inc();
-                    self.machine.handle_packet(Instant::now(), packet);
+                    let now = Instant::now();
+                    self.machine.handle_bytes(now, before - self.input.len());
+                    self.machine.handle_packet(now, packet);
                 }
                 Err(error) => self.machine.handle_decode_error(Instant::now(), &error),
             }
@@ -209,6 +216,7 @@ impl Task {
     async fn settle(&mut self) {
         self.handle_events().await;
         self.count_withheld();
+        self.count_rate();
         self.feed();
         while self.output.len() < WRITE_BYTES_MAX && self.machine.poll_transmit(&mut self.output) {
             self.handle_events().await;
@@ -220,6 +228,21 @@ impl Task {
             .metrics
             .mqtt_publishes_sent
             .inc_by(sent.publishes);
+    }
+
+    /// Keeps the node's figures of clients that send faster than they may.
+    fn count_rate(&mut self) {
+        let now = self.machine.rate_exceeded();
+        let before = std::mem::replace(&mut self.rate_exceeded, now);
+        let metrics = &self.context.metrics;
+        match (before, now) {
+            (None, Some(limit)) => {
+                metrics.mqtt_rate_paused_clients.inc();
+                metrics.rate_paused(limit);
+            }
+            (Some(_), None) => drop(metrics.mqtt_rate_paused_clients.dec()),
+            _ => {}
+        }
     }
 
     fn empty_mailbox(&mut self) {

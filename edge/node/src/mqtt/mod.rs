@@ -8,26 +8,26 @@ mod serving;
 mod wills;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tidegate_edge_journal::JournalReader;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
-use tidegate_shared::fleet::MqttSpec;
+use tidegate_shared::fleet::{ListenerSpec, MqttSpec};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::committer::Committer;
-use crate::limits::{INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL};
+use crate::limits::SWEEP_INTERVAL;
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::Router;
 use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
-use offered::{Redirects, keep_alive_s_max};
+use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 
@@ -45,6 +45,8 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
     pub limits: ConnectionLimits,
     pub connections_max: usize,
+    /// Of the connection's own listener.
+    pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
     connection_ids: Arc<AtomicU64>,
@@ -57,14 +59,6 @@ impl Context {
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let packet_bytes_max = NonZeroU32::new(spec.packet_bytes_max.0 as u32);
-        let defaults = ConnectionLimits::default();
-        let limits = ConnectionLimits {
-            packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
-            inflight_inbound_max: INFLIGHT_INBOUND_MAX,
-            keep_alive_s_max: keep_alive_s_max(spec),
-            ..defaults
-        };
         let connections_max = spec.connections_max;
         let connection_ids = Arc::new(AtomicU64::new(1));
         Self {
@@ -76,10 +70,27 @@ impl Context {
             retained,
             system: Arc::default(),
             metrics,
-            limits,
+            limits: connection_limits(spec, &spec.limits),
             connections_max,
+            listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
             connection_ids,
+        }
+    }
+
+    /// The same for the connections of one listener.
+    pub(crate) fn for_listener(
+        &self,
+        spec: &MqttSpec,
+        listener: &ListenerSpec,
+        address: SocketAddr,
+    ) -> Self {
+        let limits = spec.limits_of(listener);
+        let connections = self.metrics.listener_connections(address);
+        Self {
+            limits: connection_limits(spec, &limits),
+            listener: ListenerLimits::new(&limits, connections),
+            ..self.clone()
         }
     }
 
@@ -144,12 +155,20 @@ fn open(
         context.metrics.closed("too_many_connections");
         return;
     }
+    if context.listener.is_full() {
+        let connections_max = context.listener.connections_max;
+        tracing::warn!(%peer, connections_max, "mqtt: too many connections of this listener: this one is closed");
+        context.metrics.closed("too_many_of_listener");
+        return;
+    }
     let _ = socket.set_nodelay(true);
     context.metrics.mqtt_connections.inc();
+    context.listener.connections.inc();
     let (context, stopping) = (context.clone(), stopping.clone());
     connections.spawn(async move {
-        let metrics = Arc::clone(&context.metrics);
+        let (metrics, listener) = (Arc::clone(&context.metrics), context.listener.clone());
         driver::run(socket, peer, context, stopping).await;
         metrics.mqtt_connections.dec();
+        listener.connections.dec();
     });
 }
