@@ -130,13 +130,11 @@ impl Edge {
         let mut mqtt_addresses = Vec::new();
         let certificates: Vec<_> = listeners.iter().filter_map(mqtt::Listener::tls).collect();
         tasks.spawn(mqtt::renew(certificates.clone(), stopping.clone()));
-        for listener in listeners {
-            mqtt_addresses.extend(listener.local_address()?);
-            tasks.spawn(mqtt::serve(
-                listener,
-                Arc::clone(&context),
-                stopping.clone(),
-            ));
+        for (listener, described) in listeners.into_iter().zip(&spec.mqtt.listeners) {
+            let address = listener.local_address()?;
+            mqtt_addresses.extend(address);
+            let context = context.for_listener(&spec.mqtt, described, address);
+            tasks.spawn(mqtt::serve(listener, context, stopping.clone()));
         }
         let http_address = http.local_addr()?;
         let service = crate::http::router(crate::http::Context {

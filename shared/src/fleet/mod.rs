@@ -7,7 +7,7 @@ mod spec;
 mod units;
 
 pub use listener::{ListenerAddress, ListenerAddressError, ListenerSpec, TlsSpec, Transport};
-pub use mqtt::{RedirectSpec, RedirectWhen};
+pub use mqtt::{LimitsSpec, RedirectSpec, RedirectWhen};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, RetentionSpec, RouteKey,
     RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{ByteSize, ListenerAddress, ListenerSpec, RedirectSpec, Span};
+use super::{ByteSize, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec, Span};
 use crate::id::{StreamName, TopicName};
 use crate::record::Compression;
 use crate::topic::TopicFilter;
@@ -42,6 +42,8 @@ pub struct MqttSpec {
     pub packet_bytes_max: ByteSize,
     /// Connections at once, over all listeners. Default: 20000.
     pub connections_max: usize,
+    /// What a client and a listener may take, where a listener does not say otherwise. Each has a default.
+    pub limits: LimitsSpec,
     /// The longest keep alive that a client of MQTT 5 gets: one that asks for a longer one, or for none,
     /// is told this. Default: none, the client's own counts.
     pub keep_alive_max: Option<Span>,
@@ -251,6 +253,7 @@ impl Default for MqttSpec {
             listeners: vec![ListenerSpec::tcp(loopback(1883), false)],
             packet_bytes_max: ByteSize(1 << 20),
             connections_max: 20_000,
+            limits: LimitsSpec::default(),
             keep_alive_max: None,
             redirect: None,
             session_backlog_bytes_max: ByteSize(1 << 30),

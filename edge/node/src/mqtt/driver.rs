@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
-use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event};
+use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event, RateLimit};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
@@ -72,6 +72,8 @@ pub(super) struct Task {
     pub(super) gate: Gate,
     /// What of it waits, as it was last counted: messages and bytes.
     pub(super) withheld: (usize, usize),
+    /// The rate that the client had used up when it was last counted.
+    rate_exceeded: Option<RateLimit>,
     /// Retained messages that are still to be delivered.
     pub(super) retained: Reading,
     wire: Wire,
@@ -114,6 +116,7 @@ impl Task {
             unanswered: 0,
             gate: Gate::default(),
             withheld: (0, 0),
+            rate_exceeded: None,
             retained: Reading::default(),
             wire: Wire::new(socket),
             outbox: Outbox::default(),
@@ -164,6 +167,7 @@ impl Task {
         self.context.open.remove(self.id);
         self.mailbox.close();
         self.count_withheld();
+        self.count_rate();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell()).await;
     }
@@ -230,10 +234,13 @@ impl Task {
     async fn decode(&mut self) {
         let now = Instant::now();
         while self.takes_more() && !self.machine.is_closed() {
+            let before = self.wire.input.len();
             match self.decoder.decode(&mut self.wire.input) {
                 Ok(None) => break,
                 Ok(Some(packet)) => {
                     self.counts.packets += 1;
+                    let bytes = before - self.wire.input.len();
+                    self.machine.handle_bytes(now, bytes);
                     self.machine.handle_packet(now, packet);
                 }
                 Err(error) => self.machine.handle_decode_error(now, &error),
@@ -264,6 +271,7 @@ impl Task {
     async fn settle(&mut self) {
         self.handle_events().await;
         self.count_withheld();
+        self.count_rate();
         self.feed();
         while self.wire.unwritten() < WRITE_BYTES_MAX
             && self.machine.poll_transmit(self.wire.output())
@@ -277,6 +285,21 @@ impl Task {
             let metrics = &self.context.metrics;
             metrics.mqtt_packets_sent.inc_by(sent.packets);
             metrics.mqtt_publishes_sent.inc_by(sent.publishes);
+        }
+    }
+
+    /// Keeps the node's figures of clients that send faster than they may.
+    fn count_rate(&mut self) {
+        let now = self.machine.rate_exceeded();
+        let before = std::mem::replace(&mut self.rate_exceeded, now);
+        let metrics = &self.context.metrics;
+        match (before, now) {
+            (None, Some(limit)) => {
+                metrics.mqtt_rate_paused_clients.inc();
+                metrics.rate_paused(limit);
+            }
+            (Some(_), None) => drop(metrics.mqtt_rate_paused_clients.dec()),
+            _ => {}
         }
     }
 

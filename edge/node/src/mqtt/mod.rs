@@ -12,35 +12,34 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::num::NonZeroU32;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tidegate_edge_journal::JournalReader;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tidegate_shared::fleet::MqttSpec;
+use tidegate_shared::fleet::{ListenerSpec, MqttSpec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::committer::Committer;
-use crate::limits::{
-    CERTIFICATES_INTERVAL, HANDSHAKE_TIMEOUT, INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL,
-};
+use crate::limits::{CERTIFICATES_INTERVAL, HANDSHAKE_TIMEOUT, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::{ConnectionId, Router};
 use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
-use offered::{Redirects, keep_alive_s_max};
+use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 use transport::{Arrival, Peer, Socket};
 pub(crate) use transport::{Listener, Tls};
 
 /// What every connection works with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub router: Arc<Router>,
     pub committer: Committer,
@@ -53,11 +52,13 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
     pub limits: Arc<ConnectionLimits>,
     pub connections_max: usize,
+    /// Of the connection's own listener.
+    pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
-    connection_ids: AtomicU64,
+    connection_ids: Arc<AtomicU64>,
     /// Connections of all listeners, to be told when the node stops.
-    open: Open,
+    open: Arc<Open>,
 }
 
 /// The mailboxes of open connections.
@@ -91,16 +92,8 @@ impl Context {
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let packet_bytes_max = NonZeroU32::new(spec.packet_bytes_max.0 as u32);
-        let defaults = ConnectionLimits::default();
-        let limits = ConnectionLimits {
-            packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
-            inflight_inbound_max: INFLIGHT_INBOUND_MAX,
-            keep_alive_s_max: keep_alive_s_max(spec),
-            ..defaults
-        };
         let connections_max = spec.connections_max;
-        let connection_ids = AtomicU64::new(1);
+        let connection_ids = Arc::new(AtomicU64::new(1));
         Arc::new(Self {
             router: Arc::clone(&sessions.router),
             committer: sessions.committer.clone(),
@@ -110,11 +103,30 @@ impl Context {
             retained,
             system: Arc::default(),
             metrics,
-            limits: Arc::new(limits),
+            limits: Arc::new(connection_limits(spec, &spec.limits)),
             connections_max,
+            listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
             connection_ids,
-            open: Open::default(),
+            open: Arc::default(),
+        })
+    }
+
+    /// The same for the connections of one listener.
+    pub(crate) fn for_listener(
+        &self,
+        spec: &MqttSpec,
+        listener: &ListenerSpec,
+        address: Option<SocketAddr>,
+    ) -> Arc<Self> {
+        let limits = spec.limits_of(listener);
+        // A port that was given where the spec said 0.
+        let name = address.map_or_else(|| listener.address.to_string(), |ip| ip.to_string());
+        let connections = self.metrics.listener_connections(name);
+        Arc::new(Self {
+            limits: Arc::new(connection_limits(spec, &limits)),
+            listener: ListenerLimits::new(&limits, connections),
+            ..self.clone()
         })
     }
 
@@ -199,15 +211,22 @@ fn open(
         context.metrics.closed("too_many_connections");
         return;
     }
+    if context.listener.is_full() {
+        let (peer, connections_max) = (arrival.peer, context.listener.connections_max);
+        tracing::warn!(%peer, connections_max, "mqtt: too many connections of this listener: this one is closed");
+        context.metrics.closed("too_many_of_listener");
+        return;
+    }
     context.metrics.mqtt_connections.inc();
+    context.listener.connections.inc();
     let (context, stopping) = (Arc::clone(context), stopping.clone());
     tokio::spawn(async move {
-        let metrics = Arc::clone(&context.metrics);
         // What the handshakes need is given back after them.
         if let Some((socket, peer)) = Box::pin(shake_hands(arrival, &context, &stopping)).await {
-            driver::run(socket, peer, context, stopping).await;
+            driver::run(socket, peer, Arc::clone(&context), stopping).await;
         }
-        metrics.mqtt_connections.dec();
+        context.metrics.mqtt_connections.dec();
+        context.listener.connections.dec();
         drop(alive);
     });
 }

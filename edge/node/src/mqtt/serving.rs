@@ -21,9 +21,7 @@ use tokio::time::timeout;
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
 use crate::committer::{Waiter, now_ms};
-use crate::limits::{
-    CONNECTION_SUBSCRIPTIONS_MAX, CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT,
-};
+use crate::limits::{CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT};
 use crate::retained::{Read, Wanted};
 use crate::router::Subscription;
 use crate::sessions::{Fed, Feed, Held};
@@ -189,10 +187,12 @@ impl Task {
             return (ReasonCode::UnspecifiedError, false);
         };
         let (name, since) = (&request.filter.name, self.context.reader.next_position());
-        if !held.session().may_subscribe(name) {
+        let is_new = held.session().subscription(name).is_none();
+        let is_full =
+            held.session().subscriptions().len() >= self.context.listener.subscriptions_max;
+        if !held.session().may_subscribe(name) || (is_new && is_full) {
             return (ReasonCode::QuotaExceeded, false);
         }
-        let is_new = held.session().subscription(name).is_none();
         if held.session().subscriptions().len() == 0 {
             // Nothing was read for so far.
             held.session_mut().progress_mut().skipped_to(since);
@@ -216,9 +216,6 @@ impl Task {
         request: &SubscriptionRequest,
         identifier: Option<SubscriptionIdentifier>,
     ) -> (ReasonCode, bool) {
-        if self.subscriptions >= CONNECTION_SUBSCRIPTIONS_MAX {
-            return (ReasonCode::QuotaExceeded, false);
-        }
         if request.filter.group.is_some() {
             return self.subscribe_group(request, identifier);
         }
@@ -232,7 +229,7 @@ impl Task {
         let (filter, name_bytes) = (&request.filter.filter, request.filter.name.len());
         let router = &self.context.router;
         let is_new = router.subscribe(self.id, filter.clone(), subscription);
-        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
+        if is_new && !self.has_room_for_filter(name_bytes) {
             router.unsubscribe(self.id, filter);
             return (ReasonCode::QuotaExceeded, false);
         }
@@ -245,14 +242,14 @@ impl Task {
         request: &SubscriptionRequest,
         identifier: Option<SubscriptionIdentifier>,
     ) -> (ReasonCode, bool) {
+        let (filter, options) = (&request.filter, request.options);
+        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
+        if is_new && !self.has_room_for_filter(name_bytes) {
+            return (ReasonCode::QuotaExceeded, false);
+        }
         let Some(held) = &mut self.held else {
             return (ReasonCode::UnspecifiedError, false);
         };
-        let (filter, options) = (&request.filter, request.options);
-        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
-        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
-            return (ReasonCode::QuotaExceeded, false);
-        }
         held.subscribe_group(filter, self.context.reader.next_position());
         held.join_group(filter, &self.mailbox, options, identifier);
         if is_new {
@@ -260,6 +257,12 @@ impl Task {
         }
         self.count_subscription(name_bytes, is_new);
         (request.granted(), is_new)
+    }
+
+    /// Of those that are served as messages come.
+    fn has_room_for_filter(&self, name_bytes: usize) -> bool {
+        self.subscriptions < self.context.listener.subscriptions_max
+            && self.subscriptions_bytes + name_bytes <= SESSION_SUBSCRIPTIONS_BYTES_MAX
     }
 
     fn count_subscription(&mut self, name_bytes: usize, is_new: bool) {

@@ -89,6 +89,10 @@ impl Inbound {
     ) -> Result<Arrival, Violation> {
         check_offered(publish, limits)?;
         self.resolve_alias(publish, limits)?;
+        if !limits.allows_levels(&publish.message.topic) {
+            let message = "the topic has more levels than the server takes";
+            return Err((ReasonCode::TopicNameInvalid, message));
+        }
         match publish.qos {
             PublishQos::AtMostOnce => Ok(Arrival::Unacknowledged),
             PublishQos::AtLeastOnce(packet_id) => {

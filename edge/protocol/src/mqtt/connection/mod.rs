@@ -15,6 +15,7 @@ mod keep_alive;
 mod outbound;
 mod packets;
 mod publishes;
+mod rate;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -36,6 +37,8 @@ pub use event::{
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::{Client, Outbound, Transmitted};
+pub use rate::RateLimit;
+use rate::Rates;
 use withheld::Withheld;
 
 use super::{
@@ -57,6 +60,7 @@ pub struct Connection {
     version: Version,
     connect_deadline: Option<Instant>,
     keep_alive: KeepAlive,
+    rates: Rates,
     inbound: Inbound,
     withheld: Withheld,
     outbound: Outbound,
@@ -95,6 +99,7 @@ impl Connection {
             version: Version::V5,
             connect_deadline: Some(now + limits.connect_timeout),
             keep_alive: KeepAlive::default(),
+            rates: Rates::new(now, &limits),
             inbound: Inbound::default(),
             withheld: Withheld::default(),
             outbound: Outbound::new(&Client::default(), &limits),
@@ -123,6 +128,7 @@ impl Connection {
             State::Connected => {
                 self.inbound.has_room(self.version, &self.limits)
                     && self.withheld.has_room(self.now, &self.limits)
+                    && self.rates.exceeded(self.now).is_none()
                     && self.replies.len() < self.limits.replies_queued_max
                     && self.subscribes.len() < self.limits.subscribes_pending_max
             }
@@ -159,6 +165,23 @@ impl Connection {
         if !self.can_read() {
             self.keep_alive.pause();
         }
+    }
+
+    /// The driver has taken so many bytes for packets.
+    pub fn handle_bytes(&mut self, now: Instant, bytes: usize) {
+        self.advance(now);
+        self.rates.spend_bytes(self.now, bytes);
+        if !self.can_read() {
+            self.keep_alive.pause();
+        }
+    }
+
+    /// Which of its rates the client has used up, so that it is not read from.
+    pub fn rate_exceeded(&self) -> Option<RateLimit> {
+        let exceeded = self.rates.exceeded(self.now);
+        exceeded
+            .filter(|_| self.is_connected())
+            .map(|(limit, _)| limit)
     }
 
     /// The decoder found no packet. The client is told where its version can say it.
@@ -352,6 +375,7 @@ impl Connection {
             self.connect_deadline,
             self.keep_alive.deadline(),
             self.withheld.deadline(),
+            self.rates.exceeded(self.now).map(|(_, room_at)| room_at),
         ];
         deadlines.into_iter().flatten().min()
     }
