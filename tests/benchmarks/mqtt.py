@@ -143,7 +143,7 @@ def measure(target, there, arguments):
         print(f"round {number + 1}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     return {
         "date": str(datetime.date.today()),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release().split('-')[0]}",
         "rounds": rounds,
         "results": [
             {"scenario": key, "broker": name, "runs": runs}

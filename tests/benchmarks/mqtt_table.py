@@ -3,10 +3,12 @@ measured at rest or at a fixed rate; and where it stands in README."""
 
 import re
 import statistics
+import textwrap
 
 from mqtt_brokers import AT_ONCE_NAME, BASE_NAME, DURABLE_NAME, LIVE_NAME, SINK_NAME
 
 MIB = 1 << 20
+WIDTH = 120
 CEILING_MIN = 3
 CPU, RATE = "broker_cpu_s_per_million", "messages_per_second"
 
@@ -97,12 +99,13 @@ def ceiling(results, goal_keys, keys, names):
     low = {key: times[key] for key in keys if times.get(key, CEILING_MIN) < CEILING_MIN}
     text = f"Against the null sink the tool does {of_goals} of the fastest broker in the goals' scenarios"
     if not low:
-        return f"{text}, and at least {min(others):.1f}× in the others."
+        return textwrap.fill(f"{text}, and at least {min(others):.1f}× in the others.", WIDTH)
     least = min(low, key=low.get)
-    return (
+    return textwrap.fill(
         f"{text}, and at least {CEILING_MIN}× in {len(others) - len(low)} of the {len(others)} others. In the rest a"
         " sink is bounded as brokers are, by the kernel's copies (4 KiB) and by system calls for each of many"
-        f" clients; the fastest there may be faster than shown. It is least in {least}: {low[least]:.1f}×."
+        f" clients; the fastest there may be faster than shown. It is least in {least}: {low[least]:.1f}×.",
+        WIDTH,
     )
 
 
@@ -154,10 +157,10 @@ def into_readme(path, text, run):
         f"From `tests/bench mqtt` on {run['date']}: {run['machine']}, which brokers and load tool share;"
         f" medians of {run['rounds']} rounds, in each of which every broker has every scenario in turn. *Live*: no"
         " route, nothing is journalled, as the others keep nothing; *durable*: every message is in the journal,"
-        " and PUBACK is sent after the fdatasync.\n\n"
+        " and PUBACK is sent after the fdatasync."
     )
     pattern = re.compile(r"(<!-- bench:mqtt -->\n).*?(<!-- (?:bench:mqtt:bounds|/bench:mqtt) -->)", re.DOTALL)
-    after, count = pattern.subn(lambda found: found[1] + head + text + "\n" + found[2], before)
+    after, count = pattern.subn(lambda found: found[1] + textwrap.fill(head, WIDTH) + "\n\n" + text + "\n" + found[2], before)
     if count != 1:
         raise SystemExit(f"{path} has no place for bench:mqtt")
     with open(path, "w") as readme:
