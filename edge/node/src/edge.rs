@@ -71,6 +71,9 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
             *path = folder.join(&path);
         }
     }
+    if let Some(users) = &mut spec.mqtt.scram_users {
+        *users = folder.join(&users);
+    }
     Ok(spec)
 }
 
@@ -84,6 +87,7 @@ impl Edge {
         let credentials = spec.uplink.as_ref().map(load_credentials).transpose()?;
         let id = credentials.as_ref().map(Credentials::edge_id).transpose()?;
         let lock = DataLock::take(&spec.data)?;
+        let scram = mqtt::Scram::load(spec.mqtt.scram_users.as_deref(), &spec.data)?;
         let mut listeners = Vec::new();
         for listener in &spec.mqtt.listeners {
             listeners.push(bind("mqtt.listeners", listener.address).await?);
@@ -112,7 +116,8 @@ impl Edge {
             loaded,
         );
         let retained = Arc::new(retained);
-        let context = mqtt::Context::new(&spec.mqtt, sessions, retained, Arc::clone(&metrics));
+        let mut context = mqtt::Context::new(&spec.mqtt, sessions, retained, Arc::clone(&metrics));
+        context.scram = scram;
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt_addresses = Vec::new();

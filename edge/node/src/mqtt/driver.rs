@@ -32,8 +32,12 @@ pub(super) async fn run(
 ) {
     let id = context.next_id();
     let packet_bytes_max = context.limits.packet_bytes_max.get();
+    let mut machine = Connection::new(context.limits.clone(), Instant::now());
+    if let Some(authenticator) = context.scram.authenticator() {
+        machine.offer_authentication(authenticator);
+    }
     let task = Task {
-        machine: Connection::new(context.limits.clone(), Instant::now()),
+        machine,
         decoder: Decoder::server(packet_bytes_max),
         mailbox: Arc::new(Mailbox::default()),
         id,

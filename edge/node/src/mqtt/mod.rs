@@ -4,6 +4,7 @@ mod driver;
 mod mailbox;
 mod offered;
 mod publishing;
+mod scram;
 mod serving;
 mod wills;
 
@@ -30,6 +31,7 @@ use crate::sessions::{Clock, Sessions};
 use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
+pub(crate) use scram::Scram;
 
 /// What every connection works with.
 #[derive(Clone, Debug)]
@@ -49,6 +51,7 @@ pub(crate) struct Context {
     pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
+    pub scram: Scram,
     connection_ids: Arc<AtomicU64>,
 }
 
@@ -74,6 +77,7 @@ impl Context {
             connections_max,
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
+            scram: Scram::default(),
             connection_ids,
         }
     }
