@@ -36,6 +36,9 @@ pub(super) fn begin(
     is_stopping: impl FnOnce() -> bool,
 ) -> Box<Task> {
     let mut task = Task::new(socket, peer, context);
+    if let Some(authenticator) = task.context.scram.authenticator() {
+        task.machine.offer_authentication(authenticator);
+    }
     task.context.open.insert(task.id, &task.mailbox);
     if is_stopping() {
         task.stop();

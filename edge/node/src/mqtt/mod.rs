@@ -5,6 +5,7 @@ mod mailbox;
 mod offered;
 mod outbox;
 mod publishing;
+mod scram;
 mod serving;
 mod transport;
 mod wills;
@@ -35,6 +36,7 @@ use crate::sessions::{Clock, Sessions};
 use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
+pub(crate) use scram::Scram;
 use transport::Arrival;
 pub(crate) use transport::{Listener, Tls};
 
@@ -56,6 +58,7 @@ pub(crate) struct Context {
     pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
+    pub scram: Scram,
     connection_ids: Arc<AtomicU64>,
     /// Connections of all listeners, to be told when the node stops.
     open: Arc<Open>,
@@ -88,6 +91,7 @@ impl Open {
 impl Context {
     pub(crate) fn new(
         spec: &MqttSpec,
+        scram: Scram,
         sessions: Arc<Sessions>,
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
@@ -107,6 +111,7 @@ impl Context {
             connections_max,
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
+            scram,
             connection_ids,
             open: Arc::default(),
         })

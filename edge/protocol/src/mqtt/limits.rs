@@ -54,7 +54,8 @@ pub struct ConnectionLimits {
     /// at once. Past either it is not read from for a while.
     pub messages_per_second_max: Option<NonZeroU32>,
     pub bytes_per_second_max: Option<NonZeroU64>,
-    /// Levels of a topic or a filter from the client. One that has more ends the connection.
+    /// Levels of a topic or a filter from the client, if fewer than any topic may have. One that has
+    /// more ends the connection.
     pub topic_levels_max: Option<NonZeroU32>,
     /// Publishes of an MQTT 3 client that wait for space in the journal, and what they take; past
     /// either the client is not read from. What was under way before is kept beyond them.

@@ -71,7 +71,13 @@ impl Node {
         let sessions = Sessions::new(committer, router, clock, u64::MAX, loaded);
         let metrics = Arc::new(Metrics::default());
         Self {
-            context: Context::new(&MqttSpec::default(), sessions, Arc::default(), metrics),
+            context: Context::new(
+                &MqttSpec::default(),
+                crate::mqtt::Scram::default(),
+                sessions,
+                Arc::default(),
+                metrics,
+            ),
             stream,
             subscriber,
             _folder: folder,
