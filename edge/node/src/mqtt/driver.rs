@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,40 +24,14 @@ use crate::retained::Reading;
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
 
-/// Runs a connection to its end.
-pub(super) async fn run(
-    socket: Socket,
-    peer: Peer,
-    context: Context,
-    stopping: watch::Receiver<bool>,
-) {
-    let id = context.next_id();
-    let packet_bytes_max = context.limits.packet_bytes_max.get();
-    let task = Task {
-        machine: Connection::new(context.limits.clone(), Instant::now()),
-        decoder: Decoder::server(packet_bytes_max),
-        mailbox: Arc::new(Mailbox::default()),
-        id,
-        peer,
-        client_id: Bytes::new(),
-        context,
-        held: None,
-        feed: None,
-        store_cursor_at: None,
-        subscriptions: 0,
-        subscriptions_bytes: 0,
-        next_delivery: 0,
-        groups: Vec::new(),
-        shared: HashMap::new(),
-        unanswered: 0,
-        gate: Gate::default(),
-        withheld: (0, 0),
-        retained: Reading::default(),
-        wire: Wire::new(socket),
-        ended: false,
-    };
-    Box::pin(task.run(stopping)).await;
+/// Runs a connection to its end. The task has a place of its own: as a part of what runs it, it would be
+/// there twice, and most connections do nothing most of the time.
+pub(super) fn run(mut task: Box<Task>, stopping: watch::Receiver<bool>) -> Running {
+    Box::pin(async move { task.run(stopping).await })
 }
+
+/// A connection that goes on until it ends.
+pub(super) type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(super) struct Task {
     pub(super) machine: Connection,
@@ -95,7 +69,34 @@ pub(super) struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+    pub(super) fn new(socket: Socket, peer: Peer, context: Context) -> Box<Self> {
+        let packet_bytes_max = context.limits.packet_bytes_max.get();
+        Box::new(Self {
+            machine: Connection::new(context.limits.clone(), Instant::now()),
+            decoder: Decoder::server(packet_bytes_max),
+            mailbox: Arc::new(Mailbox::default()),
+            id: context.next_id(),
+            peer,
+            client_id: Bytes::new(),
+            context,
+            held: None,
+            feed: None,
+            store_cursor_at: None,
+            subscriptions: 0,
+            subscriptions_bytes: 0,
+            next_delivery: 0,
+            groups: Vec::new(),
+            shared: HashMap::new(),
+            unanswered: 0,
+            gate: Gate::default(),
+            withheld: (0, 0),
+            retained: Reading::default(),
+            wire: Wire::new(socket),
+            ended: false,
+        })
+    }
+
+    async fn run(&mut self, mut stopping: watch::Receiver<bool>) {
         let mut stopped = pin!(async move { stopping.changed().await });
         // Set again only when it must come earlier, or came: most deadlines move on with each packet.
         let mut alarm = pin!(sleep_until(far().into()));
@@ -136,7 +137,7 @@ impl Task {
         self.held = None;
         self.count_withheld();
         // A peer that does not read must not hold the connection, or the node's end, for ever.
-        let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell()).await;
+        let _ = timeout(FAREWELL_TIMEOUT, Box::pin(self.say_farewell())).await;
     }
 
     async fn moved(&mut self, moved: Moved) {
@@ -243,16 +244,18 @@ impl Task {
         }
     }
 
+    /// What comes once in a connection's life, or hardly ever, is boxed: a connection's task would have
+    /// room for it all the time, 10,000 of them that send nothing too.
     async fn handle_events(&mut self) {
         while let Some(event) = self.machine.poll_event() {
             match event {
-                Event::Connect(request) => self.connect(*request).await,
+                Event::Connect(request) => Box::pin(self.connect(*request)).await,
                 Event::Publish { token, publish } => self.publish(token, publish).await,
                 Event::PublishAgain {
                     token,
                     publish,
                     is_probe,
-                } => self.publish_again(token, publish, is_probe).await,
+                } => Box::pin(self.publish_again(token, publish, is_probe)).await,
                 Event::Release { token, packet_id } => self.release(token, packet_id),
                 Event::Subscribe {
                     token,
@@ -263,11 +266,11 @@ impl Task {
                 Event::Assign { token, packet_id } => self.assign(token, packet_id),
                 Event::Received { token, packet_id } => self.received(token, packet_id),
                 Event::DeliveryDone { token, .. } => self.delivery_done(token),
-                Event::WillDue(will) => self.will_due(*will).await,
+                Event::WillDue(will) => Box::pin(self.will_due(*will)).await,
                 Event::Closed(closed) => {
                     self.ended = true;
                     self.log_end(&closed);
-                    self.let_go(&closed).await;
+                    Box::pin(self.let_go(&closed)).await;
                 }
             }
         }

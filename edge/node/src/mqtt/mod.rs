@@ -29,6 +29,7 @@ use crate::router::Router;
 use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
+use driver::{Running, Task};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 use transport::Arrival;
 pub(crate) use transport::{Listener, Tls};
@@ -130,7 +131,7 @@ pub(crate) async fn serve(
     context: Context,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
+    let (mut connections, context) = (JoinSet::new(), Arc::new(context));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -151,7 +152,7 @@ pub(crate) async fn serve(
 fn open(
     connections: &mut JoinSet<()>,
     arrival: Arrival,
-    context: &Context,
+    context: &Arc<Context>,
     stopping: &watch::Receiver<bool>,
 ) {
     let open = context.metrics.mqtt_connections.get();
@@ -161,26 +162,42 @@ fn open(
         return;
     }
     context.metrics.mqtt_connections.inc();
-    let (context, stopping) = (context.clone(), stopping.clone());
+    let metrics = Arc::clone(&context.metrics);
+    // Boxed here and not within: what is spawned would have room for what goes into the box, too.
+    let attending = Box::pin(attend(arrival, Arc::clone(context), stopping.clone()));
     connections.spawn(async move {
-        let metrics = Arc::clone(&context.metrics);
-        Box::pin(attend(arrival, context, stopping)).await;
+        attending.await;
         metrics.mqtt_connections.dec();
     });
 }
 
 /// Does the handshakes, and runs the connection to its end.
-async fn attend(arrival: Arrival, context: Context, mut stopping: watch::Receiver<bool>) {
+async fn attend(arrival: Arrival, context: Arc<Context>, stopping: watch::Receiver<bool>) {
+    // Nothing of it is left behind while the connection runs.
+    if let Some(running) = Box::pin(begin(arrival, context, stopping)).await {
+        running.await;
+    }
+}
+
+async fn begin(
+    arrival: Arrival,
+    context: Arc<Context>,
+    mut stopping: watch::Receiver<bool>,
+) -> Option<Running> {
     let came_from = arrival.peer;
     let opened = tokio::select! {
-        opened = timeout(HANDSHAKE_TIMEOUT, Box::pin(arrival.open())) => opened,
-        _ = stopping.changed() => return,
+        opened = timeout(HANDSHAKE_TIMEOUT, arrival.open()) => opened,
+        _ = stopping.changed() => return None,
     };
     let why = match opened {
-        Ok(Ok((socket, peer))) => return driver::run(socket, peer, context, stopping).await,
+        Ok(Ok((socket, peer))) => {
+            let task = Task::new(socket, peer, Context::clone(&context));
+            return Some(driver::run(task, stopping));
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
     context.metrics.closed("handshake");
     tracing::warn!(peer = %came_from, why, "mqtt: no connection came of a handshake");
+    None
 }
