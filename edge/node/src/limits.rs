@@ -41,6 +41,10 @@ pub const WRITE_BYTES_MAX: usize = 256 << 10;
 /// A thread keeps a write buffer up to this size for the next connection that writes.
 pub const WRITE_BYTES_SPARE: usize = 512 << 10;
 
+/// Connections that wait to be accepted, of one listener; the kernel's own bound (`net.core.somaxconn`)
+/// may be less.
+pub const LISTEN_BACKLOG: u32 = 4_096;
+
 /// A client's handshakes, TLS and WebSocket among them, take at most so long.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
