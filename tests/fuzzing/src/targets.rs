@@ -16,6 +16,7 @@ use tidegate_shared::record::Batch;
 
 use crate::inputs;
 use crate::mutate::Random;
+use crate::sessions;
 
 #[derive(Clone, Copy)]
 pub struct Target {
@@ -24,7 +25,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> Result<bool, String>,
 }
 
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 7] = [
     Target {
         name: "frames",
         input: inputs::frames,
@@ -54,6 +55,11 @@ pub const ALL: [Target; 6] = [
         name: "mqtt-packets",
         input: inputs::packets,
         run: mqtt_packets,
+    },
+    Target {
+        name: "mqtt-sessions",
+        input: sessions::input,
+        run: sessions::run,
     },
 ];
 

@@ -59,7 +59,7 @@ fn publish_properties() -> impl Strategy<Value = PublishProperties> {
         option::of(any::<bool>()),
         option::of(any::<u32>()),
         option::of(text()),
-        option::of(text()),
+        option::of(topic()),
         option::of(binary()),
         user_properties(),
     )

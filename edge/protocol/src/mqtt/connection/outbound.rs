@@ -160,6 +160,10 @@ impl Outbound {
         self.next_order
     }
 
+    pub(super) fn limit_packets(&mut self, packet_bytes_max: Option<NonZeroU32>) {
+        self.packet_bytes_max = packet_bytes_max;
+    }
+
     pub(super) fn fits_client(&self, packet_bytes: usize) -> bool {
         self.packet_bytes_max
             .is_none_or(|max| packet_bytes <= max.get() as usize)

@@ -42,6 +42,9 @@ impl Connection {
     fn on_connect(&mut self, connect: Connect) {
         self.connect_deadline = None;
         self.version = connect.version;
+        // A refusal keeps to it, too [MQTT-3.2.2-19].
+        self.outbound
+            .limit_packets(connect.properties.packet_bytes_max);
         match handshake::check(connect, &self.limits) {
             Ok(request) => {
                 let request = Box::new(request);
