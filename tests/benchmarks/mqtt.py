@@ -1,4 +1,5 @@
-"""MQTT brokers beside each other: throughput and CPU per message in a closed loop, taking turns.
+"""MQTT brokers beside each other: CPU per message and throughput in a closed loop, latency at a fixed
+rate, connects, and memory; all take turns.
 
 Run it by `tests/bench mqtt [--quick]`. Load tool and broker share this machine's cores; compare the figures
 of one run with each other, not with another machine's."""
@@ -8,71 +9,124 @@ import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
+import time
 
-from mqtt_brokers import brokers
+import mqtt_table
+from mqtt_brokers import AT_ONCE_NAME, SINK_NAME, brokers
+from mqtt_table import title
 
-GOALS = [
-    {"publishers": 1, "subscribers": 1, "payload_bytes": 100, "qos": 0, "under_way": 500},
-    {"publishers": 1, "subscribers": 1, "payload_bytes": 100, "qos": 1, "under_way": 100},
-]
-LOAD_DEADLINE_S = 60
+LOAD_DEADLINE_S = 90
 
-
-def title(scenario):
-    return (
-        f"{scenario['publishers']}→{scenario['subscribers']}, {scenario['payload_bytes']} B,"
-        f" QoS {scenario['qos']}, {scenario['under_way']} under way"
-    )
+# Publishers, subscribers, and messages under way at QoS 0 and at QoS 1 and 2.
+TOPOLOGIES = [(1, 1, 500, 100), (100, 1, 1000, 1000), (1, 100, 100, 50), (50, 50, 5000, 1000)]
+SIZES = [16, 256, 4096]
 
 
-def load(target, command, node, port, options):
-    arguments = [os.path.join(target, "release", "tidegate-mqtt-load"), command]
-    arguments += ["--address", f"127.0.0.1:{port}", "--pid", str(node.pid)]
-    for name, value in options.items():
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=LOAD_DEADLINE_S)
-    if done.returncode != 0:
-        return {"failed": done.stderr.strip().splitlines()[-1]}
-    return json.loads(done.stdout)
+def scenario(topology, payload_bytes, qos):
+    publishers, subscribers, under_way_0, under_way = topology
+    return {
+        "publishers": publishers,
+        "subscribers": subscribers,
+        "payload_bytes": payload_bytes,
+        "qos": qos,
+        "under_way": under_way_0 if qos == 0 else under_way,
+    }
 
 
-def run(target, broker, command, options):
-    """One run on a fresh broker."""
-    folder = os.path.join(target, "bench", "mqtt")
-    node, port = broker.start(folder)
-    try:
-        return load(target, command, node, port, options)
-    finally:
-        node.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+GOALS = [scenario(TOPOLOGIES[0], 100, qos) for qos in (0, 1)]
+ALL = [scenario(of, size, qos) for of in TOPOLOGIES for size in SIZES for qos in (0, 1, 2)]
+QUICK = [scenario(TOPOLOGIES[number], 256, qos) for number, qos in ((1, 0), (2, 0), (3, 1))]
 
 
-def median(runs):
-    """Of each figure, over the runs that held."""
-    held = [run for run in runs if "failed" not in run]
-    if not held:
-        return {"failed": runs[0]["failed"]}
-    return {key: statistics.median(run[key] for run in held) for key in held[0]}
+class Bench:
+    def __init__(self, target, there):
+        self.target, self.there, self.results = target, there, {}
+        self.bench = os.path.join(target, "bench")
+
+    def load(self, command, node, port, options):
+        arguments = [os.path.join(self.target, "release", "tidegate-mqtt-load"), command]
+        arguments += ["--address", f"127.0.0.1:{port}", "--pid", str(node.pid)]
+        for name, value in options.items():
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+        try:
+            done = subprocess.run(
+                arguments, capture_output=True, text=True, timeout=LOAD_DEADLINE_S
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"took longer than {LOAD_DEADLINE_S} s"}
+        if done.returncode != 0:
+            return {"failed": done.stderr.strip().removeprefix("tidegate-mqtt-load: ")}
+        return json.loads(done.stdout)
+
+    def run(self, key, broker, command, options):
+        """One run on a fresh broker, which keeps nothing that anybody wants afterwards."""
+        folder = os.path.join(self.bench, "mqtt")
+        node, port = broker.start(folder)
+        try:
+            result = self.load(command, node, port, options)
+        finally:
+            node.process.kill()
+            node.process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+        if "failed" in result:
+            print(f"FAILED: {broker.name}, {key}: {result['failed']}", file=sys.stderr)
+        self.results.setdefault((key, broker.name), []).append(result)
+
+    def turns(self, key, command, options, without=()):
+        for broker in self.there:
+            if broker.name not in without:
+                self.run(key, broker, command, options)
+
+    def throughput(self, scenarios, seconds, without=()):
+        warm_up = seconds / 4
+        for of in scenarios:
+            options = {**of, "seconds": seconds, "warm_up_seconds": warm_up}
+            self.turns(title(of), "throughput", options, without)
+
+    def quick(self):
+        peers = (AT_ONCE_NAME,)
+        self.throughput(GOALS, 0.8)
+        self.throughput(QUICK, 0.4, peers)
+        self.turns("latency 1", "latency", {"qos": 1, "seconds": 1}, (*peers, SINK_NAME))
+        self.turns("connects", "connects", {"connections": 2000}, (*peers, SINK_NAME))
+        self.turns("idle", "idle", {"connections": 2000}, (*peers, SINK_NAME))
+
+    def round(self, number):
+        # The sink says the same each time; brokers are what is compared.
+        without = (AT_ONCE_NAME,) if number == 0 else (AT_ONCE_NAME, SINK_NAME)
+        self.throughput(GOALS, 2.5)
+        self.throughput(ALL, 0.5, without)
+        for qos in (0, 1):
+            options = {"qos": qos, "seconds": 2, "warm_up_seconds": 0.3}
+            self.turns(f"latency {qos}", "latency", options, (SINK_NAME,))
+        self.turns("connects", "connects", {"connections": 10_000}, (AT_ONCE_NAME, SINK_NAME))
+        if number == 0:
+            self.turns("idle", "idle", {"connections": 15_000}, (AT_ONCE_NAME, SINK_NAME))
 
 
-def print_goals(results, names):
-    for scenario in GOALS:
-        print(f"\n{title(scenario)}:")
-        base = median(results[title(scenario), "mosquitto"]) if "mosquitto" in names else {}
-        for name in names:
-            row = median(results[title(scenario), name])
-            if "failed" in row:
-                print(f"  {name:28} FAILED: {row['failed']}")
-                continue
-            cpu, rate = row["broker_cpu_s_per_million"], row["messages_per_second"]
-            line = f"  {name:28} {cpu:8.3f} CPU s/M {rate:12,.0f} msg/s"
-            if "broker_cpu_s_per_million" in base:
-                line += f"   CPU {cpu / base['broker_cpu_s_per_million']:5.2f}×"
-                line += f"   throughput {rate / base['messages_per_second']:6.2f}× of mosquitto's"
-            print(line)
+def report(bench, scenarios):
+    names = [broker.name for broker in bench.there]
+    rows = [name for name in names if name != AT_ONCE_NAME]
+    binaries = {broker.name: os.path.getsize(broker.binary) for broker in bench.there}
+    edge = os.path.getsize(os.path.join(bench.target, "release", "tidegate-edge"))
+    results, keys = bench.results, [title(of) for of in scenarios]
+    goal_keys = [title(of) for of in GOALS]
+    parts = [
+        mqtt_table.goals(results, goal_keys, edge),
+        "The goals' two scenarios, 500 and 100 messages under way:",
+        mqtt_table.throughput(results, goal_keys, names),
+        "The others (a message to a hundred subscribers counts as a hundred):",
+        mqtt_table.throughput(results, keys, rows),
+        mqtt_table.ceiling(results, goal_keys + keys, names),
+        "At 10,000 messages of 100 B a second, 1→1; and at rest:",
+        mqtt_table.rest(results, [name for name in rows if name != SINK_NAME], binaries),
+    ]
+    failed = mqtt_table.failures(results)
+    if failed:
+        parts += ["What failed (lost, came twice, out of order, stood still, or was refused):", failed]
+    return "\n\n".join(parts) + "\n"
 
 
 def main():
@@ -80,6 +134,7 @@ def main():
     parser.add_argument("--target", required=True)
     parser.add_argument("--quick", action="store_true", help="one short round of a few scenarios")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     arguments = parser.parse_args()
     target = os.path.abspath(arguments.target)
     there = []
@@ -88,23 +143,21 @@ def main():
             print(f"SKIPPED: {broker.name} is missing: {broker.missing}", file=sys.stderr)
         else:
             there.append(broker)
-    names = [broker.name for broker in there]
-    seconds = 1.5 if arguments.quick else 3
-    results = {}
-    for number in range(1 if arguments.quick else arguments.rounds):
-        for scenario in GOALS:
-            for broker in there:
-                result = run(target, broker, "throughput", {**scenario, "seconds": seconds})
-                results.setdefault((title(scenario), broker.name), []).append(result)
-        print(f"round {number + 1} is done", file=sys.stderr)
+    bench, start = Bench(target, there), time.monotonic()
+    rounds = 1 if arguments.quick else arguments.rounds
+    for number in range(rounds):
+        bench.quick() if arguments.quick else bench.round(number)
+        print(f"round {number + 1}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
-    print(machine)
-    print_goals(results, names)
+    text = report(bench, QUICK if arguments.quick else ALL)
+    print(f"mqtt, {machine}, {rounds} rounds\n\n{text}")
     path = os.path.join(target, "bench", "mqtt.json")
-    rows = [{"scenario": key[0], "broker": key[1], "runs": of} for key, of in results.items()]
+    rows = [{"scenario": key, "broker": name, "runs": of} for (key, name), of in bench.results.items()]
     with open(path, "w") as out:
         json.dump({"machine": machine, "results": rows}, out, indent=1)
-    print(f"\nwritten to {os.path.relpath(path)}")
+    print(f"written to {os.path.relpath(path)}")
+    if arguments.readme:
+        mqtt_table.into_readme("README.md", text, machine, rounds)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ pub enum Rule {
     AnswerBeforeApply,
     /// What had landed before makes no fact.
     DoubleFact,
+    /// Lanes of before a switch land before the others go on.
+    SkipBarrier,
 }
 
 #[cfg(feature = "simulation")]

@@ -331,6 +331,18 @@ impl HubConnection {
     }
 }
 
+/// The ledger says that a session is over although nothing was asked in it: with this its connection is
+/// closed.
+pub fn session_over(reason: RefusedReason) -> HubError {
+    HubError {
+        code: match reason {
+            RefusedReason::Quarantined => CloseCode::Quarantined,
+            reason => reason.ends_session().unwrap_or(CloseCode::Protocol),
+        },
+        why: reason.to_string(),
+    }
+}
+
 /// A session that is refused as a whole is over.
 fn goes_on(reason: RefusedReason) -> Result<(), HubError> {
     reason.ends_session().map_or(Ok(()), |code| {

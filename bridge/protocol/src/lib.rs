@@ -9,6 +9,7 @@ pub mod fact;
 pub mod frame;
 pub mod hello_gate;
 pub mod hub;
+pub mod keyed;
 pub mod landing;
 pub mod lanes;
 pub mod limits;

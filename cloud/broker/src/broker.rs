@@ -23,7 +23,6 @@ use crate::submission::SubmitError;
 pub struct Broker {
     shared: Arc<Shared>,
     store_id: u128,
-    presence: Presence,
     queue: mpsc::Sender<Work>,
     /// Permits are KiB of batches in the queue.
     room: Arc<Semaphore>,
@@ -58,7 +57,6 @@ impl Broker {
         Ok(Self {
             shared,
             store_id,
-            presence: Presence::default(),
             queue,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failure,
@@ -128,7 +126,7 @@ impl Broker {
 
     /// Which edges are connected.
     pub fn presence(&self) -> &Presence {
-        &self.presence
+        &self.shared.presence
     }
 
     /// The store's id, for as long as its log lives; Kafka clients see it as the cluster id.

@@ -15,7 +15,7 @@ use tidegate_bridge_protocol::landing::{Head, Offer};
 use tidegate_bridge_protocol::limits::FRAME_FACTS_MAX;
 use tidegate_bridge_protocol::reply_code::CloseCode;
 use tidegate_cloud_protocol::ledger::Ledger;
-use tidegate_cloud_protocol::questions::{Answer, Known, Question};
+use tidegate_cloud_protocol::questions::{Answer, Known, Question, check_session};
 use tidegate_shared::id::{EdgeId, SessionEpoch, StreamName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -236,6 +236,7 @@ impl Link {
                     self.take_buffered(&mut bulk).await?;
                 }
                 Some(answer) = self.answers.recv() => self.answer(answer)?,
+                () = self.seen.sessions_changed() => self.check_session()?,
                 () = time::sleep_until(hello_deadline), if self.hub.awaits_hello() => {
                     return Err(End::Refused(HubError {
                         code: CloseCode::Timeout,
@@ -283,6 +284,13 @@ impl Link {
                 self.seen.announced(&stream.name, stream.next);
             }
         }
+    }
+
+    /// The ledger has decided about the edge's sessions.
+    fn check_session(&self) -> Result<(), HubError> {
+        let (edge, epoch) = (&self.edge, self.session_epoch);
+        self.broker
+            .ledger(|ledger| check_session(ledger, edge, epoch))
     }
 
     fn answer(&mut self, answer: Result<Answer, SubmitError>) -> Result<(), End> {

@@ -1,5 +1,6 @@
 //! Which edges are connected, since when, and what each said last. Only in memory: it tells an operator
-//! what to look at, and decides nothing. After a start an edge is unknown here until it connects.
+//! what to look at, wakes an edge's connections when the ledger has decided about its sessions, and
+//! decides nothing itself. After a start an edge is unknown here until it connects.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_shared::id::{EdgeId, EdgeOffset, StreamName};
+use tokio::sync::watch;
 
 use crate::limits::HUB_EDGE_CONNECTIONS_MAX;
 
@@ -29,6 +31,8 @@ pub struct Seen {
     connection: u64,
     /// Connections that are open, older ones too.
     open: usize,
+    /// Wakes them.
+    sessions: watch::Sender<()>,
 }
 
 impl Seen {
@@ -44,6 +48,7 @@ pub(crate) struct Connected {
     edge: EdgeId,
     number: u64,
     last_seen_ms: Arc<AtomicI64>,
+    sessions: watch::Receiver<()>,
 }
 
 impl Presence {
@@ -73,6 +78,9 @@ impl Presence {
         let before = edges.remove(edge);
         let number = before.as_ref().map_or(0, |seen| seen.connection + 1);
         let last_seen_ms = Arc::new(AtomicI64::new(now_ms));
+        let sessions = before.as_ref().map(|seen| seen.sessions.clone());
+        let sessions = sessions.unwrap_or_default();
+        let watching = sessions.subscribe();
         let seen = Seen {
             connected_since_ms: Some(now_ms),
             peer,
@@ -81,6 +89,7 @@ impl Presence {
             last_seen_ms: Arc::clone(&last_seen_ms),
             connection: number,
             open: open + 1,
+            sessions,
         };
         edges.insert(edge.clone(), seen);
         Some(Connected {
@@ -88,7 +97,16 @@ impl Presence {
             edge: edge.clone(),
             number,
             last_seen_ms,
+            sessions: watching,
         })
+    }
+
+    /// The ledger has decided about an edge's sessions: its connections are to look whether theirs is
+    /// over.
+    pub(crate) fn sessions_changed(&self, edge: &EdgeId) {
+        if let Some(seen) = self.lock().get(edge) {
+            seen.sessions.send_replace(());
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EdgeId, Seen>> {
@@ -97,6 +115,13 @@ impl Presence {
 }
 
 impl Connected {
+    /// Returns once the ledger has decided about the edge's sessions since the last time. Safe to cancel.
+    pub(crate) async fn sessions_changed(&mut self) {
+        if self.sessions.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Something has come.
     pub(crate) fn heard(&self, now_ms: i64) {
         self.last_seen_ms.store(now_ms, Ordering::Relaxed);
@@ -155,6 +180,25 @@ mod tests {
         assert_eq!((seen.connected_since_ms, seen.last_seen_ms()), (None, 7));
         assert_eq!(seen.ended.as_deref(), Some("the network is gone"));
         assert_eq!(presence.connected(), 0);
+    }
+
+    #[tokio::test]
+    async fn all_connections_of_an_edge_are_woken_and_no_others() {
+        let presence = Presence::default();
+        let edge = EdgeId::new("plant-7").unwrap();
+        let other = EdgeId::new("plant-8").unwrap();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let mut older = presence.connect(&edge, peer, 1).unwrap();
+        let mut newer = presence.connect(&edge, peer, 2).unwrap();
+        let bystander = presence.connect(&other, peer, 3).unwrap();
+        presence.sessions_changed(&edge);
+        older.sessions_changed().await;
+        newer.sessions_changed().await;
+        let is_woken = [&older, &newer, &bystander].map(|it| it.sessions.has_changed().unwrap());
+        assert_eq!(
+            is_woken, [false; 3],
+            "each once, and only those of the edge"
+        );
     }
 
     #[test]

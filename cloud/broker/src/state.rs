@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::log::{Appended, LogReader};
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::recent::Recent;
 
 /// The ledger and what is derived from it.
@@ -118,6 +119,7 @@ pub(crate) struct Shared {
     landed: watch::Sender<u64>,
     recent: Mutex<Recent>,
     reader: LogReader,
+    pub(crate) presence: Presence,
     pub(crate) metrics: Metrics,
 }
 
@@ -128,6 +130,7 @@ impl Shared {
             landed: watch::Sender::new(0),
             recent: Mutex::default(),
             reader,
+            presence: Presence::default(),
             metrics: Metrics::default(),
         };
         shared.measure();
@@ -159,11 +162,15 @@ impl Shared {
         appended: &Appended,
         batches: &[(u32, Bytes)],
     ) -> Result<Effects, ApplyError> {
+        let speakers = command.speakers();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let effects = state.apply(command, appended)?;
         // Before readers can see the entries: so that none of them looks for these on the disk.
         let landed = self.remember(&effects, appended, batches);
         drop(state);
+        for edge in speakers {
+            self.presence.sessions_changed(&edge);
+        }
         if landed {
             self.landed.send_modify(|count| *count += 1);
         }

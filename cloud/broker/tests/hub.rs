@@ -13,6 +13,7 @@ use tidegate_bridge_protocol::frame::{
 };
 use tidegate_bridge_protocol::landing::{Offer, RefusedReason};
 use tidegate_cloud::{Cloud, Config};
+use tidegate_cloud_protocol::ledger::FIGHTS_MAX;
 use tidegate_cloud_protocol::ledger::command::{Entry, ReleaseEdge};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
@@ -297,19 +298,42 @@ async fn a_gap_lands_in_its_turn_and_is_counted() {
     cloud.shutdown().await;
 }
 
+/// Who has nothing to say is told all the same, by the code.
 #[tokio::test]
-async fn a_newer_connection_fences_the_older() {
+async fn a_newer_connection_fences_the_older_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let cloud = start(folder.path()).await;
     let mut older = HandEdge::connect(folder.path(), &cloud, "twin").await;
     older.land("0").await;
+    let other = HandEdge::connect(folder.path(), &cloud, "other").await;
     let mut newer = HandEdge::connect(folder.path(), &cloud, "twin").await;
+    assert!(older.end().await.contains("fenced"));
     assert_eq!(newer.next, EdgeOffset(1), "it goes on where the hub says");
     newer.land("1").await;
-    let batch = older.batch("stale");
-    older.send_bulk(&Frame::Batch(batch)).await;
-    assert!(older.end().await.contains("fenced"));
-    assert_eq!(newer.land("2").await.landed, EdgeOffset(3));
+    assert_eq!(
+        cloud.broker().presence().connected(),
+        2,
+        "no other is closed"
+    );
+    drop(other);
+    cloud.shutdown().await;
+}
+
+/// Each says that it has seen nothing of what the others have said: they fight, and all are held.
+#[tokio::test]
+async fn all_connections_of_an_edge_are_closed_when_it_is_put_into_quarantine() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let mut idle = HandEdge::connect(folder.path(), &cloud, "twin").await;
+    for _ in 1..FIGHTS_MAX {
+        let next = HandEdge::connect(folder.path(), &cloud, "twin").await;
+        assert!(idle.end().await.contains("fenced"));
+        idle = next;
+    }
+    let mut last = dial(folder.path(), &cloud, "twin").await;
+    send(&mut last, &hello()).await;
+    assert!(end(last).await.contains("quarantined"));
+    assert!(idle.end().await.contains("quarantined"), "it is told, too");
     cloud.shutdown().await;
 }
 

@@ -175,6 +175,8 @@ impl Answer {
     ) -> Result<(), HubError> {
         match self {
             Self::Session(session_epoch) => {
+                // Another one was granted while this one was on its way.
+                check_session(ledger, edge, session_epoch)?;
                 let cluster = ledger.cluster_incarnation().unwrap_or_default();
                 hub.handle_session(session_epoch, cluster, time_ms);
             }
@@ -191,6 +193,21 @@ impl Answer {
         }
         Ok(())
     }
+}
+
+/// Whether a session goes on, although nothing was asked in it: to be looked at after every command that
+/// names its edge among its [`speakers`](crate::ledger::Command::speakers). So one that has nothing to say is
+/// told, too, that another connection is newer, or that its edge is held.
+///
+/// # Errors
+/// The connection is to be closed.
+pub fn check_session(
+    ledger: &Ledger,
+    edge: &EdgeId,
+    session_epoch: SessionEpoch,
+) -> Result<(), HubError> {
+    let ended = ledger.session_end(edge, session_epoch);
+    ended.map_or(Ok(()), |reason| Err(hub::session_over(reason)))
 }
 
 fn announced_bytes(stream: &AnnouncedStream) -> usize {

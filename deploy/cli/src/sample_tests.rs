@@ -9,11 +9,8 @@ const EDGE: &str = include_str!("../../edge.yaml");
 fn switch_on(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let off = line.strip_prefix('#').filter(|rest| {
-            let words = rest.split_whitespace();
-            let word = words
-                .skip_while(|word| *word == "-")
-                .next()
-                .unwrap_or_default();
+            let mut words = rest.split_whitespace();
+            let word = words.find(|word| *word != "-").unwrap_or_default();
             word.ends_with(':') && (!rest.starts_with(' ') || rest.starts_with("  "))
         });
         off.unwrap_or(line)
@@ -50,6 +47,13 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
         "proxy_protocol",
         "packet_bytes_max",
         "connections_max",
+        "limits",
+        "inflight_max",
+        "bytes_per_second_max",
+        "keep_alive_max",
+        "redirect",
+        "permanent",
+        "when",
         "http",
         "journal",
         "commit_linger",

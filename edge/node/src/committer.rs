@@ -136,6 +136,10 @@ struct Shared {
     refused: AtomicU64,
 }
 
+fn room_bytes(record: &Record) -> u32 {
+    queue_bytes(record).min(COMMIT_QUEUE_BYTES_MAX) as u32
+}
+
 impl std::fmt::Debug for Operation {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Operation")
@@ -195,9 +199,14 @@ impl Committer {
 
     /// Waits while the queue is full.
     pub(crate) async fn room_for(&self, record: &Record) -> Option<Room> {
-        let bytes = queue_bytes(record).min(COMMIT_QUEUE_BYTES_MAX) as u32;
         let room = Arc::clone(&self.room);
-        room.acquire_many_owned(bytes).await.ok()
+        room.acquire_many_owned(room_bytes(record)).await.ok()
+    }
+
+    /// `None` where the queue is full, or the committer has ended.
+    pub(crate) fn try_room_for(&self, record: &Record) -> Option<Room> {
+        let room = Arc::clone(&self.room);
+        room.try_acquire_many_owned(room_bytes(record)).ok()
     }
 
     /// Hands a record over. The waiter's mailbox is told when it is durable.

@@ -130,9 +130,11 @@ impl Edge {
         let mut mqtt_addresses = Vec::new();
         let certificates: Vec<_> = listeners.iter().filter_map(mqtt::Listener::tls).collect();
         tasks.spawn(mqtt::renew(certificates.clone(), stopping.clone()));
-        for listener in listeners {
-            mqtt_addresses.extend(listener.local_address()?);
-            tasks.spawn(mqtt::serve(listener, context.clone(), stopping.clone()));
+        for (listener, described) in listeners.into_iter().zip(&spec.mqtt.listeners) {
+            let address = listener.local_address()?;
+            mqtt_addresses.extend(address);
+            let context = context.for_listener(&spec.mqtt, described, address);
+            tasks.spawn(mqtt::serve(listener, context, stopping.clone()));
         }
         let http_address = http.local_addr()?;
         let service = crate::http::router(crate::http::Context {
@@ -144,7 +146,7 @@ impl Edge {
         });
         tasks.spawn(serve_http(http, service, stopping.clone()));
         let sys_interval = spec.mqtt.sys_interval.0;
-        let system = crate::system::run(context.clone(), sys_interval, stopping.clone());
+        let system = crate::system::run(Arc::clone(&context), sys_interval, stopping.clone());
         tasks.spawn(system);
         tasks.spawn(mqtt::sweep(context, stopping.clone()));
         if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {

@@ -1,11 +1,13 @@
 //! Keyed streams in the node: which streams of the journal are whose lanes, kept beside the messages
-//! in a row of the journal. What the lanes mean is `bridge/protocol`'s; here they are opened, stored
-//! and shared between the committer, which sends messages to them, and the uplink, which holds them.
+//! in a row of the journal. What is decided about lanes is `bridge/protocol`'s; here they are opened,
+//! stored and shared between the committer, which sends messages to them, and the uplink, which holds
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use tidegate_bridge_protocol::keyed::{Keyed, StoredLanes, lane_names, lanes_to_open};
 use tidegate_bridge_protocol::lanes::{LANES_MAX, LaneEnd, Lanes};
 use tidegate_edge_journal::{
     Journal, JournalReader, RowCommit, RowEntry, RowOperation, RowTable, StreamPolicy,
@@ -16,28 +18,21 @@ use tidegate_shared::record::Compression;
 
 use crate::policy::policy_of;
 
-/// One keyed stream.
+/// One keyed stream, and how its lanes are opened.
 #[derive(Clone, Debug)]
-struct Keyed {
-    name: StreamName,
+struct KeyedStream {
+    keyed: Keyed,
     topic: TopicName,
     compression: Compression,
     policy: StreamPolicy,
-    lanes: Lanes,
-    /// Lanes that there should be, by the configuration and the topic's partitions; 0 where the
-    /// configuration wants none (any more).
-    wanted: u32,
 }
 
 /// All keyed streams, by the stream that routes name for each. Clones mean the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct KeyedStreams(Arc<Mutex<BTreeMap<StreamId, Keyed>>>);
-
-/// What is stored of a keyed stream: how many lanes, and the barriers.
-type Stored = (u32, BTreeMap<StreamId, EdgeOffset>);
+pub(crate) struct KeyedStreams(Arc<Mutex<BTreeMap<StreamId, KeyedStream>>>);
 
 /// What the journal's rows say of lanes, by the stream's name.
-pub(crate) fn load(journal: &Journal) -> anyhow::Result<BTreeMap<Bytes, Stored>> {
+pub(crate) fn load(journal: &Journal) -> anyhow::Result<BTreeMap<Bytes, StoredLanes>> {
     let mut stored = BTreeMap::new();
     for (name, row) in journal.rows(RowTable::Lanes)? {
         if let Some(value) = row.value {
@@ -48,8 +43,15 @@ pub(crate) fn load(journal: &Journal) -> anyhow::Result<BTreeMap<Bytes, Stored>>
 }
 
 impl KeyedStreams {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, Keyed>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StreamId, KeyedStream>> {
         self.0.lock().expect("nobody panics with it")
+    }
+
+    /// Asks the keyed stream that a stream belongs to.
+    fn of<T>(&self, stream: StreamId, ask: impl FnOnce(&mut KeyedStream) -> T) -> Option<T> {
+        let mut all = self.lock();
+        let of_stream = all.values_mut().find(|known| known.keyed.concerns(stream));
+        of_stream.map(ask)
     }
 
     /// Opens a stream that has, or had, lanes; returns the one that routes name for it. `None`: it has
@@ -59,32 +61,22 @@ impl KeyedStreams {
         journal: &mut Journal,
         spec: &EdgeSpec,
         name: &StreamName,
-        stored: Option<&Stored>,
+        stored: Option<&StoredLanes>,
     ) -> anyhow::Result<Option<StreamId>> {
         let configured = spec.lanes_of(name);
-        if configured == 0 && stored.is_none() {
+        let Some(count) = lanes_to_open(configured, stored) else {
             return Ok(None);
-        }
-        // While a switch is under way its lanes stay: the next one begins behind it.
-        let is_switching = stored.is_some_and(|(_, barriers)| !barriers.is_empty());
-        let stored = stored.map_or(0, |(lanes, _)| *lanes);
-        let count = match (is_switching, configured) {
-            (true, _) => stored,
-            (false, 0) => 0,
-            (false, _) => configured.max(stored),
         };
-        let keyed = Keyed {
-            name: name.clone(),
+        let mut stream = KeyedStream {
+            keyed: Keyed::new(name.clone(), configured, Vec::new()),
             topic: spec.topic_of(name)?,
             compression: spec.compression_of(name),
             policy: policy_of(spec, name),
-            lanes: Lanes::default(),
-            wanted: configured,
         };
-        let targets = keyed.open_streams(journal, count)?;
+        let targets = stream.open_lanes(journal, count)?;
         let first = targets[0];
-        let lanes = Lanes::restore(targets, BTreeMap::new());
-        self.lock().insert(first, Keyed { lanes, ..keyed });
+        stream.keyed = Keyed::new(name.clone(), configured, targets);
+        self.lock().insert(first, stream);
         Ok(Some(first))
     }
 
@@ -92,33 +84,26 @@ impl KeyedStreams {
     pub(crate) fn opened(
         &self,
         journal: &mut Journal,
-        stored: &BTreeMap<Bytes, Stored>,
+        stored: &BTreeMap<Bytes, StoredLanes>,
     ) -> anyhow::Result<()> {
         let reader = journal.reader();
-        for keyed in self.lock().values_mut() {
-            let stored = stored.get(keyed.name.as_str().as_bytes());
-            let before = stored.map_or(0, |(lanes, _)| *lanes);
-            let previous = keyed.names(before)?;
-            let previous: Vec<_> = previous
-                .iter()
-                .filter_map(|name| reader.find(name))
-                .collect();
-            let barriers = stored.map_or_else(BTreeMap::new, |(_, barriers)| barriers.clone());
-            let targets = keyed.lanes.targets().to_vec();
-            keyed.lanes = Lanes::restore(targets.clone(), barriers);
-            if previous != targets {
-                keyed.lanes.switch(targets, ends(&reader, previous));
-                journal.stage_row(keyed.row(), RowCommit::Awaited)?;
+        let ends = ends(&reader);
+        for KeyedStream { keyed, .. } in self.lock().values_mut() {
+            let stored = stored.get(keyed.name().as_str().as_bytes());
+            let before = lane_names(keyed.name(), stored.map_or(0, |(lanes, _)| *lanes))?;
+            let previous = before.iter().filter_map(|name| reader.find(name));
+            let previous: Vec<_> = previous.collect();
+            if keyed.start(stored, &previous, &ends) {
+                journal.stage_row(row(keyed), RowCommit::Awaited)?;
             }
-            keyed.settle(&reader);
         }
         Ok(())
     }
 
     /// Where a message goes that a route sends to `stream`.
     pub(crate) fn target(&self, stream: StreamId, key: Option<&[u8]>) -> StreamId {
-        let keyed = self.lock();
-        let target = keyed.get(&stream).and_then(|keyed| keyed.lanes.target(key));
+        let all = self.lock();
+        let target = all.get(&stream).and_then(|known| known.keyed.target(key));
         target.unwrap_or(stream)
     }
 
@@ -128,47 +113,37 @@ impl KeyedStreams {
 
     /// From where on a stream is not to be sent yet.
     pub(crate) fn hold(&self, stream: StreamId) -> Option<EdgeOffset> {
-        let keyed = self.lock();
-        let of_stream = keyed.values().find(|keyed| keyed.concerns(stream));
-        of_stream?.lanes.hold(stream)
+        self.of(stream, |known| known.keyed.hold(stream))?
     }
 
     /// How batches of a lane are packed; `None` where the stream is none.
     pub(crate) fn compression(&self, stream: StreamId) -> Option<Compression> {
-        let keyed = self.lock();
-        let of_stream = keyed.values().find(|keyed| keyed.concerns(stream));
-        of_stream.map(|keyed| keyed.compression)
+        self.of(stream, |known| known.compression)
     }
 
     /// A stream has landed so far: the streams that may go on now, if it was the last of a switch.
     pub(crate) fn note_landed(&self, stream: StreamId, landed: EdgeOffset) -> Vec<StreamId> {
-        let mut keyed = self.lock();
-        let of_stream = keyed.values_mut().find(|keyed| keyed.concerns(stream));
-        let Some(keyed) = of_stream else {
-            return Vec::new();
-        };
-        match keyed.lanes.note_landed(stream, landed) {
-            true => keyed.lanes.targets().to_vec(),
-            false => Vec::new(),
-        }
+        let drained = self.of(stream, |KeyedStream { keyed, .. }| {
+            let is_last = keyed.note_landed(stream, landed);
+            is_last.then(|| keyed.targets().to_vec())
+        });
+        drained.flatten().unwrap_or_default()
     }
 
     /// The topic that a lane goes to has so many partitions.
     pub(crate) fn want(&self, stream: StreamId, partitions: u32) {
-        let mut keyed = self.lock();
-        let of_stream = keyed.values_mut().find(|keyed| keyed.concerns(stream));
-        if let Some(keyed) = of_stream.filter(|keyed| keyed.wanted > 0) {
-            if partitions > LANES_MAX {
-                tracing::warn!(%stream, partitions, "more partitions than there may be lanes ({LANES_MAX})");
-            }
-            keyed.wanted = keyed.wanted.max(partitions.min(LANES_MAX));
+        if partitions > LANES_MAX {
+            tracing::warn!(%stream, partitions, "more partitions than there may be lanes ({LANES_MAX})");
         }
+        self.of(stream, |known| known.keyed.want(partitions));
     }
 
     /// Keyed streams that should have more lanes, and may.
     pub(crate) fn wanting(&self) -> Vec<StreamId> {
-        let keyed = self.lock();
-        let wanting = keyed.iter().filter(|(_, keyed)| keyed.is_wanting());
+        let all = self.lock();
+        let wanting = all
+            .iter()
+            .filter(|(_, known)| known.keyed.wanting().is_some());
         wanting.map(|(first, _)| *first).collect()
     }
 
@@ -179,32 +154,34 @@ impl KeyedStreams {
         journal: &mut Journal,
         first: StreamId,
     ) -> anyhow::Result<Option<Growth>> {
-        let keyed = self.lock().get(&first).cloned();
-        let Some(mut grown) = keyed.filter(Keyed::is_wanting) else {
+        let known = self.lock().get(&first).cloned();
+        let Some((known, wanted)) = known.and_then(|known| {
+            let wanted = known.keyed.wanting()?;
+            Some((known, wanted))
+        }) else {
             return Ok(None);
         };
-        let before = grown.lanes.targets().to_vec();
-        let targets = grown.open_streams(journal, grown.wanted)?;
-        grown.lanes.switch(targets, ends(&journal.reader(), before));
+        let targets = known.open_lanes(journal, wanted)?;
+        let grown = known.keyed.grown(targets, &ends(&journal.reader()));
         // Gone with the commit, if there is no space for it.
-        journal.stage_row(grown.row(), RowCommit::WithRecords)?;
+        journal.stage_row(row(&grown), RowCommit::WithRecords)?;
         Ok(Some(Growth { first, grown }))
     }
 
     /// The growth is durable. What landed meanwhile has landed.
     pub(crate) fn take(&self, growth: Growth, reader: &JournalReader) -> Vec<StreamId> {
-        let mut grown = growth.grown;
-        grown.settle(reader);
-        let targets = grown.lanes.targets().to_vec();
-        self.lock().insert(growth.first, grown);
+        let Growth { first, mut grown } = growth;
+        grown.settle(&ends(reader));
+        let targets = grown.targets().to_vec();
+        if let Some(known) = self.lock().get_mut(&first) {
+            known.keyed = grown;
+        }
         targets
     }
 
     /// What says that a stream's lanes have all landed up to their switch.
     pub(crate) fn row_of(&self, stream: StreamId) -> Option<RowEntry> {
-        let keyed = self.lock();
-        let of_stream = keyed.values().find(|keyed| keyed.concerns(stream));
-        of_stream.map(Keyed::row)
+        self.of(stream, |known| row(&known.keyed))
     }
 }
 
@@ -215,55 +192,29 @@ pub(crate) struct Growth {
     grown: Keyed,
 }
 
-impl Keyed {
-    fn concerns(&self, stream: StreamId) -> bool {
-        self.lanes.targets().contains(&stream) || self.lanes.waits_for(stream)
-    }
-
-    /// Whether more lanes are wanted, and none waits for another.
-    fn is_wanting(&self) -> bool {
-        self.wanted as usize > self.lanes.targets().len() && !self.lanes.is_switching()
-    }
-
-    /// The names of so many lanes; none: the stream's own.
-    fn names(&self, lanes: u32) -> anyhow::Result<Vec<StreamName>> {
-        if lanes == 0 {
-            return Ok(vec![self.name.clone()]);
-        }
-        let names = (0..lanes).map(|lane| self.name.with_lane(lane));
-        Ok(names.collect::<Result<_, _>>()?)
-    }
-
-    fn open_streams(&self, journal: &mut Journal, lanes: u32) -> anyhow::Result<Vec<StreamId>> {
+impl KeyedStream {
+    fn open_lanes(&self, journal: &mut Journal, lanes: u32) -> anyhow::Result<Vec<StreamId>> {
         let mut streams = Vec::new();
-        for name in self.names(lanes)? {
+        for name in lane_names(self.keyed.name(), lanes)? {
             let stream = journal.open_stream(&name, &self.topic, self.compression)?;
             journal.set_policy(stream, self.policy);
             streams.push(stream);
         }
         Ok(streams)
     }
+}
 
-    /// What had landed before this process began.
-    fn settle(&mut self, reader: &JournalReader) {
-        for status in reader.streams() {
-            self.lanes.note_landed(status.stream, status.landed);
-        }
-    }
-
-    fn row(&self) -> RowEntry {
-        RowEntry {
-            table: RowTable::Lanes,
-            key: Bytes::copy_from_slice(self.name.as_str().as_bytes()),
-            operation: RowOperation::Put(self.lanes.encode()),
-        }
+fn row(keyed: &Keyed) -> RowEntry {
+    RowEntry {
+        table: RowTable::Lanes,
+        key: Bytes::copy_from_slice(keyed.name().as_str().as_bytes()),
+        operation: RowOperation::Put(keyed.encode()),
     }
 }
 
-fn ends(reader: &JournalReader, streams: Vec<StreamId>) -> Vec<LaneEnd> {
-    let statuses = streams
-        .into_iter()
-        .filter_map(|stream| reader.stream(stream));
+/// Where every stream stands.
+fn ends(reader: &JournalReader) -> Vec<LaneEnd> {
+    let statuses = reader.streams().into_iter();
     let ends = statuses.map(|status| LaneEnd {
         stream: status.stream,
         next: status.next,

@@ -15,6 +15,15 @@ pub const MAILBOX_MESSAGES_MAX: usize = 4096;
 /// What those messages may take, payloads and topics counted.
 pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
 
+/// Ways of topics that a thread keeps, and how long a topic and how many subscribers such a way may have: a
+/// few megabytes at most.
+pub const WAYS_KEPT_MAX: usize = 512;
+pub const WAY_TOPIC_BYTES_KEPT_MAX: usize = 256;
+pub const WAY_ONLINE_KEPT_MAX: usize = 128;
+
+/// Messages for subscribers that a connection gathers, while it reads packets, before they go into mailboxes.
+pub const OUTBOX_LETTERS_MAX: usize = 1_024;
+
 /// QoS 1 publishes of one client that are not acknowledged yet. A lone device's throughput is at most
 /// this per `commit_linger`; what they take together is bounded by the commit queue.
 pub const INFLIGHT_INBOUND_MAX: NonZeroU16 = NonZeroU16::new(1024).unwrap();

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
+use tidegate_edge_protocol::mqtt::connection::RateLimit;
 
 use crate::committer::Committer;
 use crate::limits::METRICS_STREAMS_MAX;
@@ -31,6 +32,12 @@ struct ClientLabels {
     client: String,
 }
 
+/// An address on which MQTT is served, as the configuration says it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: String,
+}
+
 pub(crate) type Count = Counter<u64, AtomicU64>;
 
 #[derive(Debug, Default)]
@@ -49,6 +56,10 @@ pub(crate) struct Metrics {
     pub mqtt_publishes_withheld: Gauge,
     pub mqtt_withheld_bytes: Gauge,
     mqtt_closed: Family<NameLabels, Counter>,
+    /// Clients that are not read from, since they sent faster than they may.
+    pub mqtt_rate_paused_clients: Gauge,
+    mqtt_rate_pauses: Family<NameLabels, Counter>,
+    mqtt_listener_connections: Family<ListenerLabels, Gauge>,
     pub uplink_connected: Gauge,
     pub uplink_connect_failures: Count,
     alarms: Family<NameLabels, Counter>,
@@ -60,6 +71,45 @@ impl Metrics {
     /// Counts a connection that did not end by itself.
     pub(crate) fn closed(&self, name: &'static str) -> u64 {
         self.mqtt_closed.get_or_create(&NameLabels { name }).inc()
+    }
+
+    /// Counts a client that is not read from for a while.
+    pub(crate) fn rate_paused(&self, limit: RateLimit) {
+        let name = match limit {
+            RateLimit::Messages => "messages_per_second_max",
+            RateLimit::Bytes => "bytes_per_second_max",
+        };
+        self.mqtt_rate_pauses
+            .get_or_create(&NameLabels { name })
+            .inc();
+    }
+
+    /// The connections of one listener.
+    pub(crate) fn listener_connections(&self, listener: String) -> Gauge {
+        let family = &self.mqtt_listener_connections;
+        family.get_or_create(&ListenerLabels { listener }).clone()
+    }
+
+    /// How often clients were paused for one of their rates, and connections refused for a limit.
+    pub(crate) fn limited(&self) -> (u64, u64) {
+        let sum = |family: &Family<NameLabels, Counter>, names: [&'static str; 2]| {
+            let count = |name| {
+                family
+                    .get(&NameLabels { name })
+                    .map_or(0, |count| count.get())
+            };
+            names.map(count).iter().sum()
+        };
+        (
+            sum(
+                &self.mqtt_rate_pauses,
+                ["messages_per_second_max", "bytes_per_second_max"],
+            ),
+            sum(
+                &self.mqtt_closed,
+                ["too_many_connections", "too_many_of_listener"],
+            ),
+        )
     }
 
     pub(crate) fn alarm(&self, name: &'static str) {
@@ -190,6 +240,24 @@ impl Metrics {
             "mqtt_closed",
             "MQTT connections closed by the node, by reason",
             closed,
+        );
+        let paused = self.mqtt_rate_paused_clients.clone();
+        registry.register(
+            "mqtt_rate_paused_clients",
+            "Clients that are not read from for a while, since they sent faster than they may",
+            paused,
+        );
+        let pauses = self.mqtt_rate_pauses.clone();
+        registry.register(
+            "mqtt_rate_pauses",
+            "How often a client was paused so, by the limit",
+            pauses,
+        );
+        let listeners = self.mqtt_listener_connections.clone();
+        registry.register(
+            "mqtt_listener_connections",
+            "Open MQTT connections, by the listener that took them",
+            listeners,
         );
         let alarms = self.alarms.clone();
         registry.register("alarms", "What an operator should know, by kind", alarms);

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::SpecError;
+use super::{LimitsSpec, SpecError};
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -31,6 +31,9 @@ pub struct ListenerSpec {
     /// Allows an address beyond loopback although nobody is authenticated. Default: false.
     #[serde(default)]
     pub insecure: bool,
+    /// Where they differ from `mqtt.limits`.
+    #[serde(default)]
+    pub limits: LimitsSpec,
 }
 
 /// An IP address and a port, or `unix:` and a socket's path.
@@ -88,6 +91,7 @@ impl ListenerSpec {
             tls: None,
             proxy_protocol: false,
             insecure,
+            limits: LimitsSpec::default(),
         }
     }
 

@@ -2,10 +2,12 @@
 //! cloud validates with these types what an edge will run.
 
 mod listener;
+mod mqtt;
 mod spec;
 mod units;
 
 pub use listener::{ListenerAddress, ListenerAddressError, ListenerSpec, TlsSpec, Transport};
+pub use mqtt::{LimitsSpec, RedirectSpec, RedirectWhen};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, RetentionSpec, RouteKey,
     RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{ByteSize, ListenerAddress, ListenerSpec, Span};
+use super::{ByteSize, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec, Span};
 use crate::id::{StreamName, TopicName};
 use crate::record::Compression;
 use crate::topic::TopicFilter;
@@ -42,6 +42,13 @@ pub struct MqttSpec {
     pub packet_bytes_max: ByteSize,
     /// Connections at once, over all listeners. Default: 20000.
     pub connections_max: usize,
+    /// What a client and a listener may take, where a listener does not say otherwise. Each has a default.
+    pub limits: LimitsSpec,
+    /// The longest keep alive that a client of MQTT 5 gets: one that asks for a longer one, or for none,
+    /// is told this. Default: none, the client's own counts.
+    pub keep_alive_max: Option<Span>,
+    /// Where clients are sent instead. Default: nowhere.
+    pub redirect: Option<RedirectSpec>,
     /// What of the log one client session may have waiting for it. Past it, the session loses its
     /// oldest, counted. Default: `1GiB`.
     pub session_backlog_bytes_max: ByteSize,
@@ -194,6 +201,10 @@ pub enum SpecError {
         min: String,
         max: String,
     },
+    #[error(
+        "mqtt.redirect.server {0:?} is no server, such as other.example:1883: it takes up to 1024 printable ASCII characters"
+    )]
+    RedirectServer(String),
     #[error("uplink.cloud {0:?} is not host:port, such as cloud.example.com:7443")]
     Cloud(String),
     #[error("stream {0} has no topic of its own name: # is for lanes; name a topic under streams")]
@@ -242,6 +253,9 @@ impl Default for MqttSpec {
             listeners: vec![ListenerSpec::tcp(loopback(1883), false)],
             packet_bytes_max: ByteSize(1 << 20),
             connections_max: 20_000,
+            limits: LimitsSpec::default(),
+            keep_alive_max: None,
+            redirect: None,
             session_backlog_bytes_max: ByteSize(1 << 30),
             sys_interval: Span(Duration::from_secs(10)),
         }
@@ -362,6 +376,7 @@ impl EdgeSpec {
                 max: "for ever; 0 is never".to_owned(),
             });
         }
+        self.mqtt.check()?;
         for route in &self.routes {
             self.topic_of(&route.stream)?;
             if self.lanes_of(&route.stream) > 0 && route.key == RouteKey::None {

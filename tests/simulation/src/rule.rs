@@ -15,7 +15,7 @@ pub enum Broken {
 }
 
 /// The rules of the bridge, by the names that they are asked for.
-pub const OF_BRIDGE: [(&str, Break); 8] = [
+pub const OF_BRIDGE: [(&str, Break); 9] = [
     (
         "ack-before-commit",
         Break::Bridge(broken::Rule::AckBeforeCommit),
@@ -30,6 +30,7 @@ pub const OF_BRIDGE: [(&str, Break); 8] = [
         Break::Bridge(broken::Rule::AnswerBeforeApply),
     ),
     ("double-fact", Break::Bridge(broken::Rule::DoubleFact)),
+    ("skip-barrier", Break::Bridge(broken::Rule::SkipBarrier)),
 ];
 
 impl Broken {

@@ -4,9 +4,11 @@
 
 pub mod account;
 pub mod bridge;
+pub mod certificates;
 pub mod cli;
 pub mod http;
 pub mod image;
+pub mod interop;
 pub mod kafka;
 pub mod lines;
 pub mod load;

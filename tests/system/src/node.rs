@@ -123,6 +123,20 @@ impl Cloud {
 impl Edge {
     /// Writes the configuration of an edge that holds the certificate in `certificates`.
     pub fn new(folder: &Path, data: &Path, certificates: &Path, cloud: SocketAddr) -> Self {
+        let edge = Self::alone(folder, data);
+        let [certificate, key, ca] =
+            ["edge.crt", "edge.key", "ca.crt"].map(|name| certificates.join(name));
+        edge.configure(&format!(
+            "uplink:\n  cloud: {cloud}\n  certificate: {}\n  key: {}\n  ca: {}\n",
+            certificate.display(),
+            key.display(),
+            ca.display()
+        ));
+        edge
+    }
+
+    /// Of an edge that has no cloud.
+    pub fn alone(folder: &Path, data: &Path) -> Self {
         let edge = Self {
             mqtt: ports::free(),
             http: ports::free(),
@@ -132,20 +146,23 @@ impl Edge {
             process: None,
             wrapper: Vec::new(),
         };
-        let [certificate, key, ca] =
-            ["edge.crt", "edge.key", "ca.crt"].map(|name| certificates.join(name));
         let yaml = format!(
-            "data: {}\nmqtt:\n  listeners:\n    - address: {}\nhttp:\n  address: {}\n\
-             uplink:\n  cloud: {cloud}\n  certificate: {}\n  key: {}\n  ca: {}\n",
+            "data: {}\nmqtt:\n  listeners:\n    - address: {}\nhttp:\n  address: {}\n",
             edge.data.display(),
             edge.mqtt,
             edge.http,
-            certificate.display(),
-            key.display(),
-            ca.display()
         );
         write(&edge.config, &yaml);
         edge
+    }
+
+    /// Another listener, with these keys in one line, before the start; returns its address.
+    pub fn listen(&self, keys: &str) -> SocketAddr {
+        let address = ports::free();
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        let line = format!("\n    - {{address: {address}, {keys}}}\nhttp:\n");
+        write(&self.config, &text.replacen("\nhttp:\n", &line, 1));
+        address
     }
 
     /// The edge is tried again so soon after a refusal: fights and outages do not take long then. Its

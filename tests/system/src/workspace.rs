@@ -39,6 +39,11 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// A script of `tests/system/clients`, under the Python that has the client packages.
 pub fn python(script: &str) -> Command {
+    python_at(&root().join("tests/system/clients").join(script))
+}
+
+/// A script that lies elsewhere.
+pub fn python_at(script: &Path) -> Command {
     let interpreter = match std::env::var_os("TIDEGATE_TEST_PYTHON") {
         Some(path) => PathBuf::from(path),
         None => target().join("tests/venv/bin/python"),
@@ -49,7 +54,7 @@ pub fn python(script: &str) -> Command {
         interpreter.display()
     );
     let mut command = Command::new(interpreter);
-    command.arg(root().join("tests/system/clients").join(script));
+    command.arg(script);
     command
 }
 

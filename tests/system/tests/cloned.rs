@@ -38,6 +38,8 @@ fn two_nodes_of_one_identity_are_held_until_one_is_stopped() {
         status.out.contains("tidegate edge release edge-1"),
         "{status:?}"
     );
+    // Whether or not they have anything to say.
+    are_told(&site, &clone, "quarantined");
     // What each takes in meanwhile is kept, and nothing of it lands.
     let landed = landed_of(&site);
     publish(
@@ -46,14 +48,8 @@ fn two_nodes_of_one_identity_are_held_until_one_is_stopped() {
         "plant/a",
         &payloads("held", 0, 20),
     );
-    // Who has nothing to say is not told.
     let clones = payloads("clone", 0, 20);
     publish(Publisher::Paho, clone.mqtt, "plant/a", &clones);
-    for (edge, what) in [(&site.edge, "original"), (&clone, "clone")] {
-        wait::until(&format!("the {what} is told"), wait::SOON, || {
-            (edge.alarms("quarantined") >= 1).then_some(())
-        });
-    }
     assert_eq!(landed_of(&site), landed);
     let held = json(site.cloud.http, &where_newest(&site.edge)).ok();
     assert_eq!(held.json()["cloud"]["quarantined"], true);
@@ -82,6 +78,32 @@ fn two_nodes_of_one_identity_are_held_until_one_is_stopped() {
             .filter(|payload| !read.contains(payload))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
+    }
+}
+
+/// Two nodes to which nobody publishes anything, so that neither speaks of its own accord.
+#[test]
+fn nodes_that_have_nothing_to_say_are_told_that_they_are_two() {
+    let scratch = Scratch::new("cloned-idle");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    site.edge.reconnect_soon();
+    site.start();
+    let before = payloads("both", 0, 20);
+    publish(Publisher::Paho, site.edge.mqtt, "plant/a", &before);
+    site.edge.wait_landed(20);
+    let clone = cloned(&scratch, &mut site);
+    are_told(&site, &clone, "fenced");
+    are_told(&site, &clone, "quarantined");
+    let listed = tidegate(site.cloud.http, &["edge", "list"]).ok();
+    assert!(listed.out.contains("quarantine"), "{listed:?}");
+    assert_eq!(landed_of(&site), 20);
+}
+
+fn are_told(site: &Site, clone: &Edge, code: &str) {
+    for (edge, what) in [(&site.edge, "original"), (clone, "clone")] {
+        wait::until(&format!("the {what} is told: {code}"), wait::SOON, || {
+            (edge.alarms(code) >= 1).then_some(())
+        });
     }
 }
 

@@ -67,7 +67,12 @@ impl Sender {
         if broken(Rule::ResumeByEdge) {
             (hub.next, hub.hash) = (local.landed, local.landed_hash);
         }
-        if hub.incarnation < local.incarnation || hub.next > local.next {
+        // Another node of this identity has forked from before what this one knows to have landed: to go on
+        // there would land it again, and what is stored as landed was not of that incarnation.
+        let is_anothers = hub.incarnation > local.incarnation
+            && hub.next < local.landed
+            && local.landed_life == self.cluster_incarnation.counter;
+        if hub.incarnation < local.incarnation || hub.next > local.next || is_anothers {
             return self.fork(id, hub);
         }
         if hub.next == local.landed {

@@ -814,6 +814,37 @@ fn a_position_that_cannot_be_proved_forks_the_stream() {
     world.check();
 }
 
+/// Another node of its identity has forked it: a position that can be proved, but lies behind.
+#[test]
+fn a_stream_does_not_go_back_behind_what_it_knows_to_have_landed() {
+    let mut world = World::new(1);
+    world.faulty = false;
+    for _ in 0..30 {
+        world.publish();
+    }
+    for _ in 0..200 {
+        world.step();
+    }
+    assert!(world.all_landed());
+    let id = StreamId(0);
+    let landed = world.journal.streams[&id].local.landed;
+    assert!(landed > EdgeOffset(0));
+    let head = Head {
+        incarnation: Incarnation(2),
+        ..Head::default()
+    };
+    world.sender.streams.get_mut(&id).unwrap().phase = StreamPhase::Announced;
+    world
+        .sender
+        .handle_granted(Instant::now(), granted(id, head));
+    let Some(Frame::Fork(fork)) = world.sender.poll_transmit() else {
+        panic!("no fork");
+    };
+    let request = fork.request;
+    assert_eq!((request.from, request.ends), (landed, Incarnation(2)));
+    assert_eq!(request.reason, ForkReason::Unproved);
+}
+
 #[test]
 fn a_cloud_that_lost_what_it_had_is_sent_what_is_kept_again() {
     let mut world = World::new(2);

@@ -82,6 +82,20 @@ impl Ledger {
         Effect::EdgeReleased { was_held }
     }
 
+    /// Why a session is over although nobody has said anything in it, if it is. One that was not granted
+    /// (yet) is not.
+    pub fn session_end(&self, edge: &EdgeId, session_epoch: SessionEpoch) -> Option<RefusedReason> {
+        let edge = self.edges.get(edge)?;
+        if session_epoch == SessionEpoch(0) {
+            return None;
+        }
+        if edge.fights.is_quarantined {
+            return Some(RefusedReason::Quarantined);
+        }
+        let is_stale = edge.session_epoch != session_epoch;
+        is_stale.then_some(RefusedReason::StaleSessionEpoch)
+    }
+
     /// The edge that `session_epoch` speaks for.
     pub(super) fn speaker(
         &mut self,

@@ -299,7 +299,7 @@ impl Stream {
 
     /// From where on what the edge has no longer is not here either, of which incarnation. What it has
     /// not proved to be its own may be another's: then nothing tells but what an earlier life left of
-    /// the edge's own incarnation.
+    /// the edge's own incarnation, or where that one ended.
     fn lost_with(
         &self,
         request: &ForkRequest,
@@ -312,10 +312,12 @@ impl Stream {
             return Some((self.head.incarnation, self.head.next));
         }
         let (incarnation, next) = self.older(cluster);
-        match request.edge_incarnation == incarnation {
-            true => Some((incarnation, next)),
-            false => Some((request.edge_incarnation, EdgeOffset(0))),
+        let of_edge = request.edge_incarnation;
+        if of_edge == incarnation {
+            return Some((incarnation, next));
         }
+        let ended = self.forks.iter().rfind(|fork| fork.ended == of_edge);
+        Some((of_edge, ended.map_or(EdgeOffset(0), |fork| fork.ended_at)))
     }
 
     fn begin(&mut self, fork: Fork, hash: BoundaryHash, cluster: ClusterIncarnation) {

@@ -418,6 +418,33 @@ fn a_cloud_that_is_behind_takes_nothing_until_a_new_life_begins() {
     assert!(matches!(lost, Effect::StreamForked(forked) if forked.fork.gap_records() == 2));
 }
 
+/// The edge's incarnation had been ended by another node before the cloud was restored.
+#[test]
+fn what_a_fork_declares_lost_begins_where_the_edges_incarnation_ended() {
+    let mut ledger = begun();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    one(&mut ledger, land(epoch, 0, 10));
+    one(&mut ledger, fork(epoch, 1, 4, ForkReason::Unproved));
+    let begin = Begin {
+        now_ms: 1,
+        cluster_incarnation_id: 8,
+    };
+    ledger.apply(Command::Begin(begin)).unwrap();
+    let epoch = open_session(&mut ledger);
+    one(&mut ledger, open_stream(epoch, topic()));
+    let Entry::ForkStream(mut wish) = fork(epoch, 2, 12, ForkReason::CloudRestored) else {
+        unreachable!()
+    };
+    wish.request.edge_incarnation = Incarnation(1);
+    let lost = one(&mut ledger, Entry::ForkStream(wish));
+    let Effect::StreamForked(forked) = lost else {
+        panic!("{lost:?}")
+    };
+    let gap = (Incarnation(1), EdgeOffset(10), EdgeOffset(12));
+    assert_eq!(forked.fork.gap(), Some(gap));
+}
+
 #[test]
 fn an_edge_that_has_seen_a_later_session_tells_that_the_cloud_is_behind() {
     let mut ledger = begun();
@@ -488,6 +515,42 @@ fn who_does_not_speak_for_an_edge_cannot_hold_up_the_others() {
     let reason = RefusedReason::Quarantined;
     assert_eq!(refused, Effect::SessionRefused { reason });
     assert_eq!(ledger.behind(), None);
+}
+
+/// What a hub looks at for connections that say nothing.
+#[test]
+fn a_session_is_over_once_another_is_granted_or_the_edge_is_held() {
+    let mut ledger = begun();
+    let cluster = ledger.cluster_incarnation().unwrap();
+    let first = open_session(&mut ledger);
+    assert_eq!(ledger.session_end(&edge(), first), None);
+    one(&mut ledger, open_stream(first, topic()));
+    let stale = Some(RefusedReason::StaleSessionEpoch);
+    let mut last = first;
+    for _ in 1..FIGHTS_MAX {
+        let opened = one(&mut ledger, hello(1, cluster, SessionEpoch(0)));
+        let Effect::SessionOpened { session_epoch } = opened else {
+            panic!("{opened:?}")
+        };
+        assert_eq!(ledger.session_end(&edge(), last), stale);
+        assert_eq!(ledger.session_end(&edge(), session_epoch), None);
+        one(&mut ledger, open_stream(session_epoch, topic()));
+        last = session_epoch;
+    }
+    one(&mut ledger, hello(1, cluster, SessionEpoch(0)));
+    let held = Some(RefusedReason::Quarantined);
+    assert_eq!(ledger.session_end(&edge(), first), held);
+    assert_eq!(ledger.session_end(&edge(), last), held);
+    assert_eq!(
+        ledger.session_end(&edge(), SessionEpoch(0)),
+        None,
+        "it was granted none"
+    );
+    one(
+        &mut ledger,
+        Entry::ReleaseEdge(ReleaseEdge { edge: edge() }),
+    );
+    assert_eq!(ledger.session_end(&edge(), last), stale);
 }
 
 #[test]

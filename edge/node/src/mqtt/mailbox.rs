@@ -99,13 +99,15 @@ pub(crate) struct Contents {
     /// At most as many as the windows in both directions.
     pub outcomes: Vec<Outcome>,
     pub letters: Vec<Letter>,
+    letters_bytes: usize,
     pub shut_down: Option<ReasonCode>,
+    /// Nobody empties it any more.
+    is_closed: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     contents: Mutex<Contents>,
-    bytes: AtomicUsize,
     filled: AtomicBool,
     waker: AtomicWaker,
     dropped_qos0: AtomicUsize,
@@ -129,19 +131,49 @@ impl Mailbox {
     }
 
     pub(crate) fn deliver(&self, letter: Letter) {
-        let bytes = letter.bytes();
+        self.put(|contents| self.add(contents, letter));
+    }
+
+    /// The same, for many.
+    pub(crate) fn deliver_all(&self, letters: Vec<Letter>) {
+        let bytes: usize = letters.iter().map(Letter::bytes).sum();
         self.put(|contents| {
-            let full = contents.letters.len() >= MAILBOX_MESSAGES_MAX
-                || self.bytes.load(Ordering::Relaxed) + bytes > MAILBOX_BYTES_MAX;
-            if !full {
-                self.bytes.fetch_add(bytes, Ordering::Relaxed);
-                contents.letters.push(letter);
-            } else if letter.qos.min(letter.qos_max) == Qos::AtMostOnce {
-                self.dropped_qos0.fetch_add(1, Ordering::Relaxed);
-            } else {
-                contents.shut_down = contents.shut_down.or(Some(ReasonCode::QuotaExceeded));
+            let is_empty = contents.letters.is_empty() && !contents.is_closed;
+            if is_empty && letters.len() <= MAILBOX_MESSAGES_MAX && bytes <= MAILBOX_BYTES_MAX {
+                contents.letters_bytes = bytes;
+                contents.letters = letters;
+                return;
             }
+            letters
+                .into_iter()
+                .for_each(|letter| self.add(contents, letter));
         });
+    }
+
+    fn add(&self, contents: &mut Contents, letter: Letter) {
+        let bytes = letter.bytes();
+        let full = contents.letters.len() >= MAILBOX_MESSAGES_MAX
+            || contents.letters_bytes + bytes > MAILBOX_BYTES_MAX;
+        if contents.is_closed {
+            return;
+        }
+        if !full {
+            contents.letters_bytes += bytes;
+            contents.letters.push(letter);
+        } else if letter.qos.min(letter.qos_max) == Qos::AtMostOnce {
+            self.dropped_qos0.fetch_add(1, Ordering::Relaxed);
+        } else {
+            contents.shut_down = contents.shut_down.or(Some(ReasonCode::QuotaExceeded));
+        }
+    }
+
+    /// Its connection has ended: what is in it goes, and nothing more comes in.
+    pub(super) fn close(&self) {
+        let mut contents = self.contents.lock().expect("nobody panics with it");
+        *contents = Contents {
+            is_closed: true,
+            ..Contents::default()
+        };
     }
 
     /// Everything that is there, if anything is.
@@ -149,9 +181,9 @@ impl Mailbox {
         if !self.filled.swap(false, Ordering::Acquire) {
             return None;
         }
-        let contents = std::mem::take(&mut *self.contents.lock().expect("nobody panics with it"));
-        self.bytes.store(0, Ordering::Relaxed);
-        Some(contents)
+        Some(std::mem::take(
+            &mut *self.contents.lock().expect("nobody panics with it"),
+        ))
     }
 
     /// Returns once something is there. Safe to cancel; for the connection's own task alone.

@@ -2,35 +2,40 @@
 
 mod driver;
 mod mailbox;
+mod offered;
+mod outbox;
 mod publishing;
 mod serving;
 mod transport;
 mod wills;
 mod wire;
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tidegate_edge_journal::JournalReader;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
-use tidegate_shared::fleet::MqttSpec;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_shared::fleet::{ListenerSpec, MqttSpec};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::committer::Committer;
-use crate::limits::{
-    CERTIFICATES_INTERVAL, HANDSHAKE_TIMEOUT, INFLIGHT_INBOUND_MAX, SWEEP_INTERVAL,
-};
+use crate::limits::{CERTIFICATES_INTERVAL, HANDSHAKE_TIMEOUT, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
-use crate::router::Router;
+use crate::router::{ConnectionId, Router};
 use crate::rows::in_pieces;
 use crate::sessions::{Clock, Sessions};
 
+use offered::{ListenerLimits, Redirects, connection_limits};
+
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
-use transport::Arrival;
+use transport::{Arrival, Peer, Socket};
 pub(crate) use transport::{Listener, Tls};
 
 /// What every connection works with.
@@ -45,9 +50,39 @@ pub(crate) struct Context {
     pub system: Arc<Retained>,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
-    pub limits: ConnectionLimits,
+    pub limits: Arc<ConnectionLimits>,
     pub connections_max: usize,
+    /// Of the connection's own listener.
+    pub listener: ListenerLimits,
+    /// Where each CONNECT is sent instead, and who is connected when the node stops.
+    pub redirect: Redirects,
     connection_ids: Arc<AtomicU64>,
+    /// Connections of all listeners, to be told when the node stops.
+    open: Arc<Open>,
+}
+
+/// The mailboxes of open connections.
+#[derive(Debug, Default)]
+struct Open(Mutex<BTreeMap<ConnectionId, Arc<Mailbox>>>);
+
+impl Open {
+    fn insert(&self, id: ConnectionId, mailbox: &Arc<Mailbox>) {
+        self.lock().insert(id, Arc::clone(mailbox));
+    }
+
+    fn remove(&self, id: ConnectionId) {
+        self.lock().remove(&id);
+    }
+
+    fn shut_down(&self) {
+        for mailbox in self.lock().values() {
+            mailbox.shut_down(ReasonCode::ServerShuttingDown);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Arc<Mailbox>>> {
+        self.0.lock().expect("nobody panics with it")
+    }
 }
 
 impl Context {
@@ -56,17 +91,10 @@ impl Context {
         sessions: Arc<Sessions>,
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
-    ) -> Self {
-        let packet_bytes_max = NonZeroU32::new(spec.packet_bytes_max.0 as u32);
-        let defaults = ConnectionLimits::default();
-        let limits = ConnectionLimits {
-            packet_bytes_max: packet_bytes_max.unwrap_or(defaults.packet_bytes_max),
-            inflight_inbound_max: INFLIGHT_INBOUND_MAX,
-            ..defaults
-        };
+    ) -> Arc<Self> {
         let connections_max = spec.connections_max;
         let connection_ids = Arc::new(AtomicU64::new(1));
-        Self {
+        Arc::new(Self {
             router: Arc::clone(&sessions.router),
             committer: sessions.committer.clone(),
             reader: sessions.committer.reader().clone(),
@@ -75,10 +103,31 @@ impl Context {
             retained,
             system: Arc::default(),
             metrics,
-            limits,
+            limits: Arc::new(connection_limits(spec, &spec.limits)),
             connections_max,
+            listener: ListenerLimits::new(&spec.limits, Gauge::default()),
+            redirect: Redirects::new(spec.redirect.as_ref()),
             connection_ids,
-        }
+            open: Arc::default(),
+        })
+    }
+
+    /// The same for the connections of one listener.
+    pub(crate) fn for_listener(
+        &self,
+        spec: &MqttSpec,
+        listener: &ListenerSpec,
+        address: Option<SocketAddr>,
+    ) -> Arc<Self> {
+        let limits = spec.limits_of(listener);
+        // A port that was given where the spec said 0.
+        let name = address.map_or_else(|| listener.address.to_string(), |ip| ip.to_string());
+        let connections = self.metrics.listener_connections(name);
+        Arc::new(Self {
+            limits: Arc::new(connection_limits(spec, &limits)),
+            listener: ListenerLimits::new(&limits, connections),
+            ..self.clone()
+        })
     }
 
     fn sweep_retained(&self) {
@@ -93,7 +142,7 @@ impl Context {
 }
 
 /// Takes expired retained messages away, ends sessions and publishes wills when their time has come, until told to stop.
-pub(crate) async fn sweep(context: Context, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn sweep(context: Arc<Context>, mut stopping: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
@@ -127,31 +176,33 @@ pub(crate) async fn reload(certificates: &[Arc<Tls>], anyway: bool) {
 /// Takes connections until told to stop; then lets each say goodbye.
 pub(crate) async fn serve(
     listener: Listener,
-    context: Context,
+    context: Arc<Context>,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
+    // Each connection has one until its end.
+    let (alive, mut ended) = mpsc::channel::<Infallible>(1);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok(arrival) => open(&mut connections, arrival, &context, &stopping),
+                Ok(arrival) => open(alive.clone(), arrival, &context, &stopping),
                 Err(error) => {
                     // Out of file descriptors, mostly: it passes when somebody leaves.
                     tracing::warn!(%error, "mqtt: a connection could not be taken");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
             _ = stopping.changed() => break,
         }
     }
-    while connections.join_next().await.is_some() {}
+    context.open.shut_down();
+    drop(alive);
+    let _ = ended.recv().await;
 }
 
 fn open(
-    connections: &mut JoinSet<()>,
+    alive: mpsc::Sender<Infallible>,
     arrival: Arrival,
-    context: &Context,
+    context: &Arc<Context>,
     stopping: &watch::Receiver<bool>,
 ) {
     let open = context.metrics.mqtt_connections.get();
@@ -160,27 +211,43 @@ fn open(
         context.metrics.closed("too_many_connections");
         return;
     }
+    if context.listener.is_full() {
+        let (peer, connections_max) = (arrival.peer, context.listener.connections_max);
+        tracing::warn!(%peer, connections_max, "mqtt: too many connections of this listener: this one is closed");
+        context.metrics.closed("too_many_of_listener");
+        return;
+    }
     context.metrics.mqtt_connections.inc();
-    let (context, stopping) = (context.clone(), stopping.clone());
-    connections.spawn(async move {
-        let metrics = Arc::clone(&context.metrics);
-        Box::pin(attend(arrival, context, stopping)).await;
-        metrics.mqtt_connections.dec();
+    context.listener.connections.inc();
+    let (context, stopping) = (Arc::clone(context), stopping.clone());
+    tokio::spawn(async move {
+        // What the handshakes need is given back after them.
+        if let Some((socket, peer)) = Box::pin(shake_hands(arrival, &context, &stopping)).await {
+            driver::run(socket, peer, Arc::clone(&context), stopping).await;
+        }
+        context.metrics.mqtt_connections.dec();
+        context.listener.connections.dec();
+        drop(alive);
     });
 }
 
-/// Does the handshakes, and runs the connection to its end.
-async fn attend(arrival: Arrival, context: Context, mut stopping: watch::Receiver<bool>) {
+async fn shake_hands(
+    arrival: Arrival,
+    context: &Context,
+    stopping: &watch::Receiver<bool>,
+) -> Option<(Socket, Peer)> {
     let came_from = arrival.peer;
+    let mut stopping = stopping.clone();
     let opened = tokio::select! {
-        opened = timeout(HANDSHAKE_TIMEOUT, Box::pin(arrival.open())) => opened,
-        _ = stopping.changed() => return,
+        opened = timeout(HANDSHAKE_TIMEOUT, arrival.open()) => opened,
+        _ = stopping.changed() => return None,
     };
     let why = match opened {
-        Ok(Ok((socket, peer))) => return driver::run(socket, peer, context, stopping).await,
+        Ok(Ok(opened)) => return Some(opened),
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
     context.metrics.closed("handshake");
     tracing::warn!(peer = %came_from, why, "mqtt: no connection came of a handshake");
+    None
 }

@@ -13,11 +13,12 @@ use tidegate_edge_protocol::mqtt::session::Change;
 use super::Context;
 use super::driver::Task;
 use super::mailbox::{Again, Answer, Mailbox, Published};
-use crate::committer::{Append, Gate, now_ms};
+use super::outbox::Outbox;
+use crate::committer::{Append, Gate, Room, now_ms};
 use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
 use crate::retained::{OnItsWay, RetainedFull, RetainedMessage};
-use crate::router::ConnectionId;
+use crate::router::{ConnectionId, expires_at};
 use crate::system::is_of_the_server;
 
 /// What the commit is waited for with.
@@ -37,7 +38,7 @@ impl Owed {
 }
 
 /// A message on its way in.
-pub(super) struct Incoming {
+pub(super) struct Incoming<'a> {
     pub message: Arc<Message>,
     pub qos: Qos,
     pub retain: bool,
@@ -45,54 +46,101 @@ pub(super) struct Incoming {
     /// Goes into the same commit.
     pub row: Option<RowEntry>,
     /// Who waits for the commit, and the identifier of QoS 2.
-    pub waiter: Option<(Arc<Mailbox>, Owed)>,
+    pub owed: Option<(&'a Arc<Mailbox>, Owed)>,
     pub received: Option<PacketId>,
     /// There where the publisher waits for space rather than be refused.
-    pub patient: Option<(Gate, Again)>,
+    pub patient: Option<(&'a Gate, PublishQos)>,
     /// Who is served as messages come has had it.
     pub is_repeated: bool,
 }
 
+/// What became of a message.
+pub(super) enum TakenIn {
+    /// Who waits for its commit is told.
+    OnItsWay,
+    /// Nothing is kept, so nothing is promised beyond the online subscribers.
+    Settled,
+    /// The committer's queue is full: `wait_for_room` with it, before anything that came later.
+    Stuck(Box<Stuck>),
+}
+
+/// A record that waits for room in the committer's queue.
+pub(super) struct Stuck {
+    append: Append,
+    retained: Option<RetainedMessage>,
+}
+
 impl Context {
     /// Takes a message in. Its waiter is told when all that is owed to it is durable.
-    pub(super) async fn take_in(&self, incoming: Incoming, client_id: &Bytes, id: ConnectionId) {
+    pub(super) fn take_in(
+        &self,
+        incoming: Incoming<'_>,
+        client_id: &Bytes,
+        id: ConnectionId,
+        outbox: &mut Outbox,
+    ) -> TakenIn {
         let Incoming {
             message,
             qos,
             retain,
             no_local,
             row,
-            waiter,
+            owed,
             received,
             patient,
             is_repeated,
         } = incoming;
         let mut rows: Vec<RowEntry> = row.into_iter().collect();
-        if is_of_the_server(message.topic.as_str()) {
-            return self.refuse_of_the_server(rows, waiter, received, patient.is_some());
-        }
         let mut published = Published {
             received,
             again: None,
         };
-        let is_will = matches!(waiter, Some((_, Owed::Will)));
+        if is_of_the_server(message.topic.as_str()) {
+            self.refuse_of_the_server(rows, owed, published, patient.is_some());
+            return TakenIn::OnItsWay;
+        }
+        let is_will = matches!(owed, Some((_, Owed::Will)));
         let retained = match retain.then(|| self.retain(&message, qos, &mut rows)) {
             // Better a will that is not retained than none.
             Some(Err(RetainedFull)) if is_will => None,
-            Some(Err(RetainedFull)) => return self.refuse(rows, waiter, published),
+            Some(Err(RetainedFull)) => {
+                self.refuse(rows, owed, published);
+                return TakenIn::OnItsWay;
+            }
             Some(Ok(retained)) => Some(retained),
             None => None,
         };
-        let gate = patient.map(|(gate, again)| {
-            published.again = Some(again);
-            gate
+        let way = self.router.way(&message.topic);
+        if !is_repeated && !way.online.is_empty() {
+            let expires_at = expires_at(&message);
+            for online in &way.online {
+                if let Some(letter) = online.letter(id, &message, qos, retain, expires_at) {
+                    outbox.put(online.id, &online.mailbox, letter);
+                }
+            }
+        }
+        if way.kept.is_none() && rows.is_empty() {
+            return TakenIn::Settled;
+        }
+        let gate = patient.map(|(gate, qos)| {
+            let message = Arc::clone(&message);
+            published.again = Some(Again {
+                message,
+                qos,
+                retain,
+            });
+            gate.clone()
         });
         // A will waits for space, too, and nothing behind it.
         let gate = gate.or_else(|| is_will.then(Gate::default));
-        let waiter = waiter.map(|(mailbox, owed)| (mailbox, owed.answer(published)));
-        if !is_repeated {
-            self.router.fan_out(id, &message, qos, retain);
-        }
+        let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
+        let Some(route) = &way.kept else {
+            self.metrics.messages_unrouted.inc();
+            self.hand_over(retained, waiter.is_some(), |retained| {
+                self.committer.store_retained(rows, waiter, retained);
+            });
+            return TakenIn::OnItsWay;
+        };
         let arrived = Arrived {
             message: &message,
             qos,
@@ -101,34 +149,37 @@ impl Context {
             no_local,
             at_ms: now_ms(),
         };
-        let Some(route) = self.router.kept_in(message.topic.as_str()) else {
-            self.metrics.messages_unrouted.inc();
-            return match waiter {
-                // Nothing is kept, so nothing is promised beyond the online subscribers.
-                Some((mailbox, answer)) if rows.is_empty() => {
-                    mailbox.answered(vec![(answer, Ok(()))]);
-                }
-                waiter => self.hand_over(retained, waiter.is_some(), |retained| {
-                    self.committer.store_retained(rows, waiter, retained);
-                }),
-            };
-        };
         let (record, mark) = arrived.record(route.key, &route.origin);
-        // Before its turn: whoever has that must not wait.
-        let Some(room) = self.committer.room_for(&record).await else {
-            return;
+        let append = Append {
+            stream: route.stream,
+            record,
+            mark: mark.to_byte(),
+            rows,
+            waiter,
+            gate,
+            retained: None,
         };
-        self.hand_over(retained, waiter.is_some(), |retained| {
-            let append = Append {
-                stream: route.stream,
-                record,
-                mark: mark.to_byte(),
-                rows,
-                waiter,
-                gate,
-                retained,
-            };
-            self.committer.append(append, room);
+        match self.committer.try_room_for(&append.record) {
+            Some(room) => {
+                self.append(append, retained, room);
+                TakenIn::OnItsWay
+            }
+            None => TakenIn::Stuck(Box::new(Stuck { append, retained })),
+        }
+    }
+
+    /// Waits until a message has room, and hands it over.
+    pub(super) async fn wait_for_room(&self, stuck: Stuck) {
+        let Stuck { append, retained } = stuck;
+        if let Some(room) = self.committer.room_for(&append.record).await {
+            self.append(append, retained, room);
+        }
+    }
+
+    /// With its room: whoever has a turn must not wait.
+    fn append(&self, append: Append, retained: Option<RetainedMessage>, room: Room) {
+        self.hand_over(retained, append.waiter.is_some(), |retained| {
+            self.committer.append(Append { retained, ..append }, room);
         });
     }
 
@@ -175,22 +226,19 @@ impl Context {
     fn refuse_of_the_server(
         &self,
         rows: Vec<RowEntry>,
-        waiter: Option<(Arc<Mailbox>, Owed)>,
-        received: Option<PacketId>,
+        owed: Option<(&Arc<Mailbox>, Owed)>,
+        published: Published,
         is_silent: bool,
     ) {
         self.metrics.mqtt_messages_dropped.inc();
-        let published = Published {
-            received,
-            ..Published::default()
-        };
-        match waiter {
+        match owed {
             Some((mailbox, owed)) if !is_silent => {
                 let answer = owed.answer(published);
                 mailbox.answered(vec![(answer, Err(PublishRefused::NotAuthorized))]);
             }
-            waiter => {
-                let waiter = waiter.map(|(mailbox, owed)| (mailbox, owed.answer(published)));
+            owed => {
+                let waiter =
+                    owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
                 self.committer.store(rows, waiter);
             }
         }
@@ -200,10 +248,10 @@ impl Context {
     fn refuse(
         &self,
         rows: Vec<RowEntry>,
-        waiter: Option<(Arc<Mailbox>, Owed)>,
+        owed: Option<(&Arc<Mailbox>, Owed)>,
         published: Published,
     ) {
-        match waiter {
+        match owed {
             Some((mailbox, owed)) => {
                 let answer = owed.answer(published);
                 mailbox.answered(vec![(answer, Err(PublishRefused::QuotaExceeded))]);
@@ -214,25 +262,35 @@ impl Context {
 }
 
 impl Task {
-    pub(super) async fn publish(&mut self, token: Option<PublishToken>, publish: Publish) {
-        self.context.metrics.messages_received.inc();
-        self.submit(token, publish, false).await;
+    /// Gives back what has no room yet.
+    pub(super) fn publish(
+        &mut self,
+        token: Option<PublishToken>,
+        publish: Publish,
+    ) -> Option<Box<Stuck>> {
+        self.counts.received += 1;
+        self.submit(token, publish, false)
     }
 
     /// A message that waited for space is tried again.
-    pub(super) async fn publish_again(
+    pub(super) fn publish_again(
         &mut self,
         token: PublishToken,
         publish: Publish,
         is_probe: bool,
-    ) {
+    ) -> Option<Box<Stuck>> {
         if is_probe {
             self.gate.open();
         }
-        self.submit(Some(token), publish, true).await;
+        self.submit(Some(token), publish, true)
     }
 
-    async fn submit(&mut self, token: Option<PublishToken>, publish: Publish, is_repeated: bool) {
+    fn submit(
+        &mut self,
+        token: Option<PublishToken>,
+        publish: Publish,
+        is_repeated: bool,
+    ) -> Option<Box<Stuck>> {
         let received = match publish.qos {
             PublishQos::ExactlyOnce(packet_id) => Some(packet_id),
             _ => None,
@@ -244,27 +302,34 @@ impl Task {
             (no_local, change.and_then(|change| held.change(&change)))
         });
         self.unanswered += usize::from(token.is_some());
-        let waiter = token.map(|token| (Arc::clone(&self.mailbox), Owed::Publish(token)));
-        let message = Arc::new(publish.message);
         let waits = token.is_some() && self.machine.withholds();
-        let again = waits.then(|| Again {
-            message: Arc::clone(&message),
-            qos: publish.qos,
-            retain: publish.retain,
-        });
         let incoming = Incoming {
-            message,
+            message: Arc::new(publish.message),
             qos: publish.qos.qos(),
             retain: publish.retain,
             no_local,
             row,
-            waiter,
+            owed: token.map(|token| (&self.mailbox, Owed::Publish(token))),
             received,
-            patient: again.map(|again| (self.gate.clone(), again)),
+            patient: waits.then_some((&self.gate, publish.qos)),
             is_repeated,
         };
         let context = &self.context;
-        context.take_in(incoming, &self.client_id, self.id).await;
+        match context.take_in(incoming, &self.client_id, self.id, &mut self.outbox) {
+            TakenIn::OnItsWay => None,
+            TakenIn::Stuck(stuck) => Some(stuck),
+            TakenIn::Settled => {
+                self.counts.unrouted += 1;
+                if let Some(token) = token {
+                    let published = Published {
+                        received,
+                        again: None,
+                    };
+                    self.published(token, published, Ok(()));
+                }
+                None
+            }
+        }
     }
 
     /// A message that was refused was never received: its identifier is free.

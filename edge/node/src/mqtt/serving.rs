@@ -21,9 +21,7 @@ use tokio::time::timeout;
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
 use crate::committer::{Waiter, now_ms};
-use crate::limits::{
-    CONNECTION_SUBSCRIPTIONS_MAX, CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT,
-};
+use crate::limits::{CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT};
 use crate::retained::{Read, Wanted};
 use crate::router::Subscription;
 use crate::sessions::{Fed, Feed, Held};
@@ -36,6 +34,9 @@ impl Task {
     /// Takes the client's session up, or begins one; the CONNACK waits until that is durable.
     pub(super) async fn connect(&mut self, request: ConnectRequest) {
         self.context.metrics.mqtt_connects.inc();
+        if let Some(redirect) = &self.context.redirect.at_connect {
+            return self.machine.handle_redirected(Instant::now(), redirect);
+        }
         let assigned = match &request.client_id {
             Some(_) => None,
             None => Text::new(format!("auto-{:x}-{}", self.id, start_nonce())).ok(),
@@ -74,7 +75,7 @@ impl Task {
         if session.is_present() && (resumed || session.expiry_interval_s() > 0) {
             let durable = self.context.committer.durable();
             let (reader, clock) = (self.context.reader.clone(), self.context.clock);
-            self.feed = Some(Feed::new(reader, clock, durable, session));
+            self.feed = Some(Box::new(Feed::new(reader, clock, durable, session)));
         }
         tracing::debug!(peer = %self.peer, client = %client_id, resumed, "mqtt: connected");
         let answer = Answer::Accepted(Box::new(accepted));
@@ -186,10 +187,12 @@ impl Task {
             return (ReasonCode::UnspecifiedError, false);
         };
         let (name, since) = (&request.filter.name, self.context.reader.next_position());
-        if !held.session().may_subscribe(name) {
+        let is_new = held.session().subscription(name).is_none();
+        let is_full =
+            held.session().subscriptions().len() >= self.context.listener.subscriptions_max;
+        if !held.session().may_subscribe(name) || (is_new && is_full) {
             return (ReasonCode::QuotaExceeded, false);
         }
-        let is_new = held.session().subscription(name).is_none();
         if held.session().subscriptions().len() == 0 {
             // Nothing was read for so far.
             held.session_mut().progress_mut().skipped_to(since);
@@ -213,9 +216,6 @@ impl Task {
         request: &SubscriptionRequest,
         identifier: Option<SubscriptionIdentifier>,
     ) -> (ReasonCode, bool) {
-        if self.subscriptions >= CONNECTION_SUBSCRIPTIONS_MAX {
-            return (ReasonCode::QuotaExceeded, false);
-        }
         if request.filter.group.is_some() {
             return self.subscribe_group(request, identifier);
         }
@@ -229,7 +229,7 @@ impl Task {
         let (filter, name_bytes) = (&request.filter.filter, request.filter.name.len());
         let router = &self.context.router;
         let is_new = router.subscribe(self.id, filter.clone(), subscription);
-        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
+        if is_new && !self.has_room_for_filter(name_bytes) {
             router.unsubscribe(self.id, filter);
             return (ReasonCode::QuotaExceeded, false);
         }
@@ -242,14 +242,14 @@ impl Task {
         request: &SubscriptionRequest,
         identifier: Option<SubscriptionIdentifier>,
     ) -> (ReasonCode, bool) {
+        let (filter, options) = (&request.filter, request.options);
+        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
+        if is_new && !self.has_room_for_filter(name_bytes) {
+            return (ReasonCode::QuotaExceeded, false);
+        }
         let Some(held) = &mut self.held else {
             return (ReasonCode::UnspecifiedError, false);
         };
-        let (filter, options) = (&request.filter, request.options);
-        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
-        if is_new && self.subscriptions_bytes + name_bytes > SESSION_SUBSCRIPTIONS_BYTES_MAX {
-            return (ReasonCode::QuotaExceeded, false);
-        }
         held.subscribe_group(filter, self.context.reader.next_position());
         held.join_group(filter, &self.mailbox, options, identifier);
         if is_new {
@@ -257,6 +257,12 @@ impl Task {
         }
         self.count_subscription(name_bytes, is_new);
         (request.granted(), is_new)
+    }
+
+    /// Of those that are served as messages come.
+    fn has_room_for_filter(&self, name_bytes: usize) -> bool {
+        self.subscriptions < self.context.listener.subscriptions_max
+            && self.subscriptions_bytes + name_bytes <= SESSION_SUBSCRIPTIONS_BYTES_MAX
     }
 
     fn count_subscription(&mut self, name_bytes: usize, is_new: bool) {
@@ -337,7 +343,9 @@ impl Task {
     }
 
     pub(super) fn delivery_done(&mut self, token: DeliveryToken) {
-        if let Some(shared) = self.shared.remove(&token.0) {
+        if !self.shared.is_empty()
+            && let Some(shared) = self.shared.remove(&token.0)
+        {
             shared.done(self.id);
         }
         let Some(held) = self.held.as_mut().filter(|_| token.0 < LIVE_TOKENS) else {
@@ -363,7 +371,8 @@ impl Task {
             tokio::task::block_in_place(|| held.trim());
         }
         // As long as something waits, it is looked at again.
-        let behind = self.feed.as_ref().is_some_and(Feed::is_behind) || self.has_outstanding();
+        let behind =
+            self.feed.as_ref().is_some_and(|feed| feed.is_behind()) || self.has_outstanding();
         self.store_cursor_at = behind.then(|| now + CURSOR_INTERVAL);
     }
 
@@ -427,13 +436,12 @@ impl Task {
                 }
                 Read::NotYet | Read::Nothing => return,
             };
-            self.deliver(letter);
+            self.deliver(now, letter);
         }
     }
 
     /// A message that comes from no position of the journal.
-    pub(super) fn deliver(&mut self, letter: Letter) {
-        let now = Instant::now();
+    pub(super) fn deliver(&mut self, now: Instant, letter: Letter) {
         let token = DeliveryToken(LIVE_TOKENS | self.next_delivery);
         let is_acknowledged = letter.qos.min(letter.qos_max) > Qos::AtMostOnce;
         let delivery = Delivery {
@@ -449,7 +457,7 @@ impl Task {
         self.next_delivery += 1;
         let mut is_done = !is_acknowledged;
         match self.machine.handle_deliver(now, delivery) {
-            DeliverOutcome::Queued => drop(self.context.metrics.mqtt_messages_delivered.inc()),
+            DeliverOutcome::Queued => self.counts.delivered += 1,
             DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {
                 self.context.metrics.mqtt_messages_dropped.inc();
                 is_done = true;

@@ -10,8 +10,9 @@ use tidegate_edge_protocol::mqtt::connection::PublishRefused;
 
 use super::Context;
 use super::driver::Task;
-use super::mailbox::Mailbox;
-use super::publishing::{Incoming, Owed};
+use super::mailbox::{Answer, Mailbox};
+use super::outbox::Outbox;
+use super::publishing::{Incoming, Owed, TakenIn};
 use crate::router::ConnectionId;
 
 /// A will on its way to the journal.
@@ -49,13 +50,17 @@ impl Context {
             retain,
             no_local: false,
             row: posted.row.clone(),
-            waiter: Some((Arc::clone(&posted.mailbox), Owed::Will)),
+            owed: Some((&posted.mailbox, Owed::Will)),
             received: None,
             patient: None,
             // Who is served as messages come has it when it is settled: it may be tried many times.
             is_repeated: true,
         };
-        self.take_in(incoming, client_id, id).await;
+        match self.take_in(incoming, client_id, id, &mut Outbox::default()) {
+            TakenIn::OnItsWay => {}
+            TakenIn::Settled => posted.mailbox.answered(vec![(Answer::Will, Ok(()))]),
+            TakenIn::Stuck(stuck) => self.wait_for_room(*stuck).await,
+        }
         posted
     }
 
@@ -88,8 +93,8 @@ impl Context {
     }
 
     /// Publishes wills that are due, and ends sessions with them. Called about once a second.
-    pub(super) async fn sweep(&self) {
-        let context = self.clone();
+    pub(super) async fn sweep(self: &Arc<Self>) {
+        let context = Arc::clone(self);
         let swept = tokio::task::spawn_blocking(move || {
             context.sweep_retained();
             context.sessions.sweep()

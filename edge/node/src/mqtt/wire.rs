@@ -58,6 +58,13 @@ impl Wire {
         self.output.len()
     }
 
+    /// Gives back what an empty input has taken.
+    pub(super) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+    }
+
     /// Writes and reads what can be. Safe to cancel.
     pub(super) fn poll_move(&mut self, context: &mut Context<'_>, can_read: bool) -> Poll<Moved> {
         if let Poll::Ready(moved) = self.poll_write(context) {

@@ -1,7 +1,7 @@
 //! What a connection still has to be sent of retained messages: a place per filter, and no message. It is
 //! read as the connection has room, so that a subscriber costs the same whatever its filters match.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use tidegate_edge_protocol::mqtt::codec::{SubscriptionIdentifier, SubscriptionOptions, Text};
 use tidegate_edge_protocol::mqtt::connection::SharedFilter;
@@ -21,7 +21,7 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     places: BTreeMap<u64, Place>,
-    by_filter: HashMap<Text, u64>,
+    by_filter: BTreeMap<Text, u64>,
     asked: u64,
 }
 

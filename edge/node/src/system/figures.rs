@@ -85,6 +85,10 @@ pub(super) fn figures(
 
 fn clients(context: &Context) -> Vec<(&'static str, u64)> {
     let (connected, total) = (context.sessions.online(), context.sessions.len() as u64);
+    let (paused, (pauses, refused)) = (
+        context.metrics.mqtt_rate_paused_clients.get().max(0) as u64,
+        context.metrics.limited(),
+    );
     vec![
         ("clients/connected", connected),
         ("clients/disconnected", total.saturating_sub(connected)),
@@ -92,6 +96,9 @@ fn clients(context: &Context) -> Vec<(&'static str, u64)> {
         ("clients/maximum", context.sessions.online_max()),
         ("subscriptions/count", context.router.subscriptions() as u64),
         ("retained messages/count", context.retained.len() as u64),
+        ("limits/clients paused", paused),
+        ("limits/pauses", pauses),
+        ("limits/connections refused", refused),
         ("sessions/lost", context.sessions.losses.total()),
     ]
 }

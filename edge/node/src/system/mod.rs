@@ -30,7 +30,11 @@ pub(crate) fn is_of_the_server(topic: &str) -> bool {
 }
 
 /// Publishes every `period` until told to stop; 0 is never.
-pub(crate) async fn run(context: Context, period: Duration, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    context: Arc<Context>,
+    period: Duration,
+    mut stopping: watch::Receiver<bool>,
+) {
     if period.is_zero() {
         return;
     }
@@ -51,7 +55,7 @@ pub(crate) async fn run(context: Context, period: Duration, mut stopping: watch:
 }
 
 struct System {
-    context: Context,
+    context: Arc<Context>,
     started: Instant,
     load: load::Load,
     /// The last of each topic.

@@ -2,7 +2,7 @@
 //! the defaults are what an edge runs with when it says nothing.
 
 use std::{
-    num::{NonZeroU16, NonZeroU32},
+    num::{NonZeroU16, NonZeroU32, NonZeroU64},
     time::Duration,
 };
 
@@ -50,6 +50,12 @@ pub struct ConnectionLimits {
     /// announced as Receive Maximum. An MQTT 5 client that exceeds it is disconnected. An older
     /// one was never told: it is not read from while so many wait for their commit.
     pub inflight_inbound_max: NonZeroU16,
+    /// PUBLISH packets from the client, and bytes of all its packets, over time; a second's worth may come
+    /// at once. Past either it is not read from for a while.
+    pub messages_per_second_max: Option<NonZeroU32>,
+    pub bytes_per_second_max: Option<NonZeroU64>,
+    /// Levels of a topic or a filter from the client. One that has more ends the connection.
+    pub topic_levels_max: Option<NonZeroU32>,
     /// Publishes of an MQTT 3 client that wait for space in the journal, and what they take; past
     /// either the client is not read from. What was under way before is kept beyond them.
     pub withheld_messages_max: usize,
@@ -95,6 +101,9 @@ impl Default for ConnectionLimits {
             connect_timeout: Duration::from_secs(10),
             keep_alive_s_max: None,
             inflight_inbound_max: INFLIGHT_MAX_DEFAULT,
+            messages_per_second_max: None,
+            bytes_per_second_max: None,
+            topic_levels_max: None,
             withheld_messages_max: 64,
             withheld_bytes_max: 256 * 1024,
             withheld_caution: Duration::from_secs(10),
@@ -119,6 +128,12 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
+    pub(super) fn allows_levels(&self, topic: &str) -> bool {
+        let levels = |topic: &str| 1 + topic.bytes().filter(|byte| *byte == b'/').count();
+        self.topic_levels_max
+            .is_none_or(|max| levels(topic) <= max.get() as usize)
+    }
+
     /// The relations between the limits.
     pub(super) fn assert_valid(&self) {
         // Otherwise a message that one client may send could never reach another.

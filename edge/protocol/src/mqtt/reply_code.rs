@@ -92,7 +92,11 @@ impl ReasonCode {
             Self::Success => Some(0),
             Self::UnsupportedProtocolVersion => Some(1),
             Self::ClientIdentifierNotValid => Some(2),
-            Self::ServerUnavailable | Self::ServerBusy => Some(3),
+            // Nor can another server be named.
+            Self::ServerUnavailable
+            | Self::ServerBusy
+            | Self::UseAnotherServer
+            | Self::ServerMoved => Some(3),
             Self::BadUserNameOrPassword => Some(4),
             Self::NotAuthorized | Self::Banned => Some(5),
             _ => None,

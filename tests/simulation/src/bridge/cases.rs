@@ -26,10 +26,20 @@ pub enum Case {
     TopicDeleted,
     TopicMadeAgain,
     TopicGrown,
+    LanesCut,
+    // What is only seen to happen.
+    IdleTold,
+    LanesGrown,
+    LanesHeld,
+    LanesLetGo,
+    LanesStoredHeld,
+    LanesEdgeRestored,
+    LanesCloudRestored,
+    LanesTopicNarrower,
 }
 
 impl Case {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 31] = [
         Self::LinkCut,
         Self::LateFrames,
         Self::FramesDoubled,
@@ -52,7 +62,21 @@ impl Case {
         Self::TopicDeleted,
         Self::TopicMadeAgain,
         Self::TopicGrown,
+        Self::LanesCut,
+        Self::IdleTold,
+        Self::LanesGrown,
+        Self::LanesHeld,
+        Self::LanesLetGo,
+        Self::LanesStoredHeld,
+        Self::LanesEdgeRestored,
+        Self::LanesCloudRestored,
+        Self::LanesTopicNarrower,
     ];
+
+    /// Whether it is brought about; the others come of these.
+    pub fn is_fault(self) -> bool {
+        self <= Self::LanesCut
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -78,6 +102,15 @@ impl Case {
             Self::TopicDeleted => "topic deleted",
             Self::TopicMadeAgain => "topic made again",
             Self::TopicGrown => "topic grown",
+            Self::LanesCut => "lanes: power cut while they are made",
+            Self::IdleTold => "older connection closed at once",
+            Self::LanesGrown => "lanes: topic grown",
+            Self::LanesHeld => "lanes: barrier held",
+            Self::LanesLetGo => "lanes: barrier let go",
+            Self::LanesStoredHeld => "lanes: start behind a barrier",
+            Self::LanesEdgeRestored => "lanes: edge restored to fewer",
+            Self::LanesCloudRestored => "lanes: cloud restored to fewer partitions",
+            Self::LanesTopicNarrower => "lanes: topic made again, narrower",
         }
     }
 }

@@ -12,7 +12,7 @@ use tidegate_bridge_protocol::limits::FRAME_FACTS_MAX;
 use tidegate_cloud_protocol::gathering::{Gathering, Pending};
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
-use tidegate_cloud_protocol::questions::{Answer, Known, Question};
+use tidegate_cloud_protocol::questions::{Answer, Known, Question, check_session};
 use tidegate_shared::id::{EdgeId, SessionEpoch, StreamName};
 
 /// Who waits for an answer: a link's questions, in their order.
@@ -192,6 +192,16 @@ impl Hub {
 
     pub fn take_early(&mut self) -> Vec<(Ticket, Effects)> {
         std::mem::take(&mut self.early)
+    }
+
+    /// Links whose sessions are over, although nothing was said in them.
+    pub fn ended(&self) -> Vec<(u64, HubError)> {
+        let ledger = &self.replica.ledger;
+        let ended = self.ends.iter().filter_map(|(link, end)| {
+            let checked = check_session(ledger, &end.edge, end.session_epoch);
+            Some((*link, checked.err()?))
+        });
+        ended.collect()
     }
 
     /// Tells a link what was decided; the session epoch where one was granted.

@@ -22,7 +22,7 @@ mod tick;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
-use tidegate_shared::id::NameError;
+use tidegate_shared::id::{EdgeId, NameError};
 use tidegate_shared::wire::{Reader, WireError};
 
 pub use begin::Begin;
@@ -119,6 +119,18 @@ impl Command {
             Self::DeleteTopic(row) => row.put_row(out),
             Self::GrowTopic(row) => row.put_row(out),
         }
+    }
+
+    /// Edges whose sessions it decides about: see [`Ledger::session_end`](super::Ledger::session_end).
+    pub fn speakers(&self) -> Vec<EdgeId> {
+        let Self::Tick(tick) = self else {
+            return Vec::new();
+        };
+        let edges = tick.entries.iter().filter_map(|entry| match entry {
+            Entry::OpenSession(open) => Some(open.edge.clone()),
+            _ => None,
+        });
+        edges.collect()
     }
 
     /// Reads exactly one command.

@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const LARGE_BYTES: usize = 512 << 10;
 
 struct Node {
-    context: Context,
+    context: Arc<Context>,
     stream: StreamId,
     subscriber: Arc<Mailbox>,
     _folder: tempfile::TempDir,

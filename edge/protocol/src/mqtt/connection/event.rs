@@ -144,6 +144,24 @@ pub struct Accepted {
     pub unacknowledged: Vec<PacketId>,
 }
 
+/// Where the client is to go instead (4.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The Server Reference.
+    pub server: Text,
+    /// For good, rather than for now.
+    pub is_permanent: bool,
+}
+
+impl Redirect {
+    pub fn reason_code(&self) -> ReasonCode {
+        match self.is_permanent {
+            true => ReasonCode::ServerMoved,
+            false => ReasonCode::UseAnotherServer,
+        }
+    }
+}
+
 /// A PUBLISH of QoS 1 or 2 that waits for its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishToken(pub(super) u64);

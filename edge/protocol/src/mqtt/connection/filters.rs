@@ -41,6 +41,10 @@ fn request(
 ) -> Result<SubscriptionRequest, Violation> {
     // It outlives the packet, and must not keep what was read with it.
     let filter = parse(name.detached())?;
+    if !limits.allows_levels(filter.filter.as_str()) {
+        let message = "a topic filter has more levels than the server takes";
+        return Err((ReasonCode::TopicFilterInvalid, message));
+    }
     if filter.group.is_some() && !limits.shared_subscription_available {
         let reason = ReasonCode::SharedSubscriptionsNotSupported;
         return Err((reason, "shared subscriptions are not offered"));

@@ -89,6 +89,10 @@ impl Inbound {
     ) -> Result<Arrival, Violation> {
         check_offered(publish, limits)?;
         self.resolve_alias(publish, limits)?;
+        if !limits.allows_levels(&publish.message.topic) {
+            let message = "the topic has more levels than the server takes";
+            return Err((ReasonCode::TopicNameInvalid, message));
+        }
         match publish.qos {
             PublishQos::AtMostOnce => Ok(Arrival::Unacknowledged),
             PublishQos::AtLeastOnce(packet_id) => {
@@ -148,6 +152,13 @@ impl Inbound {
                 let token = self.push(AnswerKind::Pubcomp { counted }, packet_id, None);
                 Ok(Some(ReleaseToken(token)))
             }
+        }
+    }
+
+    /// Gives back what an empty queue has taken.
+    pub(super) fn rest(&mut self) {
+        if self.answers.is_empty() {
+            self.answers = VecDeque::new();
         }
     }
 

@@ -15,6 +15,7 @@ mod keep_alive;
 mod outbound;
 mod packets;
 mod publishes;
+mod rate;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -22,6 +23,7 @@ mod withheld;
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
@@ -29,12 +31,14 @@ use bytes::BytesMut;
 
 pub use event::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
-    DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken,
+    DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken, Redirect,
     ReleaseToken, Sent, SharedFilter, SubscribeToken, SubscriptionRequest, Unacknowledged,
 };
 use inbound::Inbound;
 use keep_alive::KeepAlive;
 use outbound::{Client, Outbound, Transmitted};
+pub use rate::RateLimit;
+use rate::Rates;
 use withheld::Withheld;
 
 use super::{
@@ -49,13 +53,14 @@ use super::{
 /// See the module. Made for each accepted socket.
 #[derive(Debug)]
 pub struct Connection {
-    limits: ConnectionLimits,
+    limits: Arc<ConnectionLimits>,
     /// The latest time that was passed in.
     now: Instant,
     state: State,
     version: Version,
     connect_deadline: Option<Instant>,
     keep_alive: KeepAlive,
+    rates: Rates,
     inbound: Inbound,
     withheld: Withheld,
     outbound: Outbound,
@@ -84,7 +89,9 @@ enum State {
 }
 
 impl Connection {
-    pub fn new(limits: ConnectionLimits, now: Instant) -> Self {
+    /// Limits are shared by all connections that have the same.
+    pub fn new(limits: impl Into<Arc<ConnectionLimits>>, now: Instant) -> Self {
+        let limits = limits.into();
         limits.assert_valid();
         Self {
             now,
@@ -92,6 +99,7 @@ impl Connection {
             version: Version::V5,
             connect_deadline: Some(now + limits.connect_timeout),
             keep_alive: KeepAlive::default(),
+            rates: Rates::new(now, &limits),
             inbound: Inbound::default(),
             withheld: Withheld::default(),
             outbound: Outbound::new(&Client::default(), &limits),
@@ -120,6 +128,7 @@ impl Connection {
             State::Connected => {
                 self.inbound.has_room(self.version, &self.limits)
                     && self.withheld.has_room(self.now, &self.limits)
+                    && self.rates.exceeded(self.now).is_none()
                     && self.replies.len() < self.limits.replies_queued_max
                     && self.subscribes.len() < self.limits.subscribes_pending_max
             }
@@ -156,6 +165,23 @@ impl Connection {
         if !self.can_read() {
             self.keep_alive.pause();
         }
+    }
+
+    /// The driver has taken so many bytes for packets.
+    pub fn handle_bytes(&mut self, now: Instant, bytes: usize) {
+        self.advance(now);
+        self.rates.spend_bytes(self.now, bytes);
+        if !self.can_read() {
+            self.keep_alive.pause();
+        }
+    }
+
+    /// Which of its rates the client has used up, so that it is not read from.
+    pub fn rate_exceeded(&self) -> Option<RateLimit> {
+        let exceeded = self.rates.exceeded(self.now);
+        exceeded
+            .filter(|_| self.is_connected())
+            .map(|(limit, _)| limit)
     }
 
     /// The decoder found no packet. The client is told where its version can say it.
@@ -210,6 +236,25 @@ impl Connection {
         if matches!(self.state, State::Deciding { .. }) {
             self.reject(reason, "");
         }
+    }
+
+    /// Answers `Event::Connect`, or ends a connection that was accepted: the client is to go to
+    /// another server. One of MQTT 3 can't be told where; it learns that this one is unavailable.
+    pub fn handle_redirected(&mut self, now: Instant, redirect: &Redirect) {
+        self.advance(now);
+        let reason = redirect.reason_code();
+        let mut farewell = match self.state {
+            State::Connected => self.disconnect(reason, ""),
+            State::Fresh | State::Deciding { .. } | State::Closed => {
+                handshake::refusal(self.version, reason, "")
+                    .filter(|_| matches!(self.state, State::Deciding { .. }))
+                    .map(|connack| Packet::Connack(Box::new(connack)))
+            }
+        };
+        if let Some(packet) = &mut farewell {
+            packets::refer(packet, &redirect.server);
+        }
+        self.close(CloseReason::Shutdown(reason), farewell, None);
     }
 
     /// Answers `Event::Subscribe`, one reason per filter.
@@ -311,12 +356,26 @@ impl Connection {
         self.events.pop_front()
     }
 
+    /// Nothing is to be done until more comes: gives back what empty queues have taken, so that an idle
+    /// connection holds little.
+    pub fn rest(&mut self) {
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        if self.replies.is_empty() {
+            self.replies = VecDeque::new();
+        }
+        self.outbound.rest();
+        self.inbound.rest();
+    }
+
     /// When to call `handle_timeout`, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = [
             self.connect_deadline,
             self.keep_alive.deadline(),
             self.withheld.deadline(),
+            self.rates.exceeded(self.now).map(|(_, room_at)| room_at),
         ];
         deadlines.into_iter().flatten().min()
     }

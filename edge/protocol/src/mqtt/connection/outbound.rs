@@ -160,13 +160,21 @@ impl Outbound {
         self.next_order
     }
 
-    pub(super) fn limit_packets(&mut self, packet_bytes_max: Option<NonZeroU32>) {
+    /// Holds for what refuses the CONNECT, too `[MQTT-3.1.2-24]`.
+    pub(super) fn set_packet_bytes_max(&mut self, packet_bytes_max: Option<NonZeroU32>) {
         self.packet_bytes_max = packet_bytes_max;
     }
 
     pub(super) fn fits_client(&self, packet_bytes: usize) -> bool {
         self.packet_bytes_max
             .is_none_or(|max| packet_bytes <= max.get() as usize)
+    }
+
+    /// Gives back what an empty queue has taken.
+    pub(super) fn rest(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
     }
 
     /// Whether half of the queue is free, so that reading on is worth its while.

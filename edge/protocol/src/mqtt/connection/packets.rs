@@ -6,7 +6,7 @@ use super::{
     CloseReason, Connection, Event, State, SubscribeToken, filters, handshake, inbound::Violation,
 };
 use crate::mqtt::{
-    codec::{Connect, Disconnect, Packet, PacketId, Subscribe, Unsubscribe},
+    codec::{Connect, Disconnect, Packet, PacketId, Subscribe, Text, Unsubscribe},
     reply_code::ReasonCode,
 };
 
@@ -42,9 +42,8 @@ impl Connection {
     fn on_connect(&mut self, connect: Connect) {
         self.connect_deadline = None;
         self.version = connect.version;
-        // A refusal keeps to it, too [MQTT-3.2.2-19].
-        self.outbound
-            .limit_packets(connect.properties.packet_bytes_max);
+        let packet_bytes_max = connect.properties.packet_bytes_max;
+        self.outbound.set_packet_bytes_max(packet_bytes_max);
         match handshake::check(connect, &self.limits) {
             Ok(request) => {
                 let request = Box::new(request);
@@ -130,6 +129,16 @@ impl Connection {
         self.replies.clear();
         Ok(())
     }
+}
+
+/// Names another server in a packet that ends the connection.
+pub(super) fn refer(packet: &mut Packet, server: &Text) {
+    let reference = match packet {
+        Packet::Connack(connack) => &mut connack.properties.server_reference,
+        Packet::Disconnect(disconnect) => &mut disconnect.properties.server_reference,
+        _ => return,
+    };
+    *reference = Some(server.clone());
 }
 
 /// Takes out the reason string and the user properties.

@@ -89,6 +89,7 @@ impl Connection {
     }
 
     pub(super) fn on_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
+        self.rates.spend_message(self.now);
         let arrival = self
             .inbound
             .handle_publish(&mut publish, self.version, &self.limits)?;

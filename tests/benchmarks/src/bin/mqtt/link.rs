@@ -175,6 +175,10 @@ impl Poller {
         )?)
     }
 
+    pub fn forget(&self, source: impl std::os::fd::AsFd) -> anyhow::Result<()> {
+        Ok(epoll::delete(&self.epoll, source)?)
+    }
+
     fn watch_again(&self, socket: &TcpStream, token: usize, room: bool) -> anyhow::Result<()> {
         let mut flags = epoll::EventFlags::IN;
         flags.set(epoll::EventFlags::OUT, room);

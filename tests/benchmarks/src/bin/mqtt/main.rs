@@ -3,6 +3,8 @@
 //! prints one object of JSON; a loss, a duplicate, a message out of order or a stall ends it with exit
 //! code 1.
 
+mod connects;
+mod latency;
 mod link;
 mod process;
 mod publisher;
@@ -11,6 +13,7 @@ mod throughput;
 mod wire;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use wire::Version;
@@ -36,6 +39,12 @@ struct Arguments {
 enum Command {
     /// As fast as it goes, with a fixed number of messages under way.
     Throughput(throughput::Arguments),
+    /// How long messages take at a fixed rate.
+    Latency(latency::Arguments),
+    /// How many clients are accepted in a second.
+    Connects(connects::Arguments),
+    /// How much memory clients take that only stay.
+    Idle(connects::IdleArguments),
     /// A broker that only moves bytes: it shows what this tool can do at most.
     Sink(sink::Arguments),
 }
@@ -53,11 +62,25 @@ pub struct Broker {
     pub version: Version,
 }
 
-fn main() -> anyhow::Result<()> {
-    let report = match Arguments::parse().command {
-        Command::Throughput(arguments) => throughput::run(arguments)?,
-        Command::Sink(arguments) => sink::run(&arguments)?,
-    };
-    println!("{report}");
-    Ok(())
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("tidegate-mqtt-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<serde_json::Value> {
+    match command {
+        Command::Throughput(arguments) => throughput::run(arguments),
+        Command::Latency(arguments) => latency::run(arguments),
+        Command::Connects(arguments) => connects::run(&arguments),
+        Command::Idle(arguments) => connects::run_idle(&arguments),
+        Command::Sink(arguments) => sink::run(&arguments),
+    }
 }

@@ -3,7 +3,6 @@
 //! and is no broker: no wildcards, no sessions, no checks.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::link::{Link, Poller, Scratch};
-use crate::wire::{self, Frame, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Version};
+use crate::wire::{self, Frame, PUBCOMP, PUBLISH, PUBREC, PUBREL, Version};
 
 const CONNECT: u8 = 1;
 const SUBSCRIBE: u8 = 8;
@@ -25,7 +24,10 @@ const WAIT: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
     #[arg(long, default_value = "127.0.0.1:1883")]
-    address: SocketAddr,
+    pub address: SocketAddr,
+    /// Lose each so manyth message, to see that the tool notices.
+    #[arg(long, hide = true)]
+    pub lose_each: Option<u64>,
 }
 
 struct Client {
@@ -34,35 +36,47 @@ struct Client {
     version: Version,
     /// Of the topic that it publishes to, once it has.
     subscribers: Option<Vec<usize>>,
+    /// Its output is on the sink's list.
+    listed: bool,
 }
 
 struct Sink {
+    lose_each: Option<u64>,
+    passed: u64,
     poller: Poller,
     /// By token, which is one more than the place here: 0 is the listener.
     clients: Vec<Option<Client>>,
     topics: HashMap<Vec<u8>, Vec<usize>>,
     /// What one read brought for the subscribers.
     batch: Vec<u8>,
+    /// Clients with output: all that came at once is written at once.
+    listed: Vec<usize>,
     scratch: Scratch,
 }
 
 /// Runs until it is killed.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Value> {
-    let listener = TcpListener::bind(arguments.address)?;
+    serve(&TcpListener::bind(arguments.address)?, arguments.lose_each)
+}
+
+pub fn serve(listener: &TcpListener, lose_each: Option<u64>) -> anyhow::Result<Value> {
     let mut sink = Sink {
+        lose_each,
+        passed: 0,
         poller: Poller::new()?,
         clients: Vec::new(),
         topics: HashMap::new(),
         batch: Vec::new(),
+        listed: Vec::new(),
         scratch: Scratch::new(),
     };
-    sink.poller.watch(&listener, 0)?;
+    sink.poller.watch(listener, 0)?;
     let mut ready = Vec::new();
     loop {
         sink.poller.wait(&mut ready, WAIT)?;
         for &token in &ready {
             match token.checked_sub(1) {
-                None => sink.accept(&listener)?,
+                None => sink.accept(listener)?,
                 // What is wrong with one client ends that client.
                 Some(number) => {
                     if !sink.serve(number).unwrap_or(false) {
@@ -70,6 +84,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Value> {
                     }
                 }
             }
+        }
+        while let Some(number) = sink.listed.pop() {
+            sink.send(number).unwrap_or_else(|_| sink.let_go(number));
         }
     }
 }
@@ -87,6 +104,7 @@ impl Sink {
             output: Vec::new(),
             version: Version::V3,
             subscribers: None,
+            listed: false,
         };
         self.clients
             .resize_with(self.clients.len().max(number + 1), || None);
@@ -106,13 +124,10 @@ impl Sink {
         let Some(client) = &mut self.clients[number] else {
             return Ok(true);
         };
-        let Client {
-            link,
-            output,
-            version,
-            subscribers,
-        } = client;
+        let (link, output) = (&mut client.link, &mut client.output);
+        let (version, subscribers) = (&mut client.version, &mut client.subscribers);
         let (batch, topics) = (&mut self.batch, &mut self.topics);
+        let (passed, lose_each) = (&mut self.passed, self.lose_each);
         batch.clear();
         let open = link.receive(&mut self.scratch, |frame: Frame<'_>| {
             match frame.kind() {
@@ -120,19 +135,18 @@ impl Sink {
                     if subscribers.is_none() {
                         *subscribers = topics.get(frame.topic()?).cloned();
                     }
-                    batch.extend_from_slice(frame.packet);
-                    match frame.qos() {
-                        0 => {}
-                        1 => wire::put_ack(output, PUBACK, frame.packet_id()?),
-                        _ => wire::put_ack(output, PUBREC, frame.packet_id()?),
+                    *passed += 1;
+                    if lose_each.is_none_or(|each| *passed % each != 0) {
+                        batch.extend_from_slice(frame.packet);
                     }
+                    wire::put_answer(output, &frame)?;
                 }
                 // The publisher's; and of a subscriber whom a message of QoS 2 went to.
                 PUBREL => wire::put_ack(output, PUBCOMP, frame.acknowledged()?),
                 PUBREC => wire::put_ack(output, PUBREL, frame.acknowledged()?),
                 CONNECT => {
-                    let level = *frame.body.get(LEVEL_AT).context("short")?;
-                    *version = if level == 5 { Version::V5 } else { Version::V3 };
+                    let is_v5 = *frame.body.get(LEVEL_AT).context("short")? == 5;
+                    *version = if is_v5 { Version::V5 } else { Version::V3 };
                     output.extend(wire::connack(*version));
                 }
                 SUBSCRIBE => subscribe(topics, number, *version, frame, output)?,
@@ -140,30 +154,44 @@ impl Sink {
             }
             Ok(())
         })?;
-        link.send(&self.poller, number + 1, output)?;
-        if !self.batch.is_empty() {
-            let subscribers = subscribers.take().unwrap_or_default();
-            let passed = subscribers.iter().try_for_each(|to| self.pass_on(*to));
-            if let Some(client) = &mut self.clients[number] {
-                client.subscribers = Some(subscribers);
-            }
-            passed?;
-        }
+        self.list(number);
+        self.pass_on(number);
         Ok(open)
     }
 
-    fn pass_on(&mut self, to: usize) -> anyhow::Result<()> {
-        let Some(client) = &mut self.clients[to] else {
+    fn list(&mut self, number: usize) {
+        if let Some(client) = &mut self.clients[number]
+            && !std::mem::replace(&mut client.listed, true)
+        {
+            self.listed.push(number);
+        }
+    }
+
+    /// The batch, to all who have subscribed to what this client publishes.
+    fn pass_on(&mut self, from: usize) {
+        let client = self.clients[from].as_mut();
+        let Some(to) = client.and_then(|client| client.subscribers.take()) else {
+            return;
+        };
+        for &number in &to {
+            if let Some(client) = &mut self.clients[number] {
+                client.output.extend_from_slice(&self.batch);
+                self.list(number);
+            }
+        }
+        if let Some(client) = &mut self.clients[from] {
+            client.subscribers = Some(to);
+        }
+    }
+
+    fn send(&mut self, number: usize) -> anyhow::Result<()> {
+        let Some(client) = &mut self.clients[number] else {
             return Ok(());
         };
-        if client.output.is_empty() {
-            let written = crate::link::room(client.link.socket.write(&self.batch))?;
-            client.output.extend_from_slice(&self.batch[written..]);
-            let waits = !client.output.is_empty();
-            return client.link.watch_for_room(&self.poller, to + 1, waits);
-        }
-        client.output.extend_from_slice(&self.batch);
-        client.link.send(&self.poller, to + 1, &mut client.output)
+        client.listed = false;
+        client
+            .link
+            .send(&self.poller, number + 1, &mut client.output)
     }
 }
 

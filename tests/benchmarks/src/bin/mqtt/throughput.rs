@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::link::{Link, Poller, Scratch};
 use crate::process::cpu_seconds;
 use crate::publisher::{PAYLOAD_BYTES_MIN, Publisher, Publishing, numbers};
-use crate::wire::{self, Frame, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Version};
+use crate::wire::{self, Frame, PUBCOMP, PUBLISH, PUBREL, Version};
 
 /// A broker that brings nothing for so long stands still.
 const STALL: Duration = Duration::from_secs(10);
@@ -233,45 +233,27 @@ impl Run {
             list(&mut self.publishers, &mut self.listed, token);
             return Ok(());
         }
-        let number = token - self.publishers.len();
         let Subscriber {
             link,
             output,
             expected,
-        } = &mut self.subscribers[number];
+        } = &mut self.subscribers[token - self.publishers.len()];
         let (publishers, listed) = (&mut self.publishers, &mut self.listed);
-        let (delivered, qos) = (&mut self.delivered, self.arguments.qos);
-        let payload_bytes = self.arguments.payload_bytes;
+        let (delivered, arguments) = (&mut self.delivered, &self.arguments);
         let open = link.receive(&mut self.scratch, |frame: Frame<'_>| {
-            if frame.kind() != PUBLISH {
-                ensure!(
-                    frame.kind() == PUBREL,
-                    "packet {} came to a subscriber",
-                    frame.kind()
-                );
-                wire::put_ack(output, PUBCOMP, frame.acknowledged()?);
-                return Ok(());
+            match frame.kind() {
+                PUBLISH => {}
+                PUBREL => {
+                    wire::put_ack(output, PUBCOMP, frame.acknowledged()?);
+                    return Ok(());
+                }
+                other => bail!("packet {other} came to a subscriber"),
             }
-            ensure!(
-                frame.qos() == qos,
-                "a message came with QoS {}",
-                frame.qos()
-            );
-            let (publisher, message) = numbers(frame.payload(payload_bytes)?).context("short")?;
-            let next = expected
-                .get_mut(publisher)
-                .context("from an unknown publisher")?;
-            ensure!(message == *next, "message {message} came instead of {next}");
-            *next = next.wrapping_add(1);
+            let (publisher, message) = next_message(&frame, arguments, expected)?;
             *delivered += 1;
             publishers[publisher].tell(message)?;
             list(publishers, listed, publisher);
-            match qos {
-                0 => {}
-                1 => wire::put_ack(output, PUBACK, frame.packet_id()?),
-                _ => wire::put_ack(output, PUBREC, frame.packet_id()?),
-            }
-            Ok(())
+            wire::put_answer(output, &frame)
         })?;
         ensure!(open, "the broker closed a subscriber's connection");
         link.send(&self.poller, token, output)
@@ -302,6 +284,24 @@ impl Run {
             "tool_cpu_s_per_million": per_million(last.tool_cpu_s - first.tool_cpu_s),
         })
     }
+}
+
+/// Whose message this is, and its number, which must be the next one of its publisher.
+#[inline]
+fn next_message(
+    publish: &Frame<'_>,
+    arguments: &Arguments,
+    expected: &mut [u32],
+) -> anyhow::Result<(usize, u32)> {
+    let qos = publish.qos();
+    ensure!(qos == arguments.qos, "a message came with QoS {qos}");
+    let payload = publish.payload(arguments.payload_bytes)?;
+    let (publisher, message) = numbers(payload).context("short")?;
+    let next = expected.get_mut(publisher);
+    let next = next.context("a message came from an unknown publisher")?;
+    ensure!(message == *next, "message {message} came instead of {next}");
+    *next = next.wrapping_add(1);
+    Ok((publisher, message))
 }
 
 fn publisher(
@@ -338,3 +338,7 @@ fn list(publishers: &mut [Publisher], listed: &mut Vec<usize>, number: usize) {
         listed.push(number);
     }
 }
+
+#[cfg(test)]
+#[path = "throughput_tests.rs"]
+mod tests;

@@ -13,6 +13,9 @@ pub const PUBREL: u8 = 6;
 pub const PUBCOMP: u8 = 7;
 pub const SUBACK: u8 = 9;
 
+/// DISCONNECT, in both versions.
+pub const DISCONNECT: [u8; 2] = [0xe0, 0];
+
 /// What is after the fixed header of an acknowledgement that says "success".
 const ACK_REMAINING: u8 = 2;
 
@@ -21,6 +24,8 @@ const RECEIVE_MAXIMUM: u8 = 0x21;
 
 /// Reason codes from here on are errors (MQTT 5, 2.4); 0x80 is also failure in a SUBACK of 3.1.1.
 const ERROR_MIN: u8 = 0x80;
+
+const KEEP_ALIVE_S: u16 = 600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Version {
@@ -193,11 +198,12 @@ fn put_packet(out: &mut Vec<u8>, first: u8, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// A clean session without keep-alive.
+/// A clean session. No run takes as long as the keep-alive; some brokers refuse to do without one.
 pub fn connect(version: Version, client_id: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put_string(&mut body, "MQTT");
-    body.extend_from_slice(&[version.level(), 0b10, 0, 0]);
+    body.extend_from_slice(&[version.level(), 0b10]);
+    body.extend_from_slice(&KEEP_ALIVE_S.to_be_bytes());
     version.put_properties(&mut body);
     put_string(&mut body, client_id);
     let mut out = Vec::new();
@@ -252,6 +258,17 @@ pub fn put_ack(out: &mut Vec<u8>, kind: u8, packet_id: u16) {
     let flags = if kind == PUBREL { 0b10 } else { 0 };
     let id = packet_id.to_be_bytes();
     out.extend_from_slice(&[kind << 4 | flags, ACK_REMAINING, id[0], id[1]]);
+}
+
+/// What whoever gets this PUBLISH answers.
+#[inline]
+pub fn put_answer(out: &mut Vec<u8>, publish: &Frame<'_>) -> anyhow::Result<()> {
+    match publish.qos() {
+        0 => {}
+        1 => put_ack(out, PUBACK, publish.packet_id()?),
+        _ => put_ack(out, PUBREC, publish.packet_id()?),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

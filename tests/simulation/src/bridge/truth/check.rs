@@ -9,7 +9,7 @@ use tidegate_edge_journal::StreamStatus;
 use tidegate_shared::id::{EdgeId, EdgeOffset, Incarnation, StreamName};
 
 use super::super::cloud::{OrderedLog, Replica};
-use super::{History, Truth};
+use super::{History, Numbering, Truth};
 use crate::{Stop, violated};
 
 impl Truth {
@@ -67,27 +67,33 @@ impl Truth {
         if lost.is_some_and(|(lost_from, to)| to > lost_from.max(status.first)) {
             return violated("a fork declares nothing lost that is kept", what());
         }
-        let could_go_on = fork.ended >= status.incarnation && fork.ended_at > status.first;
+        // Nor does it go back behind what it knows to be there.
+        let goes_back = fork.ended > status.incarnation
+            && fork.ended_at < status.landed
+            && status.landed_life == self.life();
+        let could_go_on =
+            fork.ended >= status.incarnation && fork.ended_at > status.first && !goes_back;
         let last = fork.ended_at.0.checked_sub(1);
         let last = last.filter(|_| could_go_on && fork.ended_at <= status.next);
-        let landed = last.and_then(|last| self.payload_at(edge, name, fork.ended, last));
+        let ended = (edge.clone(), name.clone(), fork.ended);
+        let landed = last.and_then(|last| self.payload_at(&ended, last, self.life()));
         if landed.is_some() && landed == last.and_then(|last| history.at(name, last)) {
             return violated("a stream forks only where it must", what());
         }
         Ok(())
     }
 
-    /// What landed at an offset of an incarnation; `None` also for a gap.
+    /// What landed at an offset of an incarnation, in some life of the cloud; `None` also for a gap.
     fn payload_at(
         &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
+        (edge, stream, incarnation): &Numbering,
         offset: u64,
+        life_max: u32,
     ) -> Option<u64> {
         let of = |interval: &&super::Interval| {
             (&interval.edge, &interval.stream) == (edge, stream)
-                && interval.incarnation == incarnation
+                && interval.incarnation == *incarnation
+                && interval.life <= life_max
                 && !interval.is_gap
         };
         let mut intervals = self.intervals.iter().filter(of);
@@ -95,6 +101,45 @@ impl Truth {
             let at = offset.checked_sub(interval.from)?;
             *interval.payloads.get(usize::try_from(at).ok()?)?
         })
+    }
+
+    /// What a fork declares lost had not landed, before this life of the cloud, in the incarnation that it
+    /// says it of. (In this life another copy of the same journal may have landed it, unknown to this one.)
+    pub(super) fn check_lost(
+        &self,
+        ended: &Numbering,
+        from: u64,
+        held: &[Option<u64>],
+    ) -> Result<(), Stop> {
+        let before = self.life().saturating_sub(1);
+        for (offset, held) in (from..).zip(held) {
+            let landed = self.payload_at(ended, offset, before);
+            if landed.is_some() && landed == *held {
+                let what = format!("{ended:?} offset {offset}: {landed:?}");
+                return violated("a fork declares nothing lost that has landed", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// Only nodes that share an identity with another, or are older copies of themselves, are held.
+    pub fn check_held(&self, may_be_held: &BTreeSet<EdgeId>) -> Result<(), Stop> {
+        let edges = self.replica.ledger.edges();
+        let mut held = edges.filter(|(_, edge)| edge.fights.is_quarantined);
+        match held.find(|(edge, _)| !may_be_held.contains(*edge)) {
+            Some((edge, _)) => violated("an edge is held for a reason", format!("{edge} is")),
+            None => Ok(()),
+        }
+    }
+
+    /// Only a cloud that was restored knows less than an edge has seen.
+    pub fn check_behind(&self, cloud_was_restored: bool) -> Result<(), Stop> {
+        match self.replica.ledger.behind() {
+            Some(behind) if !cloud_was_restored => {
+                violated("a cloud is behind for a reason", format!("{behind:?}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Only streams of edges that were restored, cloned or lost have forked, and all if the cloud was.

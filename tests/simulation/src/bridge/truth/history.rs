@@ -29,6 +29,25 @@ impl History {
         self.0.borrow().get(stream)?.get(offset as usize).copied()
     }
 
+    /// Of each other lane: the last that came before `payload`, of those that are meant.
+    pub fn before(
+        &self,
+        lane: &StreamName,
+        payload: u64,
+        is_meant: impl Fn(u64) -> bool,
+    ) -> Vec<(StreamName, u64)> {
+        let streams = self.0.borrow();
+        let others = streams
+            .iter()
+            .filter(|(name, _)| *name != lane && name.lane().is_some());
+        let last = others.filter_map(|(name, payloads)| {
+            let earlier = &payloads[..payloads.partition_point(|it| *it < payload)];
+            let last = earlier.iter().rev().find(|it| is_meant(**it))?;
+            Some((name.clone(), *last))
+        });
+        last.collect()
+    }
+
     /// The journal was opened again: all that was acknowledged is there, and of what was not, some of
     /// `staged` may be.
     pub fn reopened(

@@ -3,19 +3,23 @@
 
 mod check;
 mod history;
+mod keys;
 mod plain;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_cloud_protocol::ledger::command::Entry as Wish;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Fork, Forked, GapLanded, Landed};
+use tidegate_edge_journal::Overflow;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{EdgeId, Incarnation, SessionEpoch, StreamName};
 use tidegate_shared::record::Batch;
 
 use super::cloud::{Entry, OrderedLog, Replica};
+use super::node::Node;
 use crate::{Stop, violated};
 pub use history::History;
+use keys::KeyOrder;
 pub use plain::PlainMap;
 
 /// An interval of an incarnation that landed, or is declared lost: what the journal behind it held
@@ -25,6 +29,8 @@ struct Interval {
     edge: EdgeId,
     stream: StreamName,
     incarnation: Incarnation,
+    /// The counter of the cluster incarnation in which it did.
+    life: u32,
     from: u64,
     payloads: Vec<Option<u64>>,
     is_gap: bool,
@@ -41,6 +47,7 @@ pub struct Truth {
     intervals: Vec<Interval>,
     next: BTreeMap<Numbering, u64>,
     pub plain: PlainMap,
+    keys: KeyOrder,
     /// Whose journal spoke under an epoch, by the cluster incarnation's counter.
     sessions: BTreeMap<Session, History>,
     /// Forks that were granted, by what they began.
@@ -68,8 +75,10 @@ impl Truth {
     /// The cloud's state is an old one again.
     pub fn restored(&mut self, log: &OrderedLog) -> Result<(), Stop> {
         let sessions = std::mem::take(&mut self.sessions);
+        let keys = std::mem::take(&mut self.keys);
         *self = Self {
             sessions,
+            keys,
             checked: log.entries.len(),
             ..Self::default()
         };
@@ -160,7 +169,11 @@ impl Truth {
     }
 
     fn take_gap(&mut self, gap: GapLanded, epoch: SessionEpoch, is_new: bool) -> Result<(), Stop> {
-        let declared = gap.reason == GapReason::Overflow && gap.stream.as_str() == "logs";
+        let may_drop = match gap.stream.lane() {
+            Some(_) => Node::keyed_overflow(gap.edge.as_str()) == Overflow::DropOldest,
+            None => gap.stream.as_str() == "logs",
+        };
+        let declared = gap.reason == GapReason::Overflow && may_drop;
         if !declared {
             let what = format!("{} of {} by {}", gap.from, gap.stream, gap.reason);
             return violated("a gap has a reason", what);
@@ -182,8 +195,13 @@ impl Truth {
             let ended = (edge.clone(), stream.clone(), incarnation);
             let reason = GapReason::CloudRestored;
             self.plain.lose(&ended, (from.0, to.0), reason);
+            let payloads = self.held(&numbering, epoch, (from.0, to.0));
+            self.check_lost(&ended, from.0, &payloads)?;
+            self.keys.settle(&stream, &payloads);
+            let life = self.life();
             self.intervals.push(Interval {
-                payloads: self.held(&numbering, epoch, (from.0, to.0)),
+                life,
+                payloads,
                 edge,
                 stream,
                 incarnation,
@@ -235,6 +253,7 @@ impl Truth {
         let Some(history) = self.sessions.get(&(edge.clone(), self.life(), epoch)) else {
             return violated("nothing lands without a session", format!("{edge} {epoch}"));
         };
+        self.keys.check((edge, stream), history, payloads)?;
         for (offset, payload) in (from..).zip(payloads) {
             let held = history.at(stream, offset);
             if held != Some(*payload) {
@@ -255,6 +274,7 @@ impl Truth {
         payloads: Vec<Option<u64>>,
         is_gap: bool,
     ) -> Result<(), Stop> {
+        let life = self.life();
         let next = self.next.entry(numbering.clone()).or_default();
         let (edge, stream, incarnation) = numbering;
         if *next != from {
@@ -262,10 +282,12 @@ impl Truth {
             return violated("each entry lands exactly once, in order", what);
         }
         *next += payloads.len() as u64;
+        self.keys.settle(&stream, &payloads);
         self.intervals.push(Interval {
             edge,
             stream,
             incarnation,
+            life,
             from,
             payloads,
             is_gap,

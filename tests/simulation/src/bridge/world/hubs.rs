@@ -4,7 +4,7 @@ use tidegate_cloud_protocol::ledger::Effects;
 
 use super::{HUBS, World};
 use crate::bridge::cases::Case;
-use crate::bridge::cloud::Ticket;
+use crate::bridge::cloud::{Hub, Ticket};
 use crate::{Stop, violated};
 
 impl World {
@@ -29,6 +29,7 @@ impl World {
                     Err(what) => return violated("the ledger does not contradict itself", what),
                 }
             }
+            self.end_sessions(number);
             let ids: Vec<u64> = self.hubs[number]
                 .iter()
                 .flat_map(|hub| hub.ends.keys().copied())
@@ -38,6 +39,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A hub closes what is fenced or held, whichever hub's command did it.
+    fn end_sessions(&mut self, number: usize) {
+        let ended = self.hubs[number].iter().flat_map(Hub::ended);
+        for (id, error) in ended.collect::<Vec<_>>() {
+            self.cases.note(Case::IdleTold);
+            self.close_hub_end(id, error.code, &error.why);
+        }
     }
 
     /// Some of what is in the log becomes durable.
@@ -56,7 +66,9 @@ impl World {
         if hubs.len() > 1 {
             self.cases.note(Case::TwoHubs);
         }
-        self.truth.follow(&self.log)
+        self.truth.follow(&self.log)?;
+        self.truth.check_held(&self.restored)?;
+        self.truth.check_behind(self.cloud_was_restored)
     }
 
     fn answer(&mut self, number: usize, answers: Vec<(Ticket, Effects)>) -> Result<(), Stop> {

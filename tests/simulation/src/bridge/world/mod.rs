@@ -3,104 +3,40 @@
 
 mod hubs;
 mod links;
+mod nodes;
+mod part;
 mod rest;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tidegate_bridge_protocol::frame::Frame;
-use tidegate_bridge_protocol::hub::HubConnection;
-use tidegate_bridge_protocol::sender::Alarm;
 use tidegate_cloud_protocol::ledger::Command;
 use tidegate_cloud_protocol::ledger::command::{Begin, CreateTopic};
 use tidegate_edge_journal::media::FaultyMedium;
-use tidegate_shared::id::{EdgeId, SessionEpoch, StoreId, TopicId, TopicName};
+use tidegate_shared::id::{EdgeId, StoreId, TopicId, TopicName};
 
 use super::cases::{Case, CaseCounts};
-use super::cloud::{Entry, Hub, HubEnd, OrderedLog};
-use super::described::described;
+use super::cloud::{Entry, Hub, OrderedLog};
 use super::link::Link;
-use super::node::{Node, Report, STREAMS};
+use super::node::Node;
 use super::truth::{History, Truth};
 use super::{Break, EDGES, Plan, Step};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::{Stop, violated};
-use links::is_alarming;
+pub(in crate::bridge) use part::Part;
+pub use tally::Tally;
 
 const HUBS: usize = 2;
 
+/// Topics that there are from the start, and their partitions.
+pub(in crate::bridge) const TOPICS: [(&str, u32); 3] =
+    [("telemetry", 3), ("logs", 2), ("readings", 2)];
+
 /// The number of the first step after faults have ended.
 const REST_FIRST: u64 = 1 << 32;
-
-/// What chance is asked for: each part of each step has its own.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::bridge) enum Part {
-    Begin,
-    Time,
-    Links,
-    Hubs,
-    Faults,
-    Operator,
-    Order,
-    End,
-    Node(usize),
-}
-
-impl Part {
-    fn number(self) -> u64 {
-        match self {
-            Self::Begin => 0,
-            Self::Time => 1,
-            Self::Links => 2,
-            Self::Hubs => 3,
-            Self::Faults => 4,
-            Self::Operator => 5,
-            Self::Order => 6,
-            Self::End => 7,
-            Self::Node(at) => 8 + at as u64,
-        }
-    }
-}
-
-/// A node that was told to stay away tries again after so long.
-const RECONNECT_ALARMED_MS: u64 = 30_000;
-
-/// How much happened: a run in which little does shows little.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub landed: u64,
-    pub gaps: u64,
-    pub forks: u64,
-    pub duplicates: u64,
-    pub refusals: u64,
-    pub quarantines: u64,
-    pub begins: u64,
-    /// The largest snapshot of the ledger.
-    pub ledger_bytes_max: u64,
-    /// The largest index of a journal, and its largest tables of boundaries, in sixty days offline.
-    pub index_bytes_max: u64,
-    pub boundary_bytes_max: u64,
-    /// Log files of a journal that may have twelve.
-    pub log_files_max: u64,
-}
-
-impl Tally {
-    pub fn add(&mut self, other: &Self) {
-        self.landed += other.landed;
-        self.gaps += other.gaps;
-        self.forks += other.forks;
-        self.duplicates += other.duplicates;
-        self.refusals += other.refusals;
-        self.quarantines += other.quarantines;
-        self.begins += other.begins;
-        self.ledger_bytes_max = self.ledger_bytes_max.max(other.ledger_bytes_max);
-        self.log_files_max = self.log_files_max.max(other.log_files_max);
-        self.index_bytes_max = self.index_bytes_max.max(other.index_bytes_max);
-        self.boundary_bytes_max = self.boundary_bytes_max.max(other.boundary_bytes_max);
-    }
-}
 
 #[derive(Debug)]
 pub struct World {
@@ -205,7 +141,7 @@ impl World {
             now_ms: self.now_ms as i64,
             cluster_incarnation_id: 1,
         }));
-        for (topic, partitions) in [("telemetry", 3), ("logs", 2)] {
+        for (topic, partitions) in TOPICS {
             self.create_topic(topic, partitions);
         }
         self.log.durable = self.log.entries.len();
@@ -284,225 +220,5 @@ impl World {
         }
         self.chance_of(Part::Operator);
         self.operate()
-    }
-
-    fn run_node(&mut self, at: usize) -> Result<(), Stop> {
-        if self.nodes[at].is_removed {
-            return Ok(());
-        }
-        if self.random.percent(25) && self.current.publishes {
-            self.publish(at);
-        }
-        let now = self.now();
-        let node = &self.nodes[at];
-        let wants = node.wants_commit();
-        if wants && self.random.percent(60) && !self.commit(at)? {
-            return Ok(());
-        }
-        if self.random.percent(4) {
-            let checkpoint = self.random.percent(30);
-            if !self.keep_house(at, checkpoint)? {
-                return Ok(());
-            }
-            self.nodes[at].tell_streams();
-        }
-        let node = &mut self.nodes[at];
-        if node.sender.poll_timeout().is_some_and(|due| due <= now) {
-            node.sender.handle_timeout(now);
-        }
-        self.act(at)?;
-        if self.random.percent(70) {
-            self.nodes[at].finish_one(now, &mut self.random);
-        }
-        self.transmit(at)?;
-        self.check_limits(at)?;
-        self.connect(at)
-    }
-
-    /// Commits at a node; `false` where the power went in the middle of it.
-    pub(in crate::bridge) fn commit(&mut self, at: usize) -> Result<bool, Stop> {
-        let (refused, now) = (self.nodes[at].refused, self.now());
-        if !self.nodes[at].commit(now)? {
-            self.cases.note(Case::PowerCutInCommit);
-            self.cut_power(at)?;
-            return Ok(false);
-        }
-        let refused = self.nodes[at].refused - refused;
-        self.note(|| match refused {
-            0 => format!("node {at} commits, and acknowledges"),
-            _ => format!("node {at} is full: {refused} are refused"),
-        });
-        Ok(true)
-    }
-
-    /// A node's housekeeping, with or without a checkpoint; `false` as of [`World::commit`].
-    pub(in crate::bridge) fn keep_house(
-        &mut self,
-        at: usize,
-        checkpoint: bool,
-    ) -> Result<bool, Stop> {
-        if self.nodes[at].keep_house(self.now_ms, checkpoint) {
-            return Ok(true);
-        }
-        if checkpoint {
-            self.cases.note(Case::PowerCutInCheckpoint);
-        }
-        self.cut_power(at)?;
-        Ok(false)
-    }
-
-    /// Does what a node's sender asks for.
-    pub(in crate::bridge) fn act(&mut self, at: usize) -> Result<(), Stop> {
-        let mut reports = Vec::new();
-        self.nodes[at].act(&mut reports);
-        for report in reports {
-            self.take_report(at, report)?;
-        }
-        Ok(())
-    }
-
-    fn publish(&mut self, at: usize) {
-        let stream = self.random.below(STREAMS.len() as u64) as usize;
-        let (count, first) = (self.random.between(1, 6), self.next_payload);
-        let name = STREAMS[stream].0;
-        self.note(|| {
-            format!("node {at}: devices publish {count} to {name}, from number {first} on")
-        });
-        for _ in 0..count {
-            let bytes = match self.random.percent(10) {
-                true => self.random.below(3_000),
-                false => self.random.below(200),
-            };
-            let payload = self.next_payload;
-            self.next_payload += 1;
-            self.nodes[at].publish(stream, payload, bytes as usize);
-        }
-    }
-
-    pub(in crate::bridge) fn publish_large(&mut self, at: usize, stream: usize) {
-        let payload = self.next_payload;
-        self.next_payload += 1;
-        self.nodes[at].publish(stream, payload, 1_500);
-    }
-
-    fn take_report(&mut self, at: usize, report: Report) -> Result<(), Stop> {
-        let edge = self.nodes[at].edge.clone();
-        match report {
-            Report::Landed(stream, incarnation, landed, facts) => {
-                self.note(|| format!("node {at} ({edge}): {stream} has landed up to {landed}"));
-                let told = (incarnation, landed);
-                self.truth.check_told(&edge, &stream, told, &facts)
-            }
-            Report::Alarm(alarm) => {
-                self.note(|| format!("node {at} ({edge}): alarm: {alarm}"));
-                self.check_alarm(at, &alarm)
-            }
-            Report::Close(code) => {
-                self.note(|| format!("node {at} ({edge}) closes: {code}"));
-                self.leave(at, is_alarming(code));
-                Ok(())
-            }
-        }
-    }
-
-    fn check_alarm(&self, at: usize, alarm: &Alarm) -> Result<(), Stop> {
-        let node = &self.nodes[at];
-        match alarm {
-            Alarm::Forked {
-                stream,
-                incarnation,
-                from,
-                reason,
-                ..
-            } => {
-                let statuses = node.statuses();
-                let status = statuses.iter().find(|status| status.stream == *stream);
-                let fork = (*incarnation, *from, *reason);
-                status.map_or(Ok(()), |status| {
-                    self.truth
-                        .check_fork(&node.edge, status, &node.history, fork)
-                })
-            }
-            Alarm::Diverged { .. } | Alarm::Unreadable { .. } => {
-                violated("what is kept can be sent", format!("node {at}: {alarm}"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The node's end of its link is closed.
-    pub(in crate::bridge) fn leave(&mut self, at: usize, alarmed: bool) {
-        let Some(id) = self.nodes[at].link.take() else {
-            return;
-        };
-        if let Some(link) = self.links.get_mut(&id) {
-            if !link.is_cut {
-                link.cut(&mut self.random);
-            }
-            link.node_left = true;
-        }
-        let pause = match alarmed {
-            true => RECONNECT_ALARMED_MS,
-            false => self.random.between(50, 2_000),
-        };
-        let node = &mut self.nodes[at];
-        node.next_connect_ms = self.now_ms + pause;
-        node.sender.handle_disconnected();
-    }
-
-    fn transmit(&mut self, at: usize) -> Result<(), Stop> {
-        while let Some(frame) = self.nodes[at].poll_transmit()? {
-            let Some(link) = self.nodes[at].link.and_then(|id| self.links.get_mut(&id)) else {
-                continue;
-            };
-            let pipe = match frame {
-                Frame::Batch(_) | Frame::Gap(_) => &mut link.bulk_up,
-                _ => &mut link.control_up,
-            };
-            pipe.send(self.now_ms, link.delay_ms, &frame, &mut self.random);
-            let is_offer = matches!(frame, Frame::Batch(_) | Frame::Gap(_));
-            let is_doubled =
-                is_offer && self.enabled.contains(&Case::FramesDoubled) && self.random.percent(5);
-            if is_doubled {
-                self.cases.note(Case::FramesDoubled);
-                pipe.send(self.now_ms, link.delay_ms, &frame, &mut self.random);
-            }
-            let line = described(&frame);
-            let twice = if is_doubled { ", twice" } else { "" };
-            self.note(|| format!("node {at} sends {line}{twice}"));
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self, at: usize) -> Result<(), Stop> {
-        let node = &self.nodes[at];
-        let waits = node.next_connect_ms > self.now_ms || node.offline_until_ms > self.now_ms;
-        if node.link.is_some() || node.journal.is_none() || waits {
-            return Ok(());
-        }
-        let alive: Vec<usize> = (0..HUBS).filter(|hub| self.hubs[*hub].is_some()).collect();
-        if alive.is_empty() {
-            return Ok(());
-        }
-        let hub = *self.random.pick(&alive);
-        let id = self.next_link;
-        self.next_link += 1;
-        let delay_ms = *self.random.pick(&[0, 5, 50, 500]);
-        self.links.insert(id, Link::new(at, hub, delay_ms));
-        let edge = self.nodes[at].edge.clone();
-        if let Some(hub) = &mut self.hubs[hub] {
-            hub.ends.insert(
-                id,
-                HubEnd {
-                    edge: edge.clone(),
-                    connection: HubConnection::new(),
-                    session_epoch: SessionEpoch(0),
-                },
-            );
-        }
-        self.nodes[at].link = Some(id);
-        self.nodes[at].sender.handle_connected();
-        self.note(|| format!("node {at} ({edge}) connects to hub {hub} (link {id})"));
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Part, REST_FIRST, World};
 use crate::bridge::Step;
-use crate::bridge::node::{STREAMS, sender_limits};
+use crate::bridge::node::{KEYED, STREAMS, sender_limits};
 use crate::bridge::truth::Truth;
 use crate::{Stop, violated};
 
@@ -56,7 +56,6 @@ impl World {
     }
 
     fn say_last_words(&mut self) -> Result<(), Stop> {
-        let now = self.now();
         for at in 0..self.nodes.len() {
             if self.nodes[at].is_removed {
                 continue;
@@ -65,7 +64,8 @@ impl World {
             for stream in 0..STREAMS.len() {
                 self.publish_large(at, stream);
             }
-            let goes_on = self.nodes[at].commit(now)?;
+            self.publish_to_lanes(at);
+            let goes_on = self.nodes[at].commit();
             if !goes_on || self.nodes[at].refused > refused {
                 let what = format!("node {at} took nothing when all had landed");
                 return violated("a journal that was full goes on", what);
@@ -101,6 +101,7 @@ impl World {
             let what = format!("node {at} counts {window} bytes under way, and nothing is");
             return violated("the window is given back", what);
         }
+        self.check_lanes(at)?;
         let is_its_own = !self.restored.contains(&node.edge) && !self.cloud_was_restored;
         for status in node.statuses() {
             let (edge, name) = (&node.edge, &status.name);
@@ -123,6 +124,21 @@ impl World {
                 );
                 return violated("only what is lost is declared lost", what);
             }
+        }
+        Ok(())
+    }
+
+    /// A keyed stream has a lane for each partition of its topic, and none is held.
+    fn check_lanes(&self, at: usize) -> Result<(), Stop> {
+        let ledger = &self.truth.replica.ledger;
+        let topic = ledger.topic_id(KEYED.1).and_then(|id| ledger.topic(id));
+        let partitions = topic.map_or(0, |topic| topic.partitions().len());
+        let keyed = self.nodes[at].keyed.as_ref();
+        let lanes = keyed.map_or(0, |keyed| keyed.targets().len());
+        if lanes < partitions || keyed.is_none_or(|keyed| keyed.is_switching()) {
+            let what =
+                format!("node {at} has {lanes} lanes for {partitions} partitions: {keyed:?}");
+            return violated("a keyed stream grows with its topic", what);
         }
         Ok(())
     }

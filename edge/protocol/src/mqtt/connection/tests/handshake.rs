@@ -128,6 +128,53 @@ fn the_driver_rejects_in_the_words_of_the_version() {
     }
 }
 
+/// 4.11, [MQTT-3.2.2-22]
+#[test]
+fn a_client_is_sent_to_another_server() {
+    for (connect, is_permanent, answer) in [
+        (V5, false, &b"\x20\x07\x00\x9c\x04\x1c\x00\x01b"[..]),
+        (V5, true, b"\x20\x07\x00\x9d\x04\x1c\x00\x01b"),
+        (V4, false, b"\x20\x02\x00\x03"),
+    ] {
+        let redirect = Redirect {
+            server: text("b"),
+            is_permanent,
+        };
+        let mut server = Server::new(ConnectionLimits::default());
+        server.send(connect);
+        server.connection.handle_redirected(server.now, &redirect);
+        let reason = CloseReason::Shutdown(redirect.reason_code());
+        assert_eq!(server.end(), (answer.to_vec(), reason));
+    }
+}
+
+/// [MQTT-3.14.2-4]; one of MQTT 3 is left in silence.
+#[test]
+fn a_connected_client_is_sent_to_another_server() {
+    let redirect = Redirect {
+        server: text("b"),
+        is_permanent: false,
+    };
+    for (connect, answer) in [(V5, &b"\xe0\x06\x9c\x04\x1c\x00\x01b"[..]), (V4, b"")] {
+        let mut server = Server::default(connect);
+        server.connection.handle_redirected(server.now, &redirect);
+        assert_eq!(server.end().0, answer);
+    }
+}
+
+/// [MQTT-3.1.2-24]
+#[test]
+fn a_refusal_is_no_larger_than_the_client_takes() {
+    let redirect = Redirect {
+        server: text(&"b".repeat(30)),
+        is_permanent: false,
+    };
+    let mut server = Server::new(ConnectionLimits::default());
+    server.send(b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x27\x00\x00\x00\x14\x00\x01c");
+    server.connection.handle_redirected(server.now, &redirect);
+    assert_eq!(server.end().0, b"");
+}
+
 #[test]
 fn what_comes_before_the_connack_waits_for_it() {
     let mut server = Server::new(ConnectionLimits::default());

@@ -6,6 +6,7 @@ mod exactly_once;
 mod exactly_once_out;
 mod handshake;
 mod publishes;
+mod rates;
 mod time_and_end;
 mod withheld;
 

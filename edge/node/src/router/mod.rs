@@ -1,6 +1,9 @@
 //! Where a message goes: to online subscribers, and by a route into a stream. Subscribers are known here
 //! by their connection, or, where they read the journal, by their client id.
 
+mod ways;
+
+use std::rc::Rc;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -11,7 +14,9 @@ use tidegate_shared::id::StreamId;
 use tidegate_shared::record::Header;
 use tidegate_shared::topic::TopicFilter;
 
-use crate::mqtt::{Letter, Mailbox};
+use crate::mqtt::Mailbox;
+use ways::Generation;
+pub(crate) use ways::Way;
 
 /// A route whose stream is open in the journal.
 #[derive(Clone, Debug)]
@@ -54,6 +59,7 @@ pub(crate) struct Router {
     wanted: RwLock<Subscriptions<LogReader, ()>>,
     /// Keeps what only those want.
     unrouted: StreamId,
+    generation: Generation,
 }
 
 impl Router {
@@ -67,12 +73,28 @@ impl Router {
             subscriptions: RwLock::default(),
             wanted: RwLock::default(),
             unrouted,
+            generation: Generation::default(),
         }
+    }
+
+    /// Where the messages of a topic go.
+    pub(crate) fn way(&self, topic: &Text) -> Rc<Way> {
+        ways::way(self.generation.now(), topic, || self.find(topic.as_str()))
+    }
+
+    fn find(&self, topic: &str) -> Way {
+        let mut way = Way {
+            kept: self.kept_in(topic),
+            ..Way::default()
+        };
+        let subscriptions = self.subscriptions.read().expect("nobody panics with it");
+        subscriptions.matches(topic, |id, subscription| way.add(*id, subscription));
+        way
     }
 
     /// Where a message is kept: by the first route that matches, or because a client session that
     /// reads the journal wants it. `None`: nobody would read it.
-    pub(crate) fn kept_in(&self, topic: &str) -> Option<Route> {
+    fn kept_in(&self, topic: &str) -> Option<Route> {
         self.route(topic).or_else(|| {
             let mut is_wanted = false;
             let wanted = self.wanted.read().expect("nobody panics with it");
@@ -88,16 +110,19 @@ impl Router {
     pub(crate) fn want(&self, reader: LogReader, filter: &TopicFilter) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
         wanted.subscribe(filter.clone(), reader, ());
+        self.generation.changed();
     }
 
     pub(crate) fn unwant(&self, reader: &LogReader, filter: &TopicFilter) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
         wanted.unsubscribe(filter, reader);
+        self.generation.changed();
     }
 
     pub(crate) fn unwant_all(&self, reader: &LogReader) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
         wanted.remove_all(reader);
+        self.generation.changed();
     }
 
     /// The first route that matches.
@@ -119,77 +144,53 @@ impl Router {
         what: Subscription,
     ) -> bool {
         let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
-        subscriptions.subscribe(filter, id, what).is_none()
+        let is_new = subscriptions.subscribe(filter, id, what).is_none();
+        self.generation.changed();
+        is_new
     }
 
     /// Whether there was such a subscription.
     pub(crate) fn unsubscribe(&self, id: ConnectionId, filter: &TopicFilter) -> bool {
         let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
-        subscriptions.unsubscribe(filter, &id).is_some()
+        let existed = subscriptions.unsubscribe(filter, &id).is_some();
+        self.generation.changed();
+        existed
     }
 
-    /// Puts the message into the mailbox of each online subscriber, once, with the identifiers of
-    /// all its subscriptions that match `[MQTT-3.3.4-3]`, at the highest QoS among them
-    /// `[MQTT-3.3.4-2]`. Returns how many there are.
+    /// Puts the message into the mailbox of each online subscriber.
     pub(crate) fn fan_out(
         &self,
         publisher: ConnectionId,
         message: &Arc<Message>,
         qos: Qos,
         retain: bool,
-    ) -> usize {
-        let expiry_s = message.properties.message_expiry_interval_s;
-        let expires_at = expiry_s.map(|s| Instant::now() + Duration::from_secs(s.into()));
-        let mut letters: Vec<(ConnectionId, Arc<Mailbox>, Letter)> = Vec::new();
-        {
-            let subscriptions = self.subscriptions.read().expect("nobody panics with it");
-            if subscriptions.is_empty() {
-                return 0;
+    ) {
+        let expires_at = expires_at(message);
+        for online in &self.way(&message.topic).online {
+            if let Some(letter) = online.letter(publisher, message, qos, retain, expires_at) {
+                online.mailbox.deliver(letter);
             }
-            subscriptions.matches(message.topic.as_str(), |id, subscription| {
-                if subscription.no_local && *id == publisher {
-                    return;
-                }
-                let retain = retain && subscription.retain_as_published;
-                let identifier = subscription.identifier;
-                match letters.iter_mut().find(|(other, ..)| other == id) {
-                    Some((.., letter)) => {
-                        letter.qos_max = letter.qos_max.max(subscription.qos_max);
-                        letter.retain |= retain;
-                        letter.identifiers.extend(identifier);
-                    }
-                    None => {
-                        let letter = Letter {
-                            message: Arc::clone(message),
-                            qos,
-                            qos_max: subscription.qos_max,
-                            retain,
-                            identifiers: identifier.into_iter().collect(),
-                            expires_at,
-                            shared: None,
-                        };
-                        letters.push((*id, Arc::clone(&subscription.mailbox), letter));
-                    }
-                }
-            });
         }
-        let count = letters.len();
-        letters
-            .into_iter()
-            .for_each(|(_, mailbox, letter)| mailbox.deliver(letter));
-        count
     }
 
     /// Forgets a connection.
     pub(crate) fn leave(&self, id: ConnectionId) {
         let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
-        subscriptions.remove_all(&id);
+        if subscriptions.remove_all(&id) > 0 {
+            self.generation.changed();
+        }
     }
 
     pub(crate) fn subscriptions(&self) -> usize {
         let online = self.subscriptions.read().expect("nobody panics with it");
         online.len() + self.wanted.read().expect("nobody panics with it").len()
     }
+}
+
+/// For who is served as messages come: it was made just now.
+pub(crate) fn expires_at(message: &Message) -> Option<Instant> {
+    let expiry_s = message.properties.message_expiry_interval_s?;
+    Some(Instant::now() + Duration::from_secs(expiry_s.into()))
 }
 
 #[cfg(test)]
@@ -215,6 +216,78 @@ mod tests {
         assert_eq!(stream("plant/7"), Some(1));
         assert_eq!(stream("plant/8"), Some(2));
         assert_eq!(stream("$SYS/uptime"), None);
+    }
+
+    #[test]
+    fn a_way_is_as_the_subscriptions_are_now() {
+        let router = Router::new(Vec::new(), StreamId(9));
+        let (topic, filter) = (
+            Text::try_from("x/1").unwrap(),
+            TopicFilter::new("x/+").unwrap(),
+        );
+        let readers = || {
+            let way = router.way(&topic);
+            way.online
+                .iter()
+                .map(|online| online.id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(readers(), [0; 0]);
+        let what = Subscription {
+            mailbox: Arc::default(),
+            qos_max: Qos::AtMostOnce,
+            no_local: false,
+            retain_as_published: false,
+            identifier: None,
+        };
+        router.subscribe(1, filter.clone(), what.clone());
+        assert_eq!(readers(), [1]);
+        router.subscribe(2, filter.clone(), what.clone());
+        router.unsubscribe(1, &filter);
+        assert_eq!(readers(), [2]);
+        router.leave(2);
+        assert_eq!(readers(), [0; 0]);
+        // Another node in the same process has its own.
+        let other = Router::new(Vec::new(), StreamId(9));
+        other.subscribe(7, filter, what);
+        assert_eq!(other.way(&topic).online.len(), 1);
+        assert_eq!(readers(), [0; 0]);
+    }
+
+    #[test]
+    fn overlapping_subscriptions_are_one_and_own_messages_may_be_another() {
+        let router = Router::new(Vec::new(), StreamId(9));
+        let topic = Text::try_from("x/1").unwrap();
+        let what = |qos_max, no_local, identifier| Subscription {
+            mailbox: Arc::default(),
+            qos_max,
+            no_local,
+            retain_as_published: no_local,
+            identifier: SubscriptionIdentifier::new(identifier),
+        };
+        let filter = |filter: &str| TopicFilter::new(filter).unwrap();
+        router.subscribe(1, filter("x/+"), what(Qos::AtLeastOnce, true, 5));
+        router.subscribe(1, filter("#"), what(Qos::AtMostOnce, false, 6));
+        router.subscribe(2, filter("#"), what(Qos::AtMostOnce, true, 7));
+        let message = Arc::new(Message::default());
+        let got = |publisher| {
+            let way = router.way(&topic);
+            let letters = way.online.iter().filter_map(|online| {
+                let letter = online.letter(publisher, &message, Qos::ExactlyOnce, true, None)?;
+                let mut identifiers: Vec<_> =
+                    letter.identifiers.iter().map(|id| id.get()).collect();
+                identifiers.sort_unstable();
+                Some((online.id, letter.qos_max, letter.retain, identifiers))
+            });
+            let mut letters: Vec<_> = letters.collect();
+            letters.sort_unstable();
+            letters
+        };
+        let to_1 = (1, Qos::AtLeastOnce, true, vec![5, 6]);
+        let to_2 = (2, Qos::AtMostOnce, true, vec![7]);
+        assert_eq!(got(3), [to_1.clone(), to_2.clone()]);
+        assert_eq!(got(2), [to_1]);
+        assert_eq!(got(1), [(1, Qos::AtMostOnce, false, vec![6]), to_2]);
     }
 
     #[test]

@@ -1,0 +1,163 @@
+"""What `tests/bench mqtt` has measured, as markdown: goals first, then every scenario, then what is
+measured at rest or at a fixed rate; and where it stands in README."""
+
+import datetime
+import re
+import statistics
+
+from mqtt_brokers import AT_ONCE_NAME, BASE_NAME, DURABLE_NAME, LIVE_NAME, SINK_NAME
+
+MIB = 1 << 20
+CEILING_MIN = 3
+CPU, RATE = "broker_cpu_s_per_million", "messages_per_second"
+
+
+def median(runs):
+    """Of each figure, over the runs that held."""
+    held = [run for run in runs or [] if "failed" not in run]
+    if not held:
+        return {"failed": runs[0]["failed"]} if runs else None
+    return {key: statistics.median(run[key] for run in held) for key in held[0]}
+
+
+def markdown(titles, rows):
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def title(scenario):
+    sizes = {4096: "4 KiB"}
+    size = sizes.get(scenario["payload_bytes"], f"{scenario['payload_bytes']} B")
+    return f"{scenario['publishers']}→{scenario['subscribers']}, {size}, QoS {scenario['qos']}"
+
+
+def ratio(results, key, name, figure):
+    """To the base broker's, of medians."""
+    row, base = median(results.get((key, name))), median(results.get((key, BASE_NAME)))
+    if not row or not base or figure not in row or figure not in base:
+        return None
+    return row[figure] / base[figure]
+
+
+def goals(results, goal_keys, edge_bytes):
+    """Each goal, what was measured, and whether that holds."""
+    qos_0, qos_1 = goal_keys
+    idle = median(results.get(("idle", DURABLE_NAME))) or {}
+    resident = idle.get("resident_before_bytes")
+    wanted = [
+        ("CPU per message, QoS 0, live", ratio(results, qos_0, LIVE_NAME, CPU), 0.2, False, "×"),
+        ("CPU per message, QoS 1, live", ratio(results, qos_1, LIVE_NAME, CPU), 0.3, False, "×"),
+        ("throughput, QoS 0, live", ratio(results, qos_0, LIVE_NAME, RATE), 3, True, "×"),
+        ("throughput, QoS 1, live", ratio(results, qos_1, LIVE_NAME, RATE), 3, True, "×"),
+        ("CPU, QoS 1, durable", ratio(results, qos_1, DURABLE_NAME, CPU), 1, False, "×"),
+        ("throughput, QoS 1, durable", ratio(results, qos_1, DURABLE_NAME, RATE), 1, True, "×"),
+        ("CPU, QoS 1, durable, linger 0", ratio(results, qos_1, AT_ONCE_NAME, CPU), 1, False, "×"),
+        ("throughput, QoS 1, durable, linger 0", ratio(results, qos_1, AT_ONCE_NAME, RATE), 1, True, "×"),
+        ("idle", resident and resident / MIB, 12, False, " MiB"),
+        ("an idle connection", idle.get("bytes_per_connection"), 2048, False, " B"),
+        ("stripped binary", edge_bytes / MIB, 15, False, " MiB"),
+    ]
+    rows = []
+    for name, value, bound, at_least, unit in wanted:
+        sign = "≥" if at_least else "≤"
+        if value is None:
+            rows.append((name, f"{sign} {bound}{unit}", "not measured", ""))
+            continue
+        held = value >= bound if at_least else value <= bound
+        rows.append((name, f"{sign} {bound}{unit}", f"{value:,.2f}{unit}", "yes" if held else "**no**"))
+    return markdown(["goal, beside mosquitto", "wanted", "measured", "held"], rows)
+
+
+def cell(runs):
+    row = median(runs)
+    if row is None:
+        return "–"
+    if "failed" in row:
+        return "failed"
+    return f"{row[CPU]:.2f} · {row[RATE] / 1000:,.0f}k"
+
+
+def throughput(results, keys, names):
+    rows = [(key, *(cell(results.get((key, name))) for name in names)) for key in keys]
+    return markdown(["CPU s/M · messages/s", *names], rows)
+
+
+def ceiling(results, keys, names):
+    """Where the tool may have been what bounds the fastest broker."""
+    low, lowest = [], None
+    for key in keys:
+        rows = {name: median(results.get((key, name))) for name in names}
+        sink = rows.pop(SINK_NAME, None)
+        rates = [row[RATE] for row in rows.values() if row and RATE in row]
+        if not sink or RATE not in sink or not rates:
+            continue
+        times = sink[RATE] / max(rates)
+        lowest = times if lowest is None else min(times, lowest)
+        if times < CEILING_MIN:
+            low.append(f"{key} ({times:.1f}×)")
+    if lowest is None:
+        return "The null sink was not measured."
+    if not low:
+        return f"Against the null sink the tool reaches at least {lowest:.1f}× the fastest broker in each scenario."
+    return (
+        f"Against the null sink the tool reaches {CEILING_MIN}× the fastest broker, except where the"
+        f" figures of the fastest are bounded by the tool, too: {', '.join(low)}."
+    )
+
+
+def figures(row, keys, form, scale):
+    """Of one cell; a dash where nothing was measured."""
+    if row is None:
+        return "–"
+    if "failed" in row:
+        return "failed"
+    return " / ".join(form.format(row[key] / scale) for key in keys)
+
+
+def rest(results, names, binaries):
+    rows = []
+    for name in names:
+        of = {kind: median(results.get((kind, name))) for kind in ("latency 0", "latency 1", "connects", "idle")}
+        waits = ("p50_us", "p99_us", "p999_us")
+        rows.append(
+            (
+                name,
+                figures(of["latency 0"], waits, "{:.2f}", 1000),
+                figures(of["latency 1"], waits, "{:.2f}", 1000),
+                figures(of["connects"], ["connects_per_second"], "{:,.0f}", 1),
+                figures(of["idle"], ["resident_before_bytes"], "{:.1f}", MIB),
+                figures(of["idle"], ["resident_bytes"], "{:.0f}", MIB),
+                figures(of["idle"], ["bytes_per_connection"], "{:.1f}", 1024),
+                f"{binaries[name] / MIB:.1f}",
+            )
+        )
+    titles = ["broker", "QoS 0: p50 / p99 / p99.9 ms", "QoS 1: the same", "connects/s"]
+    titles += ["idle MiB", "MiB with 15,000 idle", "KiB for each", "binary MiB"]
+    return markdown(titles, rows)
+
+
+def failures(results):
+    lines = []
+    for (key, name), runs in results.items():
+        failed = [run["failed"] for run in runs if "failed" in run]
+        if failed:
+            lines.append(f"- {name}, {key}: {len(failed)} of {len(runs)} runs: {failed[0]}")
+    return "\n".join(lines)
+
+
+def into_readme(path, text, machine, rounds):
+    """Between the markers; what stands behind the tables (`what bounds it`) stays."""
+    with open(path) as readme:
+        before = readme.read()
+    head = (
+        f"From `tests/bench mqtt` on {datetime.date.today()}: {machine}, which brokers and load tool share;"
+        f" medians of {rounds} rounds, in each of which every broker has every scenario in turn. *Live*: no"
+        " route, nothing is journalled, as the others keep nothing; *durable*: every message is in the journal,"
+        " and PUBACK is sent after the fdatasync.\n\n"
+    )
+    pattern = re.compile(r"(<!-- bench:mqtt -->\n).*?(<!-- (?:bench:mqtt:bounds|/bench:mqtt) -->)", re.DOTALL)
+    after, count = pattern.subn(lambda found: found[1] + head + text + "\n" + found[2], before)
+    if count != 1:
+        raise SystemExit(f"{path} has no place for bench:mqtt")
+    with open(path, "w") as readme:
+        readme.write(after)

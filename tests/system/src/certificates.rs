@@ -1,0 +1,65 @@
+//! A CA and a server's certificate for loopback, as an operator would put them beside `edge.yaml`.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+/// Where the PEM files are.
+#[derive(Debug)]
+pub struct Certificates {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Certificates {
+    /// Writes `ca.crt`, `server.crt` and `server.key` to a folder.
+    pub fn new(folder: &Path) -> Self {
+        let [ca, certificate, key] =
+            ["ca.crt", "server.crt", "server.key"].map(|name| folder.join(name));
+        let ca_key = key_pair();
+        let mut params = parameters(&[], "a test's CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let own = params.self_signed(&ca_key).expect("a CA signs itself");
+        write(&ca, &own.pem());
+        let server_key = key_pair();
+        let issuer = Issuer::new(params, ca_key);
+        let server = parameters(&["localhost", "127.0.0.1"], "a test's edge");
+        let server = server.signed_by(&server_key, &issuer).expect("a CA signs");
+        write(&certificate, &server.pem());
+        write(&key, &server_key.serialize_pem());
+        Self {
+            ca,
+            certificate,
+            key,
+        }
+    }
+
+    /// The key of a listener in `edge.yaml`.
+    pub fn yaml(&self) -> String {
+        format!(
+            "tls: {{certificate: {}, key: {}}}",
+            self.certificate.display(),
+            self.key.display()
+        )
+    }
+}
+
+fn key_pair() -> KeyPair {
+    KeyPair::generate().expect("there is randomness")
+}
+
+fn parameters(names: &[&str], common_name: &str) -> CertificateParams {
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names).expect("the names are names");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
