@@ -6,6 +6,7 @@
 
 mod inputs;
 mod mutate;
+mod sessions;
 mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

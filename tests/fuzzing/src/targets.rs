@@ -17,6 +17,7 @@ use tidegate_shared::record::Batch;
 
 use crate::inputs;
 use crate::mutate::Random;
+use crate::sessions;
 
 #[derive(Clone, Copy)]
 pub struct Target {
@@ -25,7 +26,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> Result<bool, String>,
 }
 
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     Target {
         name: "frames",
         input: inputs::frames,
@@ -60,6 +61,11 @@ pub const ALL: [Target; 7] = [
         name: "scram",
         input: inputs::scram,
         run: scram,
+    },
+    Target {
+        name: "mqtt-sessions",
+        input: sessions::input,
+        run: sessions::run,
     },
 ];
 

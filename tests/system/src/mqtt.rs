@@ -1,4 +1,9 @@
-//! MQTT 3.1.1 by hand, for tests that must know every byte and its moment.
+//! MQTT by hand, for tests that must know every byte and its moment: a small client of 3.1.1 here; packets
+//! of all versions in `wire`, and a client that sees each of them in `raw`.
+
+pub mod hostile;
+pub mod raw;
+pub mod wire;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

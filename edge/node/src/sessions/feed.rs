@@ -33,12 +33,13 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// By the journal's clock: a step of the wall clock makes nothing old.
-    pub(super) fn expires_at(&self, clock: Clock) -> Option<Instant> {
+    /// By the journal's clock: a step of the wall clock makes nothing old. What is over is not later than
+    /// `now`: the session machine, which is given the same `now`, must see that.
+    pub(super) fn expires_at(&self, clock: Clock, now: Instant) -> Option<Instant> {
         let expiry_s = self.message.properties.message_expiry_interval_s?;
         let end_ms = self.at_ms + u64::from(expiry_s) * 1_000;
         let left = end_ms.saturating_sub(clock.now_ms());
-        Some(Instant::now() + Duration::from_millis(left))
+        Some(now + Duration::from_millis(left))
     }
 }
 
@@ -193,7 +194,7 @@ impl Feed {
             qos_max,
             retain: stored.mark.retain && due.matched.retain_as_published,
             subscription_identifiers: due.matched.identifiers,
-            expires_at: stored.expires_at(self.clock),
+            expires_at: stored.expires_at(self.clock, now),
             resent: due.resent,
         };
         match machine.handle_deliver(now, delivery) {

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tidegate_edge_journal::{Journal, RowEntry, RowOperation, RowTable};
@@ -95,7 +96,7 @@ impl State {
                 qos_max,
                 retain: stored.mark.retain && member.options.retain_as_published,
                 identifiers: member.identifier.into_iter().collect(),
-                expires_at: stored.expires_at(clock),
+                expires_at: stored.expires_at(clock, Instant::now()),
                 // Of QoS 0 nobody says when it has come to its end.
                 shared: is_acknowledged.then(|| SharedDelivery {
                     group: Arc::clone(group),

@@ -71,8 +71,10 @@ impl Callback for Offer<'_> {
         }
         let asked = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
         let asked = asked.iter().filter_map(|value| value.to_str().ok());
-        let mut asked = asked.flat_map(|value| value.split(',')).map(str::trim);
-        let chosen = asked.find_map(|name| SUBPROTOCOLS.into_iter().find(|known| *known == name));
+        let asked = asked.flat_map(|value| value.split(',')).map(str::trim);
+        let asked: Vec<_> = asked.collect();
+        // In our order, not in the client's: mqtt wherever it is among them.
+        let chosen = SUBPROTOCOLS.into_iter().find(|known| asked.contains(known));
         let Some(chosen) = chosen else {
             let why = "the subprotocol mqtt is not among those that are asked for\n";
             return Err(refusal(StatusCode::BAD_REQUEST, why));

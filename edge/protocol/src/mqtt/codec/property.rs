@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    decode::topic,
     error::{DecodeErrorKind, EncodeError},
     packet::Qos,
     text::Text,
@@ -354,8 +355,15 @@ value!(u32, |_id, reader| reader.u32(), |value, sink| {
     sink.u32(*value);
     Ok(())
 });
-value!(Text, |_id, reader| reader.text(), |value, sink| sink
-    .text(value));
+value!(
+    Text,
+    |id, reader| match id {
+        // [MQTT-3.3.2-14]
+        PropertyId::ResponseTopic => topic(reader),
+        _ => reader.text(),
+    },
+    |value, sink| sink.text(value)
+);
 value!(Bytes, |_id, reader| reader.binary(), |value, sink| sink
     .binary(value));
 value!(

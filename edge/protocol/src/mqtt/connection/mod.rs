@@ -419,7 +419,16 @@ impl Connection {
     /// connection ends.
     fn fail(&mut self, reason: ReasonCode, message: &str) {
         let farewell = match self.state {
-            State::Connected => self.disconnect(reason, message),
+            State::Connected => {
+                // A second CONNECT may be wrong in a way that only a CONNACK can tell [MQTT-3.14.2-1].
+                let sayable = reason.is_allowed_in(PacketType::Disconnect);
+                let reason = if sayable {
+                    reason
+                } else {
+                    ReasonCode::ProtocolError
+                };
+                self.disconnect(reason, message)
+            }
             // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
             State::Fresh | State::Authenticating { .. } | State::Deciding { .. } => {
                 handshake::refusal(self.version, reason, message)

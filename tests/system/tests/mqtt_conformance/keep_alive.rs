@@ -1,0 +1,50 @@
+//! The keep alive (3.1.2.10).
+
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+#[test]
+fn v5_3_1_2_22_a_silent_client_is_closed_after_one_and_a_half_times() {
+    clauses!(v5 "3.1.2-20" "3.1.2-22" "3.2.2-22"; v311 "3.1.2-23" "3.1.2-24");
+    for version in NUMBERED {
+        let mut peer = connect(&Connect::new(version, &unique("silent")).keep_alive(1));
+        let began = Instant::now();
+        let last = peer.end();
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(1_400), "{took:?}");
+        assert!(took < Duration::from_millis(4_000), "{took:?}");
+        match version {
+            V5 => assert_eq!(last[0].reason(), 0x8d),
+            _ => assert_eq!(last, []),
+        }
+    }
+}
+
+#[test]
+fn v5_3_1_2_22_any_packet_keeps_it_alive() {
+    clauses!(v5 "3.1.2-22"; v311 "3.1.2-24");
+    let mut peers =
+        NUMBERED.map(|version| connect(&Connect::new(version, &unique("lively")).keep_alive(2)));
+    let began = Instant::now();
+    // It speaks within its time for longer than one and a half times of it.
+    while began.elapsed() < Duration::from_secs(4) {
+        pass(1);
+        for peer in &mut peers {
+            peer.nothing();
+        }
+    }
+}
+
+#[test]
+fn v5_3_2_2_22_without_a_server_keep_alive_the_clients_own_counts() {
+    clauses!(v5 "3.2.2-22" "3.2.2-21" "3.1.2-21");
+    let asked = Connect::new(V5, &unique("own")).keep_alive(1);
+    let (mut peer, connack) = Peer::asked(broker(), &asked);
+    assert_eq!(connack.property(property::SERVER_KEEP_ALIVE), None);
+    assert_eq!(peer.end()[0].reason(), 0x8d);
+    // 0 is none: it is still there after another has been closed.
+    let mut none = client(V5);
+    connect(&asked).end();
+    none.nothing();
+}
