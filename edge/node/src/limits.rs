@@ -9,12 +9,6 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Checkpoints are this far apart, if anything changed.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Messages that wait for one subscriber's task, beside the queue of its session.
-pub const MAILBOX_MESSAGES_MAX: usize = 4096;
-
-/// What those messages may take, payloads and topics counted.
-pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
-
 /// Ways of topics that a thread keeps, and how long a topic and how many subscribers such a way may have: a
 /// few megabytes at most.
 pub const WAYS_KEPT_MAX: usize = 512;

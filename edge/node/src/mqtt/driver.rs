@@ -1,7 +1,7 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::time::{sleep_until, timeout};
 
 use super::Context;
-use super::mailbox::{Contents, Mailbox};
+use super::mailbox::{Contents, Letter, Mailbox};
 use super::outbox::Outbox;
 use super::publishing::Stuck;
 use super::transport::{Peer, Socket};
@@ -85,6 +85,10 @@ pub(super) struct Task {
     /// Retained messages that are still to be delivered.
     pub(super) retained: Reading,
     wire: Wire,
+    /// Taken out of the mailbox, and not delivered yet.
+    letters: VecDeque<Letter>,
+    /// There are more in the mailbox, which says no more of them.
+    letters_left: bool,
     /// What came in, for those who are served as messages come.
     pub(super) outbox: Outbox,
     pub(super) counts: Counts,
@@ -117,7 +121,7 @@ impl Task {
         Box::new(Self {
             machine: Connection::new(Arc::clone(&context.limits), Instant::now()),
             decoder: Decoder::server(packet_bytes_max),
-            mailbox: Arc::new(Mailbox::default()),
+            mailbox: Arc::new(Mailbox::new(&context.limits)),
             id,
             peer,
             client_id: Bytes::new(),
@@ -136,6 +140,8 @@ impl Task {
             rate_exceeded: None,
             retained: Reading::default(),
             wire: Wire::new(socket),
+            letters: VecDeque::new(),
+            letters_left: false,
             outbox: Outbox::default(),
             counts: Counts::default(),
             ended: false,
@@ -154,6 +160,9 @@ impl Task {
             let can_read = self.takes_more() && self.wire.unwritten() < WRITE_BYTES_MAX;
             self.machine.rest();
             self.wire.rest();
+            if self.letters.is_empty() {
+                self.letters = VecDeque::new();
+            }
             tokio::select! {
                 moved = poll_fn(|context| self.wire.poll_move(context, can_read)) => {
                     self.moved(moved);
@@ -260,6 +269,7 @@ impl Task {
         self.pass_on();
         self.count_withheld();
         self.count_rate();
+        self.deliver_letters(now);
         self.feed();
         while self.wire.unwritten() < WRITE_BYTES_MAX
             && self.machine.poll_transmit(self.wire.output())
@@ -267,10 +277,27 @@ impl Task {
             if let Some(wait) = self.handle_events() {
                 return Some(wait);
             }
+            self.deliver_letters(now);
             self.feed();
         }
         self.pass_on();
         None
+    }
+
+    /// As many as the connection has room for; the others wait, and behind them those in the mailbox.
+    fn deliver_letters(&mut self, now: Instant) {
+        loop {
+            while self.machine.outbound_has_room() || !self.machine.is_connected() {
+                let Some(letter) = self.letters.pop_front() else {
+                    break;
+                };
+                self.deliver(now, letter);
+            }
+            if !self.letters.is_empty() || !std::mem::take(&mut self.letters_left) {
+                return;
+            }
+            self.letters = self.mailbox.take_letters().into();
+        }
     }
 
     async fn attend(&mut self, wait: Wait) {
@@ -342,18 +369,19 @@ impl Task {
         let Some(Contents {
             outcomes,
             letters,
+            letters_left,
             shut_down,
             ..
-        }) = self.mailbox.take()
+        }) = self.mailbox.take(self.letters.is_empty())
         else {
             return;
         };
         for (answer, outcome) in outcomes {
             self.answer(answer, outcome);
         }
-        let now = Instant::now();
-        for letter in letters {
-            self.deliver(now, letter);
+        match self.letters.is_empty() {
+            true => self.letters = letters.into(),
+            false => self.letters_left |= letters_left,
         }
         let dropped = self.mailbox.take_dropped();
         if dropped > 0 {

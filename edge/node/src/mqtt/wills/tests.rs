@@ -148,7 +148,7 @@ impl Node {
 
     /// The topics of what the subscriber got.
     fn received(&self) -> Vec<String> {
-        let Contents { letters, .. } = self.subscriber.take().unwrap_or_default();
+        let Contents { letters, .. } = self.subscriber.take(true).unwrap_or_default();
         let topics = letters.iter().map(|letter| &letter.message.topic);
         topics.map(|topic| topic.as_str().to_owned()).collect()
     }
