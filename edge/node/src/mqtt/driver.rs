@@ -129,6 +129,10 @@ impl Task {
                 self.decode().await;
             }
             self.settle().await;
+            if self.may_read_retained() {
+                // A socket that takes everything would never let go of the thread.
+                tokio::task::yield_now().await;
+            }
         }
         // The session is given up when it is known what became of all that came in: who takes it up must
         // not find a message received that is refused yet. Where the journal has failed nobody is told:
@@ -210,7 +214,10 @@ impl Task {
             && self.machine.poll_transmit(self.wire.output())
         {
             self.handle_events().await;
-            self.feed();
+            // Retained messages are there at once, by the hundred thousand: once in a turn is enough.
+            if self.retained.is_empty() {
+                self.feed();
+            }
         }
         let sent = self.machine.take_sent();
         self.context.metrics.mqtt_packets_sent.inc_by(sent.packets);
