@@ -242,8 +242,10 @@ fn gather(
     let (mut files, mut pool, unknown) = open_files(medium, limits, &state, report)?;
     let next_file = files.keys().next_back().map_or(1, |last| last + 1);
     // A file whose header cannot be read may have any of the next sequences: were one given again,
-    // its frames would pass for those of the file that gets its place.
-    let next_file = next_file.max(state.meta.next_file) + unknown;
+    // its frames would pass for those of the file that gets its place. Nor is there a trace of the file that
+    // was begun last, if the medium kept its first frame and not its header: its sequence is left out.
+    let begun = u64::from(!report.created);
+    let next_file = next_file.max(state.meta.next_file) + unknown + begun;
     let tail = state.meta.tail;
     let replay = find_frames(tail, &files);
     if let Some(file) = state.files.get_mut(&tail.file) {

@@ -18,6 +18,7 @@ use crate::{CheckpointJob, CommitError, Journal, OpenError, OpenReport};
 
 mod damage;
 mod month;
+mod openings;
 mod pressure;
 mod retention;
 mod rows;

@@ -82,6 +82,9 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
             *path = folder.join(&path);
         }
     }
+    if let Some(users) = &mut spec.mqtt.scram_users {
+        *users = folder.join(&users);
+    }
     Ok(spec)
 }
 
@@ -95,6 +98,7 @@ impl Edge {
         let credentials = spec.uplink.as_ref().map(load_credentials).transpose()?;
         let id = credentials.as_ref().map(Credentials::edge_id).transpose()?;
         let lock = DataLock::take(&spec.data)?;
+        let scram = mqtt::Scram::load(spec.mqtt.scram_users.as_deref(), &spec.data)?;
         let mut listeners = Vec::new();
         for listener in &spec.mqtt.listeners {
             let packet_bytes_max = spec.mqtt.packet_bytes_max.0 as usize;
@@ -124,7 +128,8 @@ impl Edge {
             loaded,
         );
         let retained = Arc::new(retained);
-        let context = mqtt::Context::new(&spec.mqtt, sessions, retained, Arc::clone(&metrics));
+        let context =
+            mqtt::Context::new(&spec.mqtt, scram, sessions, retained, Arc::clone(&metrics));
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut mqtt_addresses = Vec::new();

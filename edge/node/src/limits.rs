@@ -9,12 +9,6 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Checkpoints are this far apart, if anything changed.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Messages that wait for one subscriber's task, beside the queue of its session.
-pub const MAILBOX_MESSAGES_MAX: usize = 4096;
-
-/// What those messages may take, payloads and topics counted.
-pub const MAILBOX_BYTES_MAX: usize = 8 << 20;
-
 /// Ways of topics that a thread keeps, and how long a topic and how many subscribers such a way may have: a
 /// few megabytes at most.
 pub const WAYS_KEPT_MAX: usize = 512;
@@ -40,6 +34,10 @@ pub const WRITE_BYTES_MAX: usize = 256 << 10;
 
 /// A thread keeps a write buffer up to this size for the next connection that writes.
 pub const WRITE_BYTES_SPARE: usize = 512 << 10;
+
+/// Connections that wait to be accepted, of one listener; the kernel's own bound (`net.core.somaxconn`)
+/// may be less.
+pub const LISTEN_BACKLOG: u32 = 4_096;
 
 /// A client's handshakes, TLS and WebSocket among them, take at most so long.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,6 +1,7 @@
 //! The daemon `tidegate-edge`.
 
 mod journal_command;
+mod scram_command;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use journal_command::JournalCommand;
+use scram_command::ScramArguments;
 use tidegate_edge::{Edge, load_spec};
 use tidegate_shared::fleet::EdgeSpec;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +38,8 @@ enum Command {
     /// Look into the journal of a node that does not run.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Print a line for the file of mqtt.scram_users; the password comes from standard input.
+    Scram(ScramArguments),
 }
 
 #[tokio::main]
@@ -56,6 +60,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    if let Some(Command::Scram(arguments)) = &arguments.command {
+        scram_command::run(arguments)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut spec = match &arguments.config {
         Some(path) => load_spec(path)?,
         None => EdgeSpec::default(),

@@ -33,7 +33,7 @@ pub struct LimitsSpec {
     pub outbound_queue_bytes_max: Option<ByteSize>,
     /// Filters of one client. Default: 10000.
     pub subscriptions_max: Option<usize>,
-    /// Levels of a topic or a filter. Default: none.
+    /// Levels of a topic or a filter. Default, and at most: 128.
     pub topic_levels_max: Option<u32>,
 }
 
@@ -94,7 +94,7 @@ impl LimitsSpec {
         )?;
         bytes("outbound_queue_bytes_max", taken, packet.0..=64 << 20)?;
         number("subscriptions_max", self.subscriptions_max, 1..=10_000)?;
-        number("topic_levels_max", self.topic_levels_max, 1..=65_536)
+        number("topic_levels_max", self.topic_levels_max, 1..=128)
     }
 }
 

@@ -44,6 +44,10 @@ pub struct MqttSpec {
     pub connections_max: usize,
     /// What a client and a listener may take, where a listener does not say otherwise. Each has a default.
     pub limits: LimitsSpec,
+    /// Users who can prove who they are by SCRAM-SHA-256 (MQTT 5, enhanced authentication): a file of lines
+    /// `NAME:VERIFIER`, as `tidegate-edge scram NAME` prints them. A relative path starts at the
+    /// configuration file's folder. Default: none, and the method is refused.
+    pub scram_users: Option<PathBuf>,
     /// The longest keep alive that a client of MQTT 5 gets: one that asks for a longer one, or for none,
     /// is told this. Default: none, the client's own counts.
     pub keep_alive_max: Option<Span>,
@@ -254,6 +258,7 @@ impl Default for MqttSpec {
             packet_bytes_max: ByteSize(1 << 20),
             connections_max: 20_000,
             limits: LimitsSpec::default(),
+            scram_users: None,
             keep_alive_max: None,
             redirect: None,
             session_backlog_bytes_max: ByteSize(1 << 30),

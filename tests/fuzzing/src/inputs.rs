@@ -340,3 +340,20 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     out.extend(body);
     out
 }
+
+/// `user`, whose password nobody here knows.
+pub const SCRAM_USER: &str = "user:SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==\
+    $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+/// The server's part of the nonce.
+pub const SCRAM_NONCE: &str = "server";
+
+/// A client's two messages, right in form.
+pub fn scram(random: &mut Random) -> Vec<u8> {
+    let header = ["n,,", "y,,", "n,a=user,"][random.below(3) as usize];
+    let channel_binding = ["biws", "eSws", "bixhPXVzZXIs"][random.below(3) as usize];
+    let name = ["user", "nobody", "us=2Cer", ""][random.below(4) as usize];
+    let proof = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+    let first = format!("{header}n={name},r=abc");
+    format!("{first}\nc={channel_binding},r=abc{SCRAM_NONCE},p={proof}").into_bytes()
+}

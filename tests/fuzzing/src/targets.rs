@@ -10,6 +10,7 @@ use tidegate_bridge_protocol::limits::SenderLimits;
 use tidegate_bridge_protocol::sender::{LocalStream, ReadOutcome, Sender, SenderEvent, StreamRead};
 use tidegate_cloud_protocol::ledger::{Command, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tidegate_edge_protocol::mqtt::authentication::{Exchange, Users};
 use tidegate_edge_protocol::mqtt::codec::Decoder;
 use tidegate_shared::id::*;
 use tidegate_shared::record::Batch;
@@ -25,7 +26,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> Result<bool, String>,
 }
 
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     Target {
         name: "frames",
         input: inputs::frames,
@@ -55,6 +56,11 @@ pub const ALL: [Target; 7] = [
         name: "mqtt-packets",
         input: inputs::packets,
         run: mqtt_packets,
+    },
+    Target {
+        name: "scram",
+        input: inputs::scram,
+        run: scram,
     },
     Target {
         name: "mqtt-sessions",
@@ -289,5 +295,20 @@ fn mqtt_packets(input: &[u8]) -> Result<bool, String> {
     match whole == pieces {
         true => Ok(is_valid),
         false => Err(format!("{whole:?} at once, {pieces:?} in pieces")),
+    }
+}
+
+/// Both messages of a client that knows no password, with a line between: whatever they are, nobody is
+/// let in by them.
+fn scram(input: &[u8]) -> Result<bool, String> {
+    let end = input.iter().position(|byte| *byte == b'\n');
+    let (first, last) = input.split_at(end.unwrap_or(input.len()));
+    let users = Users::parse(inputs::SCRAM_USER, [0; 32]).map_err(|error| error.to_string())?;
+    let Ok((exchange, _)) = Exchange::begin(&users, first, inputs::SCRAM_NONCE) else {
+        return Ok(false);
+    };
+    match exchange.finish(last.get(1..).unwrap_or_default()) {
+        Err(_) => Ok(true),
+        Ok(done) => Err(format!("let in as {}", done.name)),
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod bridge;
+pub mod bystander;
 pub mod certificates;
 pub mod cli;
 pub mod http;
@@ -12,6 +13,7 @@ pub mod interop;
 pub mod kafka;
 pub mod lines;
 pub mod load;
+pub mod memory;
 pub mod mqtt;
 pub mod node;
 pub mod ports;

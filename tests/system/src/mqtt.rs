@@ -39,6 +39,17 @@ impl Client {
         Ok(client)
     }
 
+    /// Subscribes to one filter, and waits for the SUBACK.
+    pub fn subscribe(&mut self, filter: &str, qos: u8) -> io::Result<()> {
+        self.stream.write_all(&subscribe(1, filter, qos))?;
+        match self.read_packet()? {
+            (0x90, body) if body == [0, 1, qos] => Ok(()),
+            (first, body) => Err(io::Error::other(format!(
+                "not a SUBACK: {first:#x} {body:?}"
+            ))),
+        }
+    }
+
     /// One packet: its first byte, and what follows the length.
     pub fn read_packet(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let first = self.read_byte()?;
@@ -97,6 +108,43 @@ pub fn connect_alive(client_id: &str, keep_alive_s: u8) -> Vec<u8> {
     body.extend([4, 2, 0, keep_alive_s]);
     put_string(&mut body, client_id);
     packet(0x10, &body)
+}
+
+/// A PUBLISH at QoS 0.
+pub fn publish_at_most_once(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    put_string(&mut body, topic);
+    body.extend(payload);
+    packet(0x30, &body)
+}
+
+/// A SUBSCRIBE to one filter.
+pub fn subscribe(id: u16, filter: &str, qos: u8) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    put_string(&mut body, filter);
+    body.push(qos);
+    packet(0x82, &body)
+}
+
+/// The same as [`publish`], kept for who subscribes later.
+pub fn publish_retained(id: u16, topic: &str, payload: &[u8]) -> Vec<u8> {
+    let mut packet = publish(id, topic, payload);
+    packet[0] |= 1;
+    packet
+}
+
+/// What acknowledges a PUBLISH at QoS 1 with this body.
+pub fn puback(publish: &[u8]) -> Vec<u8> {
+    let topic = usize::from(u16::from_be_bytes([publish[0], publish[1]]));
+    packet(0x40, &publish[2 + topic..4 + topic])
+}
+
+/// A CONNECT whose session outlives the connection, without a keep-alive.
+pub fn connect_persistent(client_id: &str) -> Vec<u8> {
+    let mut connect = connect(client_id);
+    // The flags stand behind the length, the protocol's name and its level.
+    connect[9] = 0;
+    connect
 }
 
 /// A PUBLISH at QoS 1.

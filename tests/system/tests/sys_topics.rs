@@ -33,6 +33,9 @@ const TOPICS: &[&str] = &[
     "journal/withheld",
     "journal/gaps",
     "sessions/lost",
+    "limits/clients paused",
+    "limits/pauses",
+    "limits/connections refused",
     "uplink/connected",
 ];
 

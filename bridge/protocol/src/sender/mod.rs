@@ -4,6 +4,8 @@
 //! It does no I/O: it asks for reads and commits by [`SenderEvent`]s, and the driver answers each one
 //! once. It outlives connections; what was under way on a broken one is offered again on the next.
 
+#[cfg(test)]
+mod answers_tests;
 mod events;
 #[cfg(test)]
 mod lanes_tests;

@@ -443,6 +443,13 @@ fn what_a_fork_declares_lost_begins_where_the_edges_incarnation_ended() {
     };
     let gap = (Incarnation(1), EdgeOffset(10), EdgeOffset(12));
     assert_eq!(forked.fork.gap(), Some(gap));
+    // No number of an earlier life, whatever that life gave before it was lost.
+    assert_eq!(forked.fork.incarnation, Incarnation(1_000_001));
+    // Nor an epoch.
+    let first = ClusterIncarnation { counter: 1, id: 9 };
+    let opened = one(&mut ledger, hello(1, first, SessionEpoch(70)));
+    let session_epoch = SessionEpoch(71);
+    assert_eq!(opened, Effect::SessionOpened { session_epoch });
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Full {
         let room = self.committer.room_for(&append.record).await.unwrap();
         self.committer.append(append, room);
         self.mailbox.filled().await;
-        let outcomes = self.mailbox.take().unwrap().outcomes;
+        let outcomes = self.mailbox.take(true).unwrap().outcomes;
         assert_eq!(outcomes.len(), 1);
         outcomes[0].1
     }

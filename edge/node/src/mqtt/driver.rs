@@ -1,21 +1,22 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
-use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, Connection, Event, RateLimit};
+use tidegate_edge_protocol::mqtt::codec::{Decoder, Text, Will};
+use tidegate_edge_protocol::mqtt::connection::{
+    CloseReason, Closed, ConnectRequest, Connection, Event, RateLimit,
+};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use super::Context;
-use super::mailbox::{Contents, Mailbox};
+use super::mailbox::{Contents, Letter, Mailbox};
 use super::outbox::Outbox;
 use super::publishing::Stuck;
 use super::transport::{Peer, Socket};
@@ -26,20 +27,27 @@ use crate::retained::Reading;
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
 
-/// Runs a connection to its end.
-pub(super) async fn run(
+/// A connection that has begun. It is told when the node stops, by its mailbox; `is_stopping`: it came too
+/// late for that.
+pub(super) fn begin(
     socket: Socket,
     peer: Peer,
     context: Arc<Context>,
-    stopping: watch::Receiver<bool>,
-) {
+    is_stopping: impl FnOnce() -> bool,
+) -> Box<Task> {
     let mut task = Task::new(socket, peer, context);
+    if let Some(authenticator) = task.context.scram.authenticator() {
+        task.machine.offer_authentication(authenticator);
+    }
     task.context.open.insert(task.id, &task.mailbox);
-    if *stopping.borrow() {
-        // It came too late to be told.
+    if is_stopping() {
         task.stop();
     }
-    drop(stopping);
+    task
+}
+
+/// Runs a connection to its end.
+pub(super) async fn run(mut task: Box<Task>) {
     task.serve().await;
     Box::pin(task.end()).await;
 }
@@ -77,6 +85,10 @@ pub(super) struct Task {
     /// Retained messages that are still to be delivered.
     pub(super) retained: Reading,
     wire: Wire,
+    /// Taken out of the mailbox, and not delivered yet.
+    letters: VecDeque<Letter>,
+    /// There are more in the mailbox, which says no more of them.
+    letters_left: bool,
     /// What came in, for those who are served as messages come.
     pub(super) outbox: Outbox,
     pub(super) counts: Counts,
@@ -93,6 +105,15 @@ pub(super) struct Counts {
     pub(super) delivered: u64,
 }
 
+/// What a connection stands still for.
+enum Wait {
+    /// In the committer's queue.
+    Room(Box<Stuck>),
+    Connect(Box<ConnectRequest>),
+    WillDue(Box<Will>),
+    Closed(Box<Closed>),
+}
+
 impl Task {
     fn new(socket: Socket, peer: Peer, context: Arc<Context>) -> Box<Self> {
         let id = context.next_id();
@@ -100,7 +121,7 @@ impl Task {
         Box::new(Self {
             machine: Connection::new(Arc::clone(&context.limits), Instant::now()),
             decoder: Decoder::server(packet_bytes_max),
-            mailbox: Arc::new(Mailbox::default()),
+            mailbox: Arc::new(Mailbox::new(&context.limits)),
             id,
             peer,
             client_id: Bytes::new(),
@@ -119,6 +140,8 @@ impl Task {
             rate_exceeded: None,
             retained: Reading::default(),
             wire: Wire::new(socket),
+            letters: VecDeque::new(),
+            letters_left: false,
             outbox: Outbox::default(),
             counts: Counts::default(),
             ended: false,
@@ -137,9 +160,12 @@ impl Task {
             let can_read = self.takes_more() && self.wire.unwritten() < WRITE_BYTES_MAX;
             self.machine.rest();
             self.wire.rest();
+            if self.letters.is_empty() {
+                self.letters = VecDeque::new();
+            }
             tokio::select! {
                 moved = poll_fn(|context| self.wire.poll_move(context, can_read)) => {
-                    self.moved(moved).await;
+                    self.moved(moved);
                 }
                 () = self.mailbox.filled() => self.empty_mailbox(),
                 () = feed_ready(&mut self.feed), if self.feed.is_some() => {}
@@ -150,11 +176,7 @@ impl Task {
                     self.store_cursor(now);
                 }
             }
-            if self.takes_more() && !self.wire.input.is_empty() {
-                // What was left when the machine had enough.
-                self.decode().await;
-            }
-            self.settle().await;
+            self.work().await;
         }
     }
 
@@ -172,18 +194,11 @@ impl Task {
         let _ = timeout(FAREWELL_TIMEOUT, self.say_farewell()).await;
     }
 
-    async fn moved(&mut self, moved: Moved) {
+    fn moved(&mut self, moved: Moved) {
+        let metrics = &self.context.metrics;
         match moved {
-            Moved::Read(bytes) => {
-                self.context
-                    .metrics
-                    .mqtt_received_bytes
-                    .inc_by(bytes as u64);
-                self.decode().await;
-            }
-            Moved::Written(bytes) => {
-                self.context.metrics.mqtt_sent_bytes.inc_by(bytes as u64);
-            }
+            Moved::Read(bytes) => drop(metrics.mqtt_received_bytes.inc_by(bytes as u64)),
+            Moved::Written(bytes) => drop(metrics.mqtt_sent_bytes.inc_by(bytes as u64)),
             Moved::Closed => self.machine.handle_closed(Instant::now()),
         }
     }
@@ -219,35 +234,98 @@ impl Task {
 
     async fn say_farewell(&mut self) -> std::io::Result<()> {
         loop {
-            self.settle().await;
+            self.work().await;
             if self.wire.unwritten() == 0 {
                 return self.wire.socket.end().await;
             }
             match poll_fn(|context| self.wire.poll_move(context, false)).await {
                 Moved::Closed => return Ok(()),
-                moved => self.moved(moved).await,
+                moved => self.moved(moved),
             }
         }
     }
 
-    /// Feeds whole packets to the machine while it takes them.
-    async fn decode(&mut self) {
+    /// All that can be done now: what came in, what it leads to, and what goes out.
+    async fn work(&mut self) {
+        while let Some(wait) = self.progress() {
+            // Others see what was gathered so far.
+            self.outbox.flush();
+            // Rare, and then behind a pointer: each connection has room for what is awaited here.
+            Box::pin(self.attend(wait)).await;
+        }
+    }
+
+    /// Gives what must be waited for before the next step.
+    fn progress(&mut self) -> Option<Wait> {
         let now = Instant::now();
-        while self.takes_more() && !self.machine.is_closed() {
-            let before = self.wire.input.len();
-            match self.decoder.decode(&mut self.wire.input) {
-                Ok(None) => break,
-                Ok(Some(packet)) => {
-                    self.counts.packets += 1;
-                    let bytes = before - self.wire.input.len();
-                    self.machine.handle_bytes(now, bytes);
-                    self.machine.handle_packet(now, packet);
-                }
-                Err(error) => self.machine.handle_decode_error(now, &error),
+        loop {
+            if let Some(wait) = self.handle_events() {
+                return Some(wait);
             }
-            self.handle_events().await;
+            if !self.decode(now) {
+                break;
+            }
         }
         self.pass_on();
+        self.count_withheld();
+        self.count_rate();
+        self.deliver_letters(now);
+        self.feed();
+        while self.wire.unwritten() < WRITE_BYTES_MAX
+            && self.machine.poll_transmit(self.wire.output())
+        {
+            if let Some(wait) = self.handle_events() {
+                return Some(wait);
+            }
+            self.deliver_letters(now);
+            self.feed();
+        }
+        self.pass_on();
+        None
+    }
+
+    /// As many as the connection has room for; the others wait, and behind them those in the mailbox.
+    fn deliver_letters(&mut self, now: Instant) {
+        loop {
+            while self.machine.outbound_has_room() || !self.machine.is_connected() {
+                let Some(letter) = self.letters.pop_front() else {
+                    break;
+                };
+                self.deliver(now, letter);
+            }
+            if !self.letters.is_empty() || !std::mem::take(&mut self.letters_left) {
+                return;
+            }
+            self.letters = self.mailbox.take_letters().into();
+        }
+    }
+
+    async fn attend(&mut self, wait: Wait) {
+        match wait {
+            Wait::Room(stuck) => self.context.wait_for_room(*stuck).await,
+            Wait::Connect(request) => self.connect(*request).await,
+            Wait::WillDue(will) => self.will_due(*will).await,
+            Wait::Closed(closed) => self.let_go(&closed).await,
+        }
+    }
+
+    /// Feeds a packet to the machine, if it takes one and one is there.
+    fn decode(&mut self, now: Instant) -> bool {
+        if self.wire.input.is_empty() || !self.takes_more() {
+            return false;
+        }
+        let before = self.wire.input.len();
+        match self.decoder.decode(&mut self.wire.input) {
+            Ok(None) => return false,
+            Ok(Some(packet)) => {
+                self.counts.packets += 1;
+                let bytes = before - self.wire.input.len();
+                self.machine.handle_bytes(now, bytes);
+                self.machine.handle_packet(now, packet);
+            }
+            Err(error) => self.machine.handle_decode_error(now, &error),
+        }
+        true
     }
 
     /// What was gathered while packets were read.
@@ -265,24 +343,8 @@ impl Task {
                 counter.inc_by(count);
             }
         }
-    }
-
-    /// Events, deliveries and output until all is done, or the output is full.
-    async fn settle(&mut self) {
-        self.handle_events().await;
-        self.count_withheld();
-        self.count_rate();
-        self.feed();
-        while self.wire.unwritten() < WRITE_BYTES_MAX
-            && self.machine.poll_transmit(self.wire.output())
-        {
-            self.handle_events().await;
-            self.feed();
-        }
-        self.pass_on();
         let sent = self.machine.take_sent();
         if sent.packets > 0 {
-            let metrics = &self.context.metrics;
             metrics.mqtt_packets_sent.inc_by(sent.packets);
             metrics.mqtt_publishes_sent.inc_by(sent.publishes);
         }
@@ -307,18 +369,19 @@ impl Task {
         let Some(Contents {
             outcomes,
             letters,
+            letters_left,
             shut_down,
             ..
-        }) = self.mailbox.take()
+        }) = self.mailbox.take(self.letters.is_empty())
         else {
             return;
         };
         for (answer, outcome) in outcomes {
             self.answer(answer, outcome);
         }
-        let now = Instant::now();
-        for letter in letters {
-            self.deliver(now, letter);
+        match self.letters.is_empty() {
+            true => self.letters = letters.into(),
+            false => self.letters_left |= letters_left,
         }
         let dropped = self.mailbox.take_dropped();
         if dropped > 0 {
@@ -331,20 +394,23 @@ impl Task {
         }
     }
 
-    async fn handle_events(&mut self) {
+    /// Up to the first event that something must be waited for.
+    fn handle_events(&mut self) -> Option<Wait> {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Publish { token, publish } => {
-                    let stuck = self.publish(token, publish);
-                    self.wait_for_room(stuck).await;
+                    if let Some(stuck) = self.publish(token, publish) {
+                        return Some(Wait::Room(stuck));
+                    }
                 }
                 Event::PublishAgain {
                     token,
                     publish,
                     is_probe,
                 } => {
-                    let stuck = self.publish_again(token, publish, is_probe);
-                    self.wait_for_room(stuck).await;
+                    if let Some(stuck) = self.publish_again(token, publish, is_probe) {
+                        return Some(Wait::Room(stuck));
+                    }
                 }
                 Event::Release { token, packet_id } => self.release(token, packet_id),
                 Event::Subscribe {
@@ -356,26 +422,16 @@ impl Task {
                 Event::Assign { token, packet_id } => self.assign(token, packet_id),
                 Event::Received { token, packet_id } => self.received(token, packet_id),
                 Event::DeliveryDone { token, .. } => self.delivery_done(token),
-                Event::Connect(request) => Box::pin(self.connect(*request)).await,
-                Event::WillDue(will) => {
-                    self.outbox.flush();
-                    Box::pin(self.will_due(*will)).await;
-                }
+                Event::Connect(request) => return Some(Wait::Connect(request)),
+                Event::WillDue(will) => return Some(Wait::WillDue(will)),
                 Event::Closed(closed) => {
-                    self.outbox.flush();
                     self.ended = true;
                     self.log_end(&closed);
-                    Box::pin(self.let_go(&closed)).await;
+                    return Some(Wait::Closed(Box::new(closed)));
                 }
             }
         }
-    }
-
-    async fn wait_for_room(&mut self, stuck: Option<Box<Stuck>>) {
-        if let Some(stuck) = stuck {
-            self.outbox.flush();
-            Box::pin(self.context.wait_for_room(*stuck)).await;
-        }
+        None
     }
 
     fn log_end(&self, closed: &Closed) {

@@ -16,9 +16,9 @@ use tidegate_edge_protocol::mqtt::connection::{
     Accepted, DeliveryToken, PublishRefused, PublishToken, ReleaseToken, SubscribeToken,
     SubscriptionRequest,
 };
+use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
-use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 use crate::sessions::SharedDelivery;
 
 /// A message for a subscriber, before its session gives it a packet.
@@ -101,19 +101,42 @@ pub(crate) struct Contents {
     pub letters: Vec<Letter>,
     letters_bytes: usize,
     pub shut_down: Option<ReasonCode>,
+    /// There are some that were not asked for.
+    pub letters_left: bool,
     /// Nobody empties it any more.
     is_closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mailbox {
+    letters_max: usize,
+    bytes_max: usize,
     contents: Mutex<Contents>,
     filled: AtomicBool,
     waker: AtomicWaker,
     dropped_qos0: AtomicUsize,
 }
 
+impl Default for Mailbox {
+    /// With the bounds of a connection whose listener says nothing.
+    fn default() -> Self {
+        Self::new(&ConnectionLimits::default())
+    }
+}
+
 impl Mailbox {
+    /// What waits here is bounded as what waits in the connection's own queue.
+    pub(crate) fn new(limits: &ConnectionLimits) -> Self {
+        Self {
+            letters_max: limits.outbound_queue_messages_max,
+            bytes_max: limits.outbound_queue_bytes_max,
+            contents: Mutex::default(),
+            filled: AtomicBool::default(),
+            waker: AtomicWaker::new(),
+            dropped_qos0: AtomicUsize::default(),
+        }
+    }
+
     fn put(&self, change: impl FnOnce(&mut Contents)) {
         change(&mut self.contents.lock().expect("nobody panics with it"));
         // Who has not taken what came before is on the way.
@@ -139,7 +162,7 @@ impl Mailbox {
         let bytes: usize = letters.iter().map(Letter::bytes).sum();
         self.put(|contents| {
             let is_empty = contents.letters.is_empty() && !contents.is_closed;
-            if is_empty && letters.len() <= MAILBOX_MESSAGES_MAX && bytes <= MAILBOX_BYTES_MAX {
+            if is_empty && letters.len() <= self.letters_max && bytes <= self.bytes_max {
                 contents.letters_bytes = bytes;
                 contents.letters = letters;
                 return;
@@ -152,8 +175,8 @@ impl Mailbox {
 
     fn add(&self, contents: &mut Contents, letter: Letter) {
         let bytes = letter.bytes();
-        let full = contents.letters.len() >= MAILBOX_MESSAGES_MAX
-            || contents.letters_bytes + bytes > MAILBOX_BYTES_MAX;
+        let full = contents.letters.len() >= self.letters_max
+            || contents.letters_bytes + bytes > self.bytes_max;
         if contents.is_closed {
             return;
         }
@@ -176,14 +199,27 @@ impl Mailbox {
         };
     }
 
-    /// Everything that is there, if anything is.
-    pub(crate) fn take(&self) -> Option<Contents> {
+    /// What is there, if anything is; letters only if they are asked for.
+    pub(crate) fn take(&self, with_letters: bool) -> Option<Contents> {
         if !self.filled.swap(false, Ordering::Acquire) {
             return None;
         }
-        Some(std::mem::take(
-            &mut *self.contents.lock().expect("nobody panics with it"),
-        ))
+        let mut contents = self.contents.lock().expect("nobody panics with it");
+        let mut taken = std::mem::take(&mut *contents);
+        contents.is_closed = taken.is_closed;
+        if !with_letters {
+            contents.letters = std::mem::take(&mut taken.letters);
+            contents.letters_bytes = taken.letters_bytes;
+            taken.letters_left = !contents.letters.is_empty();
+        }
+        Some(taken)
+    }
+
+    /// Letters that were left when the rest was taken.
+    pub(super) fn take_letters(&self) -> Vec<Letter> {
+        let mut contents = self.contents.lock().expect("nobody panics with it");
+        contents.letters_bytes = 0;
+        std::mem::take(&mut contents.letters)
     }
 
     /// Returns once something is there. Safe to cancel; for the connection's own task alone.
@@ -236,11 +272,11 @@ mod tests {
         }
         assert_eq!(mailbox.take_dropped(), 2);
         mailbox.deliver(letter(Qos::AtLeastOnce, 1 << 20));
-        let contents = mailbox.take().unwrap();
+        let contents = mailbox.take(true).unwrap();
         assert_eq!(contents.letters.len(), 7);
         assert_eq!(contents.shut_down, Some(ReasonCode::QuotaExceeded));
         mailbox.deliver(letter(Qos::AtLeastOnce, 1 << 20));
-        assert_eq!(mailbox.take().unwrap().letters.len(), 1);
-        assert!(mailbox.take().is_none());
+        assert_eq!(mailbox.take(true).unwrap().letters.len(), 1);
+        assert!(mailbox.take(true).is_none());
     }
 }

@@ -5,6 +5,7 @@ mod mailbox;
 mod offered;
 mod outbox;
 mod publishing;
+mod scram;
 mod serving;
 mod transport;
 mod wills;
@@ -35,7 +36,8 @@ use crate::sessions::{Clock, Sessions};
 use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
-use transport::{Arrival, Peer, Socket};
+pub(crate) use scram::Scram;
+use transport::Arrival;
 pub(crate) use transport::{Listener, Tls};
 
 /// What every connection works with.
@@ -56,6 +58,7 @@ pub(crate) struct Context {
     pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
+    pub scram: Scram,
     connection_ids: Arc<AtomicU64>,
     /// Connections of all listeners, to be told when the node stops.
     open: Arc<Open>,
@@ -88,6 +91,7 @@ impl Open {
 impl Context {
     pub(crate) fn new(
         spec: &MqttSpec,
+        scram: Scram,
         sessions: Arc<Sessions>,
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
@@ -107,6 +111,7 @@ impl Context {
             connections_max,
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
+            scram,
             connection_ids,
             open: Arc::default(),
         })
@@ -220,10 +225,12 @@ fn open(
     context.metrics.mqtt_connections.inc();
     context.listener.connections.inc();
     let (context, stopping) = (Arc::clone(context), stopping.clone());
+    let opening = Box::pin(shake_hands(arrival, Arc::clone(&context), stopping));
     tokio::spawn(async move {
-        // What the handshakes need is given back after them.
-        if let Some((socket, peer)) = Box::pin(shake_hands(arrival, &context, &stopping)).await {
-            driver::run(socket, peer, Arc::clone(&context), stopping).await;
+        // By itself: what the handshakes need is given back before the connection runs.
+        let opened = opening.await;
+        if let Some(task) = opened {
+            driver::run(task).await;
         }
         context.metrics.mqtt_connections.dec();
         context.listener.connections.dec();
@@ -233,17 +240,19 @@ fn open(
 
 async fn shake_hands(
     arrival: Arrival,
-    context: &Context,
-    stopping: &watch::Receiver<bool>,
-) -> Option<(Socket, Peer)> {
+    context: Arc<Context>,
+    mut stopping: watch::Receiver<bool>,
+) -> Option<Box<driver::Task>> {
     let came_from = arrival.peer;
-    let mut stopping = stopping.clone();
     let opened = tokio::select! {
         opened = timeout(HANDSHAKE_TIMEOUT, arrival.open()) => opened,
         _ = stopping.changed() => return None,
     };
     let why = match opened {
-        Ok(Ok(opened)) => return Some(opened),
+        Ok(Ok((socket, peer))) => {
+            let is_stopping = || *stopping.borrow();
+            return Some(driver::begin(socket, peer, context, is_stopping));
+        }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };

@@ -77,6 +77,9 @@ impl Task {
             let (reader, clock) = (self.context.reader.clone(), self.context.clock);
             self.feed = Some(Box::new(Feed::new(reader, clock, durable, session)));
         }
+        if let Some(user) = &request.authenticated_name {
+            tracing::info!(peer = %self.peer, client = %client_id, %user, "mqtt: authenticated");
+        }
         tracing::debug!(peer = %self.peer, client = %client_id, resumed, "mqtt: connected");
         let answer = Answer::Accepted(Box::new(accepted));
         if rows.is_empty() {

@@ -73,7 +73,7 @@ impl Context {
             () = posted.mailbox.filled() => {}
             _ = self.committer.failed() => return false,
         }
-        let contents = posted.mailbox.take().unwrap_or_default();
+        let contents = posted.mailbox.take(true).unwrap_or_default();
         let outcome = contents.outcomes.into_iter().next();
         match outcome.map_or(Ok(()), |(_, outcome)| outcome) {
             Ok(()) => {

@@ -54,7 +54,8 @@ pub struct ConnectionLimits {
     /// at once. Past either it is not read from for a while.
     pub messages_per_second_max: Option<NonZeroU32>,
     pub bytes_per_second_max: Option<NonZeroU64>,
-    /// Levels of a topic or a filter from the client. One that has more ends the connection.
+    /// Levels of a topic or a filter from the client, if fewer than any topic may have. One that has
+    /// more ends the connection.
     pub topic_levels_max: Option<NonZeroU32>,
     /// Publishes of an MQTT 3 client that wait for space in the journal, and what they take; past
     /// either the client is not read from. What was under way before is kept beyond them.
@@ -109,8 +110,8 @@ impl Default for ConnectionLimits {
             withheld_caution: Duration::from_secs(10),
             withheld_retry_interval: Duration::from_millis(250),
             inflight_outbound_max: INFLIGHT_MAX_DEFAULT,
-            outbound_queue_messages_max: 1_000,
-            outbound_queue_bytes_max: 4 * 1024 * 1024,
+            outbound_queue_messages_max: 4_096,
+            outbound_queue_bytes_max: 8 * 1024 * 1024,
             topic_alias_inbound_max: 16,
             topic_alias_outbound_max: 64,
             topic_alias_outbound_bytes_max: 4 * 1024,

@@ -16,11 +16,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tidegate_shared::fleet::{ListenerAddress, ListenerSpec, Transport};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 pub(crate) use socket::Socket;
 use socket::Wrapped;
 pub(crate) use tls::Tls;
+
+use crate::limits::LISTEN_BACKLOG;
 
 /// Who may connect to a Unix socket: its owner and group.
 const UNIX_SOCKET_MODE: u32 = 0o660;
@@ -106,7 +108,7 @@ impl Listener {
                 Entrance::Quic(endpoint.map_err(|error| in_use(*address, &error))?)
             }
             (ListenerAddress::Ip(address), ..) => {
-                let listener = TcpListener::bind(address).await;
+                let listener = listen(*address);
                 Entrance::Tcp(listener.map_err(|error| in_use(*address, &error))?)
             }
         };
@@ -238,6 +240,18 @@ async fn bind_unix(path: &Path) -> anyhow::Result<Entrance> {
         listener,
         _file: RemovedAtEnd(path.to_owned()),
     })
+}
+
+/// With room for many who come at once: whom the kernel has no room for tries again after a second, and
+/// then after three.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
 }
 
 fn in_use(address: SocketAddr, error: &io::Error) -> anyhow::Error {

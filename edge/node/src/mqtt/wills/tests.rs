@@ -71,7 +71,13 @@ impl Node {
         let sessions = Sessions::new(committer, router, clock, u64::MAX, loaded);
         let metrics = Arc::new(Metrics::default());
         Self {
-            context: Context::new(&MqttSpec::default(), sessions, Arc::default(), metrics),
+            context: Context::new(
+                &MqttSpec::default(),
+                crate::mqtt::Scram::default(),
+                sessions,
+                Arc::default(),
+                metrics,
+            ),
             stream,
             subscriber,
             _folder: folder,
@@ -142,7 +148,7 @@ impl Node {
 
     /// The topics of what the subscriber got.
     fn received(&self) -> Vec<String> {
-        let Contents { letters, .. } = self.subscriber.take().unwrap_or_default();
+        let Contents { letters, .. } = self.subscriber.take(true).unwrap_or_default();
         let topics = letters.iter().map(|letter| &letter.message.topic);
         topics.map(|topic| topic.as_str().to_owned()).collect()
     }

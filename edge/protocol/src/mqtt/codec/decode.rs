@@ -88,6 +88,13 @@ pub(super) fn topic(reader: &mut Reader) -> Result<Text, DecodeErrorKind> {
     Ok(topic)
 }
 
+/// It is a topic to publish to `[MQTT-3.3.2-14]`.
+pub(super) fn response_topic(topic: Option<&Text>) -> Result<(), DecodeErrorKind> {
+    topic.map_or(Ok(()), |topic| {
+        check_topic(topic).map_err(DecodeErrorKind::Topic)
+    })
+}
+
 /// All properties of a PUBLISH: the message's, and those of this one delivery.
 #[derive(Debug, Default)]
 struct DeliveryProperties {
@@ -124,6 +131,7 @@ fn publish(flags: u8, version: Version, reader: &mut Reader) -> Result<Packet, D
     } else if properties.topic_alias.is_none() {
         return Err(DecodeErrorKind::TopicMissing);
     }
+    response_topic(properties.message.response_topic.as_ref())?;
     Ok(Packet::Publish(Publish {
         duplicate: flags & 0x08 != 0,
         qos,

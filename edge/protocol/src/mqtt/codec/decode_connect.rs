@@ -6,7 +6,10 @@ use super::{
     property::{ConnackProperties, ConnectProperties, WillProperties, read_properties},
     wire::Reader,
 };
-use crate::mqtt::{codec::decode::topic, reply_code::ReasonCode};
+use crate::mqtt::{
+    codec::decode::{response_topic, topic},
+    reply_code::ReasonCode,
+};
 
 const CLEAN_START: u8 = 0x02;
 const WILL: u8 = 0x04;
@@ -86,6 +89,7 @@ fn will_qos(flags: u8) -> Option<Qos> {
 
 fn will(version: Version, flags: u8, reader: &mut Reader) -> Result<Will, DecodeErrorKind> {
     let properties: WillProperties = properties_of(version, reader)?;
+    response_topic(properties.response_topic.as_ref())?;
     Ok(Will {
         qos: will_qos(flags).ok_or(DecodeErrorKind::ConnectFlags(flags))?,
         retain: flags & WILL_RETAIN != 0,

@@ -21,7 +21,10 @@ impl Connection {
                 self.assign();
                 outcome
             }
-            State::Fresh | State::Deciding { .. } | State::Closed => DeliverOutcome::NotConnected,
+            State::Fresh
+            | State::Authenticating { .. }
+            | State::Deciding { .. }
+            | State::Closed => DeliverOutcome::NotConnected,
         }
     }
 

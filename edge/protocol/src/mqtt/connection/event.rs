@@ -93,6 +93,8 @@ pub struct ConnectRequest {
     pub receive_maximum: u16,
     pub packet_bytes_max: Option<NonZeroU32>,
     pub topic_alias_max: u16,
+    /// Who the client has proved to be (`Connection::offer_authentication`).
+    pub authenticated_name: Option<Text>,
     pub request_response_information: bool,
     pub request_problem_information: bool,
     pub user_properties: Vec<UserProperty>,
@@ -119,6 +121,7 @@ impl ConnectRequest {
             receive_maximum: properties.receive_maximum.map_or(u16::MAX, |max| max.get()),
             packet_bytes_max: properties.packet_bytes_max,
             topic_alias_max: properties.topic_alias_max.unwrap_or(0),
+            authenticated_name: None,
             request_response_information: properties.request_response_information.unwrap_or(false),
             request_problem_information: properties.request_problem_information.unwrap_or(true),
             user_properties: properties.user_properties,

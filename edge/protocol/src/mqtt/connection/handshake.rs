@@ -23,10 +23,6 @@ pub(super) fn check(
         let message = "the client id is empty, and the session is not clean";
         return Err((ReasonCode::ClientIdentifierNotValid, message));
     }
-    if connect.properties.authentication_method.is_some() {
-        let message = "extended authentication is not supported";
-        return Err((ReasonCode::BadAuthenticationMethod, message));
-    }
     if let Some(will) = &mut connect.will {
         if version == Version::V5 && will.qos > limits.qos_max {
             return Err((ReasonCode::QosNotSupported, "the will's QoS is not offered"));

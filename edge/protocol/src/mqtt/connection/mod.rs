@@ -6,6 +6,7 @@
 //! and closes the socket once `is_closed`.
 
 mod aliases;
+mod authentication;
 mod deliveries;
 mod event;
 mod filters;
@@ -29,6 +30,8 @@ use std::{
 
 use bytes::BytesMut;
 
+use authentication::Authentication;
+pub use authentication::Authenticator;
 pub use event::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryOutcome,
     DeliveryStage, DeliveryToken, Event, OutboundCounters, PublishRefused, PublishToken, Redirect,
@@ -60,6 +63,7 @@ pub struct Connection {
     version: Version,
     connect_deadline: Option<Instant>,
     keep_alive: KeepAlive,
+    authentication: Authentication,
     rates: Rates,
     inbound: Inbound,
     withheld: Withheld,
@@ -79,6 +83,10 @@ pub struct Connection {
 enum State {
     /// No CONNECT yet.
     Fresh,
+    /// The CONNECT asks for an exchange of AUTH packets, which goes on.
+    Authenticating {
+        request: Box<ConnectRequest>,
+    },
     /// The driver thinks about the CONNECT. What else came is kept.
     Deciding {
         request: Box<ConnectRequest>,
@@ -99,6 +107,7 @@ impl Connection {
             version: Version::V5,
             connect_deadline: Some(now + limits.connect_timeout),
             keep_alive: KeepAlive::default(),
+            authentication: Authentication::default(),
             rates: Rates::new(now, &limits),
             inbound: Inbound::default(),
             withheld: Withheld::default(),
@@ -123,7 +132,7 @@ impl Connection {
     /// keep alive stands still.
     pub fn can_read(&self) -> bool {
         match self.state {
-            State::Fresh => true,
+            State::Fresh | State::Authenticating { .. } => true,
             State::Deciding { .. } | State::Closed => false,
             State::Connected => {
                 self.inbound.has_room(self.version, &self.limits)
@@ -223,7 +232,8 @@ impl Connection {
         self.inbound.resume(std::mem::take(&mut accepted.received));
         let unacknowledged = std::mem::take(&mut accepted.unacknowledged);
         self.outbound.window.keep(unacknowledged);
-        let connack = handshake::connack(&request, accepted, &self.limits);
+        let mut connack = handshake::connack(&request, accepted, &self.limits);
+        self.authentication.complete(&mut connack.properties);
         self.replies.push_back(Packet::Connack(Box::new(connack)));
         self.will = request.will.map(Box::new);
         for packet in early {
@@ -245,11 +255,12 @@ impl Connection {
         let reason = redirect.reason_code();
         let mut farewell = match self.state {
             State::Connected => self.disconnect(reason, ""),
-            State::Fresh | State::Deciding { .. } | State::Closed => {
-                handshake::refusal(self.version, reason, "")
-                    .filter(|_| matches!(self.state, State::Deciding { .. }))
-                    .map(|connack| Packet::Connack(Box::new(connack)))
-            }
+            State::Fresh
+            | State::Authenticating { .. }
+            | State::Deciding { .. }
+            | State::Closed => handshake::refusal(self.version, reason, "")
+                .filter(|_| matches!(self.state, State::Deciding { .. }))
+                .map(|connack| Packet::Connack(Box::new(connack))),
         };
         if let Some(packet) = &mut farewell {
             packets::refer(packet, &redirect.server);
@@ -290,6 +301,7 @@ impl Connection {
         {
             return self.close(CloseReason::ConnectTimeout, None, None);
         }
+        self.check_authentication_deadline();
         self.try_withheld();
         if self.keep_alive.handle_timeout(now, !self.can_read()) {
             let farewell = self.disconnect(ReasonCode::KeepAliveTimeout, "");
@@ -303,7 +315,7 @@ impl Connection {
         self.advance(now);
         let farewell = match self.state {
             State::Connected => self.disconnect(reason, ""),
-            State::Deciding { .. } => {
+            State::Authenticating { .. } | State::Deciding { .. } => {
                 handshake::refusal(self.version, ReasonCode::ServerUnavailable, "")
                     .map(|connack| Packet::Connack(Box::new(connack)))
             }
@@ -375,6 +387,7 @@ impl Connection {
             self.connect_deadline,
             self.keep_alive.deadline(),
             self.withheld.deadline(),
+            self.authentication.deadline(),
             self.rates.exceeded(self.now).map(|(_, room_at)| room_at),
         ];
         deadlines.into_iter().flatten().min()
@@ -417,7 +430,7 @@ impl Connection {
                 self.disconnect(reason, message)
             }
             // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
-            State::Fresh | State::Deciding { .. } => {
+            State::Fresh | State::Authenticating { .. } | State::Deciding { .. } => {
                 handshake::refusal(self.version, reason, message)
                     .map(|connack| Packet::Connack(Box::new(connack)))
             }
@@ -459,6 +472,7 @@ impl Connection {
         self.state = State::Closed;
         self.connect_deadline = None;
         self.keep_alive.stop();
+        self.authentication = Authentication::default();
         self.withheld = Withheld::default();
         self.subscribes.clear();
         self.replies.extend(farewell);

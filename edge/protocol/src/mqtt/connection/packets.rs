@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{
-    CloseReason, Connection, Event, State, SubscribeToken, filters, handshake, inbound::Violation,
+    CloseReason, ConnectRequest, Connection, Event, State, SubscribeToken, filters, handshake,
+    inbound::Violation,
 };
 use crate::mqtt::{
     codec::{Connect, Disconnect, Packet, PacketId, Subscribe, Text, Unsubscribe},
@@ -22,6 +23,22 @@ impl Connection {
             }
             // [MQTT-3.1.0-2]
             (_, Packet::Connect(_)) => self.fail(ReasonCode::ProtocolError, "a second CONNECT"),
+            (State::Authenticating { .. }, Packet::Auth(auth)) => {
+                self.on_auth_before_connack(*auth)
+            }
+            (State::Authenticating { .. }, Packet::Disconnect(disconnect)) => {
+                self.close(
+                    CloseReason::ClientDisconnected(disconnect.reason),
+                    None,
+                    None,
+                );
+                self.replies.clear();
+            }
+            // [MQTT-3.1.2-30]
+            (State::Authenticating { .. }, _) => {
+                let message = "another packet than AUTH or DISCONNECT before the CONNACK";
+                self.fail(ReasonCode::ProtocolError, message);
+            }
             (State::Deciding { early, .. }, packet) => {
                 if early.len() < self.limits.early_packets_max {
                     early.push_back(packet);
@@ -39,20 +56,23 @@ impl Connection {
         }
     }
 
-    fn on_connect(&mut self, connect: Connect) {
-        self.connect_deadline = None;
+    fn on_connect(&mut self, mut connect: Connect) {
         self.version = connect.version;
         let packet_bytes_max = connect.properties.packet_bytes_max;
         self.outbound.set_packet_bytes_max(packet_bytes_max);
+        let method = connect.properties.authentication_method.take();
+        let data = connect.properties.authentication_data.take();
         match handshake::check(connect, &self.limits) {
-            Ok(request) => {
-                let request = Box::new(request);
-                self.events.push_back(Event::Connect(request.clone()));
-                let early = VecDeque::new();
-                self.state = State::Deciding { request, early };
-            }
+            Ok(request) => self.on_connect_authentication(Box::new(request), method, data),
             Err((reason, message)) => self.reject(reason, message),
         }
+    }
+
+    pub(super) fn decide(&mut self, request: Box<ConnectRequest>) {
+        self.connect_deadline = None;
+        self.events.push_back(Event::Connect(request.clone()));
+        let early = VecDeque::new();
+        self.state = State::Deciding { request, early };
     }
 
     fn on_connected_packet(&mut self, packet: Packet) -> Result<(), Violation> {
@@ -70,10 +90,7 @@ impl Connection {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(disconnect),
-            Packet::Auth(_) => {
-                let message = "AUTH without an authentication method in CONNECT";
-                Err((ReasonCode::ProtocolError, message))
-            }
+            Packet::Auth(auth) => self.on_auth(*auth),
             Packet::Connect(_)
             | Packet::Connack(_)
             | Packet::Suback(_)

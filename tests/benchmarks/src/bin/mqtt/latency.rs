@@ -178,11 +178,11 @@ impl Run {
     }
 
     fn take(&mut self, token: usize) -> anyhow::Result<()> {
-        let open = match token {
-            PUBLISHER => self.take_acknowledgements()?,
-            _ => self.take_messages()?,
+        let (whose, open) = match token {
+            PUBLISHER => ("publisher", self.take_acknowledgements()?),
+            _ => ("subscriber", self.take_messages()?),
         };
-        ensure!(open, "the broker closed a connection");
+        ensure!(open, "the broker closed the {whose}'s connection");
         Ok(())
     }
 

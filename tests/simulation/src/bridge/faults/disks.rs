@@ -26,7 +26,7 @@ const FILLING_COMMITS: u64 = 150;
 /// Of four large messages each, on one of sixty days: the journal fills up many times over.
 const OFFLINE_COMMITS_MAX: u64 = 10;
 
-/// What the ledger may take for three edges with three streams each, forks and all.
+/// What the ledger may take for three edges with three streams and a dozen lanes each, forks and all.
 const LEDGER_BYTES_MAX: usize = 16 << 10;
 
 impl World {

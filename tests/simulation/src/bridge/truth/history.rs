@@ -62,12 +62,18 @@ impl History {
             let what = format!("{stream} had {} and has {next}", payloads.len());
             return violated("what was acknowledged is there", what);
         }
-        let more = next.0 as usize - payloads.len();
+        let (known, more) = (payloads.len(), next.0 as usize - payloads.len());
         let of_stream = staged.iter().filter(|(name, _)| name == stream);
         payloads.extend(of_stream.map(|(_, payload)| *payload).take(more));
         match payloads.len() as u64 == next.0 {
             true => Ok(()),
-            false => violated("a journal holds what was put into it", format!("{stream}")),
+            false => {
+                let what = format!(
+                    "{stream}: {next} and not {known}, {} were staged",
+                    staged.len()
+                );
+                violated("a journal holds what was put into it", what)
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is refused, and with which code.
 
 use super::*;
+use tidegate_shared::topic::TopicError;
 
 #[test]
 fn what_a_server_refuses_in_mqtt_5() {
@@ -38,6 +39,11 @@ fn what_a_server_refuses_in_mqtt_5() {
             MalformedPacket,
         ), // [MQTT-1.5.4-2]
         (b"\x30\x03\x00\x00\x00", Kind::TopicMissing, ProtocolError),
+        (
+            b"\x30\x08\x00\x01a\x04\x08\x00\x01#",
+            Kind::Topic(TopicError::Wildcard),
+            MalformedPacket,
+        ), // [MQTT-3.3.2-14]
         (
             b"\x32\x06\x00\x01a\x00\x00\x00",
             Kind::PacketIdZero,

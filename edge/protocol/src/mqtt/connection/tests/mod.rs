@@ -1,6 +1,7 @@
 //! Small scripts: bytes in, bytes and events out, with the clause that each checks.
 
 mod aliases;
+mod authentication;
 mod deliveries;
 mod exactly_once;
 mod exactly_once_out;

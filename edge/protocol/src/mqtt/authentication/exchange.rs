@@ -1,0 +1,108 @@
+//! One exchange, from the client's first message to the server's last.
+
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use super::{
+    Users, Verifier, encode, hmac,
+    messages::{ClientFinal, ClientFirst},
+    users::prepared_name,
+    verifier::hash,
+};
+
+/// Why a client is not let in. What it is told is less: that it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ScramError {
+    #[error("a SCRAM message is malformed: {0}")]
+    Malformed(&'static str),
+    #[error("a SCRAM message has no {0} in its place")]
+    Missing(&'static str),
+    #[error("the client wants channel binding, which is not offered")]
+    ChannelBinding,
+    #[error("the client wants an extension of SCRAM that is not known")]
+    Extension,
+    #[error("the client wants to act as somebody else")]
+    ActsAs,
+    #[error("the client does not repeat the nonce, or its first words")]
+    Repeated,
+    #[error("there is no such user, or the password is wrong")]
+    Rejected,
+}
+
+/// Between the server's first message and the client's second.
+#[derive(Debug)]
+pub struct Exchange {
+    name: String,
+    is_known: bool,
+    verifier: Verifier,
+    gs2_header: String,
+    nonce: String,
+    /// Both first messages, as the signatures cover them.
+    first_messages: String,
+}
+
+/// A client that has proved that it knows the password, and what proves to it that the server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    pub name: String,
+    pub server_final: String,
+}
+
+impl Exchange {
+    /// Takes the client's first message, and gives the server's. `nonce` is random, printable ASCII
+    /// without a comma, and was never used before.
+    pub fn begin(
+        users: &Users,
+        client_first: &[u8],
+        nonce: &str,
+    ) -> Result<(Self, String), ScramError> {
+        let first = ClientFirst::parse(client_first)?;
+        if first
+            .acts_as
+            .as_ref()
+            .is_some_and(|acts_as| *acts_as != first.name)
+        {
+            return Err(ScramError::ActsAs);
+        }
+        let prepared = prepared_name(&first.name);
+        // What can be no name is as unknown as any other.
+        let name = prepared.unwrap_or(first.name);
+        let (verifier, is_known) = users.verifier(&name);
+        let nonce = format!("{}{nonce}", first.nonce);
+        let (salt, iterations) = (encode(&verifier.salt), verifier.iterations);
+        let server_first = format!("r={nonce},s={salt},i={iterations}");
+        let exchange = Self {
+            name,
+            is_known,
+            verifier,
+            gs2_header: first.gs2_header.to_owned(),
+            nonce,
+            first_messages: format!("{},{server_first}", first.bare),
+        };
+        Ok((exchange, server_first))
+    }
+
+    /// Takes the client's second message.
+    pub fn finish(self, client_final: &[u8]) -> Result<Authenticated, ScramError> {
+        let last = ClientFinal::parse(client_final)?;
+        let repeats = last.channel_binding == encode(self.gs2_header.as_bytes());
+        if !repeats || last.nonce != self.nonce {
+            return Err(ScramError::Repeated);
+        }
+        let signed = format!("{},{}", self.first_messages, last.without_proof);
+        let signature = hmac(&self.verifier.stored_key, signed.as_bytes());
+        let mut client_key = last.proof;
+        for (byte, mask) in client_key.iter_mut().zip(signature) {
+            *byte ^= mask;
+        }
+        let proved = hash(&client_key).ct_eq(&self.verifier.stored_key);
+        if !(bool::from(proved) && self.is_known) {
+            return Err(ScramError::Rejected);
+        }
+        let signature = hmac(&self.verifier.server_key, signed.as_bytes());
+        Ok(Authenticated {
+            name: self.name,
+            server_final: format!("v={}", encode(&signature)),
+        })
+    }
+}
