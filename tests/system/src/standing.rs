@@ -21,14 +21,14 @@ pub struct Standing {
 
 impl Standing {
     /// An edge, ready. Its folder has this name, and stays until the next of the name is started.
-    /// `yaml` is appended to its configuration.
-    pub fn start(name: &str, yaml: &str) -> Self {
+    /// `mqtt_keys` are keys below `mqtt`, and `yaml` is appended to its configuration.
+    pub fn start(name: &str, mqtt_keys: &str, yaml: &str) -> Self {
         let folder = workspace::target().join("tests/scratch").join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("the target folder can be written");
         let (mqtt, websocket, address) = (ports::free(), ports::free(), ports::free());
         let text = format!(
-            "data: {}\nmqtt:\n  listeners:\n    - address: {mqtt}\n    - \
+            "data: {}\nmqtt:\n{mqtt_keys}  listeners:\n    - address: {mqtt}\n    - \
              {{address: {websocket}, transport: websocket}}\nhttp:\n  address: {address}\n{yaml}",
             folder.join("data").display()
         );

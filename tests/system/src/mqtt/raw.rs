@@ -269,9 +269,9 @@ impl Peer {
         }
     }
 
-    /// What comes before it is not lost.
+    /// Waits for the PUBREL of this identifier; what comes before it is not lost.
     #[track_caller]
-    fn wait_for_pubrel(&mut self, id: u16) {
+    pub fn wait_for_pubrel(&mut self, id: u16) {
         let mut before = VecDeque::new();
         loop {
             let packet = self.packet();

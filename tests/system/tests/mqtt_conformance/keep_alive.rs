@@ -48,3 +48,23 @@ fn v5_3_2_2_22_without_a_server_keep_alive_the_clients_own_counts() {
     connect(&asked).end();
     none.nothing();
 }
+
+#[test]
+fn v5_3_2_2_21_a_server_keep_alive_counts_in_place_of_the_clients() {
+    clauses!(v5 "3.2.2-21" "3.1.2-21" "3.1.2-22"; v311 "3.1.2-24");
+    let other = edge_with_keep_alive_max(1);
+    for asked in [0, 600] {
+        let connect = Connect::new(V5, &unique("told")).keep_alive(asked);
+        let (mut peer, connack) = Peer::asked(other.mqtt, &connect);
+        assert_eq!(
+            connack.property(property::SERVER_KEEP_ALIVE),
+            Some(vec![0, 1])
+        );
+        assert_eq!(peer.end()[0].reason(), 0x8d);
+    }
+    // An older client can't be told: its own counts.
+    let mut older = Peer::connected(other.mqtt, &Connect::new(V3_1_1, &unique("told")));
+    let connect = Connect::new(V5, &unique("told"));
+    Peer::connected(other.mqtt, &connect).end();
+    older.nothing();
+}

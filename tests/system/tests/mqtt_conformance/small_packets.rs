@@ -40,7 +40,7 @@ fn v5_3_1_2_24_no_packet_exceeds_the_clients_maximum() {
                 (1, Some(id)) => peer.send(&wire::ack(wire::PUBACK, id)),
                 (2, Some(id)) => {
                     peer.send(&wire::ack(wire::PUBREC, id));
-                    peer.take(wire::PUBREL);
+                    peer.wait_for_pubrel(id);
                     peer.send(&wire::ack(wire::PUBCOMP, id));
                 }
                 _ => {}

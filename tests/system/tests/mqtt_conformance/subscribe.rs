@@ -174,12 +174,12 @@ fn v5_3_8_3_4_no_local_on_a_shared_subscription_is_an_error() {
 fn v5_4_5_0_1_a_message_is_added_to_every_session_that_matches() {
     clauses!(v5 "4.5.0-1"; v311 "4.5.0-1");
     for version in NUMBERED {
-        let root = unique("every");
+        let (root, leaf) = (unique("every"), unique("leaf"));
         let filters = [
-            format!("{root}/a"),
+            format!("{root}/{leaf}"),
             format!("{root}/+"),
             format!("{root}/#"),
-            format!("+/a/#"),
+            format!("+/{leaf}"),
         ];
         let mut away = Vec::new();
         for filter in &filters {
@@ -188,7 +188,7 @@ fn v5_4_5_0_1_a_message_is_added_to_every_session_that_matches() {
             peer.leave();
             away.push(again);
         }
-        publish(version, &format!("{root}/a"), "for all", 1);
+        publish(version, &format!("{root}/{leaf}"), "for all", 1);
         for again in away {
             let mut peer = come_back(&again);
             assert_eq!(peer.answered_delivery().text(), "for all");

@@ -19,12 +19,18 @@ macro_rules! clauses {
     };
 }
 
-/// Acknowledgements wait for no company, and the packets' limit is one that a test can reach.
+/// Acknowledgements wait for no company.
 const YAML: &str = "journal:\n  commit_linger: 0\n  bytes_max: 512MiB\n  free_disk_min: 0\n";
 
 pub fn edge() -> &'static Standing {
     static EDGE: OnceLock<Standing> = OnceLock::new();
-    EDGE.get_or_init(|| Standing::start("mqtt-conformance", YAML))
+    EDGE.get_or_init(|| Standing::start("mqtt-conformance", "", YAML))
+}
+
+/// Another one, with the longest keep alive that it allows.
+pub fn edge_with_keep_alive_max(seconds: u16) -> Standing {
+    let keys = format!("  keep_alive_max: {seconds}s\n");
+    Standing::start("mqtt-conformance-keep-alive", &keys, YAML)
 }
 
 pub fn broker() -> SocketAddr {

@@ -58,6 +58,21 @@ fn small(messages: usize) -> ConnectionLimits {
 }
 
 #[test]
+fn what_comes_while_the_only_one_that_waits_is_tried_waits_too() {
+    let mut server = Server::default(V4);
+    server.send(&publish(1));
+    let first = submitted(&mut server);
+    withhold(&mut server, first);
+    server.pass(RETRY);
+    let probe = submitted(&mut server);
+    assert_eq!(ids(&probe), [(1, "probe")]);
+    server.send(&publish(2));
+    assert!(submitted(&mut server).is_empty(), "it would overtake");
+    commit(&mut server, &probe);
+    assert_eq!(ids(&submitted(&mut server)), [(2, "new")]);
+}
+
+#[test]
 fn what_waits_is_tried_again_in_order_and_acknowledged_in_order() {
     let mut server = Server::default(V4);
     server.send(&publishes(1..=3));
