@@ -15,12 +15,12 @@ use tidegate_edge_protocol::mqtt::connection::{
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::time::{sleep_until, timeout};
 
-use super::Context;
 use super::mailbox::{Contents, Letter, Mailbox};
 use super::outbox::Outbox;
 use super::publishing::Stuck;
 use super::transport::{Peer, Socket};
 use super::wire::{Moved, Wire};
+use super::{Context, Seat};
 use crate::committer::Gate;
 use crate::limits::{FAREWELL_TIMEOUT, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
 use crate::retained::Reading;
@@ -32,10 +32,10 @@ use crate::sessions::{Feed, Held, SharedDelivery};
 pub(super) fn begin(
     socket: Socket,
     peer: Peer,
-    context: Arc<Context>,
+    seat: Seat,
     is_stopping: impl FnOnce() -> bool,
 ) -> Box<Task> {
-    let mut task = Task::new(socket, peer, context);
+    let mut task = Task::new(socket, peer, seat);
     if let Some(authenticator) = task.context.scram.authenticator() {
         task.machine.offer_authentication(authenticator);
     }
@@ -46,12 +46,6 @@ pub(super) fn begin(
     task
 }
 
-/// Runs a connection to its end.
-pub(super) async fn run(mut task: Box<Task>) {
-    task.serve().await;
-    Box::pin(task.end()).await;
-}
-
 pub(super) struct Task {
     pub(super) machine: Connection,
     decoder: Decoder,
@@ -60,6 +54,7 @@ pub(super) struct Task {
     pub(super) peer: Peer,
     pub(super) client_id: Bytes,
     pub(super) context: Arc<Context>,
+    _seat: Seat,
     /// The client's session, from CONNECT to the end.
     pub(super) held: Option<Held>,
     /// There where the session is served from the journal: where it outlives its connection.
@@ -115,7 +110,8 @@ enum Wait {
 }
 
 impl Task {
-    fn new(socket: Socket, peer: Peer, context: Arc<Context>) -> Box<Self> {
+    fn new(socket: Socket, peer: Peer, seat: Seat) -> Box<Self> {
+        let context = Arc::clone(&seat.context);
         let id = context.next_id();
         let packet_bytes_max = context.limits.packet_bytes_max.get();
         Box::new(Self {
@@ -126,6 +122,7 @@ impl Task {
             peer,
             client_id: Bytes::new(),
             context,
+            _seat: seat,
             held: None,
             feed: None,
             store_cursor_at: None,
@@ -148,7 +145,8 @@ impl Task {
         })
     }
 
-    async fn serve(&mut self) {
+    /// Runs the connection; then `end` is due.
+    pub(super) async fn serve(&mut self) {
         // Set again only when it must come earlier, or came: most deadlines move on with each packet.
         let mut alarm = pin!(sleep_until(far().into()));
         while !self.ended {
@@ -184,7 +182,7 @@ impl Task {
         }
     }
 
-    async fn end(&mut self) {
+    pub(super) async fn end(&mut self) {
         // The session is given up when it is known what became of all that came in: who takes it up must
         // not find a message received that is refused yet. Where the journal has failed nobody is told:
         // the node is about to end.

@@ -222,25 +222,46 @@ fn open(
         context.metrics.closed("too_many_of_listener");
         return;
     }
-    context.metrics.mqtt_connections.inc();
-    context.listener.connections.inc();
-    let (context, stopping) = (Arc::clone(context), stopping.clone());
-    let opening = Box::pin(shake_hands(arrival, Arc::clone(&context), stopping));
+    let seat = Seat::take(context, alive);
+    let opening = Box::pin(shake_hands(arrival, seat, stopping.clone()));
     tokio::spawn(async move {
         // By itself: what the handshakes need is given back before the connection runs.
         let opened = opening.await;
-        if let Some(task) = opened {
-            driver::run(task).await;
+        if let Some(mut task) = opened {
+            task.serve().await;
+            Box::pin(task.end()).await;
         }
-        context.metrics.mqtt_connections.dec();
-        context.listener.connections.dec();
-        drop(alive);
     });
+}
+
+/// A connection's place among those that are open, from its first byte to its end, whatever that is.
+#[derive(Debug)]
+struct Seat {
+    context: Arc<Context>,
+    _alive: mpsc::Sender<Infallible>,
+}
+
+impl Seat {
+    fn take(context: &Arc<Context>, alive: mpsc::Sender<Infallible>) -> Self {
+        context.metrics.mqtt_connections.inc();
+        context.listener.connections.inc();
+        Self {
+            context: Arc::clone(context),
+            _alive: alive,
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.context.metrics.mqtt_connections.dec();
+        self.context.listener.connections.dec();
+    }
 }
 
 async fn shake_hands(
     arrival: Arrival,
-    context: Arc<Context>,
+    seat: Seat,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<Box<driver::Task>> {
     let came_from = arrival.peer;
@@ -251,12 +272,12 @@ async fn shake_hands(
     let why = match opened {
         Ok(Ok((socket, peer))) => {
             let is_stopping = || *stopping.borrow();
-            return Some(driver::begin(socket, peer, context, is_stopping));
+            return Some(driver::begin(socket, peer, seat, is_stopping));
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
     };
-    context.metrics.closed("handshake");
+    seat.context.metrics.closed("handshake");
     tracing::warn!(peer = %came_from, why, "mqtt: no connection came of a handshake");
     None
 }
