@@ -23,7 +23,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use crate::lanes::KeyedStreams;
 use crate::limits::{CHECKPOINT_INTERVAL, COMMIT_QUEUE_BYTES_MAX};
 use crate::mqtt::{Answer, Mailbox};
-use crate::record::queue_bytes;
+use crate::record::{QUEUED_RECORD_BYTES, queue_bytes};
 use crate::retained::OnItsWay;
 
 /// A connection that is answered when what it asked for is durable.
@@ -88,6 +88,9 @@ enum Operation {
     Partitions(StreamId, u32),
     Stop(oneshot::Sender<()>),
 }
+
+// The topic's header, and reference counts of what the record points to.
+const _: () = assert!(QUEUED_RECORD_BYTES >= size_of::<Operation>() + 2 * size_of::<Record>());
 
 /// Streams that got something durable since the uplink last looked.
 #[derive(Debug, Default)]

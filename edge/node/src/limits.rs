@@ -90,7 +90,7 @@ pub const RETAINED_SWEPT_MAX: usize = 10_000;
 pub const ROWS_AT_ONCE_BYTES_MAX: usize = 256 << 10;
 
 /// Retained messages that a connection looks at before others have their turn.
-pub const RETAINED_LOOKS_MAX: usize = 4_096;
+pub const RETAINED_LOOKS_MAX: usize = 1_024;
 
 /// Filters of one connection whose session ends with it.
 pub const CONNECTION_SUBSCRIPTIONS_MAX: usize = 10_000;

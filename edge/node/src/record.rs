@@ -218,6 +218,11 @@ pub(crate) fn messages(chunk: &Chunk, from: Position) -> impl Iterator<Item = Ke
     })
 }
 
+/// What a record in the commit queue takes beside its own bytes: the operation around it, reference
+/// counts, and the list of its headers. Counted too low, a flood of one-byte messages takes several times
+/// the queue's bound, and those who are behind it wait for as many.
+pub(crate) const QUEUED_RECORD_BYTES: usize = 512;
+
 /// Bytes that a record takes in the commit queue, roughly.
 pub(crate) fn queue_bytes(record: &Record) -> usize {
     let headers: usize = record
@@ -226,7 +231,7 @@ pub(crate) fn queue_bytes(record: &Record) -> usize {
         .map(|header| header.name.len() + header.value.as_ref().map_or(0, Bytes::len) + 64)
         .sum();
     let optional = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
-    optional(&record.key) + optional(&record.value) + headers + 128
+    optional(&record.key) + optional(&record.value) + headers + QUEUED_RECORD_BYTES
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Clients that ask for more than anybody should get: the edge's memory stays within its bound, and a
 //! bystander at 100 messages a second sees no error, loses nothing, and hardly waits.
 //!
-//! What "hardly" is: at most twice the bystander's p99 before, or [`P99_FLOOR`], whichever is more: attackers,
-//! bystander and an edge without optimisation share the machine's few cores.
+//! What "hardly" is: at most twice the bystander's p99 before, or a floor, whichever is more: attackers,
+//! bystander and edge share the machine's few cores. An edge built without optimisation takes several times
+//! as long for what stands in its commit queue before the bystander's message: its PUBACKs have a floor of
+//! their own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,9 +26,11 @@ use tidegate_system_tests::{skip, wait, workspace};
 /// "Bounded memory": so much above idle.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 const P99_FLOOR: Duration = Duration::from_millis(100);
+const P99_FLOOR_UNOPTIMISED: Duration = Duration::from_millis(250);
+const PUBACK_P99_FLOOR_UNOPTIMISED: Duration = Duration::from_secs(1);
 
 /// Messages of the bystander before and during an attack: at 100 a second.
-const BEFORE: usize = 200;
+const BEFORE: usize = 150;
 const DURING: usize = 300;
 
 const HALF_CONNECTS: u64 = 10_000;
@@ -74,11 +78,17 @@ fn beside_bystander(name: &str, attack: impl FnOnce(&mut Edge, &dyn Fn())) {
     );
     assert!(edge.process().exited().is_none(), "the edge lives");
     assert!(grown <= MEMORY_BYTES_MAX, "{grown} bytes above idle");
-    for (before, during) in [
-        (before.acknowledged, during.acknowledged),
-        (before.delivered, during.delivered),
+    let (puback_floor, floor) = match workspace::binary("tidegate-edge").parent() {
+        Some(folder) if folder.ends_with("debug") => {
+            (PUBACK_P99_FLOOR_UNOPTIMISED, P99_FLOOR_UNOPTIMISED)
+        }
+        _ => (P99_FLOOR, P99_FLOOR),
+    };
+    for (before, during, floor) in [
+        (before.acknowledged, during.acknowledged, puback_floor),
+        (before.delivered, during.delivered, floor),
     ] {
-        let most = (before * 2).max(P99_FLOOR);
+        let most = (before * 2).max(floor);
         assert!(during <= most, "p99 {before:?} before, {during:?} during");
     }
 }
@@ -244,16 +254,21 @@ fn retain(broker: SocketAddr) {
     }
 }
 
-/// Subscribes to everything, and counts the retained messages until all are there.
+/// Subscribes to everything, and counts the retained messages until all are there. Reads as fast as it can.
 fn take_all_retained(broker: SocketAddr) -> usize {
     let mut client = Client::connect(broker, "everything").unwrap();
     let subscribe = mqtt::subscribe(1, "#", 0);
     client.stream.write_all(&subscribe).unwrap();
-    let mut count = 0;
+    let mut input = BufReader::with_capacity(64 << 10, &client.stream);
+    let (mut count, mut header, mut body) = (0, [0; 2], [0; 127]);
     while count < RETAINED {
-        let (first, _) = client.read_packet().unwrap();
+        input.read_exact(&mut header).unwrap();
+        assert!(header[1] < 128, "nothing here is longer");
+        input
+            .read_exact(&mut body[..usize::from(header[1])])
+            .unwrap();
         // The bystander's come in between, without the flag.
-        count += usize::from(first == 0x31);
+        count += usize::from(header[0] == 0x31);
     }
     count
 }

@@ -177,6 +177,10 @@ impl Task {
                 }
             }
             self.work().await;
+            if self.may_read_retained() {
+                // A socket that takes everything would never let go of the thread.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -282,7 +286,10 @@ impl Task {
                 break;
             }
             self.deliver_letters(now);
-            self.feed();
+            // Retained messages are there at once, by the hundred thousand: once in a turn is enough.
+            if self.retained.is_empty() {
+                self.feed();
+            }
         }
         self.pass_on();
         None

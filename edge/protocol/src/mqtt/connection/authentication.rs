@@ -81,6 +81,11 @@ enum Answer {
 }
 
 impl Authentication {
+    /// Whether it is as good as new.
+    pub(super) fn is_idle(&self) -> bool {
+        self.offered.is_none() && self.method.is_none() && self.name.is_none()
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -143,7 +148,7 @@ impl Authentication {
 impl Connection {
     /// Offers SCRAM-SHA-256 to clients of MQTT 5. Without it, any authentication method is refused.
     pub fn offer_authentication(&mut self, authenticator: Authenticator) {
-        self.authentication.offered = Some(authenticator);
+        self.authentication.get_mut().offered = Some(authenticator);
     }
 
     /// A CONNECT that is right but for what it says of authentication.
@@ -157,18 +162,20 @@ impl Connection {
             return self.decide(request);
         };
         // [MQTT-4.12.0-1]
-        if self.authentication.offered.is_none() || method != *SCRAM_SHA_256 {
+        let authentication = self.authentication.get_mut();
+        if authentication.offered.is_none() || method != *SCRAM_SHA_256 {
             let message = "the authentication method is not offered";
             return self.reject(ReasonCode::BadAuthenticationMethod, message);
         }
-        self.authentication.method = Some(method.detached());
+        authentication.method = Some(method.detached());
         self.state = State::Authenticating { request };
         self.continue_connect(data);
     }
 
     /// AUTH before the CONNACK `[MQTT-4.12.0-3]`.
     pub(super) fn on_auth_before_connack(&mut self, auth: Auth) {
-        if let Err((reason, message)) = self.authentication.check_method(&auth.properties) {
+        if let Err((reason, message)) = self.authentication.get_mut().check_method(&auth.properties)
+        {
             return self.fail(reason, message);
         }
         if auth.reason != ReasonCode::ContinueAuthentication {
@@ -179,16 +186,16 @@ impl Connection {
     }
 
     fn continue_connect(&mut self, data: Option<Bytes>) {
-        match self.authentication.advance(data) {
+        match self.authentication.get_mut().advance(data) {
             // [MQTT-4.12.0-2]
             Ok(Answer::Continue(data)) => {
                 let reason = ReasonCode::ContinueAuthentication;
-                let auth = self.authentication.auth(reason, data);
+                let auth = self.authentication.get_mut().auth(reason, data);
                 self.replies.push_back(auth);
             }
             Ok(Answer::Done(name, server_final)) => {
-                self.authentication.name = Some(name.clone());
-                self.authentication.server_final = Some(server_final);
+                self.authentication.get_mut().name = Some(name.clone());
+                self.authentication.get_mut().server_final = Some(server_final);
                 let state = std::mem::replace(&mut self.state, State::Fresh);
                 let State::Authenticating { mut request } = state else {
                     unreachable!("the CONNACK is still to come");
@@ -203,7 +210,7 @@ impl Connection {
 
     /// Re-authentication: all else goes on meanwhile (4.12.1).
     pub(super) fn on_auth(&mut self, auth: Auth) -> Result<(), Violation> {
-        let authentication = &mut self.authentication;
+        let authentication = self.authentication.get_mut();
         if authentication.method.is_none() {
             // [MQTT-4.12.0-7]
             let message = "AUTH without an authentication method in CONNECT";
@@ -238,7 +245,7 @@ impl Connection {
 
     /// `[MQTT-4.12.1-2]`
     pub(super) fn check_authentication_deadline(&mut self) {
-        let deadline = self.authentication.deadline;
+        let deadline = self.authentication.get().and_then(Authentication::deadline);
         if deadline.is_some_and(|deadline| self.now >= deadline) {
             let message = "the authentication took too long";
             self.fail(ReasonCode::NotAuthorized, message);

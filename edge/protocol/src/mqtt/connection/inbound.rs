@@ -9,7 +9,10 @@ use std::{
 
 use crate::mqtt::{
     codec::{PacketId, Publish, PublishQos, Qos, Text, Version},
-    connection::event::{PublishRefused, PublishToken, ReleaseToken},
+    connection::{
+        event::{PublishRefused, PublishToken, ReleaseToken},
+        on_demand::ById,
+    },
     limits::ConnectionLimits,
     reply_code::ReasonCode,
 };
@@ -19,12 +22,12 @@ pub(super) type Violation = (ReasonCode, &'static str);
 
 #[derive(Debug, Default)]
 pub(super) struct Inbound {
-    aliases: HashMap<NonZeroU16, Text>,
+    aliases: HashMap<NonZeroU16, Text, ById>,
     /// Oldest first. Tokens are consecutive, and `first_token` is that of the front.
     answers: VecDeque<Answer>,
     first_token: u64,
     /// QoS 2 identifiers that wait for their PUBREL: at most as many as there are identifiers.
-    received: HashMap<PacketId, Received>,
+    received: HashMap<PacketId, Received, ById>,
     /// Messages of this connection that count against the receive maximum: QoS 1 until the
     /// PUBACK, QoS 2 until the PUBCOMP or a PUBREC with an error.
     inflight: usize,
@@ -155,11 +158,12 @@ impl Inbound {
         }
     }
 
-    /// Gives back what an empty queue has taken.
-    pub(super) fn rest(&mut self) {
-        if self.answers.is_empty() {
-            self.answers = VecDeque::new();
-        }
+    /// Whether it is as good as new. Tokens are then all answered, and may begin anew.
+    pub(super) fn is_idle(&self) -> bool {
+        self.answers.is_empty()
+            && self.aliases.is_empty()
+            && self.received.is_empty()
+            && self.inflight == 0
     }
 
     fn resolve_alias(

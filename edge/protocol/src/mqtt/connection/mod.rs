@@ -13,6 +13,7 @@ mod filters;
 mod handshake;
 mod inbound;
 mod keep_alive;
+mod on_demand;
 mod outbound;
 mod packets;
 mod publishes;
@@ -39,6 +40,7 @@ pub use event::{
 };
 use inbound::Inbound;
 use keep_alive::KeepAlive;
+use on_demand::{ById, OnDemand};
 use outbound::{Client, Outbound, Transmitted};
 pub use rate::RateLimit;
 use rate::Rates;
@@ -63,10 +65,11 @@ pub struct Connection {
     version: Version,
     connect_deadline: Option<Instant>,
     keep_alive: KeepAlive,
-    authentication: Authentication,
-    rates: Rates,
-    inbound: Inbound,
-    withheld: Withheld,
+    authentication: OnDemand<Authentication>,
+    /// There where the listener bounds any.
+    rates: Option<Box<Rates>>,
+    inbound: OnDemand<Inbound>,
+    withheld: OnDemand<Withheld>,
     outbound: Outbound,
     /// Answers and farewells, before any delivery.
     replies: VecDeque<Packet>,
@@ -74,7 +77,7 @@ pub struct Connection {
     will: Option<Box<Will>>,
     session_expiry_interval_s: u32,
     /// The identifier and the number of filters.
-    subscribes: HashMap<SubscribeToken, (PacketId, usize)>,
+    subscribes: HashMap<SubscribeToken, (PacketId, usize), ById>,
     next_subscribe: u64,
     sent: Sent,
 }
@@ -107,16 +110,16 @@ impl Connection {
             version: Version::V5,
             connect_deadline: Some(now + limits.connect_timeout),
             keep_alive: KeepAlive::default(),
-            authentication: Authentication::default(),
-            rates: Rates::new(now, &limits),
-            inbound: Inbound::default(),
-            withheld: Withheld::default(),
+            authentication: OnDemand::default(),
+            rates: Rates::new(now, &limits).map(Box::new),
+            inbound: OnDemand::default(),
+            withheld: OnDemand::default(),
             outbound: Outbound::new(&Client::default(), &limits),
             replies: VecDeque::new(),
             events: VecDeque::new(),
             will: None,
             session_expiry_interval_s: 0,
-            subscribes: HashMap::new(),
+            subscribes: HashMap::default(),
             next_subscribe: 0,
             sent: Sent::default(),
             limits,
@@ -135,9 +138,10 @@ impl Connection {
             State::Fresh | State::Authenticating { .. } => true,
             State::Deciding { .. } | State::Closed => false,
             State::Connected => {
-                self.inbound.has_room(self.version, &self.limits)
-                    && self.withheld.has_room(self.now, &self.limits)
-                    && self.rates.exceeded(self.now).is_none()
+                let (inbound, withheld) = (self.inbound.get(), self.withheld.get());
+                inbound.is_none_or(|inbound| inbound.has_room(self.version, &self.limits))
+                    && withheld.is_none_or(|withheld| withheld.has_room(self.now, &self.limits))
+                    && self.exceeded_rate().is_none()
                     && self.replies.len() < self.limits.replies_queued_max
                     && self.subscribes.len() < self.limits.subscribes_pending_max
             }
@@ -179,7 +183,9 @@ impl Connection {
     /// The driver has taken so many bytes for packets.
     pub fn handle_bytes(&mut self, now: Instant, bytes: usize) {
         self.advance(now);
-        self.rates.spend_bytes(self.now, bytes);
+        if let Some(rates) = &mut self.rates {
+            rates.spend_bytes(self.now, bytes);
+        }
         if !self.can_read() {
             self.keep_alive.pause();
         }
@@ -187,7 +193,7 @@ impl Connection {
 
     /// Which of its rates the client has used up, so that it is not read from.
     pub fn rate_exceeded(&self) -> Option<RateLimit> {
-        let exceeded = self.rates.exceeded(self.now);
+        let exceeded = self.exceeded_rate();
         exceeded
             .filter(|_| self.is_connected())
             .map(|(limit, _)| limit)
@@ -229,11 +235,16 @@ impl Connection {
         self.keep_alive
             .start(self.now, handshake::keep_alive_s(&request, &self.limits).0);
         self.outbound = Outbound::new(&Client::of(&request), &self.limits);
-        self.inbound.resume(std::mem::take(&mut accepted.received));
+        let received = std::mem::take(&mut accepted.received);
+        if !received.is_empty() {
+            self.inbound.get_mut().resume(received);
+        }
         let unacknowledged = std::mem::take(&mut accepted.unacknowledged);
         self.outbound.window.keep(unacknowledged);
         let mut connack = handshake::connack(&request, accepted, &self.limits);
-        self.authentication.complete(&mut connack.properties);
+        if let Some(authentication) = self.authentication.there() {
+            authentication.complete(&mut connack.properties);
+        }
         self.replies.push_back(Packet::Connack(Box::new(connack)));
         self.will = request.will.map(Box::new);
         for packet in early {
@@ -378,7 +389,9 @@ impl Connection {
             self.replies = VecDeque::new();
         }
         self.outbound.rest();
-        self.inbound.rest();
+        self.inbound.rest(Inbound::is_idle);
+        self.withheld.rest(Withheld::is_idle);
+        self.authentication.rest(Authentication::is_idle);
     }
 
     /// When to call `handle_timeout`, if nothing else happens.
@@ -386,11 +399,15 @@ impl Connection {
         let deadlines = [
             self.connect_deadline,
             self.keep_alive.deadline(),
-            self.withheld.deadline(),
-            self.authentication.deadline(),
-            self.rates.exceeded(self.now).map(|(_, room_at)| room_at),
+            self.withheld.get().and_then(Withheld::deadline),
+            self.authentication.get().and_then(Authentication::deadline),
+            self.exceeded_rate().map(|(_, room_at)| room_at),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    fn exceeded_rate(&self) -> Option<(RateLimit, Instant)> {
+        self.rates.as_ref()?.exceeded(self.now)
     }
 
     fn advance(&mut self, now: Instant) {
@@ -472,8 +489,8 @@ impl Connection {
         self.state = State::Closed;
         self.connect_deadline = None;
         self.keep_alive.stop();
-        self.authentication = Authentication::default();
-        self.withheld = Withheld::default();
+        self.authentication = OnDemand::default();
+        self.withheld = OnDemand::default();
         self.subscribes.clear();
         self.replies.extend(farewell);
         if let Some(will) = self.will.take() {

@@ -29,7 +29,8 @@ pub(super) struct Outbound {
     version: Version,
     /// The client's Maximum Packet Size.
     packet_bytes_max: Option<NonZeroU32>,
-    aliases: Aliases,
+    /// There where the client allows any.
+    aliases: Option<Box<Aliases>>,
     messages_max: usize,
     bytes_max: usize,
     queue: VecDeque<Queued>,
@@ -101,7 +102,8 @@ impl Outbound {
         Self {
             version: client.version,
             packet_bytes_max: client.packet_bytes_max,
-            aliases: Aliases::new(client.topic_alias_max, limits),
+            aliases: (client.topic_alias_max > 0)
+                .then(|| Box::new(Aliases::new(client.topic_alias_max, limits))),
             messages_max: limits.outbound_queue_messages_max,
             bytes_max: limits.outbound_queue_bytes_max,
             queue: VecDeque::new(),
@@ -175,6 +177,7 @@ impl Outbound {
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
+        self.window.rest();
     }
 
     /// Whether half of the queue is free, so that reading on is worth its while.
@@ -237,7 +240,10 @@ impl Outbound {
         let mut header = header(&head.delivery, qos, left);
         let packet_bytes_max = self.packet_bytes_max.map_or(u32::MAX, NonZeroU32::get);
         let room_bytes = (packet_bytes_max as usize).saturating_sub(head.packet_bytes);
-        match self.aliases.name(&message.topic, room_bytes) {
+        let aliases = self.aliases.as_mut();
+        match aliases.map_or(Naming::InFull, |aliases| {
+            aliases.name(&message.topic, room_bytes)
+        }) {
             Naming::InFull => {}
             Naming::Introduced(number) => header.topic_alias = Some(number),
             Naming::Known(number) => {

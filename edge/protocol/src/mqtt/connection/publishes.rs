@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{
     CloseReason, Connection, Event, PublishRefused, PublishToken, ReleaseToken, State,
-    inbound::{AnswerKind, Arrival, Violation},
+    inbound::{AnswerKind, Arrival, Inbound, Violation},
     withheld::Submission,
 };
 use crate::mqtt::{
@@ -18,7 +18,7 @@ impl Connection {
     /// if QoS 2), or the message was refused.
     pub fn handle_committed(&mut self, token: PublishToken, outcome: Result<(), PublishRefused>) {
         if matches!(self.state, State::Connected) {
-            self.inbound.handle_committed(token, outcome);
+            self.inbound.get_mut().handle_committed(token, outcome);
             self.acknowledge();
             self.submit_withheld(token);
         }
@@ -29,7 +29,7 @@ impl Connection {
         if !matches!(self.state, State::Connected) {
             return;
         }
-        for submission in self.withheld.answered(answered) {
+        for submission in self.withheld.get_mut().answered(answered) {
             self.events.push_back(match submission {
                 Submission::First(token, publish) => Event::Publish {
                     token: Some(token),
@@ -59,6 +59,7 @@ impl Connection {
             return;
         }
         self.withheld
+            .get_mut()
             .withhold(self.now, &self.limits, token, publish);
         if !self.can_read() {
             self.keep_alive.pause();
@@ -67,11 +68,14 @@ impl Connection {
 
     /// Publishes that wait for space, and what they take.
     pub fn withheld(&self) -> (usize, usize) {
-        (self.withheld.len(), self.withheld.bytes())
+        let withheld = self.withheld.get();
+        withheld.map_or((0, 0), |withheld| (withheld.len(), withheld.bytes()))
     }
 
     pub(super) fn try_withheld(&mut self) {
-        if let Some((token, publish)) = self.withheld.handle_timeout(self.now) {
+        let withheld = self.withheld.there();
+        let due = withheld.and_then(|withheld| withheld.handle_timeout(self.now));
+        if let Some((token, publish)) = due {
             self.events.push_back(Event::PublishAgain {
                 token,
                 publish,
@@ -83,16 +87,19 @@ impl Connection {
     /// Answers `Event::Release`: it is durable that the identifier is free.
     pub fn handle_released(&mut self, token: ReleaseToken) {
         if matches!(self.state, State::Connected) {
-            self.inbound.handle_released(token);
+            self.inbound.get_mut().handle_released(token);
             self.acknowledge();
         }
     }
 
     pub(super) fn on_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
-        self.rates.spend_message(self.now);
-        let arrival = self
-            .inbound
-            .handle_publish(&mut publish, self.version, &self.limits)?;
+        if let Some(rates) = &mut self.rates {
+            rates.spend_message(self.now);
+        }
+        let arrival =
+            self.inbound
+                .get_mut()
+                .handle_publish(&mut publish, self.version, &self.limits)?;
         let token = match arrival {
             Arrival::Unacknowledged => None,
             Arrival::New(token) => Some(token),
@@ -103,7 +110,7 @@ impl Connection {
         };
         let publish = match token {
             None => Some(publish),
-            Some(token) => self.withheld.arrive(token, publish),
+            Some(token) => self.withheld.get_mut().arrive(token, publish),
         };
         if let Some(publish) = publish {
             self.events.push_back(Event::Publish { token, publish });
@@ -112,7 +119,7 @@ impl Connection {
     }
 
     pub(super) fn on_pubrel(&mut self, packet_id: PacketId) -> Result<(), Violation> {
-        match self.inbound.handle_pubrel(packet_id)? {
+        match self.inbound.get_mut().handle_pubrel(packet_id)? {
             Some(token) => self.events.push_back(Event::Release { token, packet_id }),
             None => self.acknowledge(),
         }
@@ -121,7 +128,7 @@ impl Connection {
 
     /// Sends the acknowledgements whose turn it is.
     fn acknowledge(&mut self) {
-        while let Some((kind, packet_id, outcome)) = self.inbound.poll() {
+        while let Some((kind, packet_id, outcome)) = self.inbound.there().and_then(Inbound::poll) {
             let reason = match outcome {
                 Ok(()) if kind == AnswerKind::PubcompUnknown => self.not_found(),
                 Ok(()) => ReasonCode::Success,

@@ -8,6 +8,7 @@ use crate::mqtt::{
     connection::{
         event::{DeliveryStage, DeliveryToken, Unacknowledged},
         inbound::Violation,
+        on_demand::{ById, OnDemand},
     },
     reply_code::ReasonCode,
 };
@@ -18,18 +19,30 @@ pub(super) struct Window {
     receive_max: usize,
     /// Our own limit, which counts what earlier connections left behind, too.
     inflight_max: usize,
-    entries: HashMap<PacketId, Entry>,
-    /// The identifiers of QoS 2.
-    by_token: HashMap<DeliveryToken, PacketId>,
+    tables: OnDemand<Tables>,
     /// QoS 1 and 2 deliveries of this connection that were let in and have not come to their end.
     admitted: usize,
     /// PUBRELs for an earlier connection's deliveries, not completed yet.
     released_again: usize,
+    last_packet_id: u16,
+}
+
+/// Empty while nothing is in flight.
+#[derive(Debug, Default)]
+struct Tables {
+    entries: HashMap<PacketId, Entry, ById>,
+    /// The identifiers of QoS 2.
+    by_token: HashMap<DeliveryToken, PacketId, ById>,
     /// Identifiers of the session whose deliveries have not been handed in yet.
-    kept: HashSet<PacketId>,
+    kept: HashSet<PacketId, ById>,
     /// Identifiers whose PUBREL waits for its turn `[MQTT-4.6.0-4]`.
     releasing: VecDeque<PacketId>,
-    last_packet_id: u16,
+}
+
+impl Tables {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.kept.is_empty() && self.releasing.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,19 +92,18 @@ impl Window {
         Self {
             receive_max: receive_maximum.into(),
             inflight_max: inflight_max.into(),
-            entries: HashMap::new(),
-            by_token: HashMap::new(),
+            tables: OnDemand::default(),
             admitted: 0,
             released_again: 0,
-            kept: HashSet::new(),
-            releasing: VecDeque::new(),
             last_packet_id: 0,
         }
     }
 
     /// Nobody but the deliveries that have them already gets these identifiers.
     pub(super) fn keep(&mut self, packet_ids: Vec<PacketId>) {
-        self.kept = packet_ids.into_iter().collect();
+        if !packet_ids.is_empty() {
+            self.tables.get_mut().kept = packet_ids.into_iter().collect();
+        }
     }
 
     /// Lets one more in, if there is room `[MQTT-4.9.0-2]`. PUBRELs of earlier connections don't
@@ -131,7 +143,7 @@ impl Window {
     }
 
     pub(super) fn is_assigning(&self, packet_id: PacketId) -> bool {
-        let entry = self.entries.get(&packet_id);
+        let entry = self.entry(packet_id);
         entry.is_some_and(|entry| entry.stage == Stage::Assigning)
     }
 
@@ -143,13 +155,13 @@ impl Window {
         order: u64,
     ) -> PacketId {
         let packet_id = packet_id.unwrap_or_else(|| self.next_packet_id());
-        self.entries.remove(&packet_id);
+        self.tables.get_mut().entries.remove(&packet_id);
         self.insert(packet_id, token, order, Stage::SentAtLeastOnce);
         packet_id
     }
 
     pub(super) fn send_exactly_once(&mut self, packet_id: PacketId) {
-        let entry = self.entries.get_mut(&packet_id);
+        let entry = self.tables.get_mut().entries.get_mut(&packet_id);
         entry.expect("it was assigned or reserved").stage = Stage::SentExactlyOnce;
     }
 
@@ -165,25 +177,27 @@ impl Window {
             order,
             stage,
         };
-        let before = self.entries.insert(packet_id, entry);
+        let tables = self.tables.get_mut();
+        let before = tables.entries.insert(packet_id, entry);
         assert!(before.is_none(), "an identifier is in use once");
-        self.kept.remove(&packet_id);
+        tables.kept.remove(&packet_id);
         let exactly_once = !matches!(
             stage,
             Stage::SentAtLeastOnce | Stage::Reserved(Qos::AtMostOnce | Qos::AtLeastOnce)
         );
         if exactly_once {
-            self.by_token.insert(token, packet_id);
+            tables.by_token.insert(token, packet_id);
         }
     }
 
     /// The next identifier that is not in use `[MQTT-2.2.1-4]`. The limits leave some.
     fn next_packet_id(&mut self) -> PacketId {
+        let tables = self.tables.get_mut();
         loop {
             self.last_packet_id = self.last_packet_id.wrapping_add(1);
             if let Some(packet_id) = PacketId::new(self.last_packet_id)
-                && !self.entries.contains_key(&packet_id)
-                && !self.kept.contains(&packet_id)
+                && !tables.entries.contains_key(&packet_id)
+                && !tables.kept.contains(&packet_id)
             {
                 return packet_id;
             }
@@ -207,7 +221,8 @@ impl Window {
         packet_id: PacketId,
         refused: bool,
     ) -> Result<Pubrec, Violation> {
-        let Some(entry) = self.entries.get_mut(&packet_id) else {
+        let tables = self.tables.get_mut();
+        let Some(entry) = tables.entries.get_mut(&packet_id) else {
             return Ok(match refused {
                 true => Pubrec::Nothing,
                 false => Pubrec::Unknown,
@@ -220,12 +235,12 @@ impl Window {
             }
             Stage::SentExactlyOnce => {
                 entry.stage = Stage::Receiving;
-                self.releasing.push_back(packet_id);
+                tables.releasing.push_back(packet_id);
                 Ok(Pubrec::Received(entry.token))
             }
             // The client lost our PUBREL; it has its turn again.
-            Stage::Released { .. } if !self.releasing.contains(&packet_id) => {
-                self.releasing.push_back(packet_id);
+            Stage::Released { .. } if !tables.releasing.contains(&packet_id) => {
+                tables.releasing.push_back(packet_id);
                 Ok(Pubrec::Nothing)
             }
             Stage::SentAtLeastOnce => Err(OTHER_QOS),
@@ -240,15 +255,16 @@ impl Window {
 
     /// The next identifier whose PUBREL may go out.
     pub(super) fn poll_release(&mut self) -> Option<PacketId> {
-        let packet_id = *self.releasing.front()?;
-        match self.entries.get_mut(&packet_id) {
+        let tables = self.tables.there()?;
+        let packet_id = *tables.releasing.front()?;
+        match tables.entries.get_mut(&packet_id) {
             Some(entry) if entry.stage == Stage::Receiving => return None,
             Some(entry) if entry.stage == Stage::Received => {
                 entry.stage = Stage::Released { again: false };
             }
             _ => {}
         }
-        self.releasing.pop_front()
+        tables.releasing.pop_front()
     }
 
     pub(super) fn handle_pubcomp(
@@ -258,7 +274,8 @@ impl Window {
         match self.stage(packet_id) {
             Some(Stage::Released { .. }) => {
                 // A PUBREL that was to be repeated has become needless.
-                self.releasing.retain(|releasing| *releasing != packet_id);
+                let tables = self.tables.get_mut();
+                tables.releasing.retain(|releasing| *releasing != packet_id);
                 Ok(self.end(packet_id))
             }
             None | Some(Stage::Reserved(_) | Stage::Assigning | Stage::Assigned) => Ok(None),
@@ -268,8 +285,11 @@ impl Window {
 
     /// Frees the identifier, and the place that it had.
     pub(super) fn end(&mut self, packet_id: PacketId) -> Option<DeliveryToken> {
-        let entry = self.entries.remove(&packet_id)?;
-        self.by_token.remove(&entry.token);
+        let tables = self.tables.there()?;
+        let entry = tables.entries.remove(&packet_id)?;
+        if !tables.by_token.is_empty() {
+            tables.by_token.remove(&entry.token);
+        }
         match entry.stage {
             Stage::Released { again: true } => self.released_again -= 1,
             _ => self.admitted -= 1,
@@ -278,12 +298,22 @@ impl Window {
     }
 
     fn stage(&self, packet_id: PacketId) -> Option<Stage> {
-        self.entries.get(&packet_id).map(|entry| entry.stage)
+        self.entry(packet_id).map(|entry| entry.stage)
+    }
+
+    fn entry(&self, packet_id: PacketId) -> Option<&Entry> {
+        self.tables.get()?.entries.get(&packet_id)
+    }
+
+    /// Gives back what empty tables have taken.
+    pub(super) fn rest(&mut self) {
+        self.tables.rest(Tables::is_empty);
     }
 
     fn answer(&mut self, token: DeliveryToken, from: Stage, to: Stage) {
-        let packet_id = self.by_token.get(&token);
-        let entry = packet_id.and_then(|packet_id| self.entries.get_mut(packet_id));
+        let tables = self.tables.get_mut();
+        let packet_id = tables.by_token.get(&token);
+        let entry = packet_id.and_then(|packet_id| tables.entries.get_mut(packet_id));
         let entry = entry.expect("a token is answered by the connection's own driver");
         assert!(entry.stage == from, "a token is answered once");
         entry.stage = to;
@@ -291,7 +321,7 @@ impl Window {
 
     /// Forgets all, and gives what is not acknowledged in the order of deliveries.
     pub(super) fn close(&mut self) -> Vec<Unacknowledged> {
-        let mut entries: Vec<_> = std::mem::take(&mut self.entries).into_iter().collect();
+        let mut entries: Vec<_> = self.tables.take().entries.into_iter().collect();
         entries.sort_unstable_by_key(|(_, entry)| entry.order);
         let entries = entries.into_iter();
         entries

@@ -111,6 +111,14 @@ impl Withheld {
         messages < limits.withheld_messages_max && self.bytes < limits.withheld_bytes_max
     }
 
+    /// Whether it is as good as new.
+    pub(super) fn is_idle(&self) -> bool {
+        self.len() == 0
+            && self.under_way == 0
+            && self.retry_at.is_none()
+            && self.cautious_until.is_none()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + usize::from(self.probe.is_some())
     }
