@@ -273,11 +273,15 @@ impl Task {
         self.count_rate();
         self.deliver_letters(now);
         self.feed();
-        while self.wire.unwritten() < WRITE_BYTES_MAX
-            && self.machine.poll_transmit(self.wire.output())
-        {
+        loop {
+            // What was delivered may wait for an identifier, with nothing to be sent before it has one.
             if let Some(wait) = self.handle_events() {
                 return Some(wait);
+            }
+            if self.wire.unwritten() >= WRITE_BYTES_MAX
+                || !self.machine.poll_transmit(self.wire.output())
+            {
+                break;
             }
             self.deliver_letters(now);
             // Retained messages are there at once, by the hundred thousand: once in a turn is enough.

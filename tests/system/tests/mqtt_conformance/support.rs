@@ -20,7 +20,7 @@ macro_rules! clauses {
 }
 
 /// Acknowledgements wait for no company.
-const YAML: &str = "journal:\n  commit_linger: 0\n  bytes_max: 512MiB\n  free_disk_min: 0\n";
+pub const YAML: &str = "journal:\n  commit_linger: 0\n  bytes_max: 512MiB\n  free_disk_min: 0\n";
 
 pub fn edge() -> &'static Standing {
     static EDGE: OnceLock<Standing> = OnceLock::new();
