@@ -58,7 +58,7 @@ pub struct RowEntry {
 
 impl RowEntry {
     /// What it takes in a frame, roughly.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let operation = match &self.operation {
             RowOperation::Put(bytes) | RowOperation::Change(bytes) => bytes.len(),
             RowOperation::Delete => 0,

@@ -26,6 +26,9 @@ use crate::mqtt::{Answer, Mailbox};
 use crate::record::{QUEUED_RECORD_BYTES, queue_bytes};
 use crate::retained::OnItsWay;
 
+/// A row in the commit queue, beside its key and its value.
+const ROW_BYTES: usize = 128;
+
 /// A connection that is answered when what it asked for is durable.
 pub(crate) type Waiter = (Arc<Mailbox>, Answer);
 
@@ -77,6 +80,8 @@ enum Operation {
         when: RowCommit,
         waiter: Option<Waiter>,
         retained: Option<OnItsWay>,
+        /// Of what clients publish; the node's own rows take none.
+        _room: Option<Room>,
     },
     NeededFrom(Position),
     StoreSession(ClusterIncarnation, SessionEpoch, oneshot::Sender<()>),
@@ -139,8 +144,21 @@ struct Shared {
     refused: AtomicU64,
 }
 
-fn room_bytes(record: &Record) -> u32 {
-    queue_bytes(record).min(COMMIT_QUEUE_BYTES_MAX) as u32
+fn room_bytes(bytes: usize) -> u32 {
+    bytes.min(COMMIT_QUEUE_BYTES_MAX) as u32
+}
+
+/// What rows take in the commit queue, roughly.
+pub(crate) fn rows_bytes(rows: &[RowEntry]) -> usize {
+    let of = |row: &RowEntry| ROW_BYTES + row.bytes();
+    rows.iter().map(of).sum()
+}
+
+impl Append {
+    /// What it takes in the commit queue, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        queue_bytes(&self.record) + rows_bytes(&self.rows)
+    }
 }
 
 impl std::fmt::Debug for Operation {
@@ -201,15 +219,15 @@ impl Committer {
     }
 
     /// Waits while the queue is full.
-    pub(crate) async fn room_for(&self, record: &Record) -> Option<Room> {
+    pub(crate) async fn room_for(&self, bytes: usize) -> Option<Room> {
         let room = Arc::clone(&self.room);
-        room.acquire_many_owned(room_bytes(record)).await.ok()
+        room.acquire_many_owned(room_bytes(bytes)).await.ok()
     }
 
     /// `None` where the queue is full, or the committer has ended.
-    pub(crate) fn try_room_for(&self, record: &Record) -> Option<Room> {
+    pub(crate) fn try_room_for(&self, bytes: usize) -> Option<Room> {
         let room = Arc::clone(&self.room);
-        room.try_acquire_many_owned(room_bytes(record)).ok()
+        room.try_acquire_many_owned(room_bytes(bytes)).ok()
     }
 
     /// Hands a record over. The waiter's mailbox is told when it is durable.
@@ -220,7 +238,7 @@ impl Committer {
     /// Hands over changes of the node's own rows. Those with a waiter ask for a commit; the others
     /// ride with the next.
     pub(crate) fn store(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
-        self.store_retained(rows, waiter, None);
+        self.store_retained(rows, waiter, None, None);
     }
 
     /// The same, where a retained message's row is among them.
@@ -229,6 +247,7 @@ impl Committer {
         rows: Vec<RowEntry>,
         waiter: Option<Waiter>,
         retained: Option<OnItsWay>,
+        room: Option<Room>,
     ) {
         let when = match waiter {
             Some(_) => RowCommit::Awaited,
@@ -239,6 +258,7 @@ impl Committer {
             when,
             waiter,
             retained,
+            _room: room,
         });
     }
 
@@ -446,6 +466,7 @@ impl Worker {
                 when,
                 waiter,
                 retained,
+                _room,
             } => {
                 for row in rows {
                     self.journal.stage_row(row, when)?;

@@ -18,6 +18,12 @@ pub const WAY_ONLINE_KEPT_MAX: usize = 128;
 /// Messages for subscribers that a connection gathers, while it reads packets, before they go into mailboxes.
 pub const OUTBOX_LETTERS_MAX: usize = 1_024;
 
+/// A message up to this size that waits for a subscriber is copied out of the buffer that it was read into,
+/// where more than so many wait before it, or so much is not written yet.
+pub const DETACHED_BYTES_MAX: usize = 4 << 10;
+pub const LETTERS_ATTACHED_MAX: usize = 64;
+pub const UNWRITTEN_ATTACHED_MAX: usize = 64 << 10;
+
 /// QoS 1 publishes of one client that are not acknowledged yet. A lone device's throughput is at most
 /// this per `commit_linger`; what they take together is bounded by the commit queue.
 pub const INFLIGHT_INBOUND_MAX: NonZeroU16 = NonZeroU16::new(1024).unwrap();

@@ -63,7 +63,7 @@ impl Full {
             gate: gate.cloned(),
             retained: None,
         };
-        let room = self.committer.room_for(&append.record).await.unwrap();
+        let room = self.committer.room_for(append.bytes()).await.unwrap();
         self.committer.append(append, room);
         self.mailbox.filled().await;
         let outcomes = self.mailbox.take(true).unwrap().outcomes;
@@ -130,7 +130,7 @@ async fn what_nobody_waits_for_is_counted_when_it_is_refused() {
         gate: None,
         retained: None,
     };
-    let room = full.committer.room_for(&append.record).await.unwrap();
+    let room = full.committer.room_for(append.bytes()).await.unwrap();
     full.committer.append(append, room);
     full.committer.stop().await;
     assert_eq!(full.committer.refused(), 2);

@@ -22,7 +22,7 @@ use super::transport::{Peer, Socket};
 use super::wire::{Moved, Wire};
 use super::{Context, Seat};
 use crate::committer::Gate;
-use crate::limits::{FAREWELL_TIMEOUT, TAKE_OVER_TIMEOUT, WRITE_BYTES_MAX};
+use crate::limits::{FAREWELL_TIMEOUT, TAKE_OVER_TIMEOUT, UNWRITTEN_ATTACHED_MAX, WRITE_BYTES_MAX};
 use crate::retained::Reading;
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held, SharedDelivery};
@@ -297,9 +297,12 @@ impl Task {
     fn deliver_letters(&mut self, now: Instant) {
         loop {
             while self.machine.outbound_has_room() || !self.machine.is_connected() {
-                let Some(letter) = self.letters.pop_front() else {
+                let Some(mut letter) = self.letters.pop_front() else {
                     break;
                 };
+                if self.wire.unwritten() > UNWRITTEN_ATTACHED_MAX {
+                    letter.detach();
+                }
                 self.deliver(now, letter);
             }
             if !self.letters.is_empty() || !std::mem::take(&mut self.letters_left) {

@@ -19,6 +19,7 @@ use tidegate_edge_protocol::mqtt::connection::{
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
+use crate::limits::{DETACHED_BYTES_MAX, LETTERS_ATTACHED_MAX};
 use crate::sessions::SharedDelivery;
 
 /// A message for a subscriber, before its session gives it a packet.
@@ -35,8 +36,16 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
+    /// In memory of its own where it is small: it must not keep alive, while it waits, the buffer that it
+    /// was read into.
+    pub(super) fn detach(&mut self) {
+        if self.message.bytes() <= DETACHED_BYTES_MAX {
+            self.message = Arc::new(self.message.detached());
+        }
+    }
+
     fn bytes(&self) -> usize {
-        self.message.payload.len() + self.message.topic.len() + 64
+        self.message.bytes() + 64
     }
 }
 
@@ -173,7 +182,7 @@ impl Mailbox {
         });
     }
 
-    fn add(&self, contents: &mut Contents, letter: Letter) {
+    fn add(&self, contents: &mut Contents, mut letter: Letter) {
         let bytes = letter.bytes();
         let full = contents.letters.len() >= self.letters_max
             || contents.letters_bytes + bytes > self.bytes_max;
@@ -182,6 +191,9 @@ impl Mailbox {
         }
         if !full {
             contents.letters_bytes += bytes;
+            if contents.letters.len() >= LETTERS_ATTACHED_MAX {
+                letter.detach();
+            }
             contents.letters.push(letter);
         } else if letter.qos.min(letter.qos_max) == Qos::AtMostOnce {
             self.dropped_qos0.fetch_add(1, Ordering::Relaxed);

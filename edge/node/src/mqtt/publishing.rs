@@ -14,7 +14,7 @@ use super::Context;
 use super::driver::Task;
 use super::mailbox::{Again, Answer, Mailbox, Published};
 use super::outbox::Outbox;
-use crate::committer::{Append, Gate, Room, now_ms};
+use crate::committer::{Append, Gate, Room, Waiter, now_ms, rows_bytes};
 use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
 use crate::retained::{OnItsWay, RetainedFull, RetainedMessage};
@@ -64,10 +64,33 @@ pub(super) enum TakenIn {
     Stuck(Box<Stuck>),
 }
 
-/// A record that waits for room in the committer's queue.
+/// What waits for room in the committer's queue.
 pub(super) struct Stuck {
-    append: Append,
+    what: Unqueued,
     retained: Option<RetainedMessage>,
+}
+
+/// What a message is to the committer.
+enum Unqueued {
+    Append(Append),
+    /// Nothing but the rows is kept.
+    Rows(Vec<RowEntry>, Option<Waiter>),
+}
+
+impl Unqueued {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append(append) => append.bytes(),
+            Self::Rows(rows, _) => rows_bytes(rows),
+        }
+    }
+
+    fn is_promised(&self) -> bool {
+        match self {
+            Self::Append(append) => append.waiter.is_some(),
+            Self::Rows(_, waiter) => waiter.is_some(),
+        }
+    }
 }
 
 impl Context {
@@ -101,8 +124,8 @@ impl Context {
         }
         let is_will = matches!(owed, Some((_, Owed::Will)));
         let retained = match retain.then(|| self.retain(&message, qos, &mut rows)) {
-            // Better a will that is not retained than none.
-            Some(Err(RetainedFull)) if is_will => None,
+            // Better a message that is not retained than none, where nobody can be told.
+            Some(Err(RetainedFull)) if is_will || owed.is_none() => None,
             Some(Err(RetainedFull)) => {
                 self.refuse(rows, owed, published);
                 return TakenIn::OnItsWay;
@@ -136,10 +159,7 @@ impl Context {
         let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
         let Some(route) = &way.kept else {
             self.metrics.messages_unrouted.inc();
-            self.hand_over(retained, waiter.is_some(), |retained| {
-                self.committer.store_retained(rows, waiter, retained);
-            });
-            return TakenIn::OnItsWay;
+            return self.queue(Unqueued::Rows(rows, waiter), retained);
         };
         let arrived = Arrived {
             message: &message,
@@ -159,27 +179,38 @@ impl Context {
             gate,
             retained: None,
         };
-        match self.committer.try_room_for(&append.record) {
+        self.queue(Unqueued::Append(append), retained)
+    }
+
+    /// Hands it over, if there is room.
+    fn queue(&self, what: Unqueued, retained: Option<RetainedMessage>) -> TakenIn {
+        match self.committer.try_room_for(what.bytes()) {
             Some(room) => {
-                self.append(append, retained, room);
+                self.queue_in(what, retained, room);
                 TakenIn::OnItsWay
             }
-            None => TakenIn::Stuck(Box::new(Stuck { append, retained })),
+            None => TakenIn::Stuck(Box::new(Stuck { what, retained })),
         }
     }
 
     /// Waits until a message has room, and hands it over.
     pub(super) async fn wait_for_room(&self, stuck: Stuck) {
-        let Stuck { append, retained } = stuck;
-        if let Some(room) = self.committer.room_for(&append.record).await {
-            self.append(append, retained, room);
+        let Stuck { what, retained } = stuck;
+        if let Some(room) = self.committer.room_for(what.bytes()).await {
+            self.queue_in(what, retained, room);
         }
     }
 
     /// With its room: whoever has a turn must not wait.
-    fn append(&self, append: Append, retained: Option<RetainedMessage>, room: Room) {
-        self.hand_over(retained, append.waiter.is_some(), |retained| {
-            self.committer.append(Append { retained, ..append }, room);
+    fn queue_in(&self, what: Unqueued, retained: Option<RetainedMessage>, room: Room) {
+        self.hand_over(retained, what.is_promised(), |retained| match what {
+            Unqueued::Append(append) => {
+                self.committer.append(Append { retained, ..append }, room);
+            }
+            Unqueued::Rows(rows, waiter) => {
+                let room = Some(room);
+                self.committer.store_retained(rows, waiter, retained, room);
+            }
         });
     }
 
@@ -201,7 +232,8 @@ impl Context {
                 Ok(retained)
             }
             Err(full) => {
-                tracing::warn!(topic = %message.topic, "no room for another retained message");
+                self.metrics.alarm("retained_full");
+                tracing::debug!(topic = %message.topic, "no room for another retained message");
                 Err(full)
             }
         }

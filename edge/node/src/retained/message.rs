@@ -55,7 +55,7 @@ impl RetainedMessage {
 
     /// What it takes in memory, roughly.
     pub(super) fn bytes(&self) -> usize {
-        self.message.topic.len() + self.message.payload.len() + 256
+        self.message.bytes() + 128
     }
 
     pub(super) fn encode(&self) -> Option<Bytes> {

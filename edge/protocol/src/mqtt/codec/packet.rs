@@ -162,6 +162,9 @@ pub struct Connack {
     pub properties: ConnackProperties,
 }
 
+/// A message without its topic, payload and properties.
+const MESSAGE_BYTES: usize = 128;
+
 /// What all subscribers of one PUBLISH share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
@@ -172,6 +175,15 @@ pub struct Message {
 }
 
 impl Message {
+    /// What it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        let properties = match self.properties.is_empty() {
+            true => 0,
+            false => self.properties.bytes(),
+        };
+        MESSAGE_BYTES + self.topic.len() + self.payload.len() + properties
+    }
+
     /// In memory of its own, for what is kept longer than the buffer that it was read into.
     pub fn detached(&self) -> Self {
         let text = |text: &Option<Text>| text.as_ref().map(Text::detached);

@@ -230,7 +230,21 @@ pub struct MessageProperties(Option<Box<PublishProperties>>);
 
 static NO_PROPERTIES: PublishProperties = PublishProperties::NONE;
 
+/// A property without its value, and a user property's two.
+const PROPERTY_BYTES: usize = 64;
+
 impl MessageProperties {
+    /// What they take in memory, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, Text::len);
+        let users = self.user_properties.iter();
+        let users: usize = users
+            .map(|(name, value)| 2 * PROPERTY_BYTES + name.len() + value.len())
+            .sum();
+        let data = self.correlation_data.as_ref().map_or(0, Bytes::len);
+        4 * PROPERTY_BYTES + text(&self.content_type) + text(&self.response_topic) + data + users
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
