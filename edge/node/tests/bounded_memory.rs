@@ -23,7 +23,7 @@ fn connect5(edge: SocketAddr, client_id: &str) -> Client {
     client
 }
 
-/// A PUBLISH of QoS 0 without a payload, and with four user properties of 65,000 bytes.
+/// A PUBLISH of QoS 0 with a payload of one byte, and four user properties of 65,000 bytes.
 fn heavy(first: u8, topic: &str) -> Vec<u8> {
     let value = vec![b'x'; 65_000];
     let mut properties = Vec::new();
@@ -40,6 +40,8 @@ fn heavy(first: u8, topic: &str) -> Vec<u8> {
     }
     body.push(length as u8);
     body.extend(properties);
+    // Without a payload a retained message would be taken away.
+    body.push(b'1');
     packet(first, &body)
 }
 
