@@ -10,9 +10,12 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// What a journal's index may take beside its log files.
 const INDEX_BYTES_MAX: u64 = 512 << 10;
 
-/// An opening writes all anew that lies past the checkpoint, at most twice `checkpoint_log_bytes_max`, and
-/// there are two spare log files.
-const FILES_BESIDE_MAX: usize = 2 * LIMITS.checkpoint_log_bytes_max / LIMITS.log_file_bytes + 2;
+/// An opening writes all anew that lies past the checkpoint: at most twice `checkpoint_log_bytes_max` and the
+/// commit that reached it, in files that each leave less than a commit free at their end. And there are two
+/// spare log files.
+const FILES_BESIDE_MAX: usize = (2 * LIMITS.checkpoint_log_bytes_max + LIMITS.commit_bytes_max)
+    .div_ceil(LIMITS.log_file_bytes - LIMITS.commit_bytes_max)
+    + 2;
 
 /// An offset and the hash there.
 const BOUNDARY_BYTES: usize = 24;
