@@ -21,7 +21,9 @@ use tidegate_shared::record::Record;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::lanes::KeyedStreams;
-use crate::limits::{CHECKPOINT_INTERVAL, COMMIT_QUEUE_BYTES_MAX};
+use crate::limits::{
+    CHECKPOINT_INTERVAL, COMMIT_QUEUE_BYTES_MAX, COMMIT_QUIET_BYTES_MIN, COMMIT_QUIET_OF_LINGER,
+};
 use crate::mqtt::{Answer, Mailbox};
 use crate::record::{QUEUED_RECORD_BYTES, queue_bytes};
 use crate::retained::OnItsWay;
@@ -187,6 +189,7 @@ impl Committer {
             has_lanes: !keyed.is_empty(),
             keyed: keyed.clone(),
             linger,
+            staged_at: Instant::now(),
             unrouted,
             shared: Arc::clone(&shared),
             durable_until,
@@ -383,6 +386,8 @@ struct Worker {
     keyed: KeyedStreams,
     has_lanes: bool,
     linger: Duration,
+    /// When something was staged last.
+    staged_at: Instant,
     unrouted: StreamId,
     shared: Arc<Shared>,
     durable_until: watch::Sender<Position>,
@@ -400,7 +405,7 @@ impl Worker {
     fn run(mut self, queue: &mpsc::Receiver<Operation>) -> Result<(), CommitError> {
         loop {
             let now = Instant::now();
-            let commit_at = self.waiting.since.map(|since| since + self.linger);
+            let commit_at = self.commit_at();
             let wake_at = commit_at
                 .unwrap_or(self.checkpoint_at)
                 .min(self.checkpoint_at);
@@ -417,11 +422,7 @@ impl Worker {
             }
             self.finish_checkpoint(false)?;
             let now = Instant::now();
-            if self
-                .waiting
-                .since
-                .is_some_and(|since| now >= since + self.linger)
-            {
+            if self.commit_at().is_some_and(|at| now >= at) {
                 self.commit()?;
             }
             if now >= self.checkpoint_at || self.journal.checkpoint_is_due() {
@@ -433,6 +434,17 @@ impl Worker {
                 self.checkpoint(now)?;
             }
         }
+    }
+
+    /// When what has gathered is committed, if somebody waits for it: when the linger is over; or before,
+    /// where much has gathered and nothing more comes: those who publish wait for their PUBACKs then, and
+    /// one more sync costs the flash little beside what it writes.
+    fn commit_at(&self) -> Option<Instant> {
+        let at = self.waiting.since? + self.linger;
+        if self.journal.staged_bytes() < COMMIT_QUIET_BYTES_MIN {
+            return Some(at);
+        }
+        Some(at.min(self.staged_at + self.linger / COMMIT_QUIET_OF_LINGER))
     }
 
     /// Takes an operation, and with it all that is queued behind it, up to a full commit: then
@@ -455,6 +467,7 @@ impl Worker {
                 break;
             }
         }
+        self.staged_at = Instant::now();
         Ok(())
     }
 

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// Records that wait for the committer, in bytes. Publishers wait while it is full.
 pub const COMMIT_QUEUE_BYTES_MAX: usize = 16 << 20;
 
+/// A commit with so much in it no longer waits for company when none has come for this part of the linger.
+pub const COMMIT_QUIET_BYTES_MIN: usize = 8 << 10;
+pub const COMMIT_QUIET_OF_LINGER: u32 = 20;
+
 /// Checkpoints are this far apart, if anything changed.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
