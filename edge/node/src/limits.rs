@@ -64,6 +64,10 @@ pub const SESSION_CHANGES_UNSURE_MAX: usize = 4_096;
 /// What a client session reads of the journal at once, as it lies there.
 pub const FEED_READ_BYTES_MAX: usize = 256 << 10;
 
+/// What it takes of that in memory, unpacked: past it the rest is left for the next read. What is packed well
+/// is a thousand times as large.
+pub const FEED_UNPACKED_BYTES_MAX: usize = 1 << 20;
+
 /// A session's cursor is stored so often while it moves; after a crash, as much is sent again.
 pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 
