@@ -5,7 +5,7 @@ mod message;
 mod order;
 mod reading;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
@@ -34,7 +34,7 @@ struct Messages {
     /// Those that expire, by when.
     by_expiry: BTreeSet<(u64, Text)>,
     bytes: usize,
-    under_way: HashMap<Text, UnderWay>,
+    under_way: BTreeMap<Text, UnderWay>,
 }
 
 impl Messages {
@@ -178,21 +178,25 @@ impl Retained {
         if is_plain && after.is_some() {
             return Found::Nothing;
         }
-        let mut candidates = messages.by_topic.range((from, to));
+        let mut candidates = messages.shown((from, to));
         let mut looked_at = after;
         loop {
             if *looks == 0 {
                 return Found::NotYet(looked_at.cloned());
             }
             let candidate = candidates.next();
-            let Some((topic, retained)) =
+            let Some((topic, shown)) =
                 candidate.filter(|(topic, _)| topic.as_str().starts_with(plain))
             else {
                 return Found::Nothing;
             };
             *looks -= 1;
+            let is_alive = |retained: &&RetainedMessage| {
+                let expires_at_ms = retained.expires_at_ms();
+                expires_at_ms.is_none_or(|at_ms| now_ms < at_ms)
+            };
             if filter.matches(topic.as_str())
-                && retained.expires_at_ms().is_none_or(|at_ms| now_ms < at_ms)
+                && let Some(retained) = shown.filter(is_alive)
             {
                 return Found::Message(retained.clone());
             }
@@ -281,6 +285,31 @@ mod tests {
         kept.take_up(cleared.clone());
         assert_eq!(topics(&kept, "a/b"), Vec::<String>::new());
         assert_eq!(kept.row(&cleared).unwrap().operation, RowOperation::Delete);
+    }
+
+    #[test]
+    fn what_is_on_its_way_lies_among_the_others() {
+        let kept = Arc::new(Retained::default());
+        for topic in ["a/b", "a/d"] {
+            kept.take_up(retained(topic, "1"));
+        }
+        let mut on_their_way = Vec::new();
+        for (topic, payload) in [
+            ("a", "2"),
+            ("a/b", "2"),
+            ("a/c", "2"),
+            ("a/d", ""),
+            ("a/e", "2"),
+        ] {
+            kept.in_turn(retained(topic, payload), true, |handed| {
+                on_their_way.extend(handed)
+            });
+        }
+        assert_eq!(topics(&kept, "a/#"), ["a", "a/b", "a/c", "a/e"]);
+        assert_eq!(topics(&kept, "a/c"), ["a/c"]);
+        assert_eq!(topics(&kept, "a/d"), Vec::<String>::new());
+        drop(on_their_way);
+        assert_eq!(topics(&kept, "a/#"), ["a/b", "a/d"]);
     }
 
     fn expiring(topic: &str, after_s: u32) -> RetainedMessage {
