@@ -87,6 +87,9 @@ pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RETAINED_MESSAGES_MAX: usize = 100_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 
+/// The log is told so often of those that find no room.
+pub const RETAINED_REFUSED_TOLD_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Expired ones that are taken away at once; the others have their turn with the next sweep.
 pub const RETAINED_SWEPT_MAX: usize = 10_000;
 

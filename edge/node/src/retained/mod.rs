@@ -4,10 +4,12 @@
 mod message;
 mod order;
 mod reading;
+mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::Instant;
 
 use tidegate_edge_journal::{Journal, RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::Text;
@@ -19,6 +21,7 @@ pub(crate) use message::RetainedMessage;
 pub(crate) use order::OnItsWay;
 use order::UnderWay;
 pub(crate) use reading::{Read, Reading, Wanted};
+use refused::Refused;
 
 /// All of them, by topic.
 #[derive(Debug, Default)]
@@ -26,6 +29,7 @@ pub(crate) struct Retained {
     messages: RwLock<Messages>,
     /// The number of the message that was handed to the committer last, and the right to do so.
     turn: Mutex<u64>,
+    refused: Refused,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +100,7 @@ impl Retained {
         Ok(Self {
             messages: RwLock::new(messages),
             turn: Mutex::default(),
+            refused: Refused::default(),
         })
     }
 
@@ -106,15 +111,24 @@ impl Retained {
         if retained.message.payload.is_empty() {
             return Ok(row(topic, RowOperation::Delete));
         }
-        let messages = self.messages.read().expect("nobody panics with it");
-        let is_new = !messages.by_topic.contains_key(topic);
-        if is_new && messages.by_topic.len() >= RETAINED_MESSAGES_MAX
-            || messages.bytes + retained.bytes() > RETAINED_BYTES_MAX
-        {
-            return Err(RetainedFull);
+        let value = self.has_room_for(retained).then(|| retained.encode());
+        match value.flatten() {
+            Some(value) => Ok(row(topic, RowOperation::Put(value))),
+            None => {
+                if let Some(refused) = self.refused.add(Instant::now()) {
+                    let topic = topic.as_str();
+                    tracing::warn!(topic, refused, "no room for more retained messages");
+                }
+                Err(RetainedFull)
+            }
         }
-        let value = retained.encode().ok_or(RetainedFull)?;
-        Ok(row(topic, RowOperation::Put(value)))
+    }
+
+    fn has_room_for(&self, retained: &RetainedMessage) -> bool {
+        let messages = self.messages.read().expect("nobody panics with it");
+        let is_known = messages.by_topic.contains_key(&retained.message.topic);
+        let has_place = is_known || messages.by_topic.len() < RETAINED_MESSAGES_MAX;
+        has_place && messages.bytes + retained.bytes() <= RETAINED_BYTES_MAX
     }
 
     /// Takes away what has expired. `store` hands the deletions to the committer, and does not wait.
