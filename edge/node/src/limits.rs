@@ -74,6 +74,10 @@ pub const SESSION_CHANGES_UNSURE_MAX: usize = 4_096;
 /// What a client session reads of the journal at once, as it lies there.
 pub const FEED_READ_BYTES_MAX: usize = 256 << 10;
 
+/// What it takes of that in memory, unpacked: past it the rest is left for the next read. What is packed well
+/// is a thousand times as large.
+pub const FEED_UNPACKED_BYTES_MAX: usize = 1 << 20;
+
 /// A session's cursor is stored so often while it moves; after a crash, as much is sent again.
 pub const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -92,6 +96,9 @@ pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Retained messages of a node, and what they take in memory.
 pub const RETAINED_MESSAGES_MAX: usize = 100_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
+
+/// The log is told so often of those that find no room.
+pub const RETAINED_REFUSED_TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Expired ones that are taken away at once; the others have their turn with the next sweep.
 pub const RETAINED_SWEPT_MAX: usize = 10_000;

@@ -71,6 +71,36 @@ async fn the_newest_wins_whatever_its_qos() {
     .await;
 }
 
+/// Those who are served as messages come have had it, so who subscribes before its commit must be shown it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_subscribes_before_the_commit_gets_the_newest() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = start(folder.path(), "journal:\n  commit_linger: 2s\n").await;
+    let mqtt = edge.mqtt_addresses()[0];
+    let script = move || {
+        let (mut publisher, _) = Client::connect(mqtt, "publisher", true);
+        let (mut subscriber, _) = Client::connect(mqtt, "subscriber", true);
+        // The old ones are there at once.
+        publisher.send(&publish(0x31, "changed", 0, b"old"));
+        publisher.send(&publish(0x31, "cleared", 0, b"old"));
+        publisher.ping();
+        publisher.send(&publish(0x33, "changed", 1, b"new"));
+        publisher.send(&publish(0x33, "made", 2, b"new"));
+        publisher.send(&publish(0x33, "cleared", 3, b""));
+        // The answer comes before those to the publishes: they are on their way.
+        publisher.ping();
+        let expected = ["changed", "made"].map(|topic| (topic.to_owned(), b"new".to_vec()));
+        assert_eq!(subscriber.retained(&["#"]), expected);
+        for _ in 0..3 {
+            assert_eq!(publisher.packet().0, 0x40);
+        }
+        subscriber.ping();
+        assert_eq!(subscriber.retained(&["#"]), expected);
+    };
+    tokio::task::spawn_blocking(script).await.unwrap();
+    edge.shutdown().await;
+}
+
 /// Clients that publish to one topic at once, QoS 0 and 1 by turns: whatever won is what the journal has.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_shown_is_what_the_next_start_finds() {

@@ -4,10 +4,12 @@
 mod message;
 mod order;
 mod reading;
+mod refused;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::Instant;
 
 use tidegate_edge_journal::{Journal, RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::Text;
@@ -19,6 +21,7 @@ pub(crate) use message::RetainedMessage;
 pub(crate) use order::OnItsWay;
 use order::UnderWay;
 pub(crate) use reading::{Read, Reading, Wanted};
+use refused::Refused;
 
 /// All of them, by topic.
 #[derive(Debug, Default)]
@@ -26,6 +29,7 @@ pub(crate) struct Retained {
     messages: RwLock<Messages>,
     /// The number of the message that was handed to the committer last, and the right to do so.
     turn: Mutex<u64>,
+    refused: Refused,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +38,7 @@ struct Messages {
     /// Those that expire, by when.
     by_expiry: BTreeSet<(u64, Text)>,
     bytes: usize,
-    under_way: HashMap<Text, UnderWay>,
+    under_way: BTreeMap<Text, UnderWay>,
 }
 
 impl Messages {
@@ -96,6 +100,7 @@ impl Retained {
         Ok(Self {
             messages: RwLock::new(messages),
             turn: Mutex::default(),
+            refused: Refused::default(),
         })
     }
 
@@ -106,15 +111,24 @@ impl Retained {
         if retained.message.payload.is_empty() {
             return Ok(row(topic, RowOperation::Delete));
         }
-        let messages = self.messages.read().expect("nobody panics with it");
-        let is_new = !messages.by_topic.contains_key(topic);
-        if is_new && messages.by_topic.len() >= RETAINED_MESSAGES_MAX
-            || messages.bytes + retained.bytes() > RETAINED_BYTES_MAX
-        {
-            return Err(RetainedFull);
+        let value = self.has_room_for(retained).then(|| retained.encode());
+        match value.flatten() {
+            Some(value) => Ok(row(topic, RowOperation::Put(value))),
+            None => {
+                if let Some(refused) = self.refused.add(Instant::now()) {
+                    let topic = topic.as_str();
+                    tracing::warn!(topic, refused, "no room for more retained messages");
+                }
+                Err(RetainedFull)
+            }
         }
-        let value = retained.encode().ok_or(RetainedFull)?;
-        Ok(row(topic, RowOperation::Put(value)))
+    }
+
+    fn has_room_for(&self, retained: &RetainedMessage) -> bool {
+        let messages = self.messages.read().expect("nobody panics with it");
+        let is_known = messages.by_topic.contains_key(&retained.message.topic);
+        let has_place = is_known || messages.by_topic.len() < RETAINED_MESSAGES_MAX;
+        has_place && messages.bytes + retained.bytes() <= RETAINED_BYTES_MAX
     }
 
     /// Takes away what has expired. `store` hands the deletions to the committer, and does not wait.
@@ -178,21 +192,25 @@ impl Retained {
         if is_plain && after.is_some() {
             return Found::Nothing;
         }
-        let mut candidates = messages.by_topic.range((from, to));
+        let mut candidates = messages.shown((from, to));
         let mut looked_at = after;
         loop {
             if *looks == 0 {
                 return Found::NotYet(looked_at.cloned());
             }
             let candidate = candidates.next();
-            let Some((topic, retained)) =
+            let Some((topic, shown)) =
                 candidate.filter(|(topic, _)| topic.as_str().starts_with(plain))
             else {
                 return Found::Nothing;
             };
             *looks -= 1;
+            let is_alive = |retained: &&RetainedMessage| {
+                let expires_at_ms = retained.expires_at_ms();
+                expires_at_ms.is_none_or(|at_ms| now_ms < at_ms)
+            };
             if filter.matches(topic.as_str())
-                && retained.expires_at_ms().is_none_or(|at_ms| now_ms < at_ms)
+                && let Some(retained) = shown.filter(is_alive)
             {
                 return Found::Message(retained.clone());
             }
@@ -281,6 +299,31 @@ mod tests {
         kept.take_up(cleared.clone());
         assert_eq!(topics(&kept, "a/b"), Vec::<String>::new());
         assert_eq!(kept.row(&cleared).unwrap().operation, RowOperation::Delete);
+    }
+
+    #[test]
+    fn what_is_on_its_way_lies_among_the_others() {
+        let kept = Arc::new(Retained::default());
+        for topic in ["a/b", "a/d"] {
+            kept.take_up(retained(topic, "1"));
+        }
+        let mut on_their_way = Vec::new();
+        for (topic, payload) in [
+            ("a", "2"),
+            ("a/b", "2"),
+            ("a/c", "2"),
+            ("a/d", ""),
+            ("a/e", "2"),
+        ] {
+            kept.in_turn(retained(topic, payload), true, |handed| {
+                on_their_way.extend(handed)
+            });
+        }
+        assert_eq!(topics(&kept, "a/#"), ["a", "a/b", "a/c", "a/e"]);
+        assert_eq!(topics(&kept, "a/c"), ["a/c"]);
+        assert_eq!(topics(&kept, "a/d"), Vec::<String>::new());
+        drop(on_their_way);
+        assert_eq!(topics(&kept, "a/#"), ["a/b", "a/d"]);
     }
 
     fn expiring(topic: &str, after_s: u32) -> RetainedMessage {

@@ -1,20 +1,41 @@
 //! The order of retained messages of one topic: that in which they are handed to the committer, and so that
-//! of their rows. What promises something is shown when its commit is durable, QoS 0 at once; whichever was
+//! of their rows. What promises something is kept when its commit is durable, QoS 0 at once; whichever was
 //! handed over last stays, however late the others come.
+//!
+//! Who subscribes meanwhile is shown what is on its way: those who are served as messages come have had it
+//! already, so it would come to that subscriber never again. If it is refused, what was there is shown again.
 
+use std::collections::BTreeMap;
+use std::iter;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
+
+use tidegate_edge_protocol::mqtt::codec::Text;
 
 use super::{Messages, Retained, RetainedMessage};
 
 /// Of a topic that has messages on their way to the journal.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
-    count: usize,
-    /// The number of what is shown; 0 where that was there before.
-    shown: u64,
+    /// By their numbers.
+    messages: BTreeMap<u64, RetainedMessage>,
+    /// The number of what is kept; 0 where that was there before.
+    kept: u64,
 }
 
-/// A message that is shown once its row is durable; dropped, it never is.
+impl UnderWay {
+    /// What is shown of the topic, where `kept` is kept; an empty payload takes that away.
+    fn shown<'a>(&'a self, kept: Option<&'a RetainedMessage>) -> Option<&'a RetainedMessage> {
+        match self.messages.last_key_value() {
+            Some((number, last)) if *number > self.kept => {
+                (!last.message.payload.is_empty()).then_some(last)
+            }
+            _ => kept,
+        }
+    }
+}
+
+/// A message that is kept once its row is durable; dropped, it never is.
 #[derive(Debug)]
 pub(crate) struct OnItsWay {
     store: Arc<Retained>,
@@ -26,7 +47,7 @@ impl OnItsWay {
     /// Its row is durable.
     pub(crate) fn durable(self) {
         let mut messages = self.store.messages_mut();
-        messages.show(self.number, self.retained.clone());
+        messages.keep(self.number, self.retained.clone());
     }
 }
 
@@ -35,8 +56,8 @@ impl Drop for OnItsWay {
         let topic = &self.retained.message.topic;
         let mut messages = self.store.messages_mut();
         if let Some(under_way) = messages.under_way.get_mut(topic) {
-            under_way.count -= 1;
-            if under_way.count == 0 {
+            under_way.messages.remove(&self.number);
+            if under_way.messages.is_empty() {
                 messages.under_way.remove(topic);
             }
         }
@@ -44,23 +65,43 @@ impl Drop for OnItsWay {
 }
 
 impl Messages {
-    /// Unless a later one is shown already.
-    fn show(&mut self, number: u64, retained: RetainedMessage) {
+    /// Unless a later one is kept already.
+    fn keep(&mut self, number: u64, retained: RetainedMessage) {
         let topic = &retained.message.topic;
         if let Some(under_way) = self.under_way.get_mut(topic) {
-            if number < under_way.shown {
+            if number < under_way.kept {
                 return;
             }
-            under_way.shown = number;
+            under_way.kept = number;
         }
         self.take_up(retained);
+    }
+
+    /// Topics in order, with what is shown of each.
+    pub(super) fn shown<'a>(
+        &'a self,
+        range: (Bound<&Text>, Bound<&Text>),
+    ) -> impl Iterator<Item = (&'a Text, Option<&'a RetainedMessage>)> {
+        let mut kept = self.by_topic.range(range).peekable();
+        let mut under_way = self.under_way.range(range).peekable();
+        iter::from_fn(move || {
+            let next = kept.peek().map(|(topic, _)| *topic);
+            let is_next = |topic: &Text| next.is_none_or(|next| topic <= next);
+            match under_way.next_if(|(topic, _)| is_next(topic)) {
+                Some((topic, under_way)) => {
+                    let kept = kept.next_if(|(kept, _)| *kept == topic);
+                    Some((topic, under_way.shown(kept.map(|(_, kept)| kept))))
+                }
+                None => kept.next().map(|(topic, kept)| (topic, Some(kept))),
+            }
+        })
     }
 }
 
 impl Retained {
     /// Hands a message's row to the committer: `hand_over` must do so before it returns, and nobody else
     /// does meanwhile. It gets what the committer is to call once the row is durable, where that is
-    /// promised; where nothing is, the message is shown now.
+    /// promised; where nothing is, the message is kept now.
     pub(crate) fn in_turn(
         self: &Arc<Self>,
         retained: RetainedMessage,
@@ -71,12 +112,13 @@ impl Retained {
         *turn += 1;
         let number = *turn;
         if !is_promised {
-            self.messages_mut().show(number, retained);
+            self.messages_mut().keep(number, retained);
             return hand_over(None);
         }
         let topic = retained.message.topic.clone();
         let mut messages = self.messages_mut();
-        messages.under_way.entry(topic).or_default().count += 1;
+        let under_way = messages.under_way.entry(topic).or_default();
+        under_way.messages.insert(number, retained.clone());
         drop(messages);
         hand_over(Some(OnItsWay {
             store: Arc::clone(self),
@@ -126,8 +168,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes of each and when: what was handed over last, of what came to pass, is shown in the
-        /// end, and nothing is kept of the others.
+        /// Whatever comes of each and when: what was handed over last is shown, also while it is on its way;
+        /// in the end what was last of what came to pass, and nothing is kept of the others.
         #[test]
         fn what_was_handed_over_last_is_shown(
             handed in prop::collection::vec(
@@ -144,6 +186,7 @@ mod tests {
                 store.in_turn(retained(&payload), is_promised, |handed| {
                     on_their_way.extend(handed.map(|handed| (late, fate, handed)));
                 });
+                prop_assert_eq!(shown(&store), (!clears).then(|| Bytes::from(payload.clone())));
                 if !matches!(fate, Fate::Refused) {
                     last = (!clears).then(|| Bytes::from(payload));
                 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_edge_journal::{Chunk, JournalReader, ReadError, TopicProbe};
-use tidegate_edge_protocol::mqtt::codec::{Message, Qos};
+use tidegate_edge_protocol::mqtt::codec::{Message, Qos, Text};
 use tidegate_edge_protocol::mqtt::connection::{
     Connection, DeliverOutcome, Delivery, DeliveryToken,
 };
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Clock;
-use crate::limits::FEED_READ_BYTES_MAX;
+use crate::limits::{FEED_READ_BYTES_MAX, FEED_UNPACKED_BYTES_MAX};
 use crate::record::{self, Kept, Mark};
 
 /// A message as the journal has it.
@@ -33,6 +33,39 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// Takes over nothing that would hold the whole chunk.
+    fn new(kept: &Kept, chunk: &Chunk) -> Self {
+        let publisher = kept.publisher.as_deref();
+        Self {
+            position: kept.position,
+            message: Arc::new(kept.message.detached()),
+            publisher: publisher.map(Bytes::copy_from_slice),
+            mark: kept.mark,
+            at_ms: u64::from(chunk.time_s) * 1_000,
+        }
+    }
+
+    /// What it takes in memory, roughly.
+    fn bytes(&self) -> usize {
+        let Message {
+            topic,
+            payload,
+            properties,
+        } = &*self.message;
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, Text::len);
+        let bytes = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let users = properties.user_properties.iter();
+        let users = users.map(|(name, value)| name.len() + value.len() + USER_PROPERTY_BYTES);
+        topic.len()
+            + payload.len()
+            + text(&properties.content_type)
+            + text(&properties.response_topic)
+            + bytes(&properties.correlation_data)
+            + bytes(&self.publisher)
+            + users.sum::<usize>()
+            + STORED_BYTES
+    }
+
     /// By the journal's clock: a step of the wall clock makes nothing old. What is over is not later than
     /// `now`: the session machine, which is given the same `now`, must see that.
     pub(super) fn expires_at(&self, clock: Clock, now: Instant) -> Option<Instant> {
@@ -42,6 +75,10 @@ impl Stored {
         Some(now + Duration::from_millis(left))
     }
 }
+
+/// What a message takes beside its own bytes, and each user property: allocations and what refers to them.
+const STORED_BYTES: usize = 256;
+const USER_PROPERTY_BYTES: usize = 64;
 
 /// A stretch of the log.
 #[derive(Debug, Default)]
@@ -262,19 +299,30 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// One chunk at least, and then as many as are small enough, packed and unpacked.
     pub(super) fn read(&self, reader: &JournalReader) -> Result<Stretch, ReadError> {
         let probe = match self.begun.is_empty() {
             true => TopicProbe::new(&self.filters),
             false => TopicProbe::anything(),
         };
-        let read = reader.read_log(self.from, &probe, FEED_READ_BYTES_MAX)?;
-        let mut messages = VecDeque::new();
-        for chunk in &read.chunks {
-            if chunk.position < self.until {
-                self.pick(chunk, &mut messages);
-            }
+        let mut read = reader.read_log(self.from, &probe, FEED_READ_BYTES_MAX)?;
+        if read.damaged_records > 0 {
+            // Nothing says where in a stretch damage lies: of one that is left in the middle it would be
+            // counted again. So it is one chunk, or its damage.
+            read = reader.read_log(self.from, &probe, 0)?;
         }
-        let next = read.next.min(self.until);
+        let mut messages = VecDeque::new();
+        let mut bytes = 0;
+        let mut next = read.next.min(self.until);
+        for chunk in &read.chunks {
+            if bytes >= FEED_UNPACKED_BYTES_MAX {
+                next = chunk.position.min(next);
+            }
+            if chunk.position >= next {
+                break;
+            }
+            bytes += self.pick(chunk, &mut messages);
+        }
         let found: BTreeSet<_> = messages.iter().map(|stored| stored.position).collect();
         let begun = self.begun.range(..next);
         let gone = begun.filter(|position| !found.contains(position));
@@ -286,26 +334,22 @@ impl Wanted {
         })
     }
 
-    fn pick(&self, chunk: &Chunk, messages: &mut VecDeque<Stored>) {
-        for Kept {
-            position,
-            message,
-            publisher,
-            mark,
-        } in record::messages(chunk, self.from)
-        {
-            let topic = message.topic.as_str();
-            let wanted = self.begun.contains(&position)
+    /// Gives what the chunk's messages take that are wanted.
+    fn pick(&self, chunk: &Chunk, messages: &mut VecDeque<Stored>) -> usize {
+        let mut bytes = 0;
+        for kept in record::messages(chunk, self.from) {
+            let topic = kept.message.topic.as_str();
+            let wanted = self.begun.contains(&kept.position)
                 || self.filters.iter().any(|filter| filter.matches(topic));
             if wanted {
-                messages.push_back(Stored {
-                    position,
-                    message: Arc::new(message.detached()),
-                    publisher,
-                    mark,
-                    at_ms: u64::from(chunk.time_s) * 1_000,
-                });
+                let stored = Stored::new(&kept, chunk);
+                bytes += stored.bytes();
+                messages.push_back(stored);
             }
         }
+        bytes
     }
 }
+
+#[cfg(test)]
+mod tests;
