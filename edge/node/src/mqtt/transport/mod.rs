@@ -112,11 +112,10 @@ impl Listener {
                 Entrance::Tcp(listener.map_err(|error| in_use(*address, &error))?)
             }
         };
-        let websocket = spec.transport == Transport::Websocket;
         let layers = Layers {
             proxy_protocol: spec.proxy_protocol,
             tls,
-            websocket: websocket.then(|| spec.path.clone()),
+            websocket: spec.websocket_path().map(str::to_owned),
             packet_bytes_max,
         };
         Ok(Self {
