@@ -319,6 +319,32 @@ async fn every_transport_speaks_mqtt() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_listener_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let _certificates = Certificates::new(folder.path());
+    let edge = Edge::start(spec(folder.path())).await.unwrap();
+    let addresses = edge.mqtt_addresses();
+    let over = [
+        "tcp",
+        "tcp",
+        "tcp+tls",
+        "tcp+tls",
+        "websocket",
+        "websocket+tls",
+        "quic",
+        "tcp",
+        "tcp+tls",
+    ];
+    let expected = over.iter().zip(addresses);
+    let mut expected: Vec<_> = expected
+        .map(|(over, address)| format!("{over} {address}"))
+        .collect();
+    expected.push(format!("unix:{}/mqtt.sock", folder.path().display()));
+    assert_eq!(edge.mqtt_listeners(), expected);
+    edge.shutdown().await;
+}
+
 /// Nothing comes back, and the connection ends.
 async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) {
     let mut rest = Vec::new();

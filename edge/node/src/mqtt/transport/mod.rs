@@ -52,7 +52,7 @@ enum Entrance {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        _file: unix::SocketFile,
+        file: unix::SocketFile,
     },
     Quic(quinn::Endpoint),
 }
@@ -100,10 +100,7 @@ impl Listener {
         let entrance = match (&spec.address, spec.transport, &tls) {
             (ListenerAddress::Unix(path), ..) => {
                 let (listener, file) = unix::listen(path).await?;
-                Entrance::Unix {
-                    listener,
-                    _file: file,
-                }
+                Entrance::Unix { listener, file }
             }
             (ListenerAddress::Ip(address), Transport::Quic, Some(tls)) => {
                 let endpoint = quic::listen(*address, tls);
@@ -133,6 +130,22 @@ impl Listener {
             Entrance::Quic(endpoint) => endpoint.local_addr().map(Some),
             Entrance::Unix { .. } => Ok(None),
         }
+    }
+
+    /// As people are told of it: `tcp 127.0.0.1:1883`, `websocket+tls [::1]:8084`, `unix:/run/mqtt.sock`.
+    pub(crate) fn described(&self) -> io::Result<String> {
+        let (below, address) = match &self.entrance {
+            Entrance::Tcp(listener) => (Some("tcp"), listener.local_addr()?.to_string()),
+            Entrance::Quic(endpoint) => return Ok(format!("quic {}", endpoint.local_addr()?)),
+            Entrance::Unix { file, .. } => (None, format!("unix:{}", file.0.display())),
+        };
+        let websocket = self.layers.websocket.as_ref().map(|_| "websocket");
+        let tls = self.layers.tls.as_ref().map(|_| "tls");
+        let layers: Vec<_> = websocket.or(below).into_iter().chain(tls).collect();
+        Ok(match layers.is_empty() {
+            true => address,
+            false => format!("{} {address}", layers.join("+")),
+        })
     }
 
     pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
