@@ -41,6 +41,7 @@ pub struct Edge {
     committer: Committer,
     metrics: Arc<Metrics>,
     mqtt_addresses: Vec<SocketAddr>,
+    mqtt_listeners: Vec<String>,
     certificates: Vec<Arc<mqtt::Tls>>,
     http_address: SocketAddr,
     shutdown: watch::Sender<bool>,
@@ -132,12 +133,13 @@ impl Edge {
             mqtt::Context::new(&spec.mqtt, scram, sessions, retained, Arc::clone(&metrics));
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let mut mqtt_addresses = Vec::new();
+        let (mut mqtt_addresses, mut mqtt_listeners) = (Vec::new(), Vec::new());
         let certificates: Vec<_> = listeners.iter().filter_map(mqtt::Listener::tls).collect();
         tasks.spawn(mqtt::renew(certificates.clone(), stopping.clone()));
         for (listener, described) in listeners.into_iter().zip(&spec.mqtt.listeners) {
             let address = listener.local_address()?;
             mqtt_addresses.extend(address);
+            mqtt_listeners.push(listener.described()?);
             let context = context.for_listener(&spec.mqtt, described, address);
             tasks.spawn(mqtt::serve(listener, context, stopping.clone()));
         }
@@ -171,6 +173,7 @@ impl Edge {
             committer,
             metrics,
             mqtt_addresses,
+            mqtt_listeners,
             certificates,
             http_address,
             shutdown,
@@ -185,11 +188,14 @@ impl Edge {
         let id = self.id.as_ref().map_or("(no uplink)", EdgeId::as_str);
         tracing::info!(
             edge = id,
-            mqtt = ?self.mqtt_addresses,
+            mqtt = %format_args!("[{}]", self.mqtt_listeners.join(", ")),
             http = %self.http_address,
             data = %spec.data.display(),
             "the edge is ready"
         );
+        if self.mqtt_listeners.is_empty() {
+            tracing::warn!("no MQTT client can connect: mqtt.listeners is empty");
+        }
     }
 
     /// Who this edge is, by its certificate.
@@ -206,6 +212,11 @@ impl Edge {
     /// Where MQTT clients are served, but for Unix sockets; the ports that were given where the spec said 0.
     pub fn mqtt_addresses(&self) -> Vec<SocketAddr> {
         self.mqtt_addresses.clone()
+    }
+
+    /// Where and over what MQTT clients are served, Unix sockets among them, in the spec's order.
+    pub fn mqtt_listeners(&self) -> &[String] {
+        &self.mqtt_listeners
     }
 
     pub fn http_address(&self) -> SocketAddr {

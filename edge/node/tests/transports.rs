@@ -21,7 +21,9 @@ use tidegate_shared::fleet::{EdgeSpec, parse_yaml};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// Larger than a read, a frame and a QUIC packet.
@@ -319,6 +321,32 @@ async fn every_transport_speaks_mqtt() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_listener_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let _certificates = Certificates::new(folder.path());
+    let edge = Edge::start(spec(folder.path())).await.unwrap();
+    let addresses = edge.mqtt_addresses();
+    let over = [
+        "tcp",
+        "tcp",
+        "tcp+tls",
+        "tcp+tls",
+        "websocket",
+        "websocket+tls",
+        "quic",
+        "tcp",
+        "tcp+tls",
+    ];
+    let expected = over.iter().zip(addresses);
+    let mut expected: Vec<_> = expected
+        .map(|(over, address)| format!("{over} {address}"))
+        .collect();
+    expected.push(format!("unix:{}/mqtt.sock", folder.path().display()));
+    assert_eq!(edge.mqtt_listeners(), expected);
+    edge.shutdown().await;
+}
+
 /// Nothing comes back, and the connection ends.
 async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) {
     let mut rest = Vec::new();
@@ -374,14 +402,7 @@ async fn who_does_not_speak_it_is_closed() {
     assert_eq!(refused("/mqtt", None).await, 400);
     assert_eq!(refused("/mqtt", Some("amqp")).await, 400);
     // [MQTT-6.0.0-1]
-    let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
-    request
-        .headers_mut()
-        .insert("sec-websocket-protocol", "mqtt".parse().unwrap());
-    let stream = tcp(At::WebSocket).await;
-    let (mut frames, response) = tokio_tungstenite::client_async(request, stream)
-        .await
-        .unwrap();
+    let (mut frames, response) = upgraded(tcp(At::WebSocket).await).await;
     // [MQTT-6.0.0-4]
     assert_eq!(response.headers()["sec-websocket-protocol"], "mqtt");
     frames.send(Message::text("hello")).await.unwrap();
@@ -397,6 +418,67 @@ async fn who_does_not_speak_it_is_closed() {
         .await
         .unwrap();
     assert_eq!(closed, 6);
+    edge.shutdown().await;
+}
+
+/// A WebSocket as it is, for who sends what it should not.
+async fn upgraded(stream: TcpStream) -> (WebSocketStream<TcpStream>, Response) {
+    let mut request = "ws://localhost/mqtt".into_client_request().unwrap();
+    request
+        .headers_mut()
+        .insert("sec-websocket-protocol", "mqtt".parse().unwrap());
+    tokio_tungstenite::client_async(request, stream)
+        .await
+        .unwrap()
+}
+
+/// Far more than may come in a second, and still little.
+const FRAMES: usize = 10_000;
+
+/// Sends one frame again and again; says whether the server ended the connection.
+async fn is_ended_by(address: SocketAddr, frame: Message, times: usize) -> bool {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut send, mut receive) = upgraded(stream).await.0.split();
+    let sending = async {
+        for _ in 0..times {
+            if send.send(frame.clone()).await.is_err() {
+                return;
+            }
+        }
+        // A CONNECT behind them, to be answered.
+        let connect = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x00\x00\x01w";
+        let _ = send.send(Message::binary(&connect[..])).await;
+    };
+    let receiving = async {
+        loop {
+            match receive.next().await {
+                Some(Ok(Message::Binary(_))) => return false,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return true,
+            }
+        }
+    };
+    let both = async { tokio::join!(sending, receiving).1 };
+    timeout(DEADLINE, both).await.expect("an answer or the end")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websocket_frames_that_carry_nothing_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let _certificates = Certificates::new(folder.path());
+    let edge = Edge::start(spec(folder.path())).await.unwrap();
+    let address = edge.mqtt_addresses()[At::WebSocket as usize];
+    for frame in [
+        Message::Ping("?".into()),
+        Message::Pong("!".into()),
+        Message::binary(""),
+    ] {
+        assert!(!is_ended_by(address, frame.clone(), 50).await, "{frame:?}");
+        assert!(
+            is_ended_by(address, frame.clone(), FRAMES).await,
+            "{frame:?}"
+        );
+    }
     edge.shutdown().await;
 }
 

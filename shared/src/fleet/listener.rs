@@ -19,8 +19,8 @@ pub struct ListenerSpec {
     #[serde(default)]
     pub transport: Transport,
     /// Of WebSocket: the path of the request. Default: `/mqtt`.
-    #[serde(default = "websocket_path")]
-    pub path: String,
+    #[serde(default)]
+    pub path: Option<String>,
     /// TLS 1.2 and 1.3. Default: none. QUIC has no other way.
     #[serde(default)]
     pub tls: Option<TlsSpec>,
@@ -77,9 +77,7 @@ pub struct TlsSpec {
 pub struct ListenerAddressError(String);
 
 /// The default of [`ListenerSpec::path`].
-fn websocket_path() -> String {
-    "/mqtt".to_owned()
-}
+const WEBSOCKET_PATH: &str = "/mqtt";
 
 impl ListenerSpec {
     /// Plain TCP.
@@ -87,12 +85,26 @@ impl ListenerSpec {
         Self {
             address: ListenerAddress::Ip(address),
             transport: Transport::Tcp,
-            path: websocket_path(),
+            path: None,
             tls: None,
             proxy_protocol: false,
             insecure,
             limits: LimitsSpec::default(),
         }
+    }
+
+    /// The path of the request, for a WebSocket.
+    pub fn websocket_path(&self) -> Option<&str> {
+        let is_websocket = self.transport == Transport::Websocket;
+        is_websocket.then(|| self.path.as_deref().unwrap_or(WEBSOCKET_PATH))
+    }
+
+    /// Both would listen at the same place: the kernel lets one of them. A port of 0 is another each time,
+    /// and QUIC's ports are UDP's.
+    pub(super) fn collides(&self, other: &Self) -> bool {
+        let of_system = matches!(self.address, ListenerAddress::Ip(address) if address.port() == 0);
+        let is_quic = |spec: &Self| spec.transport == Transport::Quic;
+        self.address == other.address && is_quic(self) == is_quic(other) && !of_system
     }
 
     pub(super) fn check(&self) -> Result<(), SpecError> {
@@ -104,8 +116,16 @@ impl ListenerSpec {
             Transport::Quic if self.proxy_protocol => {
                 return refuse("the PROXY protocol is not spoken before QUIC");
             }
-            Transport::Websocket if !self.path.starts_with('/') => {
+            _ => {}
+        }
+        match (self.websocket_path(), &self.path) {
+            (Some(path), _) if !path.starts_with('/') => {
                 return refuse("the path of a WebSocket begins with /");
+            }
+            (None, Some(_)) => {
+                return refuse(
+                    "path is for a WebSocket: add transport: websocket, or leave path out",
+                );
             }
             _ => {}
         }
@@ -197,6 +217,10 @@ mod tests {
             (
                 "{address: 127.0.0.1:1, transport: websocket, path: mqtt}".to_owned(),
                 "begins with /",
+            ),
+            (
+                "{address: 127.0.0.1:1, path: /mqtt}".to_owned(),
+                "add transport: websocket",
             ),
             (
                 format!("{{address: 0.0.0.0:8883, {tls}}}"),

@@ -202,6 +202,16 @@ impl MqttSpec {
         for listener in &self.listeners {
             self.limits_of(listener).check(self.packet_bytes_max)?;
         }
+        for (at, listener) in self.listeners.iter().enumerate() {
+            if self.listeners[..at]
+                .iter()
+                .any(|before| before.collides(listener))
+            {
+                let why =
+                    "this address is there twice: take one of them out, or give it another port";
+                return Err(SpecError::Listener(listener.address.clone(), why));
+            }
+        }
         let server = self.redirect.as_ref().map(|redirect| &redirect.server);
         match server.filter(|server| !is_server_name(server)) {
             Some(server) => Err(SpecError::RedirectServer(server.clone())),
@@ -233,6 +243,14 @@ mod tests {
         for (mqtt, key) in [
             ("keep_alive_max: 999ms", "mqtt.keep_alive_max"),
             ("keep_alive_max: 65536s", "mqtt.keep_alive_max"),
+            (
+                "listeners: [{address: '127.0.0.1:1'}, {address: '127.0.0.1:1', transport: websocket}]",
+                "127.0.0.1:1: this address is there twice",
+            ),
+            (
+                "listeners: [{address: 'unix:/a'}, {address: 'unix:/a'}]",
+                "unix:/a: this address is there twice",
+            ),
             ("redirect: {server: ''}", "mqtt.redirect.server"),
             ("redirect: {server: 'bröker'}", "mqtt.redirect.server"),
             ("limits: {inflight_max: 0}", "inflight_max"),
@@ -258,6 +276,9 @@ mod tests {
         }
         for mqtt in [
             "keep_alive_max: 1s",
+            // Another each time, and the port of another protocol.
+            "listeners: [{address: '127.0.0.1:0'}, {address: '127.0.0.1:0'}]",
+            "listeners: [{address: '127.0.0.1:1'}, {address: '127.0.0.1:1', transport: quic, tls: {certificate: a, key: b}}]",
             "limits: {packet_bytes_max: 64KiB, outbound_queue_bytes_max: 64KiB}",
             "redirect: {server: 'b:1883 [::1]:1883', when: shutdown, permanent: true}",
         ] {

@@ -20,6 +20,10 @@ pub const FIXED_HEADER_BYTES_MAX: usize = 5;
 /// The largest packet by default.
 pub const PACKET_BYTES_MAX_DEFAULT: NonZeroU32 = NonZeroU32::new(1024 * 1024).unwrap();
 
+/// A CONNECT: whoever sends one is not known yet, and may not make us keep a packet of any size. A client id,
+/// a will and credentials that are far longer than anyone's still fit.
+pub const CONNECT_BYTES_MAX: u32 = 128 << 10;
+
 /// Packet identifiers of one direction of a session: 1 to 65,535.
 pub const PACKET_IDS_MAX: usize = u16::MAX as usize;
 

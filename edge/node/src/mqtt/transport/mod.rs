@@ -5,16 +5,15 @@ mod proxy;
 mod quic;
 mod socket;
 mod tls;
+mod unix;
 mod websocket;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use tidegate_shared::fleet::{ListenerAddress, ListenerSpec, Transport};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
@@ -23,9 +22,6 @@ use socket::Wrapped;
 pub(crate) use tls::Tls;
 
 use crate::limits::LISTEN_BACKLOG;
-
-/// Who may connect to a Unix socket: its owner and group.
-const UNIX_SOCKET_MODE: u32 = 0o660;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +52,7 @@ enum Entrance {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
-        _file: RemovedAtEnd,
+        file: unix::SocketFile,
     },
     Quic(quinn::Endpoint),
 }
@@ -102,7 +98,10 @@ impl Listener {
             None => None,
         };
         let entrance = match (&spec.address, spec.transport, &tls) {
-            (ListenerAddress::Unix(path), ..) => bind_unix(path).await?,
+            (ListenerAddress::Unix(path), ..) => {
+                let (listener, file) = unix::listen(path).await?;
+                Entrance::Unix { listener, file }
+            }
             (ListenerAddress::Ip(address), Transport::Quic, Some(tls)) => {
                 let endpoint = quic::listen(*address, tls);
                 Entrance::Quic(endpoint.map_err(|error| in_use(*address, &error))?)
@@ -112,11 +111,10 @@ impl Listener {
                 Entrance::Tcp(listener.map_err(|error| in_use(*address, &error))?)
             }
         };
-        let websocket = spec.transport == Transport::Websocket;
         let layers = Layers {
             proxy_protocol: spec.proxy_protocol,
             tls,
-            websocket: websocket.then(|| spec.path.clone()),
+            websocket: spec.websocket_path().map(str::to_owned),
             packet_bytes_max,
         };
         Ok(Self {
@@ -132,6 +130,22 @@ impl Listener {
             Entrance::Quic(endpoint) => endpoint.local_addr().map(Some),
             Entrance::Unix { .. } => Ok(None),
         }
+    }
+
+    /// As people are told of it: `tcp 127.0.0.1:1883`, `websocket+tls [::1]:8084`, `unix:/run/mqtt.sock`.
+    pub(crate) fn described(&self) -> io::Result<String> {
+        let (below, address) = match &self.entrance {
+            Entrance::Tcp(listener) => (Some("tcp"), listener.local_addr()?.to_string()),
+            Entrance::Quic(endpoint) => return Ok(format!("quic {}", endpoint.local_addr()?)),
+            Entrance::Unix { file, .. } => (None, format!("unix:{}", file.0.display())),
+        };
+        let websocket = self.layers.websocket.as_ref().map(|_| "websocket");
+        let tls = self.layers.tls.as_ref().map(|_| "tls");
+        let layers: Vec<_> = websocket.or(below).into_iter().chain(tls).collect();
+        Ok(match layers.is_empty() {
+            true => address,
+            false => format!("{} {address}", layers.join("+")),
+        })
     }
 
     pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
@@ -206,40 +220,6 @@ impl Layers {
         };
         Ok((socket, peer))
     }
-}
-
-/// The socket's file, gone with its listener.
-#[derive(Debug)]
-struct RemovedAtEnd(PathBuf);
-
-impl Drop for RemovedAtEnd {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// A socket that a killed node has left is taken over; one that somebody listens on is not.
-async fn bind_unix(path: &Path) -> anyhow::Result<Entrance> {
-    let shown = path.display();
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(anyhow!(
-            "somebody listens on {shown}: stop that, or change mqtt.listeners"
-        ));
-    }
-    let is_socket = |metadata: std::fs::Metadata| {
-        std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type())
-    };
-    if std::fs::symlink_metadata(path).is_ok_and(is_socket) {
-        std::fs::remove_file(path).with_context(|| format!("{shown} cannot be removed"))?;
-    }
-    let listener = UnixListener::bind(path)
-        .with_context(|| format!("cannot listen on {shown} (mqtt.listeners)"))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(UNIX_SOCKET_MODE))
-        .with_context(|| format!("the mode of {shown} cannot be set"))?;
-    Ok(Entrance::Unix {
-        listener,
-        _file: RemovedAtEnd(path.to_owned()),
-    })
 }
 
 /// With room for many who come at once: whom the kernel has no room for tries again after a second, and

@@ -3,10 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::server::{
     Callback, ErrorResponse, Request, Response,
 };
@@ -26,12 +28,47 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 /// One frame to the client at most.
 const FRAME_OUT_BYTES_MAX: usize = 64 << 10;
 
+/// A frame from the client may be so much larger than a packet: some clients gather packets.
+const FRAME_ROOM_BYTES: usize = 16 << 10;
+
+/// Frames without a byte of MQTT (pings, pongs, empty ones) that a client may send in a second. The limits of
+/// MQTT do not see them.
+const IDLE_FRAMES_MAX: u32 = 100;
+const IDLE_FRAMES_SPAN: Duration = Duration::from_secs(1);
+
 /// A WebSocket as a stream of bytes.
 #[derive(Debug)]
 pub(super) struct Frames<S> {
     frames: WebSocketStream<S>,
     /// Of a frame that is read in part.
     rest: Bytes,
+    idle: IdleFrames,
+}
+
+/// Counts frames that carry nothing.
+#[derive(Debug)]
+struct IdleFrames {
+    since: Instant,
+    count: u32,
+}
+
+impl IdleFrames {
+    fn new() -> Self {
+        let (since, count) = (Instant::now(), 0);
+        Self { since, count }
+    }
+
+    fn count(&mut self) -> io::Result<()> {
+        if self.since.elapsed() >= IDLE_FRAMES_SPAN {
+            *self = Self::new();
+        }
+        self.count += 1;
+        if self.count > IDLE_FRAMES_MAX {
+            let why = "too many WebSocket frames that carry nothing";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(())
+    }
 }
 
 pub(super) async fn accept<S: Wrapped>(
@@ -43,13 +80,13 @@ pub(super) async fn accept<S: Wrapped>(
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
         .max_write_buffer_size(4 * FRAME_OUT_BYTES_MAX)
-        // A client that gathers packets into frames has some room.
-        .max_frame_size(Some(2 * packet_bytes_max))
-        .max_message_size(Some(2 * packet_bytes_max));
+        .max_frame_size(Some(packet_bytes_max + FRAME_ROOM_BYTES))
+        .max_message_size(Some(packet_bytes_max + FRAME_ROOM_BYTES));
     let frames = accept_hdr_async_with_config(stream, Offer { path }, Some(config)).await;
     Ok(Frames {
         frames: frames.map_err(io::Error::other)?,
         rest: Bytes::new(),
+        idle: IdleFrames::new(),
     })
 }
 
@@ -102,9 +139,11 @@ impl<S: Wrapped> AsyncRead for Frames<S> {
     ) -> Poll<io::Result<()>> {
         while self.rest.is_empty() {
             match ready!(Pin::new(&mut self.frames).poll_next(context)) {
-                Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
+                Some(Ok(Message::Binary(bytes))) if !bytes.is_empty() => self.rest = bytes,
                 // Pings are answered below.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(
+                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_),
+                )) => self.idle.count()?,
                 Some(Ok(Message::Text(_))) => {
                     // [MQTT-6.0.0-1]
                     let why = "a text frame, where MQTT takes binary ones";

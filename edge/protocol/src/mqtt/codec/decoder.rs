@@ -1,5 +1,6 @@
 //! Finds packets in a stream of bytes. It refuses what can be refused from the fixed header, so
-//! that no peer makes us wait for, or keep, more than one packet of the allowed size.
+//! that no peer makes us wait for, or keep, more than one packet of the allowed size; before its
+//! CONNECT, of the size of a CONNECT.
 
 use bytes::{Buf, BytesMut};
 
@@ -10,6 +11,7 @@ use super::{
     packet::{Packet, PacketType, Version},
     wire::{Reader, read_variable},
 };
+use crate::mqtt::limits::CONNECT_BYTES_MAX;
 
 /// Which end reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,10 +130,14 @@ impl Decoder {
 
     fn check_size(&self, header: &FixedHeader) -> Result<(), DecodeErrorKind> {
         let packet_bytes = header.header_bytes + header.body_bytes;
-        if packet_bytes > self.packet_bytes_max as usize {
+        let packet_bytes_max = match self.version {
+            Some(_) => self.packet_bytes_max,
+            None => self.packet_bytes_max.min(CONNECT_BYTES_MAX),
+        };
+        if packet_bytes > packet_bytes_max as usize {
             return Err(DecodeErrorKind::TooLarge {
                 packet_bytes,
-                packet_bytes_max: self.packet_bytes_max,
+                packet_bytes_max,
             });
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What is refused, and with which code.
 
 use super::*;
+use crate::mqtt::limits::CONNECT_BYTES_MAX;
 use tidegate_shared::topic::TopicError;
 
 #[test]
@@ -192,4 +193,24 @@ fn an_oversize_packet_is_refused_from_its_header() {
         Decoder::server(128).decode(&mut BytesMut::from(&b"\x10\x7e"[..])),
         Ok(None)
     );
+}
+
+#[test]
+fn who_has_not_connected_is_not_waited_for_past_a_connects_size() {
+    // Remaining lengths: with the four bytes of the header, the limit, and one more.
+    let (most, more) = (&b"\x10\xfc\xff\x07"[..], &b"\x10\xfd\xff\x07"[..]);
+    let mut decoder = Decoder::server(1 << 20);
+    assert_eq!(decoder.decode(&mut BytesMut::from(most)), Ok(None));
+    let (kind, reason) = refusal(&mut decoder, more);
+    let too_large = DecodeErrorKind::TooLarge {
+        packet_bytes: CONNECT_BYTES_MAX as usize + 1,
+        packet_bytes_max: CONNECT_BYTES_MAX,
+    };
+    assert_eq!((kind, reason), (too_large, ReasonCode::PacketTooLarge));
+    // Who has, may send more.
+    let connect = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00";
+    let connected = decoder.decode(&mut BytesMut::from(&connect[..]));
+    assert!(matches!(connected, Ok(Some(Packet::Connect(_)))));
+    let publish = BytesMut::from(&b"\x30\xfd\xff\x07"[..]);
+    assert_eq!(decoder.decode(&mut publish.clone()), Ok(None));
 }
