@@ -24,6 +24,7 @@ use crate::committer::Committer;
 use crate::lanes::{self, KeyedStreams};
 use crate::metrics::Metrics;
 use crate::mqtt;
+use crate::open_files;
 use crate::policy::policy_of;
 use crate::record::origin_headers;
 use crate::retained::Retained;
@@ -94,8 +95,13 @@ impl Edge {
     ///
     /// # Errors
     /// With what to do about it: the folder is in use, the journal is damaged, a port is taken.
-    pub async fn start(spec: EdgeSpec) -> anyhow::Result<Self> {
+    pub async fn start(mut spec: EdgeSpec) -> anyhow::Result<Self> {
         spec.check()?;
+        spec.mqtt.connections_max = open_files::connections_max(
+            spec.mqtt.connections_max,
+            open_files::raise_limit(),
+            log_files_max(&spec),
+        );
         let credentials = spec.uplink.as_ref().map(load_credentials).transpose()?;
         let id = credentials.as_ref().map(Credentials::edge_id).transpose()?;
         let lock = DataLock::take(&spec.data)?;
@@ -151,7 +157,7 @@ impl Edge {
             edge: id.clone(),
             unrouted,
         });
-        tasks.spawn(serve_http(http, service, stopping.clone()));
+        tasks.spawn(crate::http::serve(http, service, stopping.clone()));
         let sys_interval = spec.mqtt.sys_interval.0;
         let system = crate::system::run(Arc::clone(&context), sys_interval, stopping.clone());
         tasks.spawn(system);
@@ -255,6 +261,10 @@ fn backlog_bytes_max(spec: &EdgeSpec) -> u64 {
     spec.mqtt.session_backlog_bytes_max.0.min(journal)
 }
 
+fn log_files_max(spec: &EdgeSpec) -> usize {
+    (spec.journal.bytes_max.0 as usize / Limits::default().log_file_bytes).max(4)
+}
+
 fn load_credentials(uplink: &UplinkSpec) -> anyhow::Result<Credentials> {
     Credentials::load(&uplink.certificate, &uplink.key, &uplink.ca).context("uplink")
 }
@@ -278,7 +288,7 @@ fn open_journal(spec: &EdgeSpec, edge: Option<&EdgeId>) -> anyhow::Result<Opened
         // A packet's properties take more as record headers than they did in the packet.
         record_bytes_max: (spec.mqtt.packet_bytes_max.0 as usize)
             .min(spec.journal.commit_bytes_max.0 as usize),
-        log_files_max: (spec.journal.bytes_max.0 as usize / defaults.log_file_bytes).max(4),
+        log_files_max: log_files_max(spec),
         free_disk_min_bytes: spec.journal.free_disk_min.0,
         ..defaults
     };
@@ -368,21 +378,6 @@ fn random_id() -> io::Result<u128> {
     let mut bytes = [0; 16];
     io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
     Ok(u128::from_le_bytes(bytes))
-}
-
-async fn serve_http(
-    listener: TcpListener,
-    service: axum::Router,
-    mut stopping: watch::Receiver<bool>,
-) {
-    tokio::select! {
-        served = axum::serve(listener, service).into_future() => {
-            if let Err(error) = served {
-                tracing::error!(%error, "http: the listener has failed");
-            }
-        }
-        _ = stopping.changed() => {}
-    }
 }
 
 async fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

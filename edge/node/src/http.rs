@@ -8,6 +8,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tidegate_shared::id::{EdgeId, StreamId};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::metrics::Metrics;
 use crate::retained::Retained;
@@ -50,4 +52,20 @@ async fn health(State(context): State<Context>) -> Response {
 async fn metrics_text(State(context): State<Context>) -> Response {
     let text = context.metrics.encode(&context.sessions, &context.retained);
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
+}
+
+/// Answers until told to stop.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    service: HttpRouter,
+    mut stopping: watch::Receiver<bool>,
+) {
+    tokio::select! {
+        served = axum::serve(listener, service).into_future() => {
+            if let Err(error) = served {
+                tracing::error!(%error, "http: the listener has failed");
+            }
+        }
+        _ = stopping.changed() => {}
+    }
 }

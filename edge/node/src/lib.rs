@@ -15,6 +15,7 @@ pub mod lanes;
 mod limits;
 mod metrics;
 mod mqtt;
+mod open_files;
 mod policy;
 mod record;
 mod retained;

@@ -45,6 +45,9 @@ pub const WRITE_BYTES_MAX: usize = 256 << 10;
 /// A thread keeps a write buffer up to this size for the next connection that writes.
 pub const WRITE_BYTES_SPARE: usize = 512 << 10;
 
+/// Open files that connections leave to the uplink, HTTP, listeners and whatever else, beside the journal's.
+pub const FILES_RESERVED: u64 = 256;
+
 /// Connections that wait to be accepted, of one listener; the kernel's own bound (`net.core.somaxconn`)
 /// may be less.
 pub const LISTEN_BACKLOG: u32 = 4_096;

@@ -40,7 +40,8 @@ pub struct MqttSpec {
     pub listeners: Vec<ListenerSpec>,
     /// The largest packet. Default: `1MiB`.
     pub packet_bytes_max: ByteSize,
-    /// Connections at once, over all listeners. Default: 20000.
+    /// Connections at once, over all listeners; fewer where the system lets the node have too few open
+    /// files, which it says at its start. Default: 20000.
     pub connections_max: usize,
     /// What a client and a listener may take, where a listener does not say otherwise. Each has a default.
     pub limits: LimitsSpec,
