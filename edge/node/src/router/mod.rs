@@ -115,14 +115,16 @@ impl Router {
 
     pub(crate) fn unwant(&self, reader: &LogReader, filter: &TopicFilter) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
-        wanted.unsubscribe(filter, reader);
-        self.generation.changed();
+        if wanted.unsubscribe(filter, reader).is_some() {
+            self.generation.changed();
+        }
     }
 
     pub(crate) fn unwant_all(&self, reader: &LogReader) {
         let mut wanted = self.wanted.write().expect("nobody panics with it");
-        wanted.remove_all(reader);
-        self.generation.changed();
+        if wanted.remove_all(reader) > 0 {
+            self.generation.changed();
+        }
     }
 
     /// The first route that matches.
@@ -153,7 +155,9 @@ impl Router {
     pub(crate) fn unsubscribe(&self, id: ConnectionId, filter: &TopicFilter) -> bool {
         let mut subscriptions = self.subscriptions.write().expect("nobody panics with it");
         let existed = subscriptions.unsubscribe(filter, &id).is_some();
-        self.generation.changed();
+        if existed {
+            self.generation.changed();
+        }
         existed
     }
 

@@ -297,12 +297,16 @@ impl Sessions {
         let Some(slot) = slots.get_mut(client_id) else {
             return;
         };
-        // A newer connection waits for it, or has it.
-        if slot.owner.as_ref().is_none_or(|(owner, _)| *owner != id) {
-            return;
+        match &slot.owner {
+            Some((owner, _)) if *owner == id => {
+                slot.owner = None;
+                self.goes_offline();
+            }
+            // A newer connection waits for it, or has it.
+            Some(_) => return,
+            // One that waited has given up, and is not counted any more.
+            None => {}
         }
-        slot.owner = None;
-        self.goes_offline();
         if !present {
             slots.remove(client_id);
         }
