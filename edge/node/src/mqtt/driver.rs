@@ -8,16 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_edge_protocol::mqtt::codec::{Decoder, Text, Will};
-use tidegate_edge_protocol::mqtt::connection::{
-    CloseReason, Closed, ConnectRequest, Connection, Event, RateLimit,
-};
+use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
+use tidegate_edge_protocol::mqtt::connection::{Connection, RateLimit};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::time::{sleep_until, timeout};
 
+use super::events::Wait;
 use super::mailbox::{Contents, Letter, Mailbox};
 use super::outbox::Outbox;
-use super::publishing::Stuck;
 use super::transport::{Peer, Socket};
 use super::wire::{Moved, Wire};
 use super::{Context, Seat};
@@ -98,15 +96,6 @@ pub(super) struct Counts {
     pub(super) received: u64,
     pub(super) unrouted: u64,
     pub(super) delivered: u64,
-}
-
-/// What a connection stands still for.
-enum Wait {
-    /// In the committer's queue.
-    Room(Box<Stuck>),
-    Connect(Box<ConnectRequest>),
-    WillDue(Box<Will>),
-    Closed(Box<Closed>),
 }
 
 impl Task {
@@ -312,15 +301,6 @@ impl Task {
         }
     }
 
-    async fn attend(&mut self, wait: Wait) {
-        match wait {
-            Wait::Room(stuck) => self.context.wait_for_room(*stuck).await,
-            Wait::Connect(request) => self.connect(*request).await,
-            Wait::WillDue(will) => self.will_due(*will).await,
-            Wait::Closed(closed) => self.let_go(&closed).await,
-        }
-    }
-
     /// Feeds a packet to the machine, if it takes one and one is there.
     fn decode(&mut self, now: Instant) -> bool {
         if self.wire.input.is_empty() || !self.takes_more() {
@@ -404,82 +384,6 @@ impl Task {
             Some(reason) => self.machine.handle_shutdown(Instant::now(), reason),
             None => {}
         }
-    }
-
-    /// Up to the first event that something must be waited for.
-    fn handle_events(&mut self) -> Option<Wait> {
-        while let Some(event) = self.machine.poll_event() {
-            match event {
-                Event::Publish { token, publish } => {
-                    if let Some(stuck) = self.publish(token, publish) {
-                        return Some(Wait::Room(stuck));
-                    }
-                }
-                Event::PublishAgain {
-                    token,
-                    publish,
-                    is_probe,
-                } => {
-                    if let Some(stuck) = self.publish_again(token, publish, is_probe) {
-                        return Some(Wait::Room(stuck));
-                    }
-                }
-                Event::Release { token, packet_id } => self.release(token, packet_id),
-                Event::Subscribe {
-                    token,
-                    filters,
-                    subscription_identifier,
-                } => self.subscribe(token, filters, subscription_identifier),
-                Event::Unsubscribe { token, filters } => self.unsubscribe(token, filters),
-                Event::Assign { token, packet_id } => self.assign(token, packet_id),
-                Event::Received { token, packet_id } => self.received(token, packet_id),
-                Event::DeliveryDone { token, .. } => self.delivery_done(token),
-                Event::Connect(request) => return Some(Wait::Connect(request)),
-                Event::WillDue(will) => return Some(Wait::WillDue(will)),
-                Event::Closed(closed) => {
-                    self.ended = true;
-                    self.log_end(&closed);
-                    return Some(Wait::Closed(Box::new(closed)));
-                }
-            }
-        }
-        None
-    }
-
-    fn log_end(&self, closed: &Closed) {
-        let client = String::from_utf8_lossy(&self.client_id);
-        let peer = self.peer;
-        match &closed.reason {
-            CloseReason::ClientDisconnected(_)
-            | CloseReason::NetworkClosed
-            | CloseReason::Shutdown(ReasonCode::ServerShuttingDown) => {
-                tracing::debug!(%peer, %client, "mqtt: disconnected");
-            }
-            CloseReason::PeerError { reason, message } => {
-                self.context.metrics.closed("peer_error");
-                let code = *reason as u8;
-                tracing::warn!(%peer, %client, code, why = message, "mqtt: closed for a breach");
-            }
-            other => {
-                self.context.metrics.closed(reason_label(other));
-                tracing::info!(%peer, %client, why = ?other, "mqtt: closed");
-            }
-        }
-    }
-}
-
-fn reason_label(reason: &CloseReason) -> &'static str {
-    match reason {
-        CloseReason::ConnectTimeout => "connect_timeout",
-        CloseReason::KeepAliveTimeout => "keep_alive_timeout",
-        CloseReason::Rejected(_) => "rejected",
-        CloseReason::Shutdown(ReasonCode::SessionTakenOver) => "taken_over",
-        CloseReason::Shutdown(ReasonCode::UseAnotherServer | ReasonCode::ServerMoved) => {
-            "redirected"
-        }
-        CloseReason::Shutdown(_) => "quota",
-        CloseReason::PublishRefused(_) => "publish_refused",
-        _ => "other",
     }
 }
 

@@ -1,12 +1,14 @@
 //! The MQTT driver: listeners, and a task for each connection.
 
 mod driver;
+mod events;
 mod mailbox;
 mod offered;
 mod outbox;
 mod publishing;
 mod scram;
 mod serving;
+mod subscribing;
 mod transport;
 mod wills;
 mod wire;

@@ -1,0 +1,206 @@
+//! What a client subscribes to: in its session where that reads the journal, with the router where it is
+//! served as messages come, and in a group where it shares.
+
+use std::sync::Arc;
+
+use tidegate_edge_journal::RowEntry;
+use tidegate_edge_protocol::mqtt::codec::{Qos, RetainHandling, SubscriptionIdentifier};
+use tidegate_edge_protocol::mqtt::connection::{SharedFilter, SubscribeToken, SubscriptionRequest};
+use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_edge_protocol::mqtt::session::{Change, Subscription as Kept};
+
+use super::driver::Task;
+use super::mailbox::Answer;
+use crate::committer::Waiter;
+use crate::router::Subscription;
+use crate::system;
+
+impl Task {
+    pub(super) fn subscribe(
+        &mut self,
+        token: SubscribeToken,
+        requests: Vec<SubscriptionRequest>,
+        identifier: Option<SubscriptionIdentifier>,
+    ) {
+        let (mut reasons, mut rows) = (Vec::with_capacity(requests.len()), Vec::new());
+        let mut with_retained = Vec::new();
+        for mut request in requests {
+            if request.filter.group.is_some() {
+                // What a member leaves behind goes to another.
+                let qos_max = &mut request.options.qos_max;
+                *qos_max = Qos::AtLeastOnce.min(*qos_max);
+            }
+            let (reason, is_new) = self.subscribe_one(&request, identifier, &mut rows);
+            reasons.push(reason);
+            let wants_retained = match request.options.retain_handling {
+                RetainHandling::AtSubscribe => true,
+                RetainHandling::AtNewSubscribe => is_new,
+                RetainHandling::Never => false,
+            };
+            // [MQTT-3.3.1-9]; a shared subscription gets none (4.8.2).
+            if wants_retained && !reason.is_error() && request.filter.group.is_none() {
+                with_retained.push(request);
+            }
+        }
+        let answer = Answer::Subscribed {
+            token,
+            reasons,
+            with_retained,
+            identifier,
+        };
+        match &self.held {
+            Some(held) if !rows.is_empty() => {
+                held.submit(rows, Some((Arc::clone(&self.mailbox), answer)));
+            }
+            _ => self.answer(answer, Ok(())),
+        }
+    }
+
+    /// Whether the subscription is granted, and whether it is new.
+    fn subscribe_one(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+        rows: &mut Vec<RowEntry>,
+    ) -> (ReasonCode, bool) {
+        if self.feed.is_none() || is_of_the_server(&request.filter) {
+            return self.subscribe_live(request, identifier);
+        }
+        let Some(held) = &mut self.held else {
+            return (ReasonCode::UnspecifiedError, false);
+        };
+        let (name, since) = (&request.filter.name, self.context.reader.next_position());
+        let is_new = held.session().subscription(name).is_none();
+        let is_full =
+            held.session().subscriptions().len() >= self.context.listener.subscriptions_max;
+        if !held.session().may_subscribe(name) || (is_new && is_full) {
+            return (ReasonCode::QuotaExceeded, false);
+        }
+        if held.session().subscriptions().len() == 0 {
+            // Nothing was read for so far.
+            held.session_mut().progress_mut().skipped_to(since);
+        }
+        let subscription = Kept {
+            filter: request.filter.clone(),
+            options: request.options,
+            identifier,
+            since,
+        };
+        held.change_into(&Change::Subscribed(subscription), rows);
+        if request.filter.group.is_some() {
+            // It takes its turn from now on.
+            held.join_group(&request.filter, &self.mailbox, request.options, identifier);
+        }
+        (request.granted(), is_new)
+    }
+
+    fn subscribe_live(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+    ) -> (ReasonCode, bool) {
+        if request.filter.group.is_some() {
+            return self.subscribe_group(request, identifier);
+        }
+        let subscription = Subscription {
+            mailbox: Arc::clone(&self.mailbox),
+            qos_max: request.options.qos_max,
+            no_local: request.options.no_local,
+            retain_as_published: request.options.retain_as_published,
+            identifier,
+        };
+        let (filter, name_bytes) = (&request.filter.filter, request.filter.name.len());
+        let router = &self.context.router;
+        let is_new = router.subscribe(self.id, filter.clone(), subscription);
+        if is_new && !self.has_room_for_filter(name_bytes) {
+            router.unsubscribe(self.id, filter);
+            return (ReasonCode::QuotaExceeded, false);
+        }
+        self.count_subscription(name_bytes, is_new);
+        (request.granted(), is_new)
+    }
+
+    fn subscribe_group(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+    ) -> (ReasonCode, bool) {
+        let (filter, options) = (&request.filter, request.options);
+        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
+        if is_new && !self.has_room_for_filter(name_bytes) {
+            return (ReasonCode::QuotaExceeded, false);
+        }
+        let Some(held) = &mut self.held else {
+            return (ReasonCode::UnspecifiedError, false);
+        };
+        held.subscribe_group(filter, self.context.reader.next_position());
+        held.join_group(filter, &self.mailbox, options, identifier);
+        if is_new {
+            self.groups.push(filter.name.clone());
+        }
+        self.count_subscription(name_bytes, is_new);
+        (request.granted(), is_new)
+    }
+
+    /// Of those that are served as messages come.
+    fn has_room_for_filter(&self, name_bytes: usize) -> bool {
+        self.subscriptions < self.context.listener.subscriptions_max
+            && self.subscriptions_bytes + name_bytes <= SESSION_SUBSCRIPTIONS_BYTES_MAX
+    }
+
+    fn count_subscription(&mut self, name_bytes: usize, is_new: bool) {
+        self.subscriptions += usize::from(is_new);
+        self.subscriptions_bytes += if is_new { name_bytes } else { 0 };
+    }
+
+    pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
+        let (mut reasons, mut changes) = (Vec::with_capacity(filters.len()), Vec::new());
+        for filter in filters {
+            self.retained.forget(&filter.name);
+            let existed = match (&self.feed, &self.held) {
+                (Some(_), Some(held)) if !is_of_the_server(&filter) => {
+                    let existed = held.session().subscription(&filter.name).is_some();
+                    changes.extend(existed.then(|| Change::Unsubscribed(filter.name.clone())));
+                    existed
+                }
+                _ => self.unsubscribe_live(&filter),
+            };
+            reasons.push(match existed {
+                true => ReasonCode::Success,
+                false => ReasonCode::NoSubscriptionExisted,
+            });
+        }
+        self.store_and_answer(&changes, Answer::Unsubscribed(token, reasons));
+    }
+
+    fn unsubscribe_live(&mut self, filter: &SharedFilter) -> bool {
+        let existed = if filter.group.is_none() {
+            self.context.router.unsubscribe(self.id, &filter.filter)
+        } else {
+            let at = self.groups.iter().position(|name| *name == filter.name);
+            if let (Some(at), Some(held)) = (at, &mut self.held) {
+                held.unsubscribe_group(&self.groups.swap_remove(at));
+            }
+            at.is_some()
+        };
+        self.subscriptions -= usize::from(existed);
+        self.subscriptions_bytes -= if existed { filter.name.len() } else { 0 };
+        existed
+    }
+
+    fn store_and_answer(&mut self, changes: &[Change], answer: Answer) {
+        match &mut self.held {
+            Some(held) if !changes.is_empty() => {
+                let waiter: Waiter = (Arc::clone(&self.mailbox), answer);
+                held.store(changes, Some(waiter));
+            }
+            _ => self.answer(answer, Ok(())),
+        }
+    }
+}
+
+/// What the server says of itself is not kept: it is served as it comes.
+pub(super) fn is_of_the_server(filter: &SharedFilter) -> bool {
+    filter.group.is_none() && system::is_of_the_server(filter.filter.as_str())
+}
