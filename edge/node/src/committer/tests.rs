@@ -4,7 +4,9 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use tidegate_edge_journal::media::Directory;
 use tidegate_edge_protocol::mqtt::codec::Decoder;
-use tidegate_edge_protocol::mqtt::connection::{Accepted, Connection, Event, PublishToken};
+use tidegate_edge_protocol::mqtt::connection::{
+    Accepted, Connection, Event, PublishRefused, PublishToken,
+};
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_shared::id::{StoreId, StreamName, TopicName};
 use tidegate_shared::record::Compression;
