@@ -18,6 +18,7 @@ pub mod presence;
 mod recent;
 mod sequencer;
 mod state;
+pub mod store;
 mod submission;
 
 pub use broker::Broker;
