@@ -17,6 +17,7 @@ pub(crate) async fn hold(store: &Store) {
 
 /// Bytes that tell where they are from.
 pub(crate) fn body(length: usize, seed: u32) -> Bytes {
+    let seed = seed.wrapping_mul(0x9e37_79b9);
     let byte = |at: usize| ((at as u32).wrapping_mul(2_654_435_761) ^ seed).to_be_bytes()[0];
     (0..length).map(byte).collect::<Vec<_>>().into()
 }
