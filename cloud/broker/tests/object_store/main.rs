@@ -64,8 +64,8 @@ async fn s3_by_radosgw_keeps_the_contract_and_stands_the_faults() {
         return;
     };
     contract::hold(&server.store("s3://tidegate/some/prefix", &server.endpoint())).await;
-    faults::stand_all(&server).await;
     assert_eq!(server.uploads(), 0, "no part is left behind");
+    faults::stand_all(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
