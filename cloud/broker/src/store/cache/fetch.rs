@@ -68,16 +68,16 @@ impl Fetch {
             object: object.clone(),
         };
         tokio::spawn(async move {
-            let missing = fetch.from_disk(flights).await;
+            let missing = fetch.look_on_disk(flights).await;
             for run in runs(missing) {
-                fetch.from_store(run).await;
+                fetch.ask_store(run).await;
             }
             drop(permit);
         });
     }
 
     /// Lands what is on disk, and gives back the rest.
-    async fn from_disk(&self, flights: Vec<Flight>) -> Vec<Flight> {
+    async fn look_on_disk(&self, flights: Vec<Flight>) -> Vec<Flight> {
         if self.shared.disk.is_none() {
             return flights;
         }
@@ -97,7 +97,7 @@ impl Fetch {
     }
 
     /// One request for neighbours.
-    async fn from_store(&self, run: Vec<Flight>) {
+    async fn ask_store(&self, run: Vec<Flight>) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return;
         };
