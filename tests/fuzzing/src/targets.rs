@@ -17,6 +17,7 @@ use tidegate_shared::record::Batch;
 
 use crate::inputs;
 use crate::mutate::Random;
+use crate::segments;
 use crate::sessions;
 
 #[derive(Clone, Copy)]
@@ -26,7 +27,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> Result<bool, String>,
 }
 
-pub const ALL: [Target; 8] = [
+pub const ALL: [Target; 9] = [
     Target {
         name: "frames",
         input: inputs::frames,
@@ -46,6 +47,11 @@ pub const ALL: [Target; 8] = [
         name: "snapshot",
         input: inputs::snapshot,
         run: snapshot,
+    },
+    Target {
+        name: "segment",
+        input: segments::input,
+        run: segments::run,
     },
     Target {
         name: "records",

@@ -6,7 +6,7 @@
 //! of times, with the same result; facts that contradict each other are an error and change nothing.
 
 mod held;
-mod numbers;
+pub(crate) mod numbers;
 mod spans;
 #[cfg(test)]
 mod tests;
