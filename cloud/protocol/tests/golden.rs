@@ -1,4 +1,4 @@
-//! Every command, entry, snapshot and segment in every version that was ever written, as it lies on disk: each
+//! Every command, entry, snapshot, offset map and segment in every version that was ever written, as it lies on disk: each
 //! must be read for ever as what it was, and the newest be written as it is here.
 //!
 //! A file holds hexadecimal digits. One that is missing is a new format: `TIDEGATE_GOLDEN_WRITE=1` writes
@@ -8,9 +8,10 @@ use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
-use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
+use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
 use tidegate_cloud_protocol::ledger::command::*;
-use tidegate_cloud_protocol::ledger::{Command, Ledger, Target};
+use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Target};
+use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap};
 use tidegate_cloud_protocol::segment::{
     PackedBatch, SegmentHeader, SegmentIndex, SegmentSummary, SegmentWriter,
 };
@@ -362,4 +363,70 @@ fn a_segment_is_read_as_what_it_was() {
     let edges: Vec<_> = facts.iter().map(|named| named.edge.as_str()).collect();
     assert_eq!(edges, ["press-4", "press-5", "press-4"]);
     assert_eq!(facts[0], fact());
+}
+
+/// Two edges' facts, a gap, an offset that has expired, and one of another life.
+fn offset_map() -> OffsetMap {
+    let mut map = OffsetMap::new();
+    let add = |map: &mut OffsetMap, named: &NamedFact| {
+        let added = map.add(&named.edge, &named.stream, &named.fact);
+        added.expect("no clash");
+    };
+    add(&mut map, &fact());
+    let gap = GapLanded {
+        edge: edge(),
+        stream: stream(),
+        incarnation: Incarnation(1),
+        from: EdgeOffset(5),
+        count: 7,
+        reason: GapReason::Overflow,
+        head: Head::default(),
+    };
+    map.apply(&Effect::GapLanded(gap), LIFE).expect("no clash");
+    let mut next = fact();
+    next.fact.edge_offset = EdgeOffset(12);
+    next.fact.kafka_offset = KafkaOffset(200);
+    add(&mut map, &next);
+    let mut other = fact();
+    other.edge = EdgeId::new("press-5").expect("a name");
+    other.fact.kafka_offset = KafkaOffset(105);
+    other.fact.cluster_incarnation.counter = 2;
+    add(&mut map, &other);
+    let (topic_id, partition) = (TOPIC, PartitionId(1));
+    let target = Target {
+        topic_id,
+        partition,
+    };
+    map.expire_below(target, KafkaOffset(103));
+    map
+}
+
+#[test]
+fn an_offset_map_is_read_as_what_it_was() {
+    let map = offset_map();
+    is_written("offset-map-v1", &map.snapshot());
+    let read = OffsetMap::restore(golden("offset-map-v1")).expect("it is one");
+    assert_eq!(read.snapshot(), map.snapshot());
+    let at = |offset| read.in_cloud(&edge(), &stream(), Incarnation(1), EdgeOffset(offset));
+    assert_eq!(at(2), Some(InCloud::Expired));
+    assert!(matches!(
+        at(3),
+        Some(InCloud::Landed {
+            kafka_offset: KafkaOffset(103),
+            ..
+        })
+    ));
+    let (from, to) = (EdgeOffset(5), EdgeOffset(12));
+    let reason = GapReason::Overflow;
+    assert_eq!(at(6), Some(InCloud::Lost { reason, from, to }));
+    assert!(matches!(
+        at(16),
+        Some(InCloud::Landed {
+            kafka_offset: KafkaOffset(204),
+            ..
+        })
+    ));
+    let known_up_to = EdgeOffset(17);
+    assert_eq!(at(17), Some(InCloud::NotYet { known_up_to }));
+    assert_eq!(read.check(), Vec::<String>::new());
 }

@@ -38,6 +38,15 @@ impl<K: Clone + Ord> Numbers<K> {
         self.keys.get(number as usize)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// All keys, in the order of their numbers.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.keys.iter()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
         self.numbers.iter().map(|(key, number)| (key, *number))
     }

@@ -8,16 +8,14 @@
 //! offsets left out before it, its count, and how far it is from where that source went on).
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tidegate_shared::id::{
-    ClusterIncarnation, EdgeId, Incarnation, KafkaOffset, PartitionId, StreamName, TopicId,
-};
+use tidegate_shared::id::{KafkaOffset, PartitionId, TopicId};
 use tidegate_shared::wire::WireError;
 
 use super::facts::{Gathered, Placed};
 use super::{Footer, HEADER_BYTES, SegmentEntry, SegmentError, SegmentFacts, SegmentIndex};
 use crate::ledger::Target;
-use crate::offset_map::Source;
-use crate::varint::{Input, put, put_signed, put_string};
+use crate::offset_map::snapshot::{put_source, take_source};
+use crate::varint::{Input, put, put_signed};
 
 /// The fewest bytes that a batch, a source and a fact can take: no more of them are made than the index
 /// has bytes for.
@@ -35,8 +33,8 @@ pub(super) fn encode(
     out.put_u128_le(target.topic_id.0);
     put(&mut out, target.partition.0 as u32 as u64);
     put(&mut out, base.0 as u64);
-    put(&mut out, facts.sources().count() as u64);
-    for source in facts.sources() {
+    put(&mut out, facts.sources().len() as u64);
+    for source in facts.sources().keys() {
         put_source(&mut out, source);
     }
     let mut before = Steps::new(base);
@@ -74,31 +72,6 @@ impl Steps {
             landed_ms: entry.landed_ms,
         }
     }
-}
-
-pub(crate) fn put_source(out: &mut BytesMut, source: &Source) {
-    put_string(out, source.edge.as_str());
-    put_string(out, source.stream.as_str());
-    put(out, source.incarnation.0);
-    put(out, source.cluster_incarnation.counter.into());
-    out.put_u128_le(source.cluster_incarnation.id);
-}
-
-pub(crate) fn take_source(input: &mut Input) -> Result<Source, WireError> {
-    let field = "edge id";
-    let edge = EdgeId::new(input.string(field, EdgeId::LENGTH_MAX)?);
-    let edge = edge.map_err(|_| WireError::Invalid { field })?;
-    let field = "stream name";
-    let stream = StreamName::new(input.string(field, StreamName::LENGTH_MAX)?);
-    Ok(Source {
-        edge,
-        stream: stream.map_err(|_| WireError::Invalid { field })?,
-        incarnation: Incarnation(input.number("incarnation")?),
-        cluster_incarnation: ClusterIncarnation {
-            counter: input.u32("cluster incarnation")?,
-            id: u128::from_le_bytes(input.array("cluster incarnation id")?),
-        },
-    })
 }
 
 fn put_entry(out: &mut BytesMut, entry: &SegmentEntry, before: &Steps) {

@@ -282,8 +282,8 @@ impl SegmentFacts {
         })
     }
 
-    pub(super) fn sources(&self) -> impl Iterator<Item = &Source> {
-        (0..).map_while(|number| self.sources.get(number))
+    pub(super) fn sources(&self) -> &Numbers<Source> {
+        &self.sources
     }
 
     pub(super) fn placed(&self) -> &[Placed] {
