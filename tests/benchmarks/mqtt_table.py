@@ -120,27 +120,34 @@ def tool_cell(results, key, names):
 
 def ceiling(results, goal_keys, keys, names):
     """How far the tool is from being what bounds the fastest broker."""
-    times = {key: times_fastest(results, key, names) for key in goal_keys + keys}
-    times = {key: value for key, value in times.items() if value}
+    times = {key: value for key in goal_keys + keys if (value := times_fastest(results, key, names))}
     if not times:
         return "The null sink was not measured."
-    of_goals = " and ".join(f"{times[key]:.1f}×" for key in goal_keys if key in times)
-    others = {key: times[key] for key in keys if key in times}
-    parts = [f"Against the null sink the tool does {of_goals or 'nothing'} of the fastest broker in the goals' scenarios"]
+    shares = {key: busy(fastest(results, key, names)) for key in times}
+    parts = []
+    goals_there = [key for key in goal_keys if key in times]
+    if goals_there:
+        ratios = " and ".join(f"{times[key]:.1f}×" for key in goals_there)
+        parts.append(f"Against the null sink the tool does {ratios} of the fastest broker in the goals' scenarios.")
+    others = [key for key in keys if key in times]
     if others:
-        high = sum(value >= CEILING_MIN for value in others.values())
-        least = min(others, key=others.get)
-        parts[0] += f", and at least {CEILING_MIN}× in {high} of the {len(others)} others, least in {least}: {others[least]:.1f}×"
-    shares = {key: busy(row) for key in goal_keys + keys if (row := fastest(results, key, names))}
+        high = sum(times[key] >= CEILING_MIN for key in others)
+        least = min(others, key=times.get)
+        parts.append(
+            f"It does at least {CEILING_MIN}× in {high} of the {len(others)} other scenarios, and {times[least]:.1f}×"
+            f" where it is least ({least})."
+        )
     most = max(shares, key=shares.get)
-    of_goals = " and ".join(f"{shares[key]:.0%}" for key in goal_keys if key in shares)
     parts.append(
-        f" Beside the fastest broker it uses {of_goals or 'nothing'} of a core in the goals' scenarios, and at most"
-        f" {shares[most]:.0%} ({most}): while that is well below a core, the broker is what bounds. The sink passes"
-        " on the very bytes, so that both are bounded by the kernel, as brokers are, where each of many clients"
-        " takes a write of its own (100→1), and by its copies (4 KiB)."
+        f"Beside the fastest broker it uses at most {shares[most]:.0%} of a core ({most}; the last column has each):"
+        " where that is far from a whole core, the broker is what bounds."
     )
-    return textwrap.fill(".".join(parts), WIDTH)
+    if any(value < CEILING_MIN for value in times.values()):
+        parts.append(
+            "Tool and sink spend their time in the kernel: where each of many clients takes a write of its own"
+            " (100→1), and in copies (4 KiB), a sink can't be far below a broker."
+        )
+    return textwrap.fill(" ".join(parts), WIDTH)
 
 
 def figures(row, keys, form, scale):
