@@ -154,14 +154,13 @@ def measure(target, there, arguments):
 
 
 def chosen(all_brokers, names):
-    if names is None:
+    if not names:
         return all_brokers
-    wanted = names.split(",")
-    unknown = set(wanted) - {broker.name for broker in all_brokers}
+    unknown = set(names) - {broker.name for broker in all_brokers}
     if unknown:
-        known = ", ".join(broker.name for broker in all_brokers)
-        sys.exit(f"no such broker: {', '.join(sorted(unknown))}; there are: {known}")
-    return [broker for broker in all_brokers if broker.name in wanted]
+        known = "; ".join(broker.name for broker in all_brokers)
+        sys.exit(f"no such broker: {'; '.join(sorted(unknown))}. There are: {known}")
+    return [broker for broker in all_brokers if broker.name in names]
 
 
 def main():
@@ -172,13 +171,13 @@ def main():
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--again", action="store_true", help="the tables of the last run, without running")
     parser.add_argument("--only", action="append", help="scenarios with this in their name, as `QoS 1` or `idle`; may be repeated")
-    parser.add_argument("--brokers", help="of these names alone, with commas between")
+    parser.add_argument("--broker", action="append", help="this one alone, as `tidegate live`; may be repeated")
     arguments = parser.parse_args()
-    if arguments.readme and (arguments.only or arguments.brokers):
-        parser.error("README's tables have every scenario and every broker: --readme goes without --only and --brokers")
+    if arguments.readme and (arguments.only or arguments.broker):
+        parser.error("README's tables have every scenario and every broker: --readme goes without --only and --broker")
     target = os.path.abspath(arguments.target)
     there = []
-    for broker in chosen(brokers(target), arguments.brokers):
+    for broker in chosen(brokers(target), arguments.broker):
         if broker.binary is None:
             print(f"SKIPPED: {broker.name} is missing: {broker.missing}", file=sys.stderr)
         else:

@@ -85,7 +85,7 @@ def throughput(results, keys, names):
         sink = [sink_cell(results, key, names)] if SINK_NAME in names else []
         rows.append((key, *cells, *sink, tool_cell(results, key, names)))
     titles = [name for name in names if name != SINK_NAME] + [SINK_NAME] * (SINK_NAME in names)
-    return markdown(["CPU s/M · messages/s", *titles, "load tool: CPU s/M · of a core"], rows)
+    return markdown(["CPU s/M · messages/s", *titles, "load tool: CPU s/M · of the fastest's"], rows)
 
 
 def fastest(results, key, names):
@@ -100,9 +100,9 @@ def times_fastest(results, key, names):
     return sink[RATE] / broker[RATE] if sink and broker and RATE in sink else None
 
 
-def busy(row):
-    """How much of a core the tool used."""
-    return row[TOOL_CPU] * row[RATE] / 1e6
+def tool_share(row):
+    """The tool's CPU time of the broker's beside which it ran: unlike a rate, it holds on a busy machine too."""
+    return row[TOOL_CPU] / row[CPU] if row and row[CPU] else None
 
 
 def sink_cell(results, key, names):
@@ -115,7 +115,8 @@ def sink_cell(results, key, names):
 
 def tool_cell(results, key, names):
     row = fastest(results, key, names)
-    return f"{row[TOOL_CPU]:.2f} · {busy(row):.0%}" if row else "–"
+    share = tool_share(row)
+    return f"{row[TOOL_CPU]:.2f} · {share:.0%}" if share is not None else "–"
 
 
 def ceiling(results, goal_keys, keys, names):
@@ -123,7 +124,7 @@ def ceiling(results, goal_keys, keys, names):
     times = {key: value for key in goal_keys + keys if (value := times_fastest(results, key, names))}
     if not times:
         return "The null sink was not measured."
-    shares = {key: busy(fastest(results, key, names)) for key in times}
+    shares = {key: share for key in times if (share := tool_share(fastest(results, key, names))) is not None}
     parts = []
     goals_there = [key for key in goal_keys if key in times]
     if goals_there:
@@ -137,11 +138,12 @@ def ceiling(results, goal_keys, keys, names):
             f"It does at least {CEILING_MIN}× in {high} of the {len(others)} other scenarios, and {times[least]:.1f}×"
             f" where it is least ({least})."
         )
-    most = max(shares, key=shares.get)
-    parts.append(
-        f"Beside the fastest broker it uses at most {shares[most]:.0%} of a core ({most}; the last column has each):"
-        " where that is far from a whole core, the broker is what bounds."
-    )
+    if shares:
+        most = max(shares, key=shares.get)
+        parts.append(
+            f"The tool's CPU time is at most {shares[most]:.0%} of the fastest broker's ({most}; the last column has each):"
+            " where that is well below the whole, the broker is what bounds."
+        )
     if any(value < CEILING_MIN for value in times.values()):
         parts.append(
             "Tool and sink spend their time in the kernel: where each of many clients takes a write of its own"
