@@ -47,8 +47,9 @@ QUICK = [scenario(TOPOLOGIES[number], 256, qos) for number, qos in ((1, 0), (2, 
 
 
 class Bench:
-    def __init__(self, target, there):
+    def __init__(self, target, there, only):
         self.target, self.there, self.results = target, there, {}
+        self.only = only
         self.bench = os.path.join(target, "bench")
 
     def load(self, command, node, port, options):
@@ -81,6 +82,8 @@ class Bench:
         self.results.setdefault((key, broker.name), []).append(result)
 
     def turns(self, key, command, options, without=()):
+        if self.only and not any(text in key for text in self.only):
+            return
         for broker in self.there:
             if broker.name not in without:
                 self.run(key, broker, command, options)
@@ -100,10 +103,8 @@ class Bench:
         self.turns("idle", "idle", {"connections": 2000}, (*peers, SINK_NAME))
 
     def round(self, number):
-        # The sink says the same each time; brokers are what is compared.
-        without = (AT_ONCE_NAME,) if number == 0 else (AT_ONCE_NAME, SINK_NAME)
         self.throughput(GOALS, 2.5)
-        self.throughput(ALL, 0.5, without)
+        self.throughput(ALL, 0.5, (AT_ONCE_NAME,))
         for qos in (0, 1):
             options = {"qos": qos, "seconds": 2, "warm_up_seconds": 0.3}
             self.turns(f"latency {qos}", "latency", options, (SINK_NAME,))
@@ -136,7 +137,7 @@ def report(target, there, results):
 
 
 def measure(target, there, arguments):
-    bench, start = Bench(target, there), time.monotonic()
+    bench, start = Bench(target, there, arguments.only), time.monotonic()
     rounds = 1 if arguments.quick else arguments.rounds
     for number in range(rounds):
         bench.quick() if arguments.quick else bench.round(number)
@@ -152,6 +153,16 @@ def measure(target, there, arguments):
     }
 
 
+def chosen(all_brokers, names):
+    if not names:
+        return all_brokers
+    unknown = set(names) - {broker.name for broker in all_brokers}
+    if unknown:
+        known = "; ".join(broker.name for broker in all_brokers)
+        sys.exit(f"no such broker: {'; '.join(sorted(unknown))}. There are: {known}")
+    return [broker for broker in all_brokers if broker.name in names]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", required=True)
@@ -159,10 +170,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--again", action="store_true", help="the tables of the last run, without running")
+    parser.add_argument("--only", action="append", help="scenarios with this in their name, as `QoS 1` or `idle`; may be repeated")
+    parser.add_argument("--broker", action="append", help="this one alone, as `tidegate live`; may be repeated")
     arguments = parser.parse_args()
+    if arguments.readme and (arguments.only or arguments.broker):
+        parser.error("README's tables have every scenario and every broker: --readme goes without --only and --broker")
     target = os.path.abspath(arguments.target)
     there = []
-    for broker in brokers(target):
+    for broker in chosen(brokers(target), arguments.broker):
         if broker.binary is None:
             print(f"SKIPPED: {broker.name} is missing: {broker.missing}", file=sys.stderr)
         else:
