@@ -2,7 +2,7 @@
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
 use std::collections::VecDeque;
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -43,6 +43,31 @@ pub(super) fn begin(
         task.stop();
     }
     task
+}
+
+/// A connection from its handshakes to its end. They are behind a pointer: what they need is not there while
+/// the connection runs. What is alive across an await here is in every connection's future (`sizes`): so
+/// waiting is done by hand, and not with a `select!`, where each branch would have its place.
+pub(super) async fn run(opening: impl Future<Output = Option<Box<Task>>>) {
+    let Some(mut task) = opening.await else {
+        return;
+    };
+    {
+        let mut alarm = pin!(sleep_until(far().into()));
+        while !task.ended {
+            task.set(alarm.as_mut());
+            task.rest();
+            poll_fn(|context| task.poll_turn(context, alarm.as_mut())).await;
+            while let Some(wait) = task.progress() {
+                Box::pin(task.attend(wait)).await;
+            }
+            if task.may_read_retained() {
+                // A socket that takes everything would never let go of the thread.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    Box::pin(task.end()).await;
 }
 
 pub(super) struct Task {
@@ -109,23 +134,7 @@ impl Task {
         })
     }
 
-    /// Runs the connection; then `end` is due.
-    pub(super) async fn serve(&mut self) {
-        let mut alarm = pin!(sleep_until(far().into()));
-        while !self.ended {
-            self.set(alarm.as_mut());
-            self.rest();
-            // By hand, since each branch of a `select!` would have its place in every connection's future.
-            poll_fn(|context| self.poll_turn(context, alarm.as_mut())).await;
-            self.work().await;
-            if self.may_read_retained() {
-                // A socket that takes everything would never let go of the thread.
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    /// Only when it must come earlier, or came: most deadlines move on with each packet.
+    /// Sets the alarm, only when it must come earlier, or came: most deadlines move on with each packet.
     fn set(&self, mut alarm: Pin<&mut Sleep>) {
         let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
         let deadline = deadlines.into_iter().flatten().min();
@@ -170,7 +179,7 @@ impl Task {
         }
     }
 
-    pub(super) async fn end(&mut self) {
+    async fn end(&mut self) {
         // The session is given up when it is known what became of all that came in: who takes it up must
         // not find a message received that is refused yet. Where the journal has failed nobody is told:
         // the node is about to end.
@@ -224,7 +233,9 @@ impl Task {
 
     async fn say_farewell(&mut self) -> std::io::Result<()> {
         loop {
-            self.work().await;
+            while let Some(wait) = self.progress() {
+                self.attend(wait).await;
+            }
             if self.wire.unwritten() == 0 {
                 return self.wire.socket.end().await;
             }
@@ -235,15 +246,8 @@ impl Task {
         }
     }
 
-    /// All that can be done now: what came in, what it leads to, and what goes out.
-    async fn work(&mut self) {
-        while let Some(wait) = self.progress() {
-            // Rare, and then behind a pointer: each connection has room for what is awaited here.
-            Box::pin(self.attend(wait)).await;
-        }
-    }
-
-    /// Gives what must be waited for before the next step.
+    /// All that can be done now: what came in, what it leads to, and what goes out. Gives what must be waited
+    /// for before the next step; that is rare, and then behind a pointer.
     fn progress(&mut self) -> Option<Wait> {
         let mut turn = Turn::default();
         let wait = self.take_turn(&mut turn);

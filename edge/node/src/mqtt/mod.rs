@@ -229,17 +229,7 @@ fn open(
     }
     let seat = Seat::take(context, alive);
     let opening = Box::pin(shake_hands(arrival, seat, stopping.clone()));
-    tokio::spawn(run(opening));
-}
-
-/// A connection from its handshakes to its end. Those are by themselves: what they need is not there while
-/// the connection runs.
-async fn run(opening: impl Future<Output = Option<Box<driver::Task>>>) {
-    let opened = opening.await;
-    if let Some(mut task) = opened {
-        task.serve().await;
-        Box::pin(task.end()).await;
-    }
+    tokio::spawn(driver::run(opening));
 }
 
 /// A connection's place among those that are open, from its first byte to its end, whatever that is.

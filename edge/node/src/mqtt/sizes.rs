@@ -5,13 +5,13 @@ use std::future::ready;
 
 use tokio::time::Sleep;
 
-use super::driver::Task;
-use super::{Mailbox, run};
+use super::Mailbox;
+use super::driver::{Task, run};
 use crate::sessions::{IDLE_PARTS, heap_bytes};
 
 /// What is asked for of the heap in all. Beside it are malloc's headers and gaps, and tables that have room
 /// for more: `tests/bench mqtt --only idle` measures what the node grows by.
-const IDLE_HEAP_BYTES_MAX: usize = 1_600;
+const IDLE_HEAP_BYTES_MAX: usize = 1_500;
 /// So that the future is not the reason why tokio's task takes a step more.
 const IDLE_FUTURE_BYTES_MAX: usize = 2 * TOKIO_STEP_BYTES - TOKIO_TASK_BYTES;
 const TASK_BYTES_MAX: usize = 592;
