@@ -46,6 +46,7 @@ impl Pending {
 }
 
 impl Connection {
+    #[inline]
     pub(super) fn reply(&mut self, packet: Packet) {
         self.pending.get_mut().replies.push_back(packet);
     }
@@ -56,6 +57,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     pub(super) fn tell(&mut self, event: Event) {
         self.pending.get_mut().events.push_back(event);
     }
