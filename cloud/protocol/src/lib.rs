@@ -15,3 +15,5 @@ pub mod index;
 pub mod ledger;
 pub mod offset_map;
 pub mod questions;
+pub mod segment;
+mod varint;

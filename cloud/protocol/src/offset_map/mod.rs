@@ -5,8 +5,12 @@
 //! them at any time: the ledger itself keeps only heads. Merging is a union: in any order, any number
 //! of times, with the same result; facts that contradict each other are an error and change nothing.
 
+mod expiry;
 mod held;
-mod numbers;
+pub(crate) mod numbers;
+pub(crate) mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 mod spans;
 #[cfg(test)]
 mod tests;
@@ -23,6 +27,7 @@ use tidegate_shared::id::{
 
 use crate::ledger::{Effect, Target};
 use numbers::Numbers;
+pub use snapshot::RestoreError;
 use spans::{Span, Spans};
 
 /// One numbering at an edge, as one life of the cloud has it.
