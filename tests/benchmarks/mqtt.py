@@ -1,7 +1,7 @@
 """MQTT brokers beside each other: CPU per message and throughput in a closed loop, latency at a fixed
 rate, connects, and memory; all take turns.
 
-Run it by `tests/bench mqtt [--quick]`. Load tool and broker share this machine's cores; compare the figures
+Run it by `tests/bench mqtt [--quick | --only idle]`. Load tool and broker share this machine's cores; compare the figures
 of one run with each other, not with another machine's."""
 
 import argparse
@@ -24,6 +24,9 @@ LOAD_DEADLINE_S = 90
 TOPOLOGIES = [(1, 1, 500, 100), (100, 1, 1000, 1000), (1, 100, 200, 200), (50, 50, 5000, 2500)]
 SIZES = [16, 256, 4096]
 UNDER_WAY_BYTES_MAX = 32 << 20
+
+# Fewer than the files that a process may have open on a small machine.
+IDLE_CONNECTIONS = 15_000
 
 
 def scenario(topology, payload_bytes, qos):
@@ -102,6 +105,9 @@ class Bench:
         self.turns("connects", "connects", {"connections": 2000}, (*peers, SINK_NAME))
         self.turns("idle", "idle", {"connections": 2000}, (*peers, SINK_NAME))
 
+    def idle(self):
+        self.turns("idle", "idle", {"connections": IDLE_CONNECTIONS}, (AT_ONCE_NAME, SINK_NAME))
+
     def round(self, number):
         self.throughput(GOALS, 2.5)
         self.throughput(ALL, 0.5, (AT_ONCE_NAME,))
@@ -110,7 +116,11 @@ class Bench:
             self.turns(f"latency {qos}", "latency", options, (SINK_NAME,))
         self.turns("connects", "connects", {"connections": 10_000}, (AT_ONCE_NAME, SINK_NAME))
         if number == 0:
-            self.turns("idle", "idle", {"connections": 15_000}, (AT_ONCE_NAME, SINK_NAME))
+            self.idle()
+
+
+def report_idle(there, results):
+    return mqtt_table.idle(results, [broker.name for broker in there]) + "\n"
 
 
 def report(target, there, results):
@@ -167,6 +177,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", required=True)
     parser.add_argument("--quick", action="store_true", help="one short round of a few scenarios")
+    parser.add_argument("--only", choices=["idle"], help="nothing but the memory of idle connections")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--again", action="store_true", help="the tables of the last run, without running")
@@ -182,7 +193,8 @@ def main():
             print(f"SKIPPED: {broker.name} is missing: {broker.missing}", file=sys.stderr)
         else:
             there.append(broker)
-    path = os.path.join(target, "bench", "mqtt.json")
+    is_part = arguments.only or arguments.broker
+    path = os.path.join(target, "bench", "mqtt-part.json" if is_part else "mqtt.json")
     if not arguments.again:
         measured = measure(target, there, arguments)
         with open(path, "w") as out:
@@ -190,7 +202,8 @@ def main():
     with open(path) as measured:
         run = json.load(measured)
     results = {(row["scenario"], row["broker"]): row["runs"] for row in run["results"]}
-    text = report(target, there, results)
+    only_idle = arguments.only == ["idle"]
+    text = report_idle(there, results) if only_idle else report(target, there, results)
     print(f"mqtt, {run['date']}, {run['machine']}, {run['rounds']} rounds\n\n{text}")
     print(f"written to {os.path.relpath(path)}")
     if arguments.readme:

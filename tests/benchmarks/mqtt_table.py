@@ -185,6 +185,18 @@ def rest(results, names, binaries):
     return markdown(titles, rows)
 
 
+def idle(results, names):
+    """What connections take that only stay, in bytes."""
+    rows = []
+    for name in names:
+        row = median(results.get(("idle", name)))
+        if row is not None:
+            each = figures(row, ["bytes_per_connection"], "{:,.0f}", 1)
+            before = figures(row, ["resident_before_bytes"], "{:.1f}", MIB)
+            rows.append((name, before, figures(row, ["connections"], "{:,.0f}", 1), each))
+    return markdown(["broker", "idle MiB", "connections", "bytes for each"], rows)
+
+
 def failures(results):
     lines = []
     for (key, name), runs in results.items():
