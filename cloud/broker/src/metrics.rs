@@ -54,14 +54,8 @@ pub struct Metrics {
     pub storage_errors: Counter<u64, AtomicU64>,
     /// Counted by all object stores.
     pub object_stores: StoreMetrics,
-    /// Counted by the cache in front of them.
-    pub cache: CacheMetrics,
-    pub packed_segments: Counter<u64, AtomicU64>,
-    pub packed_bytes: Counter<u64, AtomicU64>,
-    pub pack_failures: Counter<u64, AtomicU64>,
-    pub swept_segments: Counter<u64, AtomicU64>,
-    pub swept_log_files: Counter<u64, AtomicU64>,
-    pub swept_orphans: Counter<u64, AtomicU64>,
+    /// Counted by the cache before them.
+    pub object_store_cache: CacheMetrics,
     /// Counted by the hub.
     pub connected_edges: Gauge,
     pub cloud_behind: Gauge,
@@ -157,7 +151,7 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         self.object_stores.register(registry);
-        self.cache.register(registry);
+        self.object_store_cache.register(registry);
         let refused = "Offers refused, by reason";
         registry.register("refused_offers", refused, self.refused_offers.clone());
         let gaps = "Records that edges declared lost, by reason";

@@ -132,6 +132,7 @@ impl Failure {
 pub(super) enum Kind {
     /// Not tried again: an error of a disk is told at once.
     Local,
+    #[allow(dead_code, reason = "made only in a build with one of the features")]
     Remote,
     /// As Remote, and 409 is another's write under way, where others say by it that the object is there.
     S3,

@@ -199,11 +199,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::read`]; [`StoreError::OutOfRange`] where nothing of the range is there.
-    pub(super) async fn read_piece(
-        &self,
-        key: &str,
-        range: Range<u64>,
-    ) -> Result<Piece, StoreError> {
+    async fn read_piece(&self, key: &str, range: Range<u64>) -> Result<Piece, StoreError> {
         let path = self.path(Action::Read, key)?;
         let inner = &self.inner;
         let read = inner

@@ -102,7 +102,7 @@ impl Inner {
                     source: Box::new(cut),
                 });
             }
-            Ok(Piece {
+            Ok::<_, object_store::Error>(Piece {
                 bytes,
                 object_bytes,
             })
@@ -146,7 +146,7 @@ impl Inner {
                     }
                 }
             }
-            Ok(first)
+            Ok::<_, object_store::Error>(first)
         };
         let mut first = self.request(Operation::List, 0, list).await?;
         // Each answer but the first was a request of its own.

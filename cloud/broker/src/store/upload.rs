@@ -86,6 +86,8 @@ impl Upload {
                 let reason = "the server does not know the upload any more";
                 Err(Failure::passing(reason.into()))
             }
+            // Said in the body of an answer that began as a success.
+            Err(Failure::Refused(reason)) if is_not_now(&reason) => Err(Failure::passing(reason)),
             Err(failure) => Err(failure),
         }
     }
@@ -120,6 +122,11 @@ impl Drop for Upload {
         };
         runtime.spawn(async move { left.abort().await });
     }
+}
+
+/// S3 begins to answer a completion before it has done it.
+fn is_not_now(reason: &str) -> bool {
+    reason.contains("InternalError") || reason.contains("SlowDown")
 }
 
 /// Cuts pieces into parts of one length, the last as long as what is left. Copies nothing.

@@ -154,7 +154,7 @@ impl FromStr for StoreUrl {
                     path.map_err(|()| malformed("a path is absolute: file:///path".into()))?,
                 )
             }
-            "memory" if url.has_host() || !path()?.as_ref().is_empty() => {
+            "memory" if host().is_ok() || !path()?.as_ref().is_empty() => {
                 return Err(malformed("nothing comes after memory://".into()));
             }
             "memory" => Place::Memory,
@@ -184,8 +184,18 @@ impl FromStr for StoreUrl {
         Ok(Self {
             place,
             prefix,
-            text: text.trim_end_matches('/').to_owned(),
+            text: without_end(text).to_owned(),
         })
+    }
+}
+
+/// Without the slashes at its end, if there is more before them than a scheme.
+fn without_end(text: &str) -> &str {
+    let short = text.trim_end_matches('/');
+    if short.is_empty() || short.ends_with(':') {
+        text
+    } else {
+        short
     }
 }
 
@@ -227,6 +237,7 @@ mod tests {
     #[test]
     fn memory_has_nothing_after_it() {
         assert!(parsed("memory://").is_memory());
+        assert_eq!(parsed("memory://").to_string(), "memory://");
         assert!("memory://somewhere".parse::<StoreUrl>().is_err());
     }
 
