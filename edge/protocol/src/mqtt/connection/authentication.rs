@@ -193,7 +193,7 @@ impl Connection {
             Ok(Answer::Continue(data)) => {
                 let reason = ReasonCode::ContinueAuthentication;
                 let auth = self.authentication.get_mut().auth(reason, data);
-                self.replies.push_back(auth);
+                self.reply(auth);
             }
             Ok(Answer::Done(name, server_final)) => {
                 self.authentication.get_mut().name = Some(name.clone());
@@ -241,7 +241,7 @@ impl Connection {
             Answer::Done(..) => return Err(FAILED),
         };
         let auth = authentication.auth(reason, data);
-        self.replies.push_back(auth);
+        self.reply(auth);
         Ok(())
     }
 

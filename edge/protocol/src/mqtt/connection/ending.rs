@@ -17,7 +17,7 @@ impl Connection {
         for _ in 0..2 {
             let encoded = encode(&reply, self.version, out);
             if encoded.is_ok() && self.outbound.fits_client(out.len() - start) {
-                self.sent.packets += 1;
+                self.pending.get_mut().sent.packets += 1;
                 return;
             }
             out.truncate(start);
@@ -25,7 +25,7 @@ impl Connection {
         }
         let message = "a reply does not fit the client's maximum packet size";
         self.close_with_error(ReasonCode::PacketTooLarge, message.to_owned());
-        self.replies.clear();
+        self.forget_replies();
     }
 
     /// The client is at fault: it is told as far as its version and the state allow, and the
@@ -84,19 +84,20 @@ impl Connection {
             return;
         }
         self.state = State::Closed;
-        self.connect_deadline = None;
         self.keep_alive.stop();
         self.authentication = OnDemand::default();
         self.withheld = OnDemand::default();
-        self.subscribes.clear();
-        self.replies.extend(farewell);
+        let pending = self.pending.get_mut();
+        pending.subscribes.clear();
+        pending.replies.extend(farewell);
         if let Some(will) = self.will.take() {
-            self.events.push_back(Event::WillDue(will));
+            self.tell(Event::WillDue(will));
         }
-        self.events.push_back(Event::Closed(Closed {
+        let unacknowledged = self.outbound.close();
+        self.tell(Event::Closed(Closed {
             reason,
             session_expiry_interval_s,
-            unacknowledged: self.outbound.close(),
+            unacknowledged,
         }));
     }
 }
