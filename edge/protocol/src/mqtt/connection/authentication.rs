@@ -101,10 +101,12 @@ impl Authentication {
             return Err(ScramError::Rejected);
         };
         match (std::mem::take(&mut self.step), data) {
-            (Step::Idle | Step::AwaitsFirst, None) => {
+            (Step::Idle, None) => {
                 self.step = Step::AwaitsFirst;
                 Ok(Answer::Continue(None))
             }
+            // It was asked for one. Asked again, it could go on like this for ever.
+            (Step::AwaitsFirst, None) => Err(ScramError::Missing("n=")),
             (Step::Idle | Step::AwaitsFirst, Some(data)) => {
                 let (exchange, server_first) = offered.begin(&data)?;
                 self.step = Step::AwaitsFinal(Box::new(exchange));

@@ -35,15 +35,16 @@ impl Connection {
             State::Connected => {
                 // A second CONNECT may be wrong in a way that only a CONNACK can tell [MQTT-3.14.2-1].
                 let sayable = reason.is_allowed_in(PacketType::Disconnect);
-                let reason = if sayable {
-                    reason
-                } else {
-                    ReasonCode::ProtocolError
-                };
-                self.disconnect(reason, message)
+                self.disconnect(or_protocol_error(reason, sayable), message)
             }
             // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
-            State::Fresh | State::Authenticating { .. } | State::Deciding { .. } => {
+            State::Fresh => handshake::refusal(self.version, reason, message)
+                .map(|connack| Packet::Connack(Box::new(connack))),
+            // Its CONNECT was right: what only a CONNACK says would be of that one.
+            State::Authenticating { .. } | State::Deciding { .. } => {
+                let types = [PacketType::Connack, PacketType::Disconnect];
+                let sayable = types.into_iter().all(|kind| reason.is_allowed_in(kind));
+                let reason = or_protocol_error(reason, sayable);
                 handshake::refusal(self.version, reason, message)
                     .map(|connack| Packet::Connack(Box::new(connack)))
             }
@@ -98,5 +99,12 @@ impl Connection {
             session_expiry_interval_s,
             unacknowledged,
         }));
+    }
+}
+
+fn or_protocol_error(reason: ReasonCode, sayable: bool) -> ReasonCode {
+    match sayable {
+        true => reason,
+        false => ReasonCode::ProtocolError,
     }
 }
