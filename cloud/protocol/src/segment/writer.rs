@@ -64,8 +64,8 @@ impl SegmentWriter {
         }
     }
 
-    /// Appends a batch, and facts about its offsets. Offsets between the last batch and this one were
-    /// compacted away.
+    /// Appends a batch, and facts about its offsets and those between the last batch and this one, which
+    /// were compacted away.
     ///
     /// # Errors
     /// See [`WriteError`]; nothing has changed then.
@@ -85,7 +85,7 @@ impl SegmentWriter {
             let (found, end) = (base_offset, self.end());
             return Err(WriteError::Order { found, end });
         }
-        self.check_facts(facts, (base_offset, end))?;
+        self.check_facts(facts, (self.end(), end))?;
         self.add_facts(facts);
         let told = batch.min_timestamp_ms;
         let told = told.filter(|min| *min <= header.max_timestamp_ms);
