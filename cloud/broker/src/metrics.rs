@@ -56,6 +56,12 @@ pub struct Metrics {
     pub object_stores: StoreMetrics,
     /// Counted by the cache before them.
     pub object_store_cache: CacheMetrics,
+    pub packed_segments: Counter<u64, AtomicU64>,
+    pub packed_bytes: Counter<u64, AtomicU64>,
+    pub pack_failures: Counter<u64, AtomicU64>,
+    pub swept_segments: Counter<u64, AtomicU64>,
+    pub swept_log_files: Counter<u64, AtomicU64>,
+    pub swept_orphans: Counter<u64, AtomicU64>,
     /// Counted by the hub.
     pub connected_edges: Gauge,
     pub cloud_behind: Gauge,
