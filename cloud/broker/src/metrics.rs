@@ -56,6 +56,12 @@ pub struct Metrics {
     pub object_stores: StoreMetrics,
     /// Counted by the cache before them.
     pub object_store_cache: CacheMetrics,
+    pub packed_segments: Counter<u64, AtomicU64>,
+    pub packed_bytes: Counter<u64, AtomicU64>,
+    pub pack_failures: Counter<u64, AtomicU64>,
+    pub swept_segments: Counter<u64, AtomicU64>,
+    pub swept_log_files: Counter<u64, AtomicU64>,
+    pub swept_orphans: Counter<u64, AtomicU64>,
     /// Counted by the hub.
     pub connected_edges: Gauge,
     pub cloud_behind: Gauge,
@@ -123,6 +129,28 @@ impl Metrics {
                 "storage_errors",
                 "Batches that could not be read back whole",
                 &self.storage_errors,
+            ),
+            ("packed_segments", "Segments made", &self.packed_segments),
+            ("packed_bytes", "Bytes of segments made", &self.packed_bytes),
+            (
+                "pack_failures",
+                "Segments that could not be made or stored; it is tried again",
+                &self.pack_failures,
+            ),
+            (
+                "swept_segments",
+                "Segments deleted since nothing needs them",
+                &self.swept_segments,
+            ),
+            (
+                "swept_log_files",
+                "Log files removed since nothing needs them",
+                &self.swept_log_files,
+            ),
+            (
+                "swept_orphans",
+                "Segments deleted that the ledger never knew",
+                &self.swept_orphans,
             ),
         ];
         for (name, help, counter) in counters {

@@ -8,10 +8,14 @@
 //! Nothing here reads a clock, makes a random number, opens a file or a socket. Time and randomness
 //! are handed in, so that a test (or a replay) with the same input has the same outcome.
 
+pub mod compaction;
 pub mod fetch;
 pub mod gathering;
 pub mod groups;
 pub mod index;
 pub mod ledger;
 pub mod offset_map;
+pub mod packing;
 pub mod questions;
+pub mod segment;
+mod varint;

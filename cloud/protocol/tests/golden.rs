@@ -1,4 +1,4 @@
-//! Every command, entry and snapshot in every version that was ever written, as it lies on disk: each
+//! Every command, entry, snapshot, offset map and segment in every version that was ever written, as it lies on disk: each
 //! must be read for ever as what it was, and the newest be written as it is here.
 //!
 //! A file holds hexadecimal digits. One that is missing is a new format: `TIDEGATE_GOLDEN_WRITE=1` writes
@@ -8,14 +8,24 @@ use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
-use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
+use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
+use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
-use tidegate_cloud_protocol::ledger::{Command, Ledger};
+use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Segment, Target};
+use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap};
+use tidegate_cloud_protocol::segment::{
+    PackedBatch, SegmentHeader, SegmentIndex, SegmentSummary, SegmentWriter,
+};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
+use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
 const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
 const TOPIC: TopicId = TopicId(3);
+const PLACE: LogPlace = LogPlace {
+    object: 1,
+    position: 52,
+};
 
 fn path(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -182,7 +192,74 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 facts: vec![fact()],
             }),
         ),
+        (
+            "entry-13-open-broker-v1",
+            Entry::OpenBroker(OpenBroker { id: 21 }),
+        ),
+        (
+            "entry-9-pack-v1",
+            Entry::Pack(Pack {
+                target: target(),
+                segment: packed(),
+                replaces: Vec::new(),
+            }),
+        ),
+        (
+            "entry-10-trim-v1",
+            Entry::Trim(Trim {
+                target: target(),
+                start: KafkaOffset(3),
+            }),
+        ),
+        (
+            "entry-11-alter-topic-v1",
+            Entry::AlterTopic(AlterTopic {
+                topic_id: TOPIC,
+                changes: vec![
+                    TopicChange::RetentionMs(-1),
+                    TopicChange::RetentionBytes(1 << 30),
+                    TopicChange::CleanupPolicy(3),
+                    TopicChange::DeleteRetentionMs(1000),
+                    TopicChange::PackMergeBelow(4096),
+                ],
+            }),
+        ),
+        (
+            "entry-12-swept-v1",
+            Entry::Swept(Swept {
+                segments: vec![SegmentId {
+                    number: 8,
+                    ..packed().id
+                }],
+                log_objects: vec![9],
+            }),
+        ),
     ]
+}
+
+/// Where the stream's batch lands.
+fn target() -> Target {
+    Target {
+        topic_id: TOPIC,
+        partition: PartitionId(1),
+    }
+}
+
+fn packed() -> Segment {
+    Segment {
+        id: SegmentId {
+            store: 0,
+            broker_epoch: 1,
+            number: 7,
+        },
+        base: KafkaOffset(0),
+        end: KafkaOffset(5),
+        bytes: 300,
+        index_position: 200,
+        batches: 1,
+        max_timestamp_ms: 1_700_000_000_000,
+        landed_ms: 1_700_000_000_000,
+    }
 }
 
 fn tick(entries: Vec<Entry>) -> Command {
@@ -246,9 +323,45 @@ fn ledger() -> Ledger {
     let mut commands = commands();
     commands.pop();
     for (name, command) in commands {
-        let applied = ledger.apply(command);
+        let applied = ledger.apply(command, PLACE);
         assert!(applied.is_ok(), "{name}: {applied:?}");
     }
+    // A segment that waits to be deleted, and a batch that is not packed.
+    let replacing = Segment {
+        id: SegmentId {
+            number: 8,
+            ..packed().id
+        },
+        ..packed()
+    };
+    let pack = Entry::Pack(Pack {
+        target: target(),
+        segment: replacing,
+        replaces: vec![packed().id],
+    });
+    let land = Entry::Land(Land {
+        edge: edge(),
+        stream: stream(),
+        offer: Offer {
+            incarnation: Incarnation(2),
+            ..offer(12, 9)
+        },
+        part: Part {
+            attachment_offset: 10,
+            batch_bytes: 120,
+            max_timestamp_ms: 1_700_000_000_001,
+        },
+    });
+    let place = LogPlace {
+        object: 2,
+        position: 84,
+    };
+    let effects = ledger.apply(tick(vec![pack, land]), place);
+    let effects = effects.expect("it has begun");
+    assert!(matches!(
+        effects[..],
+        [Effect::Packed { .. }, Effect::Landed(_)]
+    ));
     ledger
 }
 
@@ -257,8 +370,11 @@ fn a_snapshot_is_read_as_what_it_was() {
     let ledger = ledger();
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
-    is_written("snapshot-v3", &ledger.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v3")), Ok(ledger));
+    let log = ledger.log(target());
+    assert_eq!((log.segments().len(), log.tail().len()), (1, 1));
+    assert_eq!(ledger.free_segments(i64::MAX).count(), 1);
+    is_written("snapshot-v4", &ledger.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }
 
 #[test]
@@ -281,4 +397,147 @@ fn older_snapshots_are_read_as_what_they_were() {
         let today = Ledger::restore(ledger.snapshot());
         assert_eq!(today, Ok(ledger), "{name}");
     }
+}
+
+/// Two edges' batches, one of them compacted away, and the segment's summary.
+fn segment() -> (Bytes, SegmentSummary) {
+    let target = Target {
+        topic_id: TOPIC,
+        partition: PartitionId(1),
+    };
+    let mut writer = SegmentWriter::new(target, KafkaOffset(100));
+    let mut other = fact();
+    other.edge = EdgeId::new("press-5").expect("a name");
+    other.fact.kafka_offset = KafkaOffset(105);
+    let mut next = fact();
+    next.fact.edge_offset = EdgeOffset(5);
+    next.fact.kafka_offset = KafkaOffset(110);
+    for (facts, landed_ms) in [(vec![fact()], 1_000), (vec![other, next], 999)] {
+        let mut builder = BatchBuilder::new();
+        let newest = facts.last().expect("there is one");
+        for number in 0..newest.fact.count as i64 {
+            builder.push(&Record {
+                timestamp_ms: 1_700_000_000_000 - 7 * number,
+                value: Some(Bytes::from_static(b"21.5")),
+                ..Record::default()
+            });
+        }
+        let base_offset = newest.fact.kafka_offset.0;
+        let batch = PackedBatch {
+            bytes: builder.seal(base_offset, Compression::None, &mut Compressor::new()),
+            landed_ms,
+            min_timestamp_ms: (landed_ms == 999).then_some(1_699_999_999_972),
+        };
+        let (newest, gone) = facts.split_last().expect("there is one");
+        writer.push_facts(gone).expect("in order");
+        writer
+            .push(batch, std::slice::from_ref(newest))
+            .expect("in order");
+    }
+    let (parts, summary) = writer.finish_at(KafkaOffset(120)).expect("no clash");
+    (Bytes::from(parts.concat()), summary)
+}
+
+#[test]
+fn a_segment_is_read_as_what_it_was() {
+    let (written, summary) = segment();
+    is_written("segment-v1", &written);
+    let segment = golden("segment-v1");
+    let header = SegmentHeader::decode(&segment).expect("it is one");
+    assert_eq!((header.target, header.base), (summary.target, summary.base));
+    let index = SegmentIndex::decode(&segment, segment.len() as u64).expect("it is one");
+    assert_eq!(
+        (index.base(), index.end()),
+        (KafkaOffset(100), KafkaOffset(120))
+    );
+    let run = index.run_from(KafkaOffset(100), u64::MAX, true);
+    let bytes = segment.slice(run.position as usize..(run.position + run.bytes) as usize);
+    let found: Vec<_> = run
+        .batches(&bytes)
+        .map(|(entry, batch)| {
+            let is_whole = batch.is_ok();
+            (
+                entry.base_offset.0,
+                entry.count,
+                entry.landed_ms,
+                entry.min_timestamp_ms,
+                is_whole,
+            )
+        })
+        .collect();
+    let told = Some(1_699_999_999_972);
+    assert_eq!(
+        found,
+        [(100, 5, 1_000, None, true), (110, 5, 999, told, true)]
+    );
+    let facts: Vec<_> = index.facts().within(index.base(), index.end()).collect();
+    let edges: Vec<_> = facts.iter().map(|named| named.edge.as_str()).collect();
+    assert_eq!(edges, ["press-4", "press-5", "press-4"]);
+    assert_eq!(facts[0], fact());
+}
+
+/// Two edges' facts, a gap, an offset that has expired, and one of another life.
+fn offset_map() -> OffsetMap {
+    let mut map = OffsetMap::new();
+    let add = |map: &mut OffsetMap, named: &NamedFact| {
+        let added = map.add(&named.edge, &named.stream, &named.fact);
+        added.expect("no clash");
+    };
+    add(&mut map, &fact());
+    let gap = GapLanded {
+        edge: edge(),
+        stream: stream(),
+        incarnation: Incarnation(1),
+        from: EdgeOffset(5),
+        count: 7,
+        reason: GapReason::Overflow,
+        head: Head::default(),
+    };
+    map.apply(&Effect::GapLanded(gap), LIFE).expect("no clash");
+    let mut next = fact();
+    next.fact.edge_offset = EdgeOffset(12);
+    next.fact.kafka_offset = KafkaOffset(200);
+    add(&mut map, &next);
+    let mut other = fact();
+    other.edge = EdgeId::new("press-5").expect("a name");
+    other.fact.kafka_offset = KafkaOffset(105);
+    other.fact.cluster_incarnation.counter = 2;
+    add(&mut map, &other);
+    let (topic_id, partition) = (TOPIC, PartitionId(1));
+    let target = Target {
+        topic_id,
+        partition,
+    };
+    map.expire_below(target, KafkaOffset(103));
+    map
+}
+
+#[test]
+fn an_offset_map_is_read_as_what_it_was() {
+    let map = offset_map();
+    is_written("offset-map-v1", &map.snapshot());
+    let read = OffsetMap::restore(golden("offset-map-v1")).expect("it is one");
+    assert_eq!(read.snapshot(), map.snapshot());
+    let at = |offset| read.in_cloud(&edge(), &stream(), Incarnation(1), EdgeOffset(offset));
+    assert_eq!(at(2), Some(InCloud::Expired));
+    assert!(matches!(
+        at(3),
+        Some(InCloud::Landed {
+            kafka_offset: KafkaOffset(103),
+            ..
+        })
+    ));
+    let (from, to) = (EdgeOffset(5), EdgeOffset(12));
+    let reason = GapReason::Overflow;
+    assert_eq!(at(6), Some(InCloud::Lost { reason, from, to }));
+    assert!(matches!(
+        at(16),
+        Some(InCloud::Landed {
+            kafka_offset: KafkaOffset(204),
+            ..
+        })
+    ));
+    let known_up_to = EdgeOffset(17);
+    assert_eq!(at(17), Some(InCloud::NotYet { known_up_to }));
+    assert_eq!(read.check(), Vec::<String>::new());
 }

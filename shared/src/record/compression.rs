@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::BatchError;
+use super::header::ATTRIBUTES_COMPRESSION;
 
 /// Records below this are not worth a compressor's frame.
 const COMPRESS_BYTES_MIN: usize = 512;
@@ -30,7 +31,7 @@ pub enum Compression {
 impl Compression {
     /// The batch attribute's number.
     pub fn from_attribute(attributes: i16) -> Result<Self, BatchError> {
-        match attributes & 0x07 {
+        match attributes & ATTRIBUTES_COMPRESSION {
             0 => Ok(Self::None),
             1 => Ok(Self::Gzip),
             3 => Ok(Self::Lz4),

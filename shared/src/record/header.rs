@@ -14,7 +14,12 @@ pub(super) const LENGTH_OVERHEAD: usize = 12;
 pub(super) const CRC_COVERS_FROM: usize = 21;
 
 const MAGIC: i8 = 2;
+/// The attributes that name the compression.
+pub(super) const ATTRIBUTES_COMPRESSION: i16 = 0x07;
 const ATTRIBUTE_LOG_APPEND_TIME: i16 = 1 << 3;
+const ATTRIBUTE_TRANSACTIONAL: i16 = 1 << 4;
+const ATTRIBUTE_CONTROL: i16 = 1 << 5;
+const ATTRIBUTE_DELETE_HORIZON: i16 = 1 << 6;
 
 /// Whose clock a batch's timestamps are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +108,29 @@ impl BatchHeader {
         } else {
             TimestampType::LogAppendTime
         }
+    }
+
+    /// Whether it belongs to a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & ATTRIBUTE_TRANSACTIONAL != 0
+    }
+
+    /// Whether its records are marks of the broker's, not messages.
+    pub fn is_control(&self) -> bool {
+        self.attributes & ATTRIBUTE_CONTROL != 0
+    }
+
+    /// From when on compaction may take out the tombstones in it; it then stands in place of the base
+    /// timestamp (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        let has = self.attributes & ATTRIBUTE_DELETE_HORIZON != 0;
+        has.then_some(self.base_timestamp_ms)
+    }
+
+    /// Says from when on its tombstones may go. Records' timestamps are told from it.
+    pub fn set_delete_horizon_ms(&mut self, horizon_ms: i64) {
+        self.attributes |= ATTRIBUTE_DELETE_HORIZON;
+        self.base_timestamp_ms = horizon_ms;
     }
 
     pub(super) fn write(&self, out: &mut impl BufMut) {

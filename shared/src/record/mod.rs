@@ -7,6 +7,7 @@
 mod compression;
 mod header;
 mod read;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -18,6 +19,7 @@ use thiserror::Error;
 pub use compression::{Compression, Compressor};
 pub use header::{BatchHeader, HEADER_BYTES, TimestampType, rewrite_in_place};
 pub use read::{Batch, Records, split_batches};
+pub use rewrite::BatchRewriter;
 pub use write::BatchBuilder;
 
 /// Decompressed records of one batch. What claims more is refused before it is unpacked.

@@ -46,10 +46,15 @@ impl Batch {
 
     /// Unpacks the records and steps through them.
     pub fn records(&self) -> Result<Records, BatchError> {
+        self.records_within(BATCH_RECORDS_BYTES_MAX)
+    }
+
+    /// The same, for whoever has room for `bytes_max` of unpacked records.
+    pub fn records_within(&self, bytes_max: usize) -> Result<Records, BatchError> {
         let packed = self.bytes.slice(HEADER_BYTES..);
         let compression = self.header.compression()?;
         // Records take at least 7 bytes each, so a count that no unpacking could reach is refused.
-        let rest = compression::unpack(compression, &packed, BATCH_RECORDS_BYTES_MAX)?;
+        let rest = compression::unpack(compression, &packed, bytes_max)?;
         if (self.header.records_count as usize).saturating_mul(7) > rest.len() {
             return Err(BatchError::Contradiction("record count"));
         }
@@ -67,7 +72,7 @@ impl Batch {
 }
 
 /// Steps through a batch's records: offset and record. Ends after the first error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Records {
     rest: Bytes,
     left: i32,
@@ -76,6 +81,11 @@ pub struct Records {
 }
 
 impl Records {
+    /// Bytes of the records that are left, unpacked.
+    pub fn bytes(&self) -> usize {
+        self.rest.len()
+    }
+
     fn next_record(&mut self) -> Result<(i64, Record), BatchError> {
         let length = varint::get(&mut self.rest).ok_or(BatchError::Short("record"))?;
         let length = usize::try_from(length).map_err(|_| BatchError::Contradiction("length"))?;

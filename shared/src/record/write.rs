@@ -31,20 +31,7 @@ impl BatchBuilder {
         self.max_timestamp_ms = self.max_timestamp_ms.max(record.timestamp_ms);
         let timestamp_delta = record.timestamp_ms.wrapping_sub(self.base_timestamp_ms);
         let offset_delta = i64::from(self.count);
-        let body_bytes = body_bytes(record, timestamp_delta, offset_delta);
-        let out = &mut self.records;
-        out.reserve(body_bytes + 5);
-        varint::put(out, body_bytes as i64);
-        out.put_i8(0); // attributes: none are defined
-        varint::put(out, timestamp_delta);
-        varint::put(out, offset_delta);
-        put_optional(out, record.key.as_deref());
-        put_optional(out, record.value.as_deref());
-        varint::put(out, record.headers.len() as i64);
-        for header in &record.headers {
-            put_optional(out, Some(&header.name));
-            put_optional(out, header.value.as_deref());
-        }
+        put_record(&mut self.records, record, timestamp_delta, offset_delta);
         self.count += 1;
     }
 
@@ -81,9 +68,9 @@ impl BatchBuilder {
             0
         };
         let records = packed.as_deref().unwrap_or(&self.records);
-        let mut header = BatchHeader {
+        let header = BatchHeader {
             base_offset,
-            batch_bytes: HEADER_BYTES + records.len(),
+            batch_bytes: 0,
             leader_epoch: 0,
             crc: 0,
             attributes,
@@ -95,14 +82,42 @@ impl BatchBuilder {
             base_sequence: -1,
             records_count: self.count as i32,
         };
-        let mut batch = BytesMut::with_capacity(header.batch_bytes);
-        header.write(&mut batch);
-        batch.put_slice(records);
-        header.crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
-        batch[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        let batch = put_batch(header, records);
         self.records.clear();
         self.count = 0;
-        batch.freeze()
+        batch
+    }
+}
+
+/// Header and packed records as one batch, with the length and the CRC that they have.
+pub(super) fn put_batch(mut header: BatchHeader, records: &[u8]) -> Bytes {
+    header.batch_bytes = HEADER_BYTES + records.len();
+    let mut batch = BytesMut::with_capacity(header.batch_bytes);
+    header.write(&mut batch);
+    batch.put_slice(records);
+    header.crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
+    batch[17..21].copy_from_slice(&header.crc.to_be_bytes());
+    batch.freeze()
+}
+
+pub(super) fn put_record(
+    out: &mut BytesMut,
+    record: &Record,
+    timestamp_delta: i64,
+    offset_delta: i64,
+) {
+    let body_bytes = body_bytes(record, timestamp_delta, offset_delta);
+    out.reserve(body_bytes + 5);
+    varint::put(out, body_bytes as i64);
+    out.put_i8(0); // attributes: none are defined
+    varint::put(out, timestamp_delta);
+    varint::put(out, offset_delta);
+    put_optional(out, record.key.as_deref());
+    put_optional(out, record.value.as_deref());
+    varint::put(out, record.headers.len() as i64);
+    for header in &record.headers {
+        put_optional(out, Some(&header.name));
+        put_optional(out, header.value.as_deref());
     }
 }
 

@@ -2,6 +2,7 @@
 //! some that lie at the ends of what there is.
 
 use bytes::{Bytes, BytesMut};
+use tidegate_bridge_protocol::fact::Fact;
 use tidegate_bridge_protocol::frame::{
     Announce, AnnouncedStream, Batch, Fork, Frame, Gap, Granted, GrantedStream, Hello, Landed,
     Ping, Refused, Welcome,
@@ -12,6 +13,7 @@ use tidegate_cloud_protocol::ledger::command::{
     OpenStream, Part, ReleaseEdge, Tick,
 };
 use tidegate_cloud_protocol::ledger::{Command, Ledger};
+use tidegate_cloud_protocol::offset_map::OffsetMap;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
@@ -308,6 +310,25 @@ pub fn snapshot(random: &mut Random) -> Vec<u8> {
     let mut ledger = Ledger::new();
     crate::targets::apply_all(&mut ledger, &commands(random));
     ledger.snapshot().to_vec()
+}
+
+/// A map of some facts.
+pub fn offset_map(random: &mut Random) -> Vec<u8> {
+    let mut map = OffsetMap::new();
+    for _ in 0..random.below(8) {
+        let fact = Fact {
+            incarnation: Incarnation(random.below(2)),
+            edge_offset: EdgeOffset(random.below(20)),
+            count: 1 + random.below(5),
+            cluster_incarnation: life(random),
+            topic_id: TopicId(random.below(2).into()),
+            partition: PartitionId(random.below(2) as i32),
+            kafka_offset: KafkaOffset(random.below(40) as i64),
+        };
+        // Some contradict others.
+        let _ = map.add(&edge(random), &stream(random), &fact);
+    }
+    map.snapshot().to_vec()
 }
 
 /// MQTT packets as a client sends them, of both versions.

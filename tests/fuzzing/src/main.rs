@@ -6,6 +6,7 @@
 
 mod inputs;
 mod mutate;
+mod segments;
 mod sessions;
 mod targets;
 

@@ -8,6 +8,7 @@ use tidegate_bridge_protocol::frame::Frame;
 use tidegate_bridge_protocol::hub::{HubConnection, HubEvent};
 use tidegate_bridge_protocol::limits::SenderLimits;
 use tidegate_bridge_protocol::sender::{LocalStream, ReadOutcome, Sender, SenderEvent, StreamRead};
+use tidegate_cloud_protocol::index::LogPlace;
 use tidegate_cloud_protocol::ledger::{Command, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
 use tidegate_edge_protocol::mqtt::authentication::{Exchange, Users};
@@ -17,6 +18,7 @@ use tidegate_shared::record::Batch;
 
 use crate::inputs;
 use crate::mutate::Random;
+use crate::segments;
 use crate::sessions;
 
 #[derive(Clone, Copy)]
@@ -26,7 +28,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> Result<bool, String>,
 }
 
-pub const ALL: [Target; 8] = [
+pub const ALL: [Target; 10] = [
     Target {
         name: "frames",
         input: inputs::frames,
@@ -46,6 +48,16 @@ pub const ALL: [Target; 8] = [
         name: "snapshot",
         input: inputs::snapshot,
         run: snapshot,
+    },
+    Target {
+        name: "offset-map",
+        input: inputs::offset_map,
+        run: offset_map,
+    },
+    Target {
+        name: "segment",
+        input: segments::input,
+        run: segments::run,
     },
     Target {
         name: "records",
@@ -220,7 +232,7 @@ pub fn apply_all(ledger: &mut Ledger, mut input: &[u8]) -> bool {
         let Ok(command) = Command::decode(Bytes::copy_from_slice(bytes)) else {
             return false;
         };
-        let Ok(effects) = ledger.apply(command) else {
+        let Ok(effects) = ledger.apply(command, LogPlace::default()) else {
             return false;
         };
         let life = ledger.cluster_incarnation().unwrap_or_default();
@@ -243,6 +255,33 @@ fn snapshot(input: &[u8]) -> Result<bool, String> {
         Ok(again) if again == ledger => Ok(true),
         other => Err(format!("written and read again: {other:?}")),
     }
+}
+
+/// Whatever is taken as a map leads back from everywhere, and written again it is the same.
+fn offset_map(input: &[u8]) -> Result<bool, String> {
+    let Ok(mut map) = OffsetMap::restore(Bytes::copy_from_slice(input)) else {
+        return Ok(false);
+    };
+    if let Some(wrong) = map.check().first() {
+        return Err(wrong.clone());
+    }
+    match OffsetMap::restore(map.snapshot()) {
+        Ok(again) if again.snapshot() == map.snapshot() => {}
+        other => return Err(format!("written and read again: {other:?}")),
+    }
+    let first = map.facts().next().map(|named| named.fact);
+    if let Some(fact) = first {
+        let (topic_id, partition) = (fact.topic_id, fact.partition);
+        let target = tidegate_cloud_protocol::ledger::Target {
+            topic_id,
+            partition,
+        };
+        map.expire_below(target, fact.kafka_offset.plus(1));
+        if map.facts().any(|named| named.fact == fact) {
+            return Err(format!("{fact:?} has not expired"));
+        }
+    }
+    Ok(true)
 }
 
 fn records(input: &[u8]) -> Result<bool, String> {

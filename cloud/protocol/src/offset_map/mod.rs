@@ -5,8 +5,13 @@
 //! them at any time: the ledger itself keeps only heads. Merging is a union: in any order, any number
 //! of times, with the same result; facts that contradict each other are an error and change nothing.
 
+mod expiry;
 mod held;
-mod numbers;
+pub(crate) mod numbers;
+mod of_partition;
+pub(crate) mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 mod spans;
 #[cfg(test)]
 mod tests;
@@ -23,6 +28,7 @@ use tidegate_shared::id::{
 
 use crate::ledger::{Effect, Target};
 use numbers::Numbers;
+pub use snapshot::RestoreError;
 use spans::{Span, Spans};
 
 /// One numbering at an edge, as one life of the cloud has it.
@@ -129,6 +135,10 @@ impl OffsetMap {
             }
             Effect::TopicDeleted { topic_id } => {
                 self.forget_topic(*topic_id);
+                Ok(())
+            }
+            Effect::Trimmed { target, start } => {
+                self.expire_below(*target, *start);
                 Ok(())
             }
             _ => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeBounds;
 
 #[derive(Clone, Debug)]
-pub(super) struct Numbers<K> {
+pub(crate) struct Numbers<K> {
     numbers: BTreeMap<K, u32>,
     keys: Vec<K>,
 }
@@ -20,7 +20,7 @@ impl<K> Default for Numbers<K> {
 
 impl<K: Clone + Ord> Numbers<K> {
     /// The key's number; a new one where it has none.
-    pub(super) fn number(&mut self, key: K) -> u32 {
+    pub(crate) fn number(&mut self, key: K) -> u32 {
         if let Some(number) = self.numbers.get(&key) {
             return *number;
         }
@@ -30,19 +30,28 @@ impl<K: Clone + Ord> Numbers<K> {
         number
     }
 
-    pub(super) fn find(&self, key: &K) -> Option<u32> {
+    pub(crate) fn find(&self, key: &K) -> Option<u32> {
         self.numbers.get(key).copied()
     }
 
-    pub(super) fn get(&self, number: u32) -> Option<&K> {
+    pub(crate) fn get(&self, number: u32) -> Option<&K> {
         self.keys.get(number as usize)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// All keys, in the order of their numbers.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.keys.iter()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, u32)> {
         self.numbers.iter().map(|(key, number)| (key, *number))
     }
 
-    pub(super) fn range(&self, range: impl RangeBounds<K>) -> impl Iterator<Item = (&K, u32)> {
+    pub(crate) fn range(&self, range: impl RangeBounds<K>) -> impl Iterator<Item = (&K, u32)> {
         let found = self.numbers.range(range);
         found.map(|(key, number)| (key, *number))
     }

@@ -160,6 +160,24 @@ impl Spans {
         }
     }
 
+    /// Takes out, and gives, all below a number.
+    pub(super) fn take_below(&mut self, number: u64) -> Vec<Span> {
+        let whole = self.first_ending_behind(number);
+        let mut taken: Vec<_> = self.spans.drain(..whole).collect();
+        if let Some(first) = self.spans.front_mut()
+            && first.from < number
+        {
+            taken.push(first.cut(first.from, number));
+            *first = first.cut(number, first.end());
+        }
+        taken
+    }
+
+    /// Numbers up to `end` were known once, whatever is left of them.
+    pub(super) fn was_known_to(&mut self, end: u64) {
+        self.end = self.end.max(end);
+    }
+
     /// Keeps what leads to places that stay.
     pub(super) fn retain(&mut self, stays: impl Fn(u32) -> bool) {
         self.spans.retain(|span| stays(span.other));

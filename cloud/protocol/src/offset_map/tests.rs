@@ -7,17 +7,17 @@ use tidegate_shared::id::PartitionId;
 
 use super::*;
 
-const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 9 };
+pub(super) const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 9 };
 
-fn edge(number: u8) -> EdgeId {
+pub(super) fn edge(number: u8) -> EdgeId {
     EdgeId::new(format!("edge-{number}")).unwrap()
 }
 
-fn stream() -> StreamName {
+pub(super) fn stream() -> StreamName {
     StreamName::new("telemetry").unwrap()
 }
 
-fn place(partition: i32) -> Place {
+pub(super) fn place(partition: i32) -> Place {
     Place {
         cluster_incarnation: LIFE,
         target: Target {
@@ -27,7 +27,7 @@ fn place(partition: i32) -> Place {
     }
 }
 
-fn fact(edge_offset: u64, count: u64, partition: i32, kafka_offset: i64) -> Fact {
+pub(super) fn fact(edge_offset: u64, count: u64, partition: i32, kafka_offset: i64) -> Fact {
     Fact {
         incarnation: Incarnation(1),
         edge_offset: EdgeOffset(edge_offset),
@@ -39,7 +39,7 @@ fn fact(edge_offset: u64, count: u64, partition: i32, kafka_offset: i64) -> Fact
     }
 }
 
-fn in_cloud(map: &OffsetMap, number: u8, offset: u64) -> Option<InCloud> {
+pub(super) fn in_cloud(map: &OffsetMap, number: u8, offset: u64) -> Option<InCloud> {
     map.in_cloud(&edge(number), &stream(), Incarnation(1), EdgeOffset(offset))
 }
 
@@ -59,7 +59,7 @@ fn landings(turns: &[(u8, u64)]) -> Vec<NamedFact> {
     turns.collect()
 }
 
-fn landed(named: &NamedFact) -> Effect {
+pub(super) fn landed(named: &NamedFact) -> Effect {
     Effect::Landed(crate::ledger::Landed {
         edge: named.edge.clone(),
         stream: named.stream.clone(),
