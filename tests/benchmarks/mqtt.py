@@ -1,7 +1,7 @@
 """MQTT brokers beside each other: CPU per message and throughput in a closed loop, latency at a fixed
 rate, connects, and memory; all take turns.
 
-Run it by `tests/bench mqtt [--quick]`. Load tool and broker share this machine's cores; compare the figures
+Run it by `tests/bench mqtt [--quick | --only idle]`. Load tool and broker share this machine's cores; compare the figures
 of one run with each other, not with another machine's."""
 
 import argparse
@@ -25,6 +25,9 @@ TOPOLOGIES = [(1, 1, 500, 100), (100, 1, 1000, 1000), (1, 100, 200, 200), (50, 5
 SIZES = [16, 256, 4096]
 UNDER_WAY_BYTES_MAX = 32 << 20
 
+# Fewer than the files that a process may have open on a small machine.
+IDLE_CONNECTIONS = 15_000
+
 
 def scenario(topology, payload_bytes, qos):
     publishers, subscribers, under_way_0, under_way = topology
@@ -47,8 +50,9 @@ QUICK = [scenario(TOPOLOGIES[number], 256, qos) for number, qos in ((1, 0), (2, 
 
 
 class Bench:
-    def __init__(self, target, there):
+    def __init__(self, target, there, only):
         self.target, self.there, self.results = target, there, {}
+        self.only = only
         self.bench = os.path.join(target, "bench")
 
     def load(self, command, node, port, options):
@@ -81,6 +85,8 @@ class Bench:
         self.results.setdefault((key, broker.name), []).append(result)
 
     def turns(self, key, command, options, without=()):
+        if self.only and not any(text in key for text in self.only):
+            return
         for broker in self.there:
             if broker.name not in without:
                 self.run(key, broker, command, options)
@@ -99,17 +105,22 @@ class Bench:
         self.turns("connects", "connects", {"connections": 2000}, (*peers, SINK_NAME))
         self.turns("idle", "idle", {"connections": 2000}, (*peers, SINK_NAME))
 
+    def idle(self):
+        self.turns("idle", "idle", {"connections": IDLE_CONNECTIONS}, (AT_ONCE_NAME, SINK_NAME))
+
     def round(self, number):
-        # The sink says the same each time; brokers are what is compared.
-        without = (AT_ONCE_NAME,) if number == 0 else (AT_ONCE_NAME, SINK_NAME)
         self.throughput(GOALS, 2.5)
-        self.throughput(ALL, 0.5, without)
+        self.throughput(ALL, 0.5, (AT_ONCE_NAME,))
         for qos in (0, 1):
             options = {"qos": qos, "seconds": 2, "warm_up_seconds": 0.3}
             self.turns(f"latency {qos}", "latency", options, (SINK_NAME,))
         self.turns("connects", "connects", {"connections": 10_000}, (AT_ONCE_NAME, SINK_NAME))
         if number == 0:
-            self.turns("idle", "idle", {"connections": 15_000}, (AT_ONCE_NAME, SINK_NAME))
+            self.idle()
+
+
+def report_idle(there, results):
+    return mqtt_table.idle(results, [broker.name for broker in there]) + "\n"
 
 
 def report(target, there, results):
@@ -136,7 +147,7 @@ def report(target, there, results):
 
 
 def measure(target, there, arguments):
-    bench, start = Bench(target, there), time.monotonic()
+    bench, start = Bench(target, there, arguments.only), time.monotonic()
     rounds = 1 if arguments.quick else arguments.rounds
     for number in range(rounds):
         bench.quick() if arguments.quick else bench.round(number)
@@ -152,22 +163,38 @@ def measure(target, there, arguments):
     }
 
 
+def chosen(all_brokers, names):
+    if not names:
+        return all_brokers
+    unknown = set(names) - {broker.name for broker in all_brokers}
+    if unknown:
+        known = "; ".join(broker.name for broker in all_brokers)
+        sys.exit(f"no such broker: {'; '.join(sorted(unknown))}. There are: {known}")
+    return [broker for broker in all_brokers if broker.name in names]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", required=True)
     parser.add_argument("--quick", action="store_true", help="one short round of a few scenarios")
+    parser.add_argument("--only", choices=["idle"], help="nothing but the memory of idle connections")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--again", action="store_true", help="the tables of the last run, without running")
+    parser.add_argument("--only", action="append", help="scenarios with this in their name, as `QoS 1` or `idle`; may be repeated")
+    parser.add_argument("--broker", action="append", help="this one alone, as `tidegate live`; may be repeated")
     arguments = parser.parse_args()
+    if arguments.readme and (arguments.only or arguments.broker):
+        parser.error("README's tables have every scenario and every broker: --readme goes without --only and --broker")
     target = os.path.abspath(arguments.target)
     there = []
-    for broker in brokers(target):
+    for broker in chosen(brokers(target), arguments.broker):
         if broker.binary is None:
             print(f"SKIPPED: {broker.name} is missing: {broker.missing}", file=sys.stderr)
         else:
             there.append(broker)
-    path = os.path.join(target, "bench", "mqtt.json")
+    is_part = arguments.only or arguments.broker
+    path = os.path.join(target, "bench", "mqtt-part.json" if is_part else "mqtt.json")
     if not arguments.again:
         measured = measure(target, there, arguments)
         with open(path, "w") as out:
@@ -175,7 +202,8 @@ def main():
     with open(path) as measured:
         run = json.load(measured)
     results = {(row["scenario"], row["broker"]): row["runs"] for row in run["results"]}
-    text = report(target, there, results)
+    only_idle = arguments.only == ["idle"]
+    text = report_idle(there, results) if only_idle else report(target, there, results)
     print(f"mqtt, {run['date']}, {run['machine']}, {run['rounds']} rounds\n\n{text}")
     print(f"written to {os.path.relpath(path)}")
     if arguments.readme:

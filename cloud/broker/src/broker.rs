@@ -1,11 +1,13 @@
 //! The handle on the ledger and its log that the listeners and the hub share.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use tidegate_cloud_protocol::gathering::Wish;
+use tidegate_cloud_protocol::ledger::command::Tick;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -14,9 +16,19 @@ use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX, SUBMISSION_E
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
-use crate::sequencer::{self, Work};
+use crate::segments::Segments;
+use crate::sequencer::{Sequencer, Work, now_ms};
+use crate::snapshots;
+use crate::snapshotter::{Kept, Snapshotter};
 use crate::state::{Shared, State};
 use crate::submission::SubmitError;
+
+/// Where a broker keeps what lies on its own disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Folders {
+    pub(crate) log: PathBuf,
+    pub(crate) snapshots: PathBuf,
+}
 
 /// A handle on the running broker. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -32,35 +44,53 @@ pub struct Broker {
 const ROOM_KIB: u32 = (SEQUENCER_QUEUE_BYTES_MAX >> 10) as u32;
 
 impl Broker {
-    /// Opens the log in `directory`, replays it, and starts the sequencer. Blocks.
-    pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
-        let mut state = State::default();
+    /// Reads the newest snapshot and replays the log behind it, and starts the sequencer. Blocks. What it
+    /// returns beside the broker tells which snapshots are kept.
+    pub(crate) fn open(
+        folders: &Folders,
+        segments: Segments,
+        metrics: Metrics,
+    ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
+        let snapshot = snapshots::load(&folders.snapshots)?;
+        let after = snapshot.as_ref().map(|snapshot| snapshot.end);
+        let mut state = match snapshot {
+            Some(snapshot) => {
+                State::restore(snapshot).context("cannot read the newest snapshot")?
+            }
+            None => State::default(),
+        };
         let new_store_id = uuid::Uuid::new_v4().as_u128();
-        let log = Log::open(directory, new_store_id, |appended, bytes| {
+        let log = Log::open(&folders.log, new_store_id, after, |appended, bytes| {
             let command = Command::decode(bytes)?;
             state.apply(command, &appended)?;
             Ok::<(), anyhow::Error>(())
         })?;
-        let shared = Arc::new(Shared::new(state, log.reader()));
+        let (snapshots, kept) = Snapshotter::start(folders.snapshots.clone(), after)?;
+        let shared = Arc::new(Shared::new(state, log.reader(), segments, metrics));
         let store_id = log.store_id();
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
-        let for_thread = Arc::clone(&shared);
+        let sequencer = Sequencer {
+            log,
+            shared: Arc::clone(&shared),
+            snapshots,
+        };
         thread::Builder::new()
             .name("sequencer".to_owned())
             .spawn(move || {
-                if let Err(reason) = sequencer::run(log, for_thread, receiver) {
+                if let Err(reason) = sequencer.run(receiver) {
                     tracing::error!(%reason, "the log failed: nothing more is acknowledged");
                     failed.send_replace(Some(reason));
                 }
             })?;
-        Ok(Self {
+        let broker = Self {
             shared,
             store_id,
             queue,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failure,
-        })
+        };
+        Ok((broker, kept))
     }
 
     /// Has the ledger decide about each of `wishes`, in their order; returns one effect for each once
@@ -109,6 +139,20 @@ impl Broker {
         effects.into_iter().next().ok_or(SubmitError::Closed)
     }
 
+    /// A tick with nothing in it but the time.
+    ///
+    /// # Errors
+    /// As [`Broker::submit`].
+    pub(crate) async fn pass_time(&self) -> Result<(), SubmitError> {
+        let command = Command::Tick(Tick {
+            now_ms: now_ms(),
+            entries: Vec::new(),
+        });
+        let (answer, answered) = oneshot::channel();
+        let work = Work::Command { command, answer };
+        self.send(work, answered).await.map(drop)
+    }
+
     /// Looks at the ledger. Keep it short: the sequencer waits meanwhile.
     pub fn ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
         look(&self.shared.state().ledger)
@@ -146,6 +190,12 @@ impl Broker {
     /// Whether submissions are still decided.
     pub fn is_ready(&self) -> bool {
         !self.queue.is_closed()
+    }
+
+    /// Has a snapshot made, if anything is new since the last one.
+    pub(crate) async fn snapshot(&self) {
+        // Where the sequencer has ended there is nothing to make one of.
+        let _ = self.queue.send(Work::Snapshot).await;
     }
 
     /// Ends the sequencer after what is queued now. Later submissions get `Closed`.

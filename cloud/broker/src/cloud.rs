@@ -7,20 +7,28 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use tidegate_bridge::{HubAuthority, Listener};
 use tidegate_cloud_protocol::groups::GroupLimits;
-use tidegate_cloud_protocol::ledger::Command;
-use tidegate_cloud_protocol::ledger::command::{Begin, CreateTopic};
+use tidegate_cloud_protocol::ledger::command::{Begin, CreateTopic, Entry, OpenBroker};
+use tidegate_cloud_protocol::ledger::{Command, Effect};
+use tidegate_cloud_protocol::packing::PackRule;
 use tidegate_shared::data_lock::DataLock;
+use tidegate_shared::fleet::Span;
 use tidegate_shared::id::TopicId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Folders};
+use crate::care::Care;
 use crate::config::{Config, TopicConfig, split_host_port};
 use crate::coordinator::Coordinator;
 use crate::hub;
 use crate::kafka;
+use crate::metrics::Metrics;
+use crate::packer::Packer;
+use crate::segments::Segments;
+use crate::snapshotter::Kept;
+use crate::store::{Cache, CacheLimits, Store, StoreOptions};
 use crate::{http, sequencer};
 
 /// A running cloud node.
@@ -46,10 +54,17 @@ impl Cloud {
         let kafka = bind("kafka", config.kafka.address).await?;
         let http = bind("http", config.http.address).await?;
         let bridge = bind_bridge(&config)?;
-        let directory = config.data.join("log");
-        let opened = tokio::task::spawn_blocking(move || Broker::open(&directory)).await?;
-        let broker = opened.context("cannot open the log")?;
+        let metrics = Metrics::default();
+        let segments = open_segments(&config, &metrics).await?;
+        let folders = Folders {
+            log: config.data.join("log"),
+            snapshots: config.data.join("snapshots"),
+        };
+        let open = move || Broker::open(&folders, segments, metrics);
+        let opened = tokio::task::spawn_blocking(open).await?;
+        let (broker, kept) = opened.context("cannot open the log")?;
         prepare(&broker, &config.topics).await?;
+        let care = take_care(&broker, &config, kept).await?;
         let (shutdown, stopping) = watch::channel(false);
         let mut cloud = Self {
             broker,
@@ -63,6 +78,13 @@ impl Cloud {
         let coordinator = Coordinator::new(GroupLimits::default());
         cloud.serve_kafka(kafka, &config, Arc::clone(&coordinator), stopping.clone())?;
         cloud.serve_http(http, coordinator, stopping.clone());
+        let mut stop = stopping.clone();
+        cloud.tasks.spawn(async move {
+            tokio::select! {
+                () = care.run() => {}
+                _ = stop.changed() => {}
+            }
+        });
         cloud
             .tasks
             .spawn(hub::serve(bridge, cloud.broker(), stopping));
@@ -156,6 +178,39 @@ impl Cloud {
             }
         });
     }
+}
+
+async fn open_segments(config: &Config, metrics: &Metrics) -> anyhow::Result<Segments> {
+    let url = config.store_url()?;
+    let store = Store::open(&url, &StoreOptions::from_env(), &metrics.object_stores)?;
+    let (folder, metrics) = (config.data.join("cache"), metrics.object_store_cache.clone());
+    let open = move || Cache::open(Some(folder), CacheLimits::default(), &metrics);
+    let cache = tokio::task::spawn_blocking(open).await?;
+    Ok(Segments::new(store, cache))
+}
+
+/// Begins an epoch of the broker, under which segments are written.
+async fn take_care(
+    broker: &Broker,
+    config: &Config,
+    kept: watch::Receiver<Kept>,
+) -> anyhow::Result<Care> {
+    let id = Uuid::new_v4().as_u128();
+    let open = Entry::OpenBroker(OpenBroker { id });
+    let effects = broker.submit(vec![(open, None)]).await?;
+    let [Effect::BrokerOpened { broker_epoch }] = effects[..] else {
+        anyhow::bail!("the ledger opens no epoch: {effects:?}");
+    };
+    let millis = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
+    let rule = PackRule {
+        segment_bytes: config.pack.segment_size.0,
+        max_age_ms: millis(config.pack.max_age),
+    };
+    // 32 bits by chance, and as many to count.
+    let first_number = (id as u64) << 32;
+    let packer = Packer::new(broker.clone(), rule, broker_epoch, first_number);
+    let window = config.restore_window.0;
+    Ok(Care::new(broker.clone(), packer, window, kept))
 }
 
 /// Begins the first cluster incarnation, and makes the topics that are missing.

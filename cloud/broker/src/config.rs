@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
-use tidegate_shared::fleet::parse_yaml;
+use tidegate_shared::fleet::{ByteSize, Span, parse_yaml};
 use tidegate_shared::id::TopicName;
 
-use crate::limits::TOPIC_PARTITIONS_MAX;
+use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_PARTITIONS_MAX};
+use crate::store::StoreUrl;
 
 /// `cloud.yaml`. Every key can be left out; one that is not known is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -19,6 +21,13 @@ pub struct Config {
     pub kafka: KafkaConfig,
     pub bridge: BridgeConfig,
     pub http: HttpConfig,
+    /// Where segments lie, as a URL: `file:///…`, `s3://bucket/prefix`, `memory://`. Default: the folder
+    /// `objects` in `data`.
+    pub object_store: Option<String>,
+    pub pack: PackConfig,
+    /// How long an object stays after another has taken its place; a copy of `data` can be restored for so
+    /// long. Default: 1h.
+    pub restore_window: Span,
     /// Topics made at the start where they are missing. Default: `telemetry` with 12 partitions.
     pub topics: Vec<TopicConfig>,
 }
@@ -53,6 +62,16 @@ pub struct HttpConfig {
     pub insecure: bool,
 }
 
+/// When what has landed is packed into segments.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PackConfig {
+    /// Once it has lain so long. Default: 60s.
+    pub max_age: Span,
+    /// Once a partition has so much; no segment is larger. Default: 64MiB.
+    pub segment_size: ByteSize,
+}
+
 /// A topic made at the start.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,10 +98,22 @@ impl Default for Config {
             kafka: KafkaConfig::default(),
             bridge: BridgeConfig::default(),
             http: HttpConfig::default(),
+            object_store: None,
+            pack: PackConfig::default(),
+            restore_window: Span(Duration::from_secs(3_600)),
             topics: vec![TopicConfig {
                 name,
                 partitions: default_partitions(),
             }],
+        }
+    }
+}
+
+impl Default for PackConfig {
+    fn default() -> Self {
+        Self {
+            max_age: Span(Duration::from_secs(60)),
+            segment_size: ByteSize(64 << 20),
         }
     }
 }
@@ -137,6 +168,20 @@ impl Config {
         self.data.join("tls")
     }
 
+    /// The object store that is meant.
+    ///
+    /// # Errors
+    /// The URL is none, or of a kind that this build does not have.
+    pub fn store_url(&self) -> anyhow::Result<StoreUrl> {
+        match &self.object_store {
+            Some(url) => url.parse().context("object_store"),
+            None => {
+                let folder = std::path::absolute(self.data.join("objects"))?;
+                Ok(StoreUrl::folder(&folder))
+            }
+        }
+    }
+
     /// Refuses what cannot work or would be unsafe.
     pub fn check(&self) -> anyhow::Result<()> {
         check_exposed("kafka", self.kafka.address, self.kafka.insecure)?;
@@ -144,6 +189,12 @@ impl Config {
         if let Some(advertised) = &self.kafka.advertised {
             split_host_port(advertised)?;
         }
+        self.store_url()?;
+        ensure!(
+            (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.pack.segment_size.0),
+            "pack.segment_size is {} bytes; {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} are possible",
+            self.pack.segment_size.0
+        );
         for topic in &self.topics {
             ensure!(
                 (1..=TOPIC_PARTITIONS_MAX).contains(&topic.partitions),

@@ -5,6 +5,7 @@
 //! indexes, and hands in what it wants through [`Broker::submit`].
 
 mod broker;
+mod care;
 mod cloud;
 pub mod config;
 mod coordinator;
@@ -14,11 +15,19 @@ mod kafka;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+mod packer;
 pub mod presence;
+mod reading;
 mod recent;
+mod scrub;
+mod segments;
 mod sequencer;
+pub mod snapshots;
+mod snapshotter;
 mod state;
+pub mod store;
 mod submission;
+pub mod topic_settings;
 
 pub use broker::Broker;
 pub use cloud::Cloud;

@@ -7,6 +7,35 @@ use tidegate_cloud_protocol::questions::BATCH_BYTES_MAX;
 /// A log file is closed and the next begun once it is as long as this.
 pub const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
 
+/// A snapshot is made when the log has grown by so much since the last one, or by
+/// [`SNAPSHOT_LOG_RATIO`] times what the last one took.
+pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 32 << 20;
+
+/// Log bytes for each byte of snapshots: what snapshots add to what is written.
+pub const SNAPSHOT_LOG_RATIO: u64 = 8;
+
+/// A snapshot is made so often while anything changes at all.
+pub const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
+
+/// The housekeeping looks so often for what is due.
+pub const CARE_EVERY: Duration = Duration::from_secs(1);
+
+/// Segments that are made at once.
+pub const PACKS_AT_ONCE_MAX: usize = 4;
+
+/// Bytes of the segments that are made at once; one larger than this is made alone.
+pub const PACK_BYTES_AT_ONCE_MAX: u64 = 32 << 20;
+
+/// The sizes that `pack.segment_size` can have: a segment is in memory while it is made.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+
+/// Segments deleted in one round of the housekeeping; the rest waits for the next.
+pub const SWEPT_AT_ONCE_MAX: usize = 1_000;
+
+/// Decoded indexes of segments in memory; those not used for longest go first.
+pub const SEGMENT_INDEXES_BYTES_MAX: usize = 32 << 20;
+
 /// One tick gathers until its batches reach this; what is queued beyond waits for the next.
 pub const TICK_BATCHES_BYTES_MAX: usize = 8 << 20;
 

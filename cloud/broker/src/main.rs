@@ -26,6 +26,15 @@ struct Arguments {
     /// The folder that holds everything; overrides `data` in the configuration.
     #[arg(long, value_name = "DIR", env = "TIDEGATE_CLOUD_DATA", global = true)]
     data: Option<PathBuf>,
+    /// Where segments lie: file:///…, s3://bucket/prefix, memory://; overrides `object_store` in the
+    /// configuration.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TIDEGATE_CLOUD_OBJECT_STORE",
+        global = true
+    )]
+    object_store: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `tidegate_cloud=debug`.
     #[arg(long, default_value = "info", env = "TIDEGATE_LOG", global = true)]
     log: String,
@@ -70,6 +79,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     if let Some(data) = arguments.data {
         config.data = data;
+    }
+    if let Some(url) = arguments.object_store {
+        config.object_store = Some(url);
     }
     if let Some(Command::Certificate { edge, out }) = arguments.command {
         return make_certificate(&config, edge, &out);

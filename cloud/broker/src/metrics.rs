@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::store::{CacheMetrics, StoreMetrics};
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
     pub reason: &'static str,
@@ -50,6 +52,10 @@ pub struct Metrics {
     pub kafka_connections: Gauge,
     pub kafka_bad_requests: Counter<u64, AtomicU64>,
     pub storage_errors: Counter<u64, AtomicU64>,
+    /// Counted by all object stores.
+    pub object_stores: StoreMetrics,
+    /// Counted by the cache before them.
+    pub object_store_cache: CacheMetrics,
     /// Counted by the hub.
     pub connected_edges: Gauge,
     pub cloud_behind: Gauge,
@@ -118,10 +124,34 @@ impl Metrics {
                 "Batches that could not be read back whole",
                 &self.storage_errors,
             ),
+            ("packed_segments", "Segments made", &self.packed_segments),
+            ("packed_bytes", "Bytes of segments made", &self.packed_bytes),
+            (
+                "pack_failures",
+                "Segments that could not be made or stored; it is tried again",
+                &self.pack_failures,
+            ),
+            (
+                "swept_segments",
+                "Segments deleted since nothing needs them",
+                &self.swept_segments,
+            ),
+            (
+                "swept_log_files",
+                "Log files removed since nothing needs them",
+                &self.swept_log_files,
+            ),
+            (
+                "swept_orphans",
+                "Segments deleted that the ledger never knew",
+                &self.swept_orphans,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
+        self.object_stores.register(registry);
+        self.object_store_cache.register(registry);
         let refused = "Offers refused, by reason";
         registry.register("refused_offers", refused, self.refused_offers.clone());
         let gaps = "Records that edges declared lost, by reason";

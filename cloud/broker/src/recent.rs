@@ -3,26 +3,26 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use tidegate_cloud_protocol::index::Address;
+use tidegate_cloud_protocol::index::LogPlace;
 
 use crate::limits::RECENT_BATCHES_BYTES_MAX;
 
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    batches: HashMap<Address, Bytes>,
-    order: VecDeque<Address>,
+    batches: HashMap<LogPlace, Bytes>,
+    order: VecDeque<LogPlace>,
     bytes: usize,
 }
 
 impl Recent {
-    pub(crate) fn get(&self, address: Address) -> Option<Bytes> {
-        self.batches.get(&address).cloned()
+    pub(crate) fn get(&self, place: LogPlace) -> Option<Bytes> {
+        self.batches.get(&place).cloned()
     }
 
-    pub(crate) fn insert(&mut self, address: Address, batch: Bytes) {
+    pub(crate) fn insert(&mut self, place: LogPlace, batch: Bytes) {
         self.bytes += batch.len();
-        self.order.push_back(address);
-        self.batches.insert(address, batch);
+        self.order.push_back(place);
+        self.batches.insert(place, batch);
         while self.bytes > RECENT_BATCHES_BYTES_MAX {
             let Some(oldest) = self.order.pop_front() else {
                 break;

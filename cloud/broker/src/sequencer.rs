@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::limits::{TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
 use crate::log::{Appended, Log};
 use crate::metrics::{ForkLabels, GapLabels, Metrics, ReasonLabels};
+use crate::snapshotter::Snapshotter;
 use crate::state::Shared;
 use crate::submission::SubmitError;
 
@@ -33,44 +34,106 @@ pub(crate) enum Work {
     },
     /// A command that is a frame of its own.
     Command { command: Command, answer: Answer },
+    /// A snapshot of what there is now, if anything is new since the last one.
+    Snapshot,
     /// End, after all that came before.
     Stop,
 }
 
-/// Runs until it is stopped, or the log fails: then the reason is returned.
-pub(crate) fn run(
-    mut log: Log,
-    shared: Arc<Shared>,
-    mut queue: mpsc::Receiver<Work>,
-) -> Result<(), String> {
-    let mut held = None;
-    loop {
-        let Some(first) = held.take().or_else(|| queue.blocking_recv()) else {
-            return Ok(());
-        };
-        let outcome = match first {
-            Work::Stop => return Ok(()),
-            Work::Command { command, answer } => {
-                let effects = write(&mut log, &shared, command);
-                let told = effects.clone().map_err(SubmitError::LogFailed);
-                let _ = answer.send(told);
-                effects.map(drop)
+/// The writing end of the log and of what follows from it.
+#[derive(Debug)]
+pub(crate) struct Sequencer {
+    pub(crate) log: Log,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) snapshots: Snapshotter,
+}
+
+impl Sequencer {
+    /// Runs until it is stopped, or the log fails: then the reason is returned.
+    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Work>) -> Result<(), String> {
+        let mut held = None;
+        loop {
+            let Some(first) = held.take().or_else(|| queue.blocking_recv()) else {
+                return Ok(());
+            };
+            let outcome = match first {
+                Work::Stop => {
+                    self.snapshot();
+                    self.snapshots.finish();
+                    return Ok(());
+                }
+                Work::Snapshot => {
+                    self.snapshot();
+                    Ok(())
+                }
+                Work::Command { command, answer } => {
+                    let effects = self.write(command);
+                    let told = effects.clone().map_err(SubmitError::LogFailed);
+                    let _ = answer.send(told);
+                    effects.map(drop)
+                }
+                Work::Wishes {
+                    wishes,
+                    answer,
+                    permit,
+                } => {
+                    let mut gathering = Gathering::default();
+                    gathering.add(wishes, (answer, permit));
+                    held = fill(&mut gathering, &mut queue);
+                    self.write_tick(gathering)
+                }
+            };
+            if let Err(reason) = outcome {
+                fail(queue, held, &reason);
+                return Err(reason);
             }
-            Work::Wishes {
-                wishes,
-                answer,
-                permit,
-            } => {
-                let mut gathering = Gathering::default();
-                gathering.add(wishes, (answer, permit));
-                held = fill(&mut gathering, &mut queue);
-                write_tick(&mut log, &shared, gathering)
+            if self.snapshots.is_due() {
+                self.snapshot();
             }
-        };
-        if let Err(reason) = outcome {
-            fail(queue, held, &reason);
-            return Err(reason);
         }
+    }
+
+    /// Has a snapshot written beside what goes on; the state is read here, so that it is that of the
+    /// log's end.
+    fn snapshot(&mut self) {
+        let end = self.log.end();
+        let shared = &self.shared;
+        self.snapshots.write(end, || shared.state().snapshot(end));
+    }
+
+    /// Makes a tick durable and applies it; then, and only then, those who wait are answered.
+    fn write_tick(&mut self, gathering: Gathering<Waiting>) -> Result<(), String> {
+        let pending = gathering.seal(now_ms());
+        let appended = match self.append(pending.command(), pending.batches()) {
+            Ok(appended) => appended,
+            Err(reason) => {
+                for (answer, _) in pending.failed() {
+                    let _ = answer.send(Err(SubmitError::LogFailed(reason.clone())));
+                }
+                return Err(reason);
+            }
+        };
+        let apply = |command, batches: &[_]| apply(&self.shared, command, &appended, batches);
+        for ((answer, _), own) in pending.durable(apply)? {
+            let _ = answer.send(Ok(own));
+        }
+        Ok(())
+    }
+
+    /// Makes a command durable, then applies it.
+    fn write(&mut self, command: Command) -> Result<Effects, String> {
+        let appended = self.append(&command, &[])?;
+        apply(&self.shared, command, &appended, &[])
+    }
+
+    fn append(&mut self, command: &Command, batches: &[(u32, Bytes)]) -> Result<Appended, String> {
+        let mut encoded = BytesMut::new();
+        command.encode(&mut encoded);
+        let attachments: Vec<Bytes> = batches.iter().map(|(_, batch)| batch.clone()).collect();
+        let appended = self.log.append(&encoded, &attachments);
+        let appended = appended.map_err(|error| error.to_string())?;
+        self.snapshots.grown(appended.frame_bytes);
+        Ok(appended)
     }
 }
 
@@ -94,39 +157,6 @@ fn fill(gathering: &mut Gathering<Waiting>, queue: &mut mpsc::Receiver<Work>) ->
             Err(_) => return None,
         }
     }
-}
-
-/// Makes a tick durable and applies it; then, and only then, those who wait are answered.
-fn write_tick(log: &mut Log, shared: &Shared, gathering: Gathering<Waiting>) -> Result<(), String> {
-    let pending = gathering.seal(now_ms());
-    let appended = match append(log, pending.command(), pending.batches()) {
-        Ok(appended) => appended,
-        Err(reason) => {
-            for (answer, _) in pending.failed() {
-                let _ = answer.send(Err(SubmitError::LogFailed(reason.clone())));
-            }
-            return Err(reason);
-        }
-    };
-    let apply = |command, batches: &[_]| apply(shared, command, &appended, batches);
-    for ((answer, _), own) in pending.durable(apply)? {
-        let _ = answer.send(Ok(own));
-    }
-    Ok(())
-}
-
-/// Makes a command durable, then applies it.
-fn write(log: &mut Log, shared: &Shared, command: Command) -> Result<Effects, String> {
-    let appended = append(log, &command, &[])?;
-    apply(shared, command, &appended, &[])
-}
-
-fn append(log: &mut Log, command: &Command, batches: &[(u32, Bytes)]) -> Result<Appended, String> {
-    let mut encoded = BytesMut::new();
-    command.encode(&mut encoded);
-    let attachments: Vec<Bytes> = batches.iter().map(|(_, batch)| batch.clone()).collect();
-    let appended = log.append(&encoded, &attachments);
-    appended.map_err(|error| error.to_string())
 }
 
 fn apply(

@@ -1,114 +1,93 @@
-//! What all parts of the node look at: the ledger, the indexes, the newest batches. Only the
+//! What all parts of the node look at: the ledger, the offset map, the newest batches. Only the
 //! sequencer (and the replay before it) changes them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
 use tidegate_cloud_protocol::fetch::{Plan, Wish, plan};
-use tidegate_cloud_protocol::index::{Address, IndexEntry, PartitionIndex};
+use tidegate_cloud_protocol::index::LogPlace;
 use tidegate_cloud_protocol::ledger::{
-    ApplyError, Command, Edge, Effect, Effects, Landed, Ledger, Target,
+    ApplyError, Command, DecodeError, Edge, Effect, Effects, Ledger,
 };
-use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tidegate_cloud_protocol::offset_map::{OffsetMap, RestoreError};
 use tidegate_shared::id::EdgeId;
-use tidegate_shared::record::{BatchHeader, HEADER_BYTES, rewrite_in_place};
 use tokio::sync::watch;
 
-use crate::log::{Appended, LogReader};
+use crate::log::{Appended, LogEnd, LogReader};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::recent::Recent;
+use crate::segments::Segments;
+use crate::snapshots::Snapshot;
+
+/// Why a snapshot is not a state of this node.
+#[derive(Debug, Error)]
+pub(crate) enum StateError {
+    #[error("the ledger: {0}")]
+    Ledger(#[from] DecodeError),
+    #[error("the offset map: {0}")]
+    OffsetMap(#[from] RestoreError),
+}
 
 /// The ledger and what is derived from it.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
     pub(crate) offset_map: OffsetMap,
-    indexes: BTreeMap<Target, PartitionIndex>,
 }
 
-static EMPTY: PartitionIndex = PartitionIndex::EMPTY;
-
 impl State {
+    /// What a snapshot holds.
+    ///
+    /// # Errors
+    /// It was written by a newer build, or is none.
+    pub(crate) fn restore(snapshot: Snapshot) -> Result<Self, StateError> {
+        Ok(Self {
+            ledger: Ledger::restore(snapshot.ledger)?,
+            offset_map: OffsetMap::restore(snapshot.offset_map)?,
+        })
+    }
+
+    /// What the commands before `end` have made.
+    pub(crate) fn snapshot(&self, end: LogEnd) -> Snapshot {
+        Snapshot {
+            end,
+            ledger_ms: self.ledger.now_ms(),
+            ledger: self.ledger.snapshot(),
+            offset_map: self.offset_map.snapshot(),
+        }
+    }
+
     /// Applies a command whose frame lies at `appended`.
     pub(crate) fn apply(
         &mut self,
         command: Command,
         appended: &Appended,
     ) -> Result<Effects, ApplyError> {
-        let effects = self.ledger.apply(command)?;
+        let effects = self.ledger.apply(command, place_of(appended))?;
         let life = self.ledger.cluster_incarnation().unwrap_or_default();
-        let landed_ms = self.ledger.now_ms();
         for effect in &effects {
             // Only a fact that was imported: the ledger gives each offset once, and what lands outweighs.
             if let Err(clash) = self.offset_map.apply(effect, life) {
                 tracing::error!(%clash, "the offset map contradicts what has landed");
             }
-            if let Effect::TopicDeleted { topic_id } = effect {
-                self.indexes
-                    .retain(|target, _| target.topic_id != *topic_id);
-            }
-            if let Effect::Landed(landed) = effect {
-                let target = target_of(landed);
-                let index = self.indexes.entry(target).or_default();
-                index.push(index_entry(landed, appended, landed_ms));
-            }
         }
         Ok(effects)
     }
 
-    pub(crate) fn index(&self, target: Target) -> &PartitionIndex {
-        self.indexes.get(&target).unwrap_or(&EMPTY)
-    }
-
     pub(crate) fn plan(&self, wishes: &[Wish], bytes_max: usize) -> Plan {
         plan(wishes, bytes_max, |target| {
-            Some((self.ledger.partition(target)?, self.index(target)))
+            Some((self.ledger.partition(target)?, self.ledger.log(target)))
         })
     }
 }
 
-fn target_of(landed: &Landed) -> Target {
-    Target {
-        topic_id: landed.fact.topic_id,
-        partition: landed.fact.partition,
+fn place_of(appended: &Appended) -> LogPlace {
+    LogPlace {
+        object: appended.file,
+        position: appended.attachments_position,
     }
-}
-
-fn index_entry(landed: &Landed, appended: &Appended, landed_ms: i64) -> IndexEntry {
-    IndexEntry {
-        base_offset: landed.fact.kafka_offset,
-        count: landed.fact.count,
-        batch_bytes: landed.part.batch_bytes,
-        max_timestamp_ms: landed.part.max_timestamp_ms,
-        landed_ms,
-        address: address_of(landed, appended),
-    }
-}
-
-fn address_of(landed: &Landed, appended: &Appended) -> Address {
-    let offset = u64::from(landed.part.attachment_offset);
-    Address {
-        file: appended.file,
-        position: appended.attachments_position + offset,
-    }
-}
-
-/// A batch cannot be read back as it was written.
-#[derive(Debug, Error)]
-pub(crate) enum StorageError {
-    #[error("cannot read a batch of {bytes} bytes at {address:?}: {source}")]
-    Io {
-        address: Address,
-        bytes: u32,
-        source: std::io::Error,
-    },
-    #[error("the batch at {0:?} is damaged: its CRC does not match its bytes")]
-    Damaged(Address),
-    #[error("the reading task has ended")]
-    Gone,
 }
 
 /// Shared by the sequencer, the listeners and the hub.
@@ -117,21 +96,23 @@ pub(crate) struct Shared {
     state: RwLock<State>,
     /// Counts ticks that landed something; waiting fetches plan again when it changes.
     landed: watch::Sender<u64>,
-    recent: Mutex<Recent>,
-    reader: LogReader,
+    pub(crate) recent: Mutex<Recent>,
+    pub(crate) log: LogReader,
+    pub(crate) segments: Segments,
     pub(crate) presence: Presence,
     pub(crate) metrics: Metrics,
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, reader: LogReader) -> Self {
+    pub(crate) fn new(state: State, log: LogReader, segments: Segments, metrics: Metrics) -> Self {
         let shared = Self {
             state: RwLock::new(state),
             landed: watch::Sender::new(0),
             recent: Mutex::default(),
-            reader,
+            log,
+            segments,
             presence: Presence::default(),
-            metrics: Metrics::default(),
+            metrics,
         };
         shared.measure();
         shared
@@ -187,75 +168,11 @@ impl Shared {
             any = true;
             let offset = landed.part.attachment_offset;
             if let Ok(found) = batches.binary_search_by_key(&offset, |(offset, _)| *offset) {
-                let address = address_of(landed, appended);
-                recent.insert(address, batches[found].1.clone());
+                let begin = place_of(appended);
+                let position = begin.position + u64::from(offset);
+                recent.insert(LogPlace { position, ..begin }, batches[found].1.clone());
             }
         }
         any
     }
-
-    /// Reads batches into one run of bytes, with base offset and leader epoch rewritten; everything
-    /// else is as the edge sealed it.
-    pub(crate) async fn read(
-        self: &Arc<Self>,
-        entries: Vec<IndexEntry>,
-        leader_epoch: i32,
-    ) -> Result<Bytes, StorageError> {
-        let cached: Vec<_> = {
-            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = entries.iter().map(|entry| recent.get(entry.address));
-            found.collect()
-        };
-        if cached.iter().all(Option::is_some) {
-            return self.assemble(&entries, &cached, leader_epoch);
-        }
-        let shared = Arc::clone(self);
-        tokio::task::spawn_blocking(move || shared.assemble(&entries, &cached, leader_epoch))
-            .await
-            .unwrap_or(Err(StorageError::Gone))
-    }
-
-    fn assemble(
-        &self,
-        entries: &[IndexEntry],
-        cached: &[Option<Bytes>],
-        leader_epoch: i32,
-    ) -> Result<Bytes, StorageError> {
-        let total = entries.iter().map(|entry| entry.batch_bytes as usize).sum();
-        let mut out = BytesMut::with_capacity(total);
-        for (entry, cached) in entries.iter().zip(cached) {
-            let start = out.len();
-            match cached {
-                Some(batch) => out.extend_from_slice(batch),
-                None => {
-                    out.resize(start + entry.batch_bytes as usize, 0);
-                    self.read_checked(entry, &mut out[start..])?;
-                }
-            }
-            rewrite_in_place(&mut out[start..], entry.base_offset.0, leader_epoch);
-        }
-        Ok(out.freeze())
-    }
-
-    fn read_checked(&self, entry: &IndexEntry, out: &mut [u8]) -> Result<(), StorageError> {
-        let address = entry.address;
-        let read = self.reader.read(address, out);
-        read.map_err(|source| StorageError::Io {
-            address,
-            bytes: entry.batch_bytes,
-            source,
-        })?;
-        let damaged = StorageError::Damaged(address);
-        let Ok(header) = BatchHeader::parse(out) else {
-            return Err(damaged);
-        };
-        let whole = header.batch_bytes == out.len() && out.len() >= HEADER_BYTES;
-        match whole && crc32c::crc32c(&out[CRC_COVERS_FROM..]) == header.crc {
-            true => Ok(()),
-            false => Err(damaged),
-        }
-    }
 }
-
-/// A batch's CRC covers everything from its attributes on.
-const CRC_COVERS_FROM: usize = 21;

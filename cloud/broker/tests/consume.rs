@@ -11,7 +11,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, RequestKind, ResponseKind};
 use support::{Client, Edge, START_MS, fetch_request, start, telemetry};
-use tidegate_cloud_protocol::ledger::{Effect, Target};
+use tidegate_cloud_protocol::ledger::{Effect, TailBatch, Target};
 use tidegate_shared::record::split_batches;
 
 async fn fetch(client: &mut Client, target: Target, offset: i64, wait_ms: i32) -> PartitionData {
@@ -132,6 +132,12 @@ async fn what_lands_twice_is_there_once() {
     cloud.shutdown().await;
 }
 
+/// Where the last of these batches ends in the log's only file.
+fn end_of_batches(tail: &[TailBatch]) -> u64 {
+    let last = tail.last().unwrap();
+    last.place.position + u64::from(last.batch_bytes)
+}
+
 #[tokio::test]
 async fn a_torn_tail_is_cut_and_damage_is_never_served() {
     let data = tempfile::tempdir().unwrap();
@@ -139,6 +145,10 @@ async fn a_torn_tail_is_cut_and_damage_is_never_served() {
     let mut edge = Edge::connect(cloud.broker(), "press-4").await;
     edge.land(1000).await;
     edge.land(1000).await;
+    let cloud_tail = cloud.broker().ledger(|ledger| {
+        let tail = ledger.log(edge.target).tail();
+        tail.iter().copied().collect::<Vec<TailBatch>>()
+    });
     cloud.shutdown().await;
     let path = data.path().join("log/00000000000000000001.log");
     let file = std::fs::File::options()
@@ -146,15 +156,18 @@ async fn a_torn_tail_is_cut_and_damage_is_never_served() {
         .read(true)
         .open(path)
         .unwrap();
-    file.set_len(file.metadata().unwrap().len() - 3).unwrap();
+    // As a kill would leave it: the stop has made a snapshot, of what was durable then.
+    std::fs::remove_dir_all(data.path().join("snapshots")).unwrap();
+    let landed = end_of_batches(&cloud_tail);
+    file.set_len(landed - 3).unwrap();
 
     let cloud = start(data.path()).await;
     let mut client = Client::connect(&cloud).await;
     let fetched = fetch(&mut client, edge.target, 0, 0).await;
     assert_eq!(fetched.high_watermark, 1000);
     // Damaged while the node runs: it reads from the disk, since it was started anew.
-    let length = file.metadata().unwrap().len();
-    file.write_all_at(b"xxxx", length - 20).unwrap();
+    file.write_all_at(b"xxxx", end_of_batches(&cloud_tail[..1]) - 20)
+        .unwrap();
     let fetched = fetch(&mut client, edge.target, 0, 0).await;
     assert_eq!(fetched.error_code, 56);
     assert!(fetched.records.unwrap().is_empty());

@@ -6,6 +6,8 @@ use bytes::Bytes;
 #[cfg(feature = "simulation")]
 use tidegate_bridge_protocol::broken::{Rule, broken};
 
+#[cfg(feature = "simulation")]
+use crate::index::LogPlace;
 use crate::ledger::command::{Entry, Tick};
 use crate::ledger::{Command, Effects};
 
@@ -119,7 +121,10 @@ fn deal<T>(waiting: Vec<(T, usize)>, effects: Effects) -> Vec<(T, Effects)> {
 impl<T: Clone> Pending<T> {
     pub fn answers_too_early(&self, ledger: &crate::ledger::Ledger) -> Option<Vec<(T, Effects)>> {
         if broken(Rule::AckBeforeCommit) {
-            let effects = ledger.clone().apply(self.command.clone()).ok()?;
+            let effects = ledger
+                .clone()
+                .apply(self.command.clone(), LogPlace::default())
+                .ok()?;
             return Some(deal(self.waiting.clone(), effects));
         }
         if !broken(Rule::AnswerBeforeApply) {
@@ -132,7 +137,10 @@ impl<T: Clone> Pending<T> {
         let guess = |entry: &Entry| {
             let (now_ms, entries) = (tick.now_ms, vec![entry.clone()]);
             let alone = Command::Tick(Tick { now_ms, entries });
-            ledger.clone().apply(alone).unwrap_or_default()
+            ledger
+                .clone()
+                .apply(alone, LogPlace::default())
+                .unwrap_or_default()
         };
         let effects = tick.entries.iter().flat_map(guess).collect();
         Some(deal(self.waiting.clone(), effects))

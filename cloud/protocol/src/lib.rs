@@ -15,6 +15,7 @@ pub mod groups;
 pub mod index;
 pub mod ledger;
 pub mod offset_map;
+pub mod packing;
 pub mod questions;
 pub mod segment;
 mod varint;

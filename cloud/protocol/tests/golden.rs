@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
+use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
-use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Target};
+use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Segment, Target};
 use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap};
 use tidegate_cloud_protocol::segment::{
     PackedBatch, SegmentHeader, SegmentIndex, SegmentSummary, SegmentWriter,
@@ -21,6 +22,10 @@ use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
 const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
 const TOPIC: TopicId = TopicId(3);
+const PLACE: LogPlace = LogPlace {
+    object: 1,
+    position: 52,
+};
 
 fn path(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -187,7 +192,74 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 facts: vec![fact()],
             }),
         ),
+        (
+            "entry-13-open-broker-v1",
+            Entry::OpenBroker(OpenBroker { id: 21 }),
+        ),
+        (
+            "entry-9-pack-v1",
+            Entry::Pack(Pack {
+                target: target(),
+                segment: packed(),
+                replaces: Vec::new(),
+            }),
+        ),
+        (
+            "entry-10-trim-v1",
+            Entry::Trim(Trim {
+                target: target(),
+                start: KafkaOffset(3),
+            }),
+        ),
+        (
+            "entry-11-alter-topic-v1",
+            Entry::AlterTopic(AlterTopic {
+                topic_id: TOPIC,
+                changes: vec![
+                    TopicChange::RetentionMs(-1),
+                    TopicChange::RetentionBytes(1 << 30),
+                    TopicChange::CleanupPolicy(3),
+                    TopicChange::DeleteRetentionMs(1000),
+                    TopicChange::PackMergeBelow(4096),
+                ],
+            }),
+        ),
+        (
+            "entry-12-swept-v1",
+            Entry::Swept(Swept {
+                segments: vec![SegmentId {
+                    number: 8,
+                    ..packed().id
+                }],
+                log_objects: vec![9],
+            }),
+        ),
     ]
+}
+
+/// Where the stream's batch lands.
+fn target() -> Target {
+    Target {
+        topic_id: TOPIC,
+        partition: PartitionId(1),
+    }
+}
+
+fn packed() -> Segment {
+    Segment {
+        id: SegmentId {
+            store: 0,
+            broker_epoch: 1,
+            number: 7,
+        },
+        base: KafkaOffset(0),
+        end: KafkaOffset(5),
+        bytes: 300,
+        index_position: 200,
+        batches: 1,
+        max_timestamp_ms: 1_700_000_000_000,
+        landed_ms: 1_700_000_000_000,
+    }
 }
 
 fn tick(entries: Vec<Entry>) -> Command {
@@ -251,9 +323,45 @@ fn ledger() -> Ledger {
     let mut commands = commands();
     commands.pop();
     for (name, command) in commands {
-        let applied = ledger.apply(command);
+        let applied = ledger.apply(command, PLACE);
         assert!(applied.is_ok(), "{name}: {applied:?}");
     }
+    // A segment that waits to be deleted, and a batch that is not packed.
+    let replacing = Segment {
+        id: SegmentId {
+            number: 8,
+            ..packed().id
+        },
+        ..packed()
+    };
+    let pack = Entry::Pack(Pack {
+        target: target(),
+        segment: replacing,
+        replaces: vec![packed().id],
+    });
+    let land = Entry::Land(Land {
+        edge: edge(),
+        stream: stream(),
+        offer: Offer {
+            incarnation: Incarnation(2),
+            ..offer(12, 9)
+        },
+        part: Part {
+            attachment_offset: 10,
+            batch_bytes: 120,
+            max_timestamp_ms: 1_700_000_000_001,
+        },
+    });
+    let place = LogPlace {
+        object: 2,
+        position: 84,
+    };
+    let effects = ledger.apply(tick(vec![pack, land]), place);
+    let effects = effects.expect("it has begun");
+    assert!(matches!(
+        effects[..],
+        [Effect::Packed { .. }, Effect::Landed(_)]
+    ));
     ledger
 }
 
@@ -262,8 +370,11 @@ fn a_snapshot_is_read_as_what_it_was() {
     let ledger = ledger();
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
-    is_written("snapshot-v3", &ledger.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v3")), Ok(ledger));
+    let log = ledger.log(target());
+    assert_eq!((log.segments().len(), log.tail().len()), (1, 1));
+    assert_eq!(ledger.free_segments(i64::MAX).count(), 1);
+    is_written("snapshot-v4", &ledger.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }
 
 #[test]

@@ -57,6 +57,10 @@ pub(crate) struct UpArguments {
         env = "TIDEGATE_DATA"
     )]
     pub(crate) data: PathBuf,
+    /// Where the cloud's segments lie: file:///…, s3://bucket/prefix, memory://; a folder of the data
+    /// folder where it is left out
+    #[arg(long, value_name = "URL", env = "TIDEGATE_CLOUD_OBJECT_STORE")]
+    pub(crate) object_store: Option<String>,
     /// Where devices connect by MQTT
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = address)]
     pub(crate) mqtt: SocketAddr,

@@ -1,7 +1,10 @@
-//! `tidegate topic`: list, create and delete topics.
+//! `tidegate topic`: list, create, look at, change, trim, verify and delete topics.
+
+mod verify;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -28,10 +31,32 @@ enum Verb {
     },
     /// Delete a topic with all its records; streams that land in it are parked
     Delete { name: String },
+    /// A topic's settings, and how each partition is stored
+    Describe { name: String },
+    /// Change settings: retention.ms=86400000, or retention.ms= for the default
+    Alter {
+        name: String,
+        #[arg(required = true, value_name = "SETTING=VALUE")]
+        changes: Vec<String>,
+    },
+    /// Give up the records of a partition before an offset (Kafka's DeleteRecords)
+    Trim {
+        name: String,
+        #[arg(long, value_name = "N")]
+        partition: i32,
+        /// The first offset that stays; -1 gives up all that there is
+        #[arg(long, value_name = "OFFSET", allow_negative_numbers = true)]
+        before: i64,
+    },
+    /// Read all that a topic has where it lies, past every cache; exit 1 where something is damaged
+    Verify { name: String },
 }
 
 pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
     let client = arguments.remote.client()?;
+    if let Verb::Verify { name } = &arguments.verb {
+        return verify::run(&client, name, arguments.remote.output);
+    }
     let (answer, text) = match &arguments.verb {
         Verb::List => {
             let answer = client.get("/api/v1/topics", &[])?;
@@ -48,6 +73,28 @@ pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
             let answer = client.delete(&path)?;
             (answer, format!("topic {name} is gone"))
         }
+        Verb::Describe { name } => {
+            let answer = client.get(&format!("/api/v1/topics/{}", segment(name)), &[])?;
+            let text = describe(&answer);
+            (answer, text)
+        }
+        Verb::Alter { name, changes } => {
+            let body = json!({ "changes": parse_changes(changes)? });
+            let answer = client.post(&format!("/api/v1/topics/{}/config", segment(name)), &body)?;
+            let text = settings(&answer);
+            (answer, text)
+        }
+        Verb::Trim {
+            name,
+            partition,
+            before,
+        } => {
+            let body = json!({ "partition": partition, "before": before });
+            let answer = client.post(&format!("/api/v1/topics/{}/trim", segment(name)), &body)?;
+            let text = format!("partition {partition} begins at {}", cell(&answer["start"]));
+            (answer, text)
+        }
+        Verb::Verify { .. } => unreachable!("it has been answered"),
     };
     print(&match arguments.remote.output {
         Output::Json => answer.to_string(),
@@ -62,4 +109,70 @@ fn list(answer: &Value) -> String {
         .map(|topic| ["topic", "partitions", "records", "topic_id"].map(|name| cell(&topic[name])));
     let columns = ["TOPIC", "PARTITIONS", "RECORDS", "ID"];
     table(columns, &rows.collect::<Vec<_>>())
+}
+
+/// `name=value`; without a value it is the default.
+fn parse_changes(changes: &[String]) -> anyhow::Result<Value> {
+    let pairs = changes.iter().map(|change| match change.split_once('=') {
+        Some((name, "")) => Ok((name.to_owned(), Value::Null)),
+        Some((name, value)) => Ok((name.to_owned(), json!(value))),
+        None => bail!("{change:?} is not SETTING=VALUE, such as retention.ms=86400000"),
+    });
+    Ok(Value::Object(pairs.collect::<anyhow::Result<_>>()?))
+}
+
+fn settings(answer: &Value) -> String {
+    let rows = items(answer, "config").iter().map(|setting| {
+        let origin = match setting["is_default"].as_bool() {
+            Some(true) => "default",
+            _ => "set",
+        };
+        [
+            cell(&setting["name"]),
+            cell(&setting["value"]),
+            origin.to_owned(),
+        ]
+    });
+    table(["SETTING", "VALUE", "FROM"], &rows.collect::<Vec<_>>())
+}
+
+fn describe(answer: &Value) -> String {
+    let names = [
+        "partition",
+        "start",
+        "end",
+        "segments",
+        "segments_bytes",
+        "tail_batches",
+        "tail_bytes",
+    ];
+    let rows = items(answer, "partitions").iter();
+    let rows = rows.map(|partition| names.map(|name| cell(&partition[name])));
+    let columns = [
+        "PARTITION",
+        "START",
+        "END",
+        "SEGMENTS",
+        "BYTES",
+        "UNPACKED",
+        "BYTES",
+    ];
+    let partitions = table(columns, &rows.collect::<Vec<_>>());
+    format!("{}\n\n{partitions}", settings(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_a_name_and_a_value_and_none_is_the_default() {
+        let changes = ["retention.ms=-1", "cleanup.policy="].map(str::to_owned);
+        let parsed = parse_changes(&changes).unwrap();
+        assert_eq!(
+            parsed,
+            json!({ "retention.ms": "-1", "cleanup.policy": null })
+        );
+        assert!(parse_changes(&["retention.ms".to_owned()]).is_err());
+    }
 }

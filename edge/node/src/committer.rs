@@ -4,7 +4,7 @@
 mod worker;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -35,20 +35,20 @@ pub(crate) type Waiter = (Arc<Mailbox>, Answer);
 /// What a client publishes whose messages wait for space, in order: once one was refused, those behind it
 /// are refused too, until the connection has all of them back and tries again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Gate(Arc<AtomicBool>);
+pub(crate) struct Gate(Arc<Mailbox>);
 
 impl Gate {
-    /// The oldest is tried again; nothing is under way.
-    pub(crate) fn open(&self) {
-        self.0.store(false, Ordering::Release);
+    /// The client's, which is in its connection's mailbox.
+    pub(crate) fn of(mailbox: &Arc<Mailbox>) -> Self {
+        Self(Arc::clone(mailbox))
     }
 
     fn close(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.close_gate();
     }
 
     fn is_closed(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.has_closed_gate()
     }
 }
 

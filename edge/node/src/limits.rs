@@ -68,11 +68,11 @@ pub const RECONNECT_MIN: Duration = Duration::from_millis(100);
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Changes behind a client session's row before the row is written anew.
-pub const SESSION_CHANGES_MAX: usize = 64;
+pub const SESSION_CHANGES_MAX: u32 = 64;
 
 /// The same while the row cannot be written anew, since a message may still be refused: past it the
 /// client is not read from until the next commit.
-pub const SESSION_CHANGES_UNSURE_MAX: usize = 4_096;
+pub const SESSION_CHANGES_UNSURE_MAX: u32 = 4_096;
 
 /// What a client session reads of the journal at once, as it lies there.
 pub const FEED_READ_BYTES_MAX: usize = 256 << 10;
@@ -130,7 +130,7 @@ pub const WHERE_READ_BYTES_MAX: usize = 256 << 20;
 
 const _: () = {
     // A client fills its windows before it waits for a commit.
-    assert!(SESSION_CHANGES_UNSURE_MAX > 2 * INFLIGHT_INBOUND_MAX.get() as usize);
+    assert!(SESSION_CHANGES_UNSURE_MAX > 2 * INFLIGHT_INBOUND_MAX.get() as u32);
     // A publish that is taken finds room, if it waits for long enough.
     assert!(COMMIT_QUEUE_BYTES_MAX >= 2 << 20);
     assert!(COMMIT_QUEUE_BYTES_MAX <= u32::MAX as usize);

@@ -8,6 +8,7 @@ use tidegate_bridge_protocol::frame::Frame;
 use tidegate_bridge_protocol::hub::{HubConnection, HubEvent};
 use tidegate_bridge_protocol::limits::SenderLimits;
 use tidegate_bridge_protocol::sender::{LocalStream, ReadOutcome, Sender, SenderEvent, StreamRead};
+use tidegate_cloud_protocol::index::LogPlace;
 use tidegate_cloud_protocol::ledger::{Command, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
 use tidegate_edge_protocol::mqtt::authentication::{Exchange, Users};
@@ -237,7 +238,7 @@ pub fn apply_all(ledger: &mut Ledger, mut input: &[u8]) -> bool {
         let Ok(command) = Command::decode(Bytes::copy_from_slice(bytes)) else {
             return false;
         };
-        let Ok(effects) = ledger.apply(command) else {
+        let Ok(effects) = ledger.apply(command, LogPlace::default()) else {
             return false;
         };
         let life = ledger.cluster_incarnation().unwrap_or_default();

@@ -1,8 +1,9 @@
 //! MQTT by hand, for tests that must know every byte and its moment: a small client of 3.1.1 here; packets
-//! of all versions in `wire`, and a client that sees each of them in `raw`.
+//! of all versions in `wire`, a client that sees each of them in `raw`, and how one proves itself in `scram`.
 
 pub mod hostile;
 pub mod raw;
+pub mod scram;
 pub mod wire;
 
 use std::io::{self, Read, Write};

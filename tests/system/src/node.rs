@@ -24,6 +24,7 @@ pub struct Cloud {
     config: PathBuf,
     log: PathBuf,
     process: Option<Process>,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// The edge: likewise.
@@ -56,6 +57,7 @@ impl Cloud {
             config: folder.join("cloud.yaml"),
             log: folder.join("cloud.log"),
             process: None,
+            environment: Vec::new(),
         };
         let yaml = format!(
             "data: {}\nkafka:\n  address: {}\nbridge:\n  address: {}\nhttp:\n  address: {}\n",
@@ -94,7 +96,13 @@ impl Cloud {
     pub fn command(&self) -> Command {
         let mut command = Command::new(workspace::binary("tidegate-cloud"));
         command.arg("--config").arg(&self.config);
+        command.envs(self.environment.iter().cloned());
         command
+    }
+
+    /// Sets a variable for its starts from now on.
+    pub fn set_variable(&mut self, name: &'static str, value: String) {
+        self.environment.push((name, value));
     }
 
     pub fn start(&mut self) {

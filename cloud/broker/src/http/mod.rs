@@ -6,6 +6,7 @@ mod edges;
 mod facts;
 mod lines;
 mod offsets;
+mod storage;
 mod topics;
 mod whereabouts;
 
@@ -42,6 +43,7 @@ pub(crate) fn router(context: Context) -> Router {
                 .merge(whereabouts::routes())
                 .merge(edges::routes())
                 .merge(topics::routes())
+                .merge(storage::routes())
                 .fallback(answer::unknown_path),
         )
         .with_state(context)

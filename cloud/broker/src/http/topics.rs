@@ -74,7 +74,7 @@ async fn create(State(context): State<Context>, Sent(asked): Sent<Create>) -> An
     }
 }
 
-fn find(context: &Context, topic: &str) -> Result<TopicId, ApiError> {
+pub(super) fn find(context: &Context, topic: &str) -> Result<TopicId, ApiError> {
     let found = context.broker.ledger(|ledger| ledger.topic_id(topic));
     found.ok_or_else(|| ApiError::not_found(format!("there is no topic {topic}")))
 }

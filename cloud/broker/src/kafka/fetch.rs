@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{Context, reply_code, target};
 use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
+use crate::reading::{StorageError, again_if_missing};
 
 const READ_COMMITTED: i8 = 1;
 
@@ -28,12 +29,14 @@ pub(super) async fn handle(
     }
     let wishes = wishes(context, &request);
     let plan = wait_for(context, &request, &wishes).await;
-    let mut planned = plan.partitions.into_iter();
+    let mut planned = plan.partitions.into_iter().zip(&wishes);
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let planned = planned.next().flatten();
+            let planned = planned
+                .next()
+                .and_then(|(planned, wish)| Some((planned?, wish)));
             let answer = answer(context, version, &request, wanted, planned).await;
             partitions.push(answer);
         }
@@ -93,12 +96,12 @@ async fn answer(
     version: i16,
     request: &FetchRequest,
     wanted: &FetchPartition,
-    planned: Option<Planned>,
+    planned: Option<(Planned, &Wish)>,
 ) -> PartitionData {
     let mut data = PartitionData::default().with_partition_index(wanted.partition);
     data.high_watermark = -1;
     data.records = Some(Bytes::new());
-    let Some(planned) = planned else {
+    let Some((planned, wish)) = planned else {
         data.error_code = match version {
             13.. => reply_code::UNKNOWN_TOPIC_ID,
             _ => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
@@ -122,8 +125,7 @@ async fn answer(
         data.error_code = reply_code::OFFSET_OUT_OF_RANGE;
         return data;
     }
-    let shared = context.broker.shared();
-    match shared.read(planned.batches, partition.leader_epoch).await {
+    match read(context, planned, wish).await {
         Ok(records) => {
             let bytes = records.len() as u64;
             context.broker.metrics().fetch_bytes.inc_by(bytes);
@@ -136,4 +138,22 @@ async fn answer(
         }
     }
     data
+}
+
+/// Reads what was planned; where that has been moved meanwhile, what is planned then.
+async fn read(context: &Context, planned: Planned, wish: &Wish) -> Result<Bytes, StorageError> {
+    let shared = context.broker.shared();
+    let leader_epoch = planned.partition.leader_epoch;
+    match shared.read_source(planned.source, leader_epoch).await {
+        Err(error) if error.is_missing() => {}
+        found => return found,
+    }
+    again_if_missing(|| async {
+        let plan = shared.state().plan(&[*wish], wish.bytes_max);
+        match plan.partitions.into_iter().next().flatten() {
+            Some(planned) => shared.read_source(planned.source, leader_epoch).await,
+            None => Ok(Bytes::new()),
+        }
+    })
+    .await
 }

@@ -1,17 +1,20 @@
 //! ListOffsets: the start, the end, and the first record at or after a time.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
-use tidegate_cloud_protocol::index::IndexEntry;
 use tidegate_cloud_protocol::ledger::{Partition, Target};
 use tidegate_shared::record::Batch;
 use uuid::Uuid;
 
 use super::{Context, reply_code, target};
-use crate::state::StorageError;
+use crate::reading::{StorageError, again_if_missing};
+use crate::state::Shared;
 
 /// Times with a meaning of their own. Source: `ListOffsetsRequest` of Kafka, KIP-734, KIP-405.
 const LATEST: i64 = -1;
@@ -57,21 +60,21 @@ async fn one(
     let found = target.and_then(|target| {
         let state = context.broker.shared().state();
         let partition = *state.ledger.partition(target)?;
-        let entry = match wanted.timestamp {
-            MAX_TIMESTAMP => state.index(target).at_max_time().copied(),
-            time @ 0.. => state.index(target).at_time(time).copied(),
+        let time = match wanted.timestamp {
+            MAX_TIMESTAMP => state.ledger.log(target).max_timestamp_ms(),
+            time @ 0.. => Some(time),
             _ => None,
         };
-        Some((partition, entry))
+        Some((target, partition, time))
     });
-    let Some((partition, entry)) = found else {
+    let Some((target, partition, time)) = found else {
         return response.with_error_code(reply_code::UNKNOWN_TOPIC_OR_PARTITION);
     };
     let epoch = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
     if epoch != reply_code::NONE {
         return response.with_error_code(epoch);
     }
-    match look(context, wanted.timestamp, &partition, entry).await {
+    match look(context, wanted.timestamp, target, &partition, time).await {
         Ok((offset, timestamp)) => {
             (response.offset, response.timestamp) = (offset, timestamp);
             if version >= 4 && offset >= 0 {
@@ -89,29 +92,44 @@ async fn one(
 
 async fn look(
     context: &Context,
-    time: i64,
+    asked: i64,
+    target: Target,
     partition: &Partition,
-    entry: Option<IndexEntry>,
+    time: Option<i64>,
 ) -> Result<Found, StorageError> {
-    let wanted = match (time, entry) {
-        (LATEST, _) => return Ok((partition.next.0, -1)),
-        (EARLIEST | EARLIEST_LOCAL, _) => return Ok((partition.log_start.0, -1)),
-        (_, None) => return Ok(NOTHING),
-        (MAX_TIMESTAMP, Some(entry)) => entry.max_timestamp_ms,
-        (time, Some(_)) => time,
+    match (asked, time) {
+        (LATEST, _) => Ok((partition.next.0, -1)),
+        (EARLIEST | EARLIEST_LOCAL, _) => Ok((partition.log_start.0, -1)),
+        (_, None) => Ok(NOTHING),
+        (_, Some(time)) => {
+            let shared = context.broker.shared();
+            again_if_missing(|| at_time(shared, target, partition.log_start.0, time)).await
+        }
+    }
+}
+
+/// The first record at a time or later, of those that are not given up.
+async fn at_time(
+    shared: &Arc<Shared>,
+    target: Target,
+    log_start: i64,
+    time: i64,
+) -> Result<Found, StorageError> {
+    let Some(entry) = shared.entry_at_time(target, time).await? else {
+        return Ok(NOTHING);
     };
-    let entries = Vec::from_iter(entry);
-    let bytes = context.broker.shared().read(entries, 0).await?;
-    let found = tokio::task::spawn_blocking(move || first_at(bytes, wanted)).await;
-    let fallback = entry.map_or(NOTHING, |e| (e.base_offset.0, e.max_timestamp_ms));
+    let bytes = shared.read(vec![entry], 0).await?;
+    let found = tokio::task::spawn_blocking(move || first_at(bytes, log_start, time)).await;
+    let fallback = (entry.base_offset.0.max(log_start), entry.max_timestamp_ms);
     Ok(found.ok().flatten().unwrap_or(fallback))
 }
 
 /// The first record of a batch at `time_ms` or later; `None` where the batch cannot be unpacked: then
 /// its own start is the nearest answer.
-fn first_at(bytes: bytes::Bytes, time_ms: i64) -> Option<Found> {
+fn first_at(bytes: Bytes, log_start: i64, time_ms: i64) -> Option<Found> {
     let batch = Batch::parse(bytes).ok()?;
     let mut records = batch.records().ok()?.map_while(Result::ok);
-    let (offset, record) = records.find(|(_, record)| record.timestamp_ms >= time_ms)?;
+    let (offset, record) =
+        records.find(|(offset, record)| *offset >= log_start && record.timestamp_ms >= time_ms)?;
     Some((offset, record.timestamp_ms))
 }

@@ -2,6 +2,9 @@
 //! ledger's commands, and beside each the batches that the command names, so that one write and one
 //! fdatasync make both durable: never a command whose batch is missing.
 //!
+//! A snapshot of what the commands made shortens the log: frames before it are not handed out again, and a
+//! file of such frames can be removed once nothing lies in it that is still read.
+//!
 //! It knows nothing of what commands mean. Assumptions about the medium: a synced byte stays as it
 //! was written, or the CRC shows it; an unsynced one may be lost, torn or kept; after a failed sync
 //! nothing is known, so the log refuses to go on.
@@ -61,6 +64,15 @@ pub enum LogError {
         found: u32,
         known: u32,
     },
+    #[error(
+        "the log in {} ends at frame {found}, before frame {expected} at which the newest snapshot ends: its newest files are missing. Restore them from a copy",
+        path.display()
+    )]
+    EndsBeforeSnapshot {
+        path: PathBuf,
+        found: u64,
+        expected: u64,
+    },
     #[error("the log has failed before; it is read again from its files at the next start")]
     Failed,
 }
@@ -86,6 +98,15 @@ pub struct Appended {
     pub frame_bytes: u64,
 }
 
+/// Where a snapshot of what the frames before it made ends, and the log goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    pub store_id: u128,
+    pub next_frame: u64,
+    /// Of the frame before it.
+    pub previous_crc: u32,
+}
+
 /// The log, open for appending.
 #[derive(Debug)]
 pub struct Log {
@@ -103,15 +124,26 @@ pub struct Log {
 
 impl Log {
     /// Opens the log in `directory` (made where it is missing), and hands every command in it to
-    /// `replay`, in order. A torn tail is cut off; damage before the tail is an error.
+    /// `replay`, in order: all from the log's beginning, or those behind a snapshot that ended at `after`.
+    /// A torn tail is cut off; damage before the tail is an error.
     ///
     /// `new_store_id` is random, and taken where there is no log yet.
     pub fn open<E: From<LogError>>(
         directory: &Path,
         new_store_id: u128,
+        after: Option<LogEnd>,
         replay: impl FnMut(Appended, Bytes) -> Result<(), E>,
     ) -> Result<Self, E> {
-        recovery::open(directory, new_store_id, LOG_FILE_BYTES_MAX, replay)
+        recovery::open(directory, new_store_id, after, LOG_FILE_BYTES_MAX, replay)
+    }
+
+    /// Where the log ends now.
+    pub fn end(&self) -> LogEnd {
+        LogEnd {
+            store_id: self.store_id,
+            next_frame: self.next_frame,
+            previous_crc: self.previous_crc,
+        }
     }
 
     /// The store's id: the same for as long as its files live.
@@ -171,7 +203,8 @@ impl Log {
             previous_crc: self.previous_crc,
         };
         self.file = file::create(&self.directory, &header)?;
-        self.reader.add(sequence, &self.file, &self.directory)?;
+        self.reader
+            .add(sequence, self.next_frame, &self.file, &self.directory)?;
         self.sequence = sequence;
         self.length = file::HEADER_BYTES;
         Ok(())

@@ -4,6 +4,9 @@
 //! In it, a bad frame with nothing valid behind it is a write that was cut short and acknowledged to
 //! nobody; with a valid frame behind it, it is damage to what was acknowledged.
 //!
+//! With a snapshot, frames before its end are read but not handed out, and files that hold no others are
+//! only opened: some of them may be missing, as they are removed once nothing in them is read.
+//!
 //! The last frame is written and synced again before anything is served: where its sync failed, the
 //! page cache shows what the medium never got. Those before it were synced before it was written.
 
@@ -16,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::file::{self, FileHeader};
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader, MAGIC};
-use super::{Appended, Log, LogError, LogReader};
+use super::{Appended, Log, LogEnd, LogError, LogReader};
 
 const READ_BUFFER_BYTES: usize = 1 << 20;
 
@@ -25,32 +28,58 @@ struct Chain {
     store_id: u128,
     next_frame: u64,
     previous_crc: u32,
+    /// Frames before the snapshot's end are not handed out.
+    after: Option<LogEnd>,
+}
+
+impl Chain {
+    fn is_behind_snapshot(&self) -> bool {
+        self.after
+            .is_none_or(|end| self.next_frame >= end.next_frame)
+    }
+
+    /// Whether the log is another one than that of which the snapshot was made.
+    fn differs_from_snapshot(&self) -> bool {
+        self.after.is_some_and(|end| {
+            self.next_frame == end.next_frame && self.previous_crc != end.previous_crc
+        })
+    }
 }
 
 pub(super) fn open<E: From<LogError>>(
     directory: &Path,
     new_store_id: u128,
+    after: Option<LogEnd>,
     file_bytes_max: u64,
     mut replay: impl FnMut(Appended, Bytes) -> Result<(), E>,
 ) -> Result<Log, E> {
     fs::create_dir_all(directory).map_err(LogError::io("cannot create the folder", directory))?;
     let sequences = list(directory)?;
     let mut chain = Chain {
-        store_id: new_store_id,
+        store_id: after.map_or(new_store_id, |end| end.store_id),
         next_frame: 0,
         previous_crc: 0,
+        after,
     };
+    let first = first_to_read(directory, &sequences, after)?;
     let reader = LogReader::default();
+    for sequence in &sequences[..first] {
+        let (file, header) = open_old(directory, *sequence, chain.store_id)?;
+        reader.add(*sequence, header.first_frame, &file, directory)?;
+    }
     let mut tail = None;
-    for (index, sequence) in sequences.iter().enumerate() {
+    for (index, sequence) in sequences.iter().enumerate().skip(first) {
         let last = index + 1 == sequences.len();
-        let Some(file) = open_file(directory, *sequence, &mut chain, index == 0, last)? else {
+        let is_first = index == first;
+        let opened = open_file(directory, *sequence, &mut chain, is_first, last)?;
+        let Some((file, header)) = opened else {
             break;
         };
-        reader.add(*sequence, &file, directory)?;
+        reader.add(*sequence, header.first_frame, &file, directory)?;
         let length = replay_file(directory, *sequence, &file, &mut chain, last, &mut replay)?;
         tail = Some((*sequence, file, length));
     }
+    check_end(directory, &chain)?;
     let (sequence, mut file, length) = match tail {
         Some(tail) => tail,
         None => first_file(directory, &chain, &reader)?,
@@ -84,11 +113,11 @@ fn first_file(
         previous_crc: 0,
     };
     let file = file::create(directory, &header)?;
-    reader.add(1, &file, directory)?;
+    reader.add(1, 0, &file, directory)?;
     Ok((1, file, file::HEADER_BYTES))
 }
 
-/// The files' sequences, in order and without a hole.
+/// The files' sequences, in order.
 fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
     let mut sequences = Vec::new();
     let failed = || LogError::io("cannot list", directory);
@@ -97,22 +126,95 @@ fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
         sequences.extend(name.to_str().and_then(file::sequence_of));
     }
     sequences.sort_unstable();
-    let hole = |pair: &&[u64]| pair[0] + 1 != pair[1];
-    if let Some(pair) = sequences.windows(2).find(hole) {
-        return Err(LogError::Missing {
-            path: file::path(directory, pair[0] + 1),
-            before: pair[0],
-            after: pair[1],
-        });
-    }
-    if let Some(first) = sequences.first().filter(|first| **first != 1) {
-        return Err(LogError::Missing {
-            path: file::path(directory, 1),
-            before: 0,
-            after: *first,
-        });
-    }
     Ok(sequences)
+}
+
+/// The first file with frames behind the snapshot, as an index; from there on none may be missing.
+fn first_to_read(
+    directory: &Path,
+    sequences: &[u64],
+    after: Option<LogEnd>,
+) -> Result<usize, LogError> {
+    let mut first = 0;
+    if let Some(end) = after {
+        for (index, sequence) in sequences.iter().enumerate().rev() {
+            let (_, header) = match open_old(directory, *sequence, end.store_id) {
+                // The last file's creation may have been cut short.
+                Err(LogError::Damaged { .. }) if index + 1 == sequences.len() => continue,
+                opened => opened?,
+            };
+            if header.first_frame <= end.next_frame {
+                first = index;
+                break;
+            }
+        }
+    }
+    let missing = |before, after| LogError::Missing {
+        path: file::path(directory, before + 1),
+        before,
+        after,
+    };
+    let hole = |pair: &&[u64]| pair[0] + 1 != pair[1];
+    if let Some(pair) = sequences[first..].windows(2).find(hole) {
+        return Err(missing(pair[0], pair[1]));
+    }
+    match sequences.first() {
+        Some(found) if after.is_none() && *found != 1 => Err(missing(0, *found)),
+        _ => Ok(first),
+    }
+}
+
+/// Opens a file of which no frame is read here; what is in it is checked when it is read.
+fn open_old(
+    directory: &Path,
+    sequence: u64,
+    store_id: u128,
+) -> Result<(File, FileHeader), LogError> {
+    let path = file::path(directory, sequence);
+    let file = OpenOptions::new()
+        .read(true)
+        .open(&path)
+        .map_err(LogError::io("cannot open", &path))?;
+    let header = read_header(&file, &path)?;
+    let header = header.ok_or_else(|| damaged(&path, 0, "its header is not valid"))?;
+    check_store(&path, &header, store_id)?;
+    Ok((file, header))
+}
+
+fn read_header(file: &File, path: &Path) -> Result<Option<FileHeader>, LogError> {
+    let mut bytes = Vec::new();
+    let mut file = file;
+    Read::by_ref(&mut file)
+        .take(file::HEADER_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(LogError::io("cannot read", path))?;
+    FileHeader::decode(path, &bytes)
+}
+
+fn check_store(path: &Path, header: &FileHeader, expected: u128) -> Result<(), LogError> {
+    match header.store_id == expected {
+        true => Ok(()),
+        false => Err(LogError::ForeignStore {
+            path: path.to_owned(),
+            found: header.store_id,
+            expected,
+        }),
+    }
+}
+
+const NOT_OF_SNAPSHOT: &str = "it is not the log of which the newest snapshot was made";
+
+/// The log must reach to where the snapshot ends, and be the one of which that was made.
+fn check_end(directory: &Path, chain: &Chain) -> Result<(), LogError> {
+    match chain.after {
+        Some(end) if chain.next_frame < end.next_frame => Err(LogError::EndsBeforeSnapshot {
+            path: directory.to_owned(),
+            found: chain.next_frame,
+            expected: end.next_frame,
+        }),
+        _ if chain.differs_from_snapshot() => Err(damaged(directory, 0, NOT_OF_SNAPSHOT)),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a file and checks its header. `None` where the last file's creation was cut short: it is
@@ -123,20 +225,15 @@ fn open_file(
     chain: &mut Chain,
     first: bool,
     last: bool,
-) -> Result<Option<File>, LogError> {
+) -> Result<Option<(File, FileHeader)>, LogError> {
     let path = file::path(directory, sequence);
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(&path)
         .map_err(LogError::io("cannot open", &path))?;
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut &file)
-        .take(file::HEADER_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(LogError::io("cannot read", &path))?;
     let length = length_of(&file, &path)?;
-    let Some(header) = FileHeader::decode(&path, &bytes)? else {
+    let Some(header) = read_header(&file, &path)? else {
         if !last || length > file::HEADER_BYTES {
             return Err(damaged(&path, 0, "its header is not valid"));
         }
@@ -144,15 +241,21 @@ fn open_file(
         file::sync_directory(directory)?;
         return Ok(None);
     };
-    if first {
+    if first && chain.after.is_none() {
         chain.store_id = header.store_id;
     }
-    if header.store_id != chain.store_id {
-        return Err(LogError::ForeignStore {
-            path,
-            found: header.store_id,
-            expected: chain.store_id,
-        });
+    check_store(&path, &header, chain.store_id)?;
+    if first && let Some(end) = chain.after {
+        if header.first_frame > end.next_frame {
+            return Err(LogError::Missing {
+                path: file::path(directory, sequence.saturating_sub(1)),
+                before: sequence.saturating_sub(2),
+                after: sequence,
+            });
+        }
+        // What came before it is in the snapshot.
+        chain.next_frame = header.first_frame;
+        chain.previous_crc = header.previous_crc;
     }
     let expected = FileHeader {
         store_id: chain.store_id,
@@ -163,7 +266,7 @@ fn open_file(
     if header != expected {
         return Err(damaged(&path, 0, "it does not follow the file before it"));
     }
-    Ok(Some(file))
+    Ok(Some((file, header)))
 }
 
 /// Hands out all frames of a file; returns where the next one goes.
@@ -198,7 +301,12 @@ fn replay_file<E: From<LogError>>(
             attachments_position: position + header.attachments_offset(),
             frame_bytes: header.frame_bytes(),
         };
-        replay(appended, command)?;
+        if chain.differs_from_snapshot() {
+            return Err(damaged(&path, position, NOT_OF_SNAPSHOT).into());
+        }
+        if chain.is_behind_snapshot() {
+            replay(appended, command)?;
+        }
         last_frame = position;
         position += header.frame_bytes();
         chain.next_frame += 1;

@@ -1,5 +1,7 @@
 use std::os::unix::fs::FileExt;
 
+use tidegate_cloud_protocol::index::LogPlace;
+
 use super::*;
 
 const STORE_ID: u128 = 77;
@@ -7,8 +9,12 @@ const STORE_ID: u128 = 77;
 type Frames = Vec<(Appended, Bytes)>;
 
 fn open(directory: &Path) -> Result<(Log, Frames), LogError> {
+    open_after(directory, None)
+}
+
+fn open_after(directory: &Path, after: Option<LogEnd>) -> Result<(Log, Frames), LogError> {
     let mut frames = Frames::new();
-    let log = recovery::open(directory, STORE_ID, 4_096, |appended, command| {
+    let log = recovery::open(directory, STORE_ID, after, 4_096, |appended, command| {
         frames.push((appended, command));
         Ok::<(), LogError>(())
     })?;
@@ -50,12 +56,12 @@ fn what_was_appended_is_replayed_across_files() {
     assert_eq!(frames.len(), 100);
     for (n, (at, command)) in frames.iter().enumerate() {
         assert_eq!((at, &command[..]), (&appended[n], &[n as u8; 20][..]));
-        let address = tidegate_cloud_protocol::index::Address {
-            file: at.file,
+        let place = LogPlace {
+            object: at.file,
             position: at.attachments_position,
         };
         let mut bytes = [0; 100];
-        log.reader().read(address, &mut bytes).unwrap();
+        log.reader().read(place, &mut bytes).unwrap();
         assert_eq!(bytes, [n as u8; 100]);
     }
 }
@@ -136,7 +142,7 @@ fn a_file_of_another_store_is_refused() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     written(here.path(), 100);
     let nothing = |_: Appended, _: Bytes| Ok::<(), LogError>(());
-    let mut other = recovery::open(there.path(), STORE_ID + 1, 4_096, nothing).unwrap();
+    let mut other = recovery::open(there.path(), STORE_ID + 1, None, 4_096, nothing).unwrap();
     for _ in 0..100 {
         other
             .append(&[0; 20], &[Bytes::from(vec![0; 100])])
@@ -164,4 +170,86 @@ fn after_a_failed_write_nothing_more_is_appended() {
     log.file = good;
     assert!(matches!(log.append(b"x", &[]), Err(LogError::Failed)));
     assert_eq!(open(directory.path()).unwrap().1.len(), 3);
+}
+
+/// The end of the log after its first `count` frames.
+fn end_after(directory: &Path, count: u8) -> LogEnd {
+    let (mut log, frames) = open(directory).unwrap();
+    assert!(frames.is_empty());
+    for n in 0..count {
+        log.append(&[n; 20], &[Bytes::from(vec![n; 100])]).unwrap();
+    }
+    log.end()
+}
+
+#[test]
+fn behind_a_snapshot_only_later_frames_are_handed_out_and_older_files_may_be_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let end = end_after(directory.path(), 70);
+    let (mut log, _) = open(directory.path()).unwrap();
+    for n in 70..100 {
+        log.append(&[n; 20], &[Bytes::from(vec![n; 100])]).unwrap();
+    }
+    let whole_end = log.end();
+    drop(log);
+
+    let (log, frames) = open_after(directory.path(), Some(end)).unwrap();
+    let handed_out: Vec<u8> = frames.iter().map(|(_, command)| command[0]).collect();
+    assert_eq!(handed_out, (70..100).collect::<Vec<u8>>());
+    assert_eq!(log.end(), whole_end);
+    let old = log.reader().files_before(end.next_frame);
+    assert!(old.len() >= 2, "{old:?}");
+    // Any of them may go, in any order; those that are left can still be read.
+    log.reader().remove(old[1]).unwrap();
+    drop(log);
+    let (log, frames) = open_after(directory.path(), Some(end)).unwrap();
+    assert_eq!((frames.len(), log.end()), (30, whole_end));
+    let mut bytes = [1; 100];
+    let place = LogPlace {
+        object: 1,
+        position: 52 + 32 + 20,
+    };
+    log.reader().read(place, &mut bytes).unwrap();
+    assert_eq!(bytes, [0; 100]);
+    let gone = LogPlace {
+        object: old[1],
+        ..place
+    };
+    assert!(log.reader().read(gone, &mut bytes).is_err());
+    for sequence in &old {
+        log.reader().remove(*sequence).unwrap();
+    }
+    drop(log);
+    let (mut log, frames) = open_after(directory.path(), Some(end)).unwrap();
+    assert_eq!(frames.len(), 30);
+    log.append(b"on", &[]).unwrap();
+    // Without the snapshot, what is missing is told.
+    assert!(matches!(
+        open(directory.path()),
+        Err(LogError::Missing { .. })
+    ));
+}
+
+#[test]
+fn a_snapshot_of_the_whole_log_hands_out_nothing_and_one_beyond_it_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let end = end_after(directory.path(), 100);
+    let (log, frames) = open_after(directory.path(), Some(end)).unwrap();
+    assert_eq!((frames.len(), log.end()), (0, end));
+    let beyond = LogEnd {
+        next_frame: end.next_frame + 1,
+        ..end
+    };
+    assert!(matches!(
+        open_after(directory.path(), Some(beyond)),
+        Err(LogError::EndsBeforeSnapshot { .. })
+    ));
+    let foreign = LogEnd {
+        store_id: STORE_ID + 1,
+        ..end
+    };
+    assert!(matches!(
+        open_after(directory.path(), Some(foreign)),
+        Err(LogError::ForeignStore { .. })
+    ));
 }

@@ -34,9 +34,14 @@ use uuid::Uuid;
 pub const START_MS: i64 = 1_700_000_000_000;
 
 pub async fn start(data: &Path) -> Cloud {
+    start_with(data, "").await
+}
+
+/// With more of its configuration: `, key: value`.
+pub async fn start_with(data: &Path, more: &str) -> Cloud {
     let yaml = format!(
         "{{data: {}, kafka: {{address: 127.0.0.1:0}}, http: {{address: 127.0.0.1:0}}, \
-         bridge: {{address: 127.0.0.1:0}}, topics: [{{name: telemetry, partitions: 3}}]}}",
+         bridge: {{address: 127.0.0.1:0}}, topics: [{{name: telemetry, partitions: 3}}]{more}}}",
         data.display()
     );
     let config = Config::parse(&yaml).unwrap();

@@ -6,12 +6,14 @@ use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{Head, RefusedReason};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
-    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, PartitionId, SessionEpoch, StreamName,
-    TopicId,
+    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, SessionEpoch,
+    StreamName, TopicId,
 };
 
 use super::command::Part;
+use super::partition_log::Segment;
 use super::state::Fork;
+use crate::index::SegmentId;
 
 /// What one command did: one effect for each entry of a `Tick`, in its order; exactly one for any
 /// other command.
@@ -72,6 +74,38 @@ pub enum Effect {
         /// Partitions that do not exist (any more); all others are committed.
         unknown: Vec<(TopicId, PartitionId)>,
     },
+    /// Batches are read from the segment from now on.
+    Packed {
+        target: Target,
+        segment: Segment,
+    },
+    /// The segment is nobody's, and can be deleted.
+    PackRefused {
+        target: Target,
+        segment: SegmentId,
+        reason: PackRefusal,
+    },
+    /// The partition begins at `start`.
+    Trimmed {
+        target: Target,
+        start: KafkaOffset,
+    },
+    TopicAltered {
+        topic_id: TopicId,
+    },
+    Swept,
+    BrokerOpened {
+        broker_epoch: u64,
+    },
+}
+
+/// Why a segment is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackRefusal {
+    /// A later start of a broker has closed the epoch in which it was written.
+    ClosedEpoch,
+    /// What it should replace is no longer as it was.
+    Changed,
 }
 
 /// The partition that a stream goes to.

@@ -3,14 +3,18 @@
 //!
 //! `apply(command) -> effects` is pure: it reads no clock, makes no random number, skips no command,
 //! and its maps are ordered, so that a snapshot and the commands after it give the same state to the
-//! byte as the whole log does. It knows of batches only where they lie; it never sees their bytes.
+//! byte as the whole log does. It knows of batches only where they lie (and of those that are packed only
+//! the segment); it never sees their bytes.
 
 pub mod command;
 mod effect;
+mod partition_log;
 mod placement;
 mod sessions;
+mod settings;
 mod snapshot;
 mod state;
+mod storage;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -23,11 +27,17 @@ use tidegate_shared::id::{
 };
 
 pub use command::{Command, DecodeError};
-pub use effect::{ApplyError, Effect, Effects, Forked, GapLanded, Landed, Opened, Target};
+pub use effect::{
+    ApplyError, Effect, Effects, Forked, GapLanded, Landed, Opened, PackRefusal, Target,
+};
+pub use partition_log::{Found, PartitionLog, Segment, TailBatch};
 pub use sessions::{FIGHT_WINDOW_MS, FIGHTS_MAX};
+pub use settings::TopicSettings;
 pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream, Topic};
 
+use crate::index::LogPlace;
 use command::{Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, GrowTopic, Tick};
+use storage::{Garbage, Living};
 
 /// All that the cloud has decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +50,12 @@ pub struct Ledger {
     edges: BTreeMap<EdgeId, Edge>,
     groups: BTreeMap<GroupName, BTreeMap<Target, Committed>>,
     behind: Option<Behind>,
+    /// Of the newest start of a broker.
+    broker_epoch: u64,
+    logs: BTreeMap<Target, PartitionLog>,
+    garbage: Garbage,
+    /// Made of the logs.
+    living: Living,
 }
 
 /// An edge has seen a newer state of the cloud than this one: the cloud was restored from a copy.
@@ -118,18 +134,18 @@ impl Ledger {
         self.groups.get(group)?.get(&target)
     }
 
-    /// Applies the next command of the log.
+    /// Applies the next command of the log, whose batches lie at `place`.
     ///
     /// # Errors
     /// The log is not one that this ledger can follow; the ledger has not changed.
-    pub fn apply(&mut self, command: Command) -> Result<Effects, ApplyError> {
+    pub fn apply(&mut self, command: Command, place: LogPlace) -> Result<Effects, ApplyError> {
         match command {
             Command::Begin(begin) => Ok(vec![self.begin(begin)?]),
             Command::CreateTopic(create) => {
                 self.begun()?;
                 Ok(vec![self.create_topic(create)])
             }
-            Command::Tick(tick) => self.tick(tick),
+            Command::Tick(tick) => self.tick(tick, place),
             Command::DeleteTopic(delete) => {
                 self.begun()?;
                 Ok(vec![self.delete_topic(&delete)])
@@ -187,6 +203,7 @@ impl Ledger {
             return Effect::TopicUnknown { topic_id };
         };
         self.topic_ids.remove(&topic.name);
+        self.free_topic(topic_id);
         for offsets in self.groups.values_mut() {
             offsets.retain(|target, _| target.topic_id != topic_id);
         }
@@ -208,7 +225,7 @@ impl Ledger {
         }
     }
 
-    fn tick(&mut self, tick: Tick) -> Result<Effects, ApplyError> {
+    fn tick(&mut self, tick: Tick, place: LogPlace) -> Result<Effects, ApplyError> {
         let cluster_incarnation = self.begun()?;
         self.now_ms = self.now_ms.max(tick.now_ms);
         let entries = tick.entries.into_iter();
@@ -217,11 +234,16 @@ impl Ledger {
                 Entry::OpenSession(open) => self.open_session(open, cluster_incarnation),
                 Entry::OpenStream(open) => self.open_stream(open, cluster_incarnation),
                 Entry::ForkStream(fork) => self.fork_stream(fork, cluster_incarnation),
-                Entry::Land(land) => self.land(land, cluster_incarnation),
+                Entry::Land(land) => self.land(land, cluster_incarnation, place),
                 Entry::LandGap(land) => self.land_gap(land, cluster_incarnation),
                 Entry::CommitOffsets(commit) => self.commit_offsets(commit),
                 Entry::ReleaseEdge(release) => self.release_edge(&release),
                 Entry::ImportFacts(import) => Effect::FactsImported(import.facts),
+                Entry::Pack(pack) => self.pack(pack),
+                Entry::Trim(trim) => self.trim(&trim),
+                Entry::AlterTopic(alter) => self.alter_topic(alter),
+                Entry::Swept(swept) => self.swept(swept),
+                Entry::OpenBroker(open) => self.open_broker(open),
             })
             .collect())
     }

@@ -1,23 +1,31 @@
 //! The ledger as bytes. A snapshot and the commands after it give the same state as the whole log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_bridge_protocol::landing::{ForkReason, Head};
 use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset,
-    PartitionId, SessionEpoch, StoreId, StreamName, TopicId, TopicName,
+    SessionEpoch, StoreId, StreamName, TopicId, TopicName,
 };
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
-use super::command::{OffsetCommit, take_name};
+use crate::index::LogPlace;
+
+use super::command::{
+    OffsetCommit, put_changes, put_segment, put_segment_id, put_target, take_changes, take_name,
+    take_segment, take_segment_id, take_target,
+};
+use super::storage::{Garbage, Living};
 use super::{
-    Behind, Committed, DecodeError, Edge, Fights, Fork, Ledger, Partition, Stream, Target, Topic,
+    Behind, Committed, DecodeError, Edge, Fights, Fork, Ledger, Partition, PartitionLog, Segment,
+    Stream, TailBatch, Target, Topic, TopicSettings,
 };
 
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
-/// over an edge, streams' forks and lives, and whether the cloud is behind.
-const VERSION: u8 = 3;
+/// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
+/// where, what is to be deleted, and the broker's epoch.
+const VERSION: u8 = 4;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -41,6 +49,20 @@ impl Ledger {
             put_map(out, offsets, put_committed);
         });
         put_behind(&mut out, self.behind.as_ref());
+        out.put_u64_le(self.broker_epoch);
+        put_map(&mut out, &self.logs, put_log);
+        put_map(&mut out, &self.garbage.segments, |out, id, freed_ms| {
+            put_segment_id(out, id);
+            out.put_i64_le(*freed_ms);
+        });
+        put_map(
+            &mut out,
+            &self.garbage.log_objects,
+            |out, object, freed_ms| {
+                out.put_u64_le(*object);
+                out.put_i64_le(*freed_ms);
+            },
+        );
         out.freeze()
     }
 
@@ -61,13 +83,17 @@ impl Ledger {
             counter: reader.u32("counter")?,
             id: reader.u128("cluster incarnation id")?,
         };
-        let topics = take_map(&mut reader, "topics", take_topic)?;
+        let topics = take_map(&mut reader, "topics", |reader| take_topic(reader, version))?;
         let edges = take_map(&mut reader, "edges", |reader| take_edge(reader, version))?;
         let groups = take_map(&mut reader, "groups", take_group)?;
         let behind = match version {
             1 | 2 => None,
             _ => take_behind(&mut reader)?,
         };
+        let mut storage = Storage::default();
+        if version > 3 {
+            storage = take_storage(&mut reader)?;
+        }
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
         }
@@ -82,6 +108,10 @@ impl Ledger {
             edges,
             groups,
             behind,
+            broker_epoch: storage.broker_epoch,
+            living: Living::of(storage.logs.values()),
+            logs: storage.logs,
+            garbage: storage.garbage,
         })
     }
 }
@@ -149,6 +179,7 @@ fn take_map<K: Ord, V>(
 
 fn put_topic(out: &mut BytesMut, topic: &Topic) {
     put_bytes(out, topic.name.as_str().as_bytes());
+    put_changes(out, &topic.settings.changes());
     out.put_u32_le(u32::try_from(topic.partitions.len()).expect("made from a u32"));
     for partition in &topic.partitions {
         out.put_i64_le(partition.log_start.0);
@@ -157,11 +188,17 @@ fn put_topic(out: &mut BytesMut, topic: &Topic) {
     }
 }
 
-fn take_topic(reader: &mut Reader) -> Result<(TopicId, Topic), DecodeError> {
+fn take_topic(reader: &mut Reader, version: u8) -> Result<(TopicId, Topic), DecodeError> {
     let id = TopicId(reader.u128("topic id")?);
     let name = take_name(reader, "topic name", TopicName::LENGTH_MAX, |value| {
         TopicName::new(value)
     })?;
+    let mut settings = TopicSettings::default();
+    if version > 3 {
+        for change in take_changes(reader)? {
+            settings.change(change);
+        }
+    }
     let count = reader.count("partitions", 20)?;
     let mut partitions = Vec::with_capacity(count);
     for _ in 0..count {
@@ -171,7 +208,12 @@ fn take_topic(reader: &mut Reader) -> Result<(TopicId, Topic), DecodeError> {
             leader_epoch: reader.i32("leader epoch")?,
         });
     }
-    Ok((id, Topic { name, partitions }))
+    let topic = Topic {
+        name,
+        settings,
+        partitions,
+    };
+    Ok((id, topic))
 }
 
 fn put_edge(out: &mut BytesMut, edge: &Edge) {
@@ -309,14 +351,103 @@ fn take_committed(reader: &mut Reader) -> Result<(Target, Committed), DecodeErro
     Ok((target, committed))
 }
 
-fn put_target(out: &mut BytesMut, target: &Target) {
-    out.put_u128_le(target.topic_id.0);
-    out.put_i32_le(target.partition.0);
+#[derive(Default)]
+struct Storage {
+    broker_epoch: u64,
+    logs: BTreeMap<Target, PartitionLog>,
+    garbage: Garbage,
 }
 
-fn take_target(reader: &mut Reader) -> Result<Target, DecodeError> {
-    Ok(Target {
-        topic_id: TopicId(reader.u128("topic id")?),
-        partition: PartitionId(reader.i32("partition")?),
+fn take_storage(reader: &mut Reader) -> Result<Storage, DecodeError> {
+    let freed = "freed at";
+    Ok(Storage {
+        broker_epoch: reader.u64("broker epoch")?,
+        logs: take_map(reader, "logs", take_log)?,
+        garbage: Garbage {
+            segments: take_map(reader, "free segments", |reader| {
+                Ok((take_segment_id(reader)?, reader.i64(freed)?))
+            })?,
+            log_objects: take_map(reader, "free log objects", |reader| {
+                Ok((reader.u64("log object")?, reader.i64(freed)?))
+            })?,
+        },
+    })
+}
+
+fn put_log(out: &mut BytesMut, target: &Target, log: &PartitionLog) {
+    put_target(out, target);
+    out.put_u32_le(u32::try_from(log.segments.len()).expect("fewer than 2^32 segments"));
+    for segment in &log.segments {
+        put_segment(out, segment);
+    }
+    out.put_u32_le(u32::try_from(log.tail.len()).expect("fewer than 2^32 batches"));
+    for batch in &log.tail {
+        put_batch(out, batch);
+    }
+}
+
+const SEGMENT_BYTES: usize = 72;
+const BATCH_BYTES: usize = 52;
+
+fn take_log(reader: &mut Reader) -> Result<(Target, PartitionLog), DecodeError> {
+    let target = take_target(reader)?;
+    let mut segments = VecDeque::new();
+    for _ in 0..reader.count("segments", SEGMENT_BYTES)? {
+        segments.push_back(take_segment(reader)?);
+    }
+    let mut tail = VecDeque::new();
+    for _ in 0..reader.count("batches", BATCH_BYTES)? {
+        tail.push_back(take_batch(reader)?);
+    }
+    if !is_dense(&segments, &tail) {
+        let field = "offsets of a partition";
+        return Err(WireError::Invalid { field }.into());
+    }
+    Ok((target, PartitionLog::of(segments, tail)))
+}
+
+/// Whether each begins where the one before it ends.
+fn is_dense(segments: &VecDeque<Segment>, tail: &VecDeque<TailBatch>) -> bool {
+    let segments = segments.iter().map(|segment| (segment.base, segment.end));
+    let batches = tail.iter().map(|batch| (batch.base_offset, batch.end()));
+    let mut end = None;
+    let mut all = segments.chain(batches);
+    all.all(|(base, next)| {
+        let follows = base < next && end.is_none_or(|end| end == base);
+        end = Some(next);
+        follows
+    })
+}
+
+fn put_batch(out: &mut BytesMut, batch: &TailBatch) {
+    out.put_i64_le(batch.base_offset.0);
+    out.put_u64_le(batch.count);
+    out.put_u32_le(batch.batch_bytes);
+    out.put_i64_le(batch.max_timestamp_ms);
+    out.put_i64_le(batch.landed_ms);
+    out.put_u64_le(batch.place.object);
+    out.put_u64_le(batch.place.position);
+}
+
+fn take_batch(reader: &mut Reader) -> Result<TailBatch, DecodeError> {
+    let base_offset = KafkaOffset(reader.i64("base offset")?);
+    let count = reader.u64("count")?;
+    let end = i64::try_from(count).ok();
+    if end
+        .and_then(|count| base_offset.0.checked_add(count))
+        .is_none()
+    {
+        return Err(WireError::Invalid { field: "count" }.into());
+    }
+    Ok(TailBatch {
+        base_offset,
+        count,
+        batch_bytes: reader.u32("batch bytes")?,
+        max_timestamp_ms: reader.i64("max timestamp")?,
+        landed_ms: reader.i64("landed at")?,
+        place: LogPlace {
+            object: reader.u64("log object")?,
+            position: reader.u64("position")?,
+        },
     })
 }

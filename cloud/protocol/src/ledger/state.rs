@@ -7,19 +7,24 @@ use tidegate_shared::id::{
     EdgeOffset, Incarnation, KafkaOffset, SessionEpoch, StoreId, StreamName, TopicName,
 };
 
-use super::{KAFKA_OFFSET_MAX, Target};
+use super::{KAFKA_OFFSET_MAX, Target, TopicSettings};
 
-/// A topic: its name and partitions.
+/// A topic: its name, settings and partitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     pub name: TopicName,
+    pub settings: TopicSettings,
     pub(super) partitions: Vec<Partition>,
 }
 
 impl Topic {
     pub(super) fn new(name: TopicName, partitions: u32) -> Self {
         let partitions = vec![Partition::default(); partitions as usize];
-        Self { name, partitions }
+        Self {
+            name,
+            settings: TopicSettings::default(),
+            partitions,
+        }
     }
 
     pub fn partitions(&self) -> &[Partition] {
@@ -57,7 +62,7 @@ impl Topic {
     }
 }
 
-/// A partition's numbers. What lies where is the index's business.
+/// A partition's numbers. What lies where is in its [`PartitionLog`](super::PartitionLog).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Partition {
     /// The first offset that can be read.

@@ -11,10 +11,12 @@ use tidegate_shared::id::{
     BoundaryHash, ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, SessionEpoch, StreamName,
 };
 
+use crate::index::LogPlace;
+
 use super::command::{ForkStream, Land, LandGap, OpenStream};
 use super::{
     Behind, Effect, FORKS_KEPT_MAX, Fork, Forked, GapLanded, Landed, Ledger, Opened, Stream,
-    Target, placement,
+    TailBatch, Target, placement,
 };
 
 /// Why not, and where the stream stands.
@@ -167,7 +169,12 @@ impl Ledger {
         Ok((stream, verdict))
     }
 
-    pub(super) fn land(&mut self, land: Land, cluster: ClusterIncarnation) -> Effect {
+    pub(super) fn land(
+        &mut self,
+        land: Land,
+        cluster: ClusterIncarnation,
+        place: LogPlace,
+    ) -> Effect {
         let (stream, verdict) = match self.judge(&land.edge, &land.stream, &land.offer) {
             Ok(judged) => judged,
             Err((reason, head)) => return refused(reason, head),
@@ -200,6 +207,17 @@ impl Ledger {
         if let Some(stream) = edge.and_then(|edge| edge.streams.get_mut(&land.stream)) {
             stream.move_to(head, cluster);
         }
+        let part = land.part;
+        let position = place.position + u64::from(part.attachment_offset);
+        let batch = TailBatch {
+            base_offset: kafka_offset,
+            count: land.offer.count,
+            batch_bytes: part.batch_bytes,
+            max_timestamp_ms: part.max_timestamp_ms,
+            landed_ms: self.now_ms,
+            place: LogPlace { position, ..place },
+        };
+        self.add_batch(target, batch);
         Effect::Landed(Landed {
             edge: land.edge,
             stream: land.stream,

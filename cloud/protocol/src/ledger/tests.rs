@@ -13,6 +13,11 @@ use super::*;
 
 const TOPIC_ID: TopicId = TopicId(7);
 
+const PLACE: LogPlace = LogPlace {
+    object: 1,
+    position: 52,
+};
+
 fn edge() -> EdgeId {
     EdgeId::new("press-4").unwrap()
 }
@@ -31,13 +36,13 @@ fn begun() -> Ledger {
         now_ms: 1000,
         cluster_incarnation_id: 5,
     };
-    ledger.apply(Command::Begin(begin)).unwrap();
+    ledger.apply(Command::Begin(begin), PLACE).unwrap();
     let create = CreateTopic {
         name: topic(),
         topic_id: TOPIC_ID,
         partitions: 3,
     };
-    ledger.apply(Command::CreateTopic(create)).unwrap();
+    ledger.apply(Command::CreateTopic(create), PLACE).unwrap();
     ledger
 }
 
@@ -46,7 +51,7 @@ fn one(ledger: &mut Ledger, entry: Entry) -> Effect {
         now_ms: 2000,
         entries: vec![entry],
     };
-    let mut effects = ledger.apply(Command::Tick(tick)).unwrap();
+    let mut effects = ledger.apply(Command::Tick(tick), PLACE).unwrap();
     assert_eq!(effects.len(), 1);
     effects.remove(0)
 }
@@ -214,7 +219,7 @@ fn a_log_must_begin() {
         entries: vec![],
     };
     assert_eq!(
-        Ledger::new().apply(Command::Tick(tick)),
+        Ledger::new().apply(Command::Tick(tick), PLACE),
         Err(ApplyError::NotBegun)
     );
 }
@@ -255,7 +260,7 @@ fn a_new_life_raises_leader_epochs_and_time_never_goes_back() {
         now_ms: 1,
         cluster_incarnation_id: 6,
     };
-    ledger.apply(Command::Begin(begin)).unwrap();
+    ledger.apply(Command::Begin(begin), PLACE).unwrap();
     assert_eq!(ledger.cluster_incarnation().unwrap().counter, 2);
     assert_eq!(ledger.now_ms(), 1000);
     assert_eq!(
@@ -402,7 +407,7 @@ fn a_cloud_that_is_behind_takes_nothing_until_a_new_life_begins() {
         now_ms: 1,
         cluster_incarnation_id: 8,
     };
-    ledger.apply(Command::Begin(begin)).unwrap();
+    ledger.apply(Command::Begin(begin), PLACE).unwrap();
     let epoch = open_session(&mut ledger);
     let opened = one(&mut ledger, announce(epoch));
     let Effect::StreamOpened(opened) = opened else {
@@ -430,7 +435,7 @@ fn what_a_fork_declares_lost_begins_where_the_edges_incarnation_ended() {
         now_ms: 1,
         cluster_incarnation_id: 8,
     };
-    ledger.apply(Command::Begin(begin)).unwrap();
+    ledger.apply(Command::Begin(begin), PLACE).unwrap();
     let epoch = open_session(&mut ledger);
     one(&mut ledger, open_stream(epoch, topic()));
     let Entry::ForkStream(mut wish) = fork(epoch, 2, 12, ForkReason::CloudRestored) else {
@@ -467,7 +472,7 @@ fn an_edge_that_has_seen_a_later_session_tells_that_the_cloud_is_behind() {
         now_ms: 1,
         cluster_incarnation_id: 8,
     };
-    ledger.apply(Command::Begin(begin)).unwrap();
+    ledger.apply(Command::Begin(begin), PLACE).unwrap();
     assert_eq!(ledger.cluster_incarnation().unwrap().counter, 8);
 }
 
@@ -601,7 +606,7 @@ fn a_stream_goes_where_its_edge_says_when_that_has_changed() {
         topic_id: TopicId(8),
         partitions: 2,
     };
-    ledger.apply(Command::CreateTopic(create)).unwrap();
+    ledger.apply(Command::CreateTopic(create), PLACE).unwrap();
     one(&mut ledger, open_stream(epoch, other));
     let landed = one(&mut ledger, land(epoch, 3, 1));
     assert!(matches!(landed, Effect::Landed(landed) if landed.fact.topic_id == TopicId(8)));
@@ -614,7 +619,7 @@ fn a_topic_that_is_made_again_takes_its_streams_and_a_lane_has_its_partition() {
     one(&mut ledger, open_stream(epoch, topic()));
     one(&mut ledger, land(epoch, 0, 3));
     let delete = DeleteTopic { topic_id: TOPIC_ID };
-    ledger.apply(Command::DeleteTopic(delete)).unwrap();
+    ledger.apply(Command::DeleteTopic(delete), PLACE).unwrap();
     let parked = one(&mut ledger, land(epoch, 3, 1));
     assert!(
         matches!(parked, Effect::Refused { reason: RefusedReason::Parked, head } if head.next.0 == 3)
@@ -632,7 +637,7 @@ fn a_topic_that_is_made_again_takes_its_streams_and_a_lane_has_its_partition() {
         topic_id: TopicId(8),
         partitions: 2,
     };
-    ledger.apply(Command::CreateTopic(create)).unwrap();
+    ledger.apply(Command::CreateTopic(create), PLACE).unwrap();
     one(&mut ledger, open_stream(epoch, topic()));
     let landed = one(&mut ledger, land(epoch, 3, 1));
     assert!(matches!(landed, Effect::Landed(landed) if landed.fact.topic_id == TopicId(8)));
@@ -650,7 +655,7 @@ fn a_topic_that_is_made_again_takes_its_streams_and_a_lane_has_its_partition() {
         topic_id: TopicId(8),
         partitions: 4,
     };
-    ledger.apply(Command::GrowTopic(grow)).unwrap();
+    ledger.apply(Command::GrowTopic(grow), PLACE).unwrap();
     // A lane that is there keeps its partition; a new one has its own.
     let opened = one(&mut ledger, lane(3));
     assert!(matches!(opened, Effect::StreamOpened(opened) if opened.target.partition.0 == 3));
@@ -680,9 +685,9 @@ proptest! {
                 restored = Ledger::restore(live.snapshot()).unwrap();
                 prop_assert_eq!(&restored, &live);
             }
-            let effects = live.apply(command.clone());
+            let effects = live.apply(command.clone(), PLACE);
             if index >= cut {
-                prop_assert_eq!(restored.apply(command), effects);
+                prop_assert_eq!(restored.apply(command, PLACE), effects);
             }
         }
         prop_assert_eq!(restored.snapshot(), live.snapshot());
@@ -697,7 +702,7 @@ proptest! {
         let mut next_edge: BTreeMap<(EdgeId, StreamName, Incarnation), u64> = BTreeMap::new();
         let mut gaps = 0;
         for command in commands {
-            for effect in ledger.apply(command).unwrap() {
+            for effect in ledger.apply(command, PLACE).unwrap() {
                 match effect {
                     Effect::TopicDeleted { topic_id } => {
                         next_kafka.retain(|target, _| target.topic_id != topic_id);

@@ -8,6 +8,7 @@
 mod expiry;
 mod held;
 pub(crate) mod numbers;
+mod of_partition;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod snapshot_tests;
@@ -134,6 +135,10 @@ impl OffsetMap {
             }
             Effect::TopicDeleted { topic_id } => {
                 self.forget_topic(*topic_id);
+                Ok(())
+            }
+            Effect::Trimmed { target, start } => {
+                self.expire_below(*target, *start);
                 Ok(())
             }
             _ => Ok(()),

@@ -148,6 +148,7 @@ fn cloud_config(arguments: &UpArguments) -> Config {
             address: arguments.http,
             insecure: arguments.insecure,
         },
+        object_store: arguments.object_store.clone(),
         ..Config::default()
     }
 }

@@ -40,12 +40,13 @@ impl Full {
             .open_stream(&name, &topic, Compression::None)
             .unwrap();
         let unrouted = StreamId(u32::MAX);
+        let mailbox = Arc::default();
         Self {
             committer: Committer::start(journal, KeyedStreams::default(), Duration::ZERO, unrouted)
                 .unwrap(),
             stream,
-            mailbox: Arc::default(),
-            gate: Gate::default(),
+            gate: Gate::of(&mailbox),
+            mailbox,
             _folder: folder,
         }
     }
@@ -110,7 +111,7 @@ async fn nothing_overtakes_what_waits_for_space() {
     assert_eq!(full.publish(1, Some(&full.gate)).await, refused);
     assert_eq!(full.publish(1, Some(&Gate::default())).await, Ok(()));
     assert_eq!(full.publish(1, None).await, Ok(()));
-    full.gate.open();
+    full.mailbox.open_gate();
     assert_eq!(full.publish(1, Some(&full.gate)).await, Ok(()));
     assert_eq!(full.committer.refused(), 0, "who waits is not refused");
 }

@@ -1,29 +1,30 @@
 //! One connection's task: bytes between the socket and the session machine, and the machine's events
 //! to whoever they concern. What they mean is in `publishing` and `serving`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_edge_protocol::mqtt::codec::{Decoder, Text};
+use tidegate_edge_protocol::mqtt::codec::Decoder;
 use tidegate_edge_protocol::mqtt::connection::{Connection, RateLimit};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::events::Wait;
 use super::mailbox::{Contents, Letter, Mailbox};
-use super::outbox::Outbox;
+use super::subscribing::Live;
 use super::transport::{Peer, Socket};
+use super::turn::Turn;
 use super::wire::{Moved, Wire};
 use super::{Context, Seat};
-use crate::committer::Gate;
 use crate::limits::{FAREWELL_TIMEOUT, TAKE_OVER_TIMEOUT, UNWRITTEN_ATTACHED_MAX, WRITE_BYTES_MAX};
 use crate::retained::Reading;
 use crate::router::ConnectionId;
-use crate::sessions::{Feed, Held, SharedDelivery};
+use crate::sessions::{Feed, Held};
 
 /// A connection that has begun. It is told when the node stops, by its mailbox; `is_stopping`: it came too
 /// late for that.
@@ -44,6 +45,31 @@ pub(super) fn begin(
     task
 }
 
+/// A connection from its handshakes to its end. They are behind a pointer: what they need is not there while
+/// the connection runs. What is alive across an await here is in every connection's future (`sizes`): so
+/// waiting is done by hand, and not with a `select!`, where each branch would have its place.
+pub(super) async fn run(opening: impl Future<Output = Option<Box<Task>>>) {
+    let Some(mut task) = opening.await else {
+        return;
+    };
+    {
+        let mut alarm = pin!(sleep_until(far().into()));
+        while !task.ended {
+            task.set(alarm.as_mut());
+            task.rest();
+            poll_fn(|context| task.poll_turn(context, alarm.as_mut())).await;
+            while let Some(wait) = task.progress() {
+                Box::pin(task.attend(wait)).await;
+            }
+            if task.may_read_retained() {
+                // A socket that takes everything would never let go of the thread.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    Box::pin(task.end()).await;
+}
+
 pub(super) struct Task {
     pub(super) machine: Connection,
     decoder: Decoder,
@@ -59,18 +85,10 @@ pub(super) struct Task {
     pub(super) feed: Option<Box<Feed>>,
     /// The cursor has moved, and is stored then.
     pub(super) store_cursor_at: Option<Instant>,
-    /// Filters that are served as messages come, and what they take.
-    pub(super) subscriptions: usize,
-    pub(super) subscriptions_bytes: usize,
+    pub(super) live: Option<Box<Live>>,
     pub(super) next_delivery: u64,
-    /// Groups of those filters.
-    pub(super) groups: Vec<Text>,
-    /// Deliveries whose group waits for their end, by token.
-    pub(super) shared: BTreeMap<u64, SharedDelivery>,
     /// Publishes whose commit is still to come.
     pub(super) unanswered: usize,
-    /// Of what the client publishes, where it waits for space.
-    pub(super) gate: Gate,
     /// What of it waits, as it was last counted: messages and bytes.
     pub(super) withheld: (usize, usize),
     /// The rate that the client had used up when it was last counted.
@@ -82,20 +100,8 @@ pub(super) struct Task {
     letters: VecDeque<Letter>,
     /// There are more in the mailbox, which says no more of them.
     letters_left: bool,
-    /// What came in, for those who are served as messages come.
-    pub(super) outbox: Outbox,
-    pub(super) counts: Counts,
     /// Nothing but a farewell is left to be said.
     pub(super) ended: bool,
-}
-
-/// Counted while packets are read and messages handed over; metrics get them in one go.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    packets: u64,
-    pub(super) received: u64,
-    pub(super) unrouted: u64,
-    pub(super) delivered: u64,
 }
 
 impl Task {
@@ -115,63 +121,65 @@ impl Task {
             held: None,
             feed: None,
             store_cursor_at: None,
-            subscriptions: 0,
-            subscriptions_bytes: 0,
+            live: None,
             next_delivery: 0,
-            groups: Vec::new(),
-            shared: BTreeMap::new(),
             unanswered: 0,
-            gate: Gate::default(),
             withheld: (0, 0),
             rate_exceeded: None,
             retained: Reading::default(),
             wire: Wire::new(socket),
             letters: VecDeque::new(),
             letters_left: false,
-            outbox: Outbox::default(),
-            counts: Counts::default(),
             ended: false,
         })
     }
 
-    /// Runs the connection; then `end` is due.
-    pub(super) async fn serve(&mut self) {
-        // Set again only when it must come earlier, or came: most deadlines move on with each packet.
-        let mut alarm = pin!(sleep_until(far().into()));
-        while !self.ended {
-            let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
-            let deadline = deadlines.into_iter().flatten().min();
-            if alarm.is_elapsed() || deadline.is_some_and(|at| at < alarm.deadline().into_std()) {
-                alarm.as_mut().reset(deadline.unwrap_or_else(far).into());
-            }
-            let can_read = self.takes_more() && self.wire.unwritten() < WRITE_BYTES_MAX;
-            self.machine.rest();
-            self.wire.rest();
-            if self.letters.is_empty() {
-                self.letters = VecDeque::new();
-            }
-            tokio::select! {
-                moved = poll_fn(|context| self.wire.poll_move(context, can_read)) => {
-                    self.moved(moved);
-                }
-                () = self.mailbox.filled() => self.empty_mailbox(),
-                () = feed_ready(&mut self.feed), if self.feed.is_some() => {}
-                () = tokio::task::yield_now(), if self.may_read_retained() => {}
-                () = alarm.as_mut() => {
-                    let now = Instant::now();
-                    self.machine.handle_timeout(now);
-                    self.store_cursor(now);
-                }
-            }
-            self.work().await;
-            if self.may_read_retained() {
-                // A socket that takes everything would never let go of the thread.
-                tokio::task::yield_now().await;
-            }
+    /// Sets the alarm, only when it must come earlier, or came: most deadlines move on with each packet.
+    fn set(&self, mut alarm: Pin<&mut Sleep>) {
+        let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
+        let deadline = deadlines.into_iter().flatten().min();
+        if alarm.is_elapsed() || deadline.is_some_and(|at| at < alarm.deadline().into_std()) {
+            alarm.as_mut().reset(deadline.unwrap_or_else(far).into());
         }
     }
 
-    pub(super) async fn end(&mut self) {
+    fn rest(&mut self) {
+        self.machine.rest();
+        self.wire.rest();
+        if self.letters.is_empty() {
+            self.letters = VecDeque::new();
+        }
+    }
+
+    /// Ready once there is a reason to go on; what came is taken in. Nobody has to wait for another to be
+    /// silent.
+    fn poll_turn(&mut self, context: &mut TaskContext<'_>, alarm: Pin<&mut Sleep>) -> Poll<()> {
+        let mut is_woken = self.may_read_retained();
+        let can_read = self.takes_more() && self.wire.unwritten() < WRITE_BYTES_MAX;
+        if let Poll::Ready(moved) = self.wire.poll_move(context, can_read) {
+            self.moved(moved);
+            is_woken = true;
+        }
+        if self.mailbox.poll_filled(context).is_ready() {
+            self.empty_mailbox();
+            is_woken = true;
+        }
+        if let Some(feed) = &mut self.feed {
+            is_woken |= feed.poll_ready(context).is_ready();
+        }
+        if alarm.poll(context).is_ready() {
+            let now = Instant::now();
+            self.machine.handle_timeout(now);
+            self.store_cursor(now);
+            is_woken = true;
+        }
+        match is_woken {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    async fn end(&mut self) {
         // The session is given up when it is known what became of all that came in: who takes it up must
         // not find a message received that is refused yet. Where the journal has failed nobody is told:
         // the node is about to end.
@@ -225,7 +233,9 @@ impl Task {
 
     async fn say_farewell(&mut self) -> std::io::Result<()> {
         loop {
-            self.work().await;
+            while let Some(wait) = self.progress() {
+                self.attend(wait).await;
+            }
             if self.wire.unwritten() == 0 {
                 return self.wire.socket.end().await;
             }
@@ -236,54 +246,50 @@ impl Task {
         }
     }
 
-    /// All that can be done now: what came in, what it leads to, and what goes out.
-    async fn work(&mut self) {
-        while let Some(wait) = self.progress() {
-            // Others see what was gathered so far.
-            self.outbox.flush();
-            // Rare, and then behind a pointer: each connection has room for what is awaited here.
-            Box::pin(self.attend(wait)).await;
-        }
+    /// All that can be done now: what came in, what it leads to, and what goes out. Gives what must be waited
+    /// for before the next step; that is rare, and then behind a pointer.
+    fn progress(&mut self) -> Option<Wait> {
+        let mut turn = Turn::default();
+        let wait = self.take_turn(&mut turn);
+        self.pass_on(&mut turn);
+        wait
     }
 
-    /// Gives what must be waited for before the next step.
-    fn progress(&mut self) -> Option<Wait> {
+    fn take_turn(&mut self, turn: &mut Turn) -> Option<Wait> {
         let now = Instant::now();
         loop {
-            if let Some(wait) = self.handle_events() {
+            if let Some(wait) = self.handle_events(turn) {
                 return Some(wait);
             }
-            if !self.decode(now) {
+            if !self.decode(now, turn) {
                 break;
             }
         }
-        self.pass_on();
+        self.pass_on(turn);
         self.count_withheld();
         self.count_rate();
-        self.deliver_letters(now);
-        self.feed();
+        self.deliver_letters(now, turn);
+        self.feed(turn);
         loop {
             // What was delivered may wait for an identifier, with nothing to be sent before it has one.
-            if let Some(wait) = self.handle_events() {
+            if let Some(wait) = self.handle_events(turn) {
                 return Some(wait);
             }
             if self.wire.unwritten() >= WRITE_BYTES_MAX
                 || !self.machine.poll_transmit(self.wire.output())
             {
-                break;
+                return None;
             }
-            self.deliver_letters(now);
+            self.deliver_letters(now, turn);
             // Retained messages are there at once, by the hundred thousand: once in a turn is enough.
             if self.retained.is_empty() {
-                self.feed();
+                self.feed(turn);
             }
         }
-        self.pass_on();
-        None
     }
 
     /// As many as the connection has room for; the others wait, and behind them those in the mailbox.
-    fn deliver_letters(&mut self, now: Instant) {
+    fn deliver_letters(&mut self, now: Instant, turn: &mut Turn) {
         loop {
             while self.machine.outbound_has_room() || !self.machine.is_connected() {
                 let Some(mut letter) = self.letters.pop_front() else {
@@ -292,7 +298,7 @@ impl Task {
                 if self.wire.unwritten() > UNWRITTEN_ATTACHED_MAX {
                     letter.detach();
                 }
-                self.deliver(now, letter);
+                self.deliver(now, letter, &mut turn.counts);
             }
             if !self.letters.is_empty() || !std::mem::take(&mut self.letters_left) {
                 return;
@@ -302,7 +308,7 @@ impl Task {
     }
 
     /// Feeds a packet to the machine, if it takes one and one is there.
-    fn decode(&mut self, now: Instant) -> bool {
+    fn decode(&mut self, now: Instant, turn: &mut Turn) -> bool {
         if self.wire.input.is_empty() || !self.takes_more() {
             return false;
         }
@@ -310,7 +316,7 @@ impl Task {
         match self.decoder.decode(&mut self.wire.input) {
             Ok(None) => return false,
             Ok(Some(packet)) => {
-                self.counts.packets += 1;
+                turn.counts.packets += 1;
                 let bytes = before - self.wire.input.len();
                 self.machine.handle_bytes(now, bytes);
                 self.machine.handle_packet(now, packet);
@@ -318,28 +324,6 @@ impl Task {
             Err(error) => self.machine.handle_decode_error(now, &error),
         }
         true
-    }
-
-    /// What was gathered while packets were read.
-    fn pass_on(&mut self) {
-        self.outbox.flush();
-        let counts = std::mem::take(&mut self.counts);
-        let metrics = &self.context.metrics;
-        for (counter, count) in [
-            (&metrics.mqtt_packets_received, counts.packets),
-            (&metrics.messages_received, counts.received),
-            (&metrics.messages_unrouted, counts.unrouted),
-            (&metrics.mqtt_messages_delivered, counts.delivered),
-        ] {
-            if count > 0 {
-                counter.inc_by(count);
-            }
-        }
-        let sent = self.machine.take_sent();
-        if sent.packets > 0 {
-            metrics.mqtt_packets_sent.inc_by(sent.packets);
-            metrics.mqtt_publishes_sent.inc_by(sent.publishes);
-        }
     }
 
     /// Keeps the node's figures of clients that send faster than they may.
@@ -387,15 +371,7 @@ impl Task {
     }
 }
 
-async fn feed_ready(feed: &mut Option<Box<Feed>>) {
-    match feed {
-        // Most clients have none: they need not hold what a feed waits with.
-        Some(feed) => Box::pin(feed.ready()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// No deadline: the branch is switched off, but it wants a time.
+/// No deadline: the alarm comes all the same, and finds nothing to do.
 fn far() -> Instant {
     Instant::now() + std::time::Duration::from_secs(3600)
 }

@@ -7,6 +7,7 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
 use super::driver::Task;
 use super::publishing::Stuck;
+use super::turn::Turn;
 
 /// What a connection stands still for.
 pub(super) enum Wait {
@@ -28,11 +29,11 @@ impl Task {
     }
 
     /// Up to the first event that something must be waited for.
-    pub(super) fn handle_events(&mut self) -> Option<Wait> {
+    pub(super) fn handle_events(&mut self, turn: &mut Turn) -> Option<Wait> {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Publish { token, publish } => {
-                    if let Some(stuck) = self.publish(token, publish) {
+                    if let Some(stuck) = self.publish(token, publish, turn) {
                         return Some(Wait::Room(stuck));
                     }
                 }
@@ -41,7 +42,7 @@ impl Task {
                     publish,
                     is_probe,
                 } => {
-                    if let Some(stuck) = self.publish_again(token, publish, is_probe) {
+                    if let Some(stuck) = self.publish_again(token, publish, is_probe, turn) {
                         return Some(Wait::Room(stuck));
                     }
                 }

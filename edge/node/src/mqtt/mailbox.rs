@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
@@ -122,6 +122,8 @@ pub(crate) struct Mailbox {
     bytes_max: usize,
     contents: Mutex<Contents>,
     filled: AtomicBool,
+    /// See [`crate::committer::Gate`].
+    gate_is_closed: AtomicBool,
     waker: AtomicWaker,
     dropped_qos0: AtomicUsize,
 }
@@ -141,6 +143,7 @@ impl Mailbox {
             bytes_max: limits.outbound_queue_bytes_max,
             contents: Mutex::default(),
             filled: AtomicBool::default(),
+            gate_is_closed: AtomicBool::default(),
             waker: AtomicWaker::new(),
             dropped_qos0: AtomicUsize::default(),
         }
@@ -236,17 +239,31 @@ impl Mailbox {
 
     /// Returns once something is there. Safe to cancel; for the connection's own task alone.
     pub(crate) async fn filled(&self) {
-        poll_fn(|context| {
-            if self.filled.load(Ordering::Acquire) {
-                return Poll::Ready(());
-            }
-            self.waker.register(context.waker());
-            match self.filled.load(Ordering::Acquire) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
+        poll_fn(|context| self.poll_filled(context)).await;
+    }
+
+    pub(super) fn poll_filled(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.filled.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.waker.register(context.waker());
+        match self.filled.load(Ordering::Acquire) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    /// The oldest of what waits for space is tried again; nothing is under way.
+    pub(crate) fn open_gate(&self) {
+        self.gate_is_closed.store(false, Ordering::Release);
+    }
+
+    pub(crate) fn close_gate(&self) {
+        self.gate_is_closed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_closed_gate(&self) -> bool {
+        self.gate_is_closed.load(Ordering::Acquire)
     }
 
     /// QoS 0 messages that found no room.

@@ -8,8 +8,11 @@ mod outbox;
 mod publishing;
 mod scram;
 mod serving;
+#[cfg(test)]
+mod sizes;
 mod subscribing;
 mod transport;
+mod turn;
 mod wills;
 mod wire;
 
@@ -226,14 +229,7 @@ fn open(
     }
     let seat = Seat::take(context, alive);
     let opening = Box::pin(shake_hands(arrival, seat, stopping.clone()));
-    tokio::spawn(async move {
-        // By itself: what the handshakes need is given back before the connection runs.
-        let opened = opening.await;
-        if let Some(mut task) = opened {
-            task.serve().await;
-            Box::pin(task.end()).await;
-        }
-    });
+    tokio::spawn(driver::run(opening));
 }
 
 /// A connection's place among those that are open, from its first byte to its end, whatever that is.

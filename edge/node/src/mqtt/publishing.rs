@@ -14,6 +14,7 @@ use super::Context;
 use super::driver::Task;
 use super::mailbox::{Again, Answer, Mailbox, Published};
 use super::outbox::Outbox;
+use super::turn::Turn;
 use crate::committer::{Append, Gate, Room, Waiter, now_ms, rows_bytes};
 use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
@@ -49,7 +50,7 @@ pub(super) struct Incoming<'a> {
     pub owed: Option<(&'a Arc<Mailbox>, Owed)>,
     pub received: Option<PacketId>,
     /// There where the publisher waits for space rather than be refused.
-    pub patient: Option<(&'a Gate, PublishQos)>,
+    pub patient: Option<PublishQos>,
     /// Who is served as messages come has had it.
     pub is_repeated: bool,
 }
@@ -145,17 +146,14 @@ impl Context {
         if way.kept.is_none() && rows.is_empty() {
             return TakenIn::Settled;
         }
-        let gate = patient.map(|(gate, qos)| {
-            let message = Arc::clone(&message);
-            published.again = Some(Again {
-                message,
-                qos,
-                retain,
-            });
-            gate.clone()
+        published.again = patient.map(|qos| Again {
+            message: Arc::clone(&message),
+            qos,
+            retain,
         });
         // A will waits for space, too, and nothing behind it.
-        let gate = gate.or_else(|| is_will.then(Gate::default));
+        let waits = patient.is_some() || is_will;
+        let gate = owed.filter(|_| waits).map(|(mailbox, _)| Gate::of(mailbox));
         let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
         let Some(route) = &way.kept else {
             self.metrics.messages_unrouted.inc();
@@ -299,9 +297,10 @@ impl Task {
         &mut self,
         token: Option<PublishToken>,
         publish: Publish,
+        turn: &mut Turn,
     ) -> Option<Box<Stuck>> {
-        self.counts.received += 1;
-        self.submit(token, publish, false)
+        turn.counts.received += 1;
+        self.submit(token, publish, false, turn)
     }
 
     /// A message that waited for space is tried again.
@@ -310,11 +309,12 @@ impl Task {
         token: PublishToken,
         publish: Publish,
         is_probe: bool,
+        turn: &mut Turn,
     ) -> Option<Box<Stuck>> {
         if is_probe {
-            self.gate.open();
+            self.mailbox.open_gate();
         }
-        self.submit(Some(token), publish, true)
+        self.submit(Some(token), publish, true, turn)
     }
 
     fn submit(
@@ -322,6 +322,7 @@ impl Task {
         token: Option<PublishToken>,
         publish: Publish,
         is_repeated: bool,
+        turn: &mut Turn,
     ) -> Option<Box<Stuck>> {
         let received = match publish.qos {
             PublishQos::ExactlyOnce(packet_id) => Some(packet_id),
@@ -343,15 +344,15 @@ impl Task {
             row,
             owed: token.map(|token| (&self.mailbox, Owed::Publish(token))),
             received,
-            patient: waits.then_some((&self.gate, publish.qos)),
+            patient: waits.then_some(publish.qos),
             is_repeated,
         };
         let context = &self.context;
-        match context.take_in(incoming, &self.client_id, self.id, &mut self.outbox) {
+        match context.take_in(incoming, &self.client_id, self.id, &mut turn.outbox) {
             TakenIn::OnItsWay => None,
             TakenIn::Stuck(stuck) => Some(stuck),
             TakenIn::Settled => {
-                self.counts.unrouted += 1;
+                turn.counts.unrouted += 1;
                 if let Some(token) = token {
                     let published = Published {
                         received,

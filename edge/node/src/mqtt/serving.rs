@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
 use super::subscribing::is_of_the_server;
+use super::turn::{Counts, Turn};
 use crate::committer::now_ms;
 use crate::limits::{CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT};
 use crate::retained::{Read, Wanted};
@@ -159,10 +160,11 @@ impl Task {
     }
 
     pub(super) fn delivery_done(&mut self, token: DeliveryToken) {
-        if !self.shared.is_empty()
-            && let Some(shared) = self.shared.remove(&token.0)
+        if let Some(live) = &mut self.live
+            && let Some(shared) = live.shared.remove(&token.0)
         {
             shared.done(self.id);
+            self.live.take_if(|live| live.is_idle());
         }
         let Some(held) = self.held.as_mut().filter(|_| token.0 < LIVE_TOKENS) else {
             return;
@@ -201,8 +203,8 @@ impl Task {
     }
 
     /// Hands over what the journal has for the session, behind retained messages that wait.
-    pub(super) fn feed(&mut self) {
-        self.deliver_retained();
+    pub(super) fn feed(&mut self, turn: &mut Turn) {
+        self.deliver_retained(turn);
         if !self.retained.is_empty() {
             return;
         }
@@ -232,7 +234,7 @@ impl Task {
     }
 
     /// As many as there is room for, and as may be looked at in one go.
-    fn deliver_retained(&mut self) {
+    fn deliver_retained(&mut self, turn: &mut Turn) {
         let (now, now_ms) = (Instant::now(), self.context.clock.now_ms());
         let mut looks = RETAINED_LOOKS_MAX;
         while self.may_read_retained() {
@@ -252,12 +254,12 @@ impl Task {
                 }
                 Read::NotYet | Read::Nothing => return,
             };
-            self.deliver(now, letter);
+            self.deliver(now, letter, &mut turn.counts);
         }
     }
 
     /// A message that comes from no position of the journal.
-    pub(super) fn deliver(&mut self, now: Instant, letter: Letter) {
+    pub(super) fn deliver(&mut self, now: Instant, letter: Letter, counts: &mut Counts) {
         let token = DeliveryToken(LIVE_TOKENS | self.next_delivery);
         let is_acknowledged = letter.qos.min(letter.qos_max) > Qos::AtMostOnce;
         let delivery = Delivery {
@@ -273,7 +275,7 @@ impl Task {
         self.next_delivery += 1;
         let mut is_done = !is_acknowledged;
         match self.machine.handle_deliver(now, delivery) {
-            DeliverOutcome::Queued => self.counts.delivered += 1,
+            DeliverOutcome::Queued => counts.delivered += 1,
             DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {
                 self.context.metrics.mqtt_messages_dropped.inc();
                 is_done = true;
@@ -287,7 +289,10 @@ impl Task {
         }
         match letter.shared {
             Some(shared) if is_done => shared.done(self.id),
-            Some(shared) => drop(self.shared.insert(token.0, shared)),
+            Some(shared) => {
+                let live = self.live.get_or_insert_default();
+                live.shared.insert(token.0, shared);
+            }
             None => {}
         }
     }
@@ -299,7 +304,9 @@ impl Task {
         let Some(held) = &mut self.held else {
             return;
         };
-        for name in std::mem::take(&mut self.groups) {
+        let live = self.live.as_mut();
+        let groups = live.map(|live| std::mem::take(&mut live.groups));
+        for name in groups.into_iter().flatten() {
             held.unsubscribe_group(&name);
         }
         held.leave_groups();

@@ -1,10 +1,11 @@
 //! What a client subscribes to: in its session where that reads the journal, with the router where it is
 //! served as messages come, and in a group where it shares.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_edge_journal::RowEntry;
-use tidegate_edge_protocol::mqtt::codec::{Qos, RetainHandling, SubscriptionIdentifier};
+use tidegate_edge_protocol::mqtt::codec::{Qos, RetainHandling, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::connection::{SharedFilter, SubscribeToken, SubscriptionRequest};
 use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
@@ -14,7 +15,26 @@ use super::driver::Task;
 use super::mailbox::Answer;
 use crate::committer::Waiter;
 use crate::router::Subscription;
+use crate::sessions::SharedDelivery;
 use crate::system;
+
+/// What a client is served as it comes, beside its session.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// Filters, and what they take.
+    filters: usize,
+    filters_bytes: usize,
+    /// Those of them that it shares.
+    pub(super) groups: Vec<Text>,
+    /// Deliveries whose group waits for their end, by token.
+    pub(super) shared: BTreeMap<u64, SharedDelivery>,
+}
+
+impl Live {
+    pub(super) fn is_idle(&self) -> bool {
+        self.filters == 0 && self.shared.is_empty()
+    }
+}
 
 impl Task {
     pub(super) fn subscribe(
@@ -127,7 +147,9 @@ impl Task {
         identifier: Option<SubscriptionIdentifier>,
     ) -> (ReasonCode, bool) {
         let (filter, options) = (&request.filter, request.options);
-        let (name_bytes, is_new) = (filter.name.len(), !self.groups.contains(&filter.name));
+        let live = self.live.as_ref();
+        let is_new = live.is_none_or(|live| !live.groups.contains(&filter.name));
+        let name_bytes = filter.name.len();
         if is_new && !self.has_room_for_filter(name_bytes) {
             return (ReasonCode::QuotaExceeded, false);
         }
@@ -137,7 +159,8 @@ impl Task {
         held.subscribe_group(filter, self.context.reader.next_position());
         held.join_group(filter, &self.mailbox, options, identifier);
         if is_new {
-            self.groups.push(filter.name.clone());
+            let live = self.live.get_or_insert_default();
+            live.groups.push(filter.name.clone());
         }
         self.count_subscription(name_bytes, is_new);
         (request.granted(), is_new)
@@ -145,13 +168,18 @@ impl Task {
 
     /// Of those that are served as messages come.
     fn has_room_for_filter(&self, name_bytes: usize) -> bool {
-        self.subscriptions < self.context.listener.subscriptions_max
-            && self.subscriptions_bytes + name_bytes <= SESSION_SUBSCRIPTIONS_BYTES_MAX
+        let (filters, filters_bytes) = self
+            .live
+            .as_ref()
+            .map_or((0, 0), |live| (live.filters, live.filters_bytes));
+        filters < self.context.listener.subscriptions_max
+            && filters_bytes + name_bytes <= SESSION_SUBSCRIPTIONS_BYTES_MAX
     }
 
     fn count_subscription(&mut self, name_bytes: usize, is_new: bool) {
-        self.subscriptions += usize::from(is_new);
-        self.subscriptions_bytes += if is_new { name_bytes } else { 0 };
+        let live = self.live.get_or_insert_default();
+        live.filters += usize::from(is_new);
+        live.filters_bytes += if is_new { name_bytes } else { 0 };
     }
 
     pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
@@ -178,14 +206,21 @@ impl Task {
         let existed = if filter.group.is_none() {
             self.context.router.unsubscribe(self.id, &filter.filter)
         } else {
-            let at = self.groups.iter().position(|name| *name == filter.name);
-            if let (Some(at), Some(held)) = (at, &mut self.held) {
-                held.unsubscribe_group(&self.groups.swap_remove(at));
+            let groups = self.live.as_mut().map(|live| &mut live.groups);
+            let left = groups.and_then(|groups| {
+                let at = groups.iter().position(|name| *name == filter.name)?;
+                Some(groups.swap_remove(at))
+            });
+            if let (Some(name), Some(held)) = (&left, &mut self.held) {
+                held.unsubscribe_group(name);
             }
-            at.is_some()
+            left.is_some()
         };
-        self.subscriptions -= usize::from(existed);
-        self.subscriptions_bytes -= if existed { filter.name.len() } else { 0 };
+        if let Some(live) = self.live.as_mut().filter(|_| existed) {
+            live.filters -= 1;
+            live.filters_bytes -= filter.name.len();
+        }
+        self.live.take_if(|live| live.is_idle());
         existed
     }
 

@@ -19,7 +19,10 @@ pub(crate) struct Wanted {
 /// Filters in the order in which they were asked for; there are no more than the client has
 /// subscriptions.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct Reading(Option<Box<Places>>);
+
+#[derive(Debug, Default)]
+struct Places {
     places: BTreeMap<u64, Place>,
     by_filter: BTreeMap<Text, u64>,
     asked: u64,
@@ -48,6 +51,42 @@ pub(crate) enum Read {
 impl Reading {
     /// A filter that is read already begins anew `[MQTT-3.8.4-3]`.
     pub(crate) fn want(&mut self, wanted: Wanted) {
+        self.0.get_or_insert_default().want(wanted);
+    }
+
+    /// The client has unsubscribed.
+    pub(crate) fn forget(&mut self, name: &Text) {
+        if let Some(places) = &mut self.0 {
+            places.forget(name);
+            self.rest();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn rest(&mut self) {
+        self.0.take_if(|places| places.places.is_empty());
+    }
+
+    /// The next message, by the oldest filter that has one. Takes the topics that it looked at from
+    /// `looks`.
+    pub(crate) fn next<'a>(
+        &mut self,
+        store_of: impl Fn(&SharedFilter) -> &'a Retained,
+        now_ms: u64,
+        looks: &mut usize,
+    ) -> Read {
+        let places = self.0.as_mut();
+        let read = places.map_or(Read::Nothing, |places| places.next(store_of, now_ms, looks));
+        self.rest();
+        read
+    }
+}
+
+impl Places {
+    fn want(&mut self, wanted: Wanted) {
         self.forget(&wanted.filter.name);
         self.by_filter
             .insert(wanted.filter.name.clone(), self.asked);
@@ -59,20 +98,13 @@ impl Reading {
         self.asked += 1;
     }
 
-    /// The client has unsubscribed.
-    pub(crate) fn forget(&mut self, name: &Text) {
+    fn forget(&mut self, name: &Text) {
         if let Some(asked) = self.by_filter.remove(name) {
             self.places.remove(&asked);
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
-    }
-
-    /// The next message, by the oldest filter that has one. Takes the topics that it looked at from
-    /// `looks`.
-    pub(crate) fn next<'a>(
+    fn next<'a>(
         &mut self,
         store_of: impl Fn(&SharedFilter) -> &'a Retained,
         now_ms: u64,

@@ -2,7 +2,10 @@
 //! and from there to the connection as fast as that takes it.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -112,7 +115,6 @@ pub(crate) struct Fed {
 }
 
 /// See the module. Of one connection.
-#[derive(Debug)]
 pub(crate) struct Feed {
     reader: JournalReader,
     clock: Clock,
@@ -120,6 +122,8 @@ pub(crate) struct Feed {
     reading: Option<JoinHandle<Result<Stretch, ReadError>>>,
     stretch: Stretch,
     wait: Wait,
+    /// What it waits with where nothing is read: for growth, or for a read to be tried again.
+    waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Feed {
@@ -142,6 +146,7 @@ impl Feed {
             reading: None,
             stretch,
             wait: Wait::Growth,
+            waiting: None,
         }
     }
 
@@ -150,28 +155,35 @@ impl Feed {
         self.wait == Wait::Room
     }
 
-    /// Returns when there is a reason to pump. Safe to cancel.
-    pub(crate) async fn ready(&mut self) {
-        match (self.wait, &mut self.reading) {
-            (_, Some(reading)) => {
-                let read = reading.await;
-                self.reading = None;
-                match read {
-                    Ok(Ok(stretch)) => self.stretch = stretch,
-                    Ok(Err(error)) => {
-                        tracing::error!(%error, "a client session cannot read the journal");
-                        tokio::time::sleep(READ_AGAIN).await;
-                    }
-                    Err(_) => {}
+    /// Ready when there is a reason to pump, which may turn out to be none.
+    pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Some(reading) = &mut self.reading {
+            let read = ready!(Pin::new(reading).poll(context));
+            self.reading = None;
+            match read {
+                Ok(Ok(stretch)) => self.stretch = stretch,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a client session cannot read the journal");
+                    self.waiting = Some(Box::pin(tokio::time::sleep(READ_AGAIN)));
+                    return self.poll_waiting(context);
                 }
+                Err(_) => {}
             }
-            (Wait::Growth, None) => {
-                if self.durable.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            }
-            (Wait::Read | Wait::Room, None) => std::future::pending().await,
+            return Poll::Ready(());
         }
+        if self.wait == Wait::Growth && self.waiting.is_none() {
+            self.waiting = Some(Box::pin(growth(self.durable.clone())));
+        }
+        self.poll_waiting(context)
+    }
+
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(waiting) = &mut self.waiting else {
+            return Poll::Pending;
+        };
+        ready!(waiting.as_mut().poll(context));
+        self.waiting = None;
+        Poll::Ready(())
     }
 
     /// Hands over what fits, and reads on where there is room for more.
@@ -282,6 +294,13 @@ impl Feed {
         };
         self.wait = Wait::Read;
         self.reading = Some(tokio::task::spawn_blocking(move || wanted.read(&reader)));
+    }
+}
+
+/// Returns when the log has more that is durable.
+async fn growth(mut durable: watch::Receiver<Position>) {
+    if durable.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

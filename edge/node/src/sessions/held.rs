@@ -11,7 +11,7 @@ use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription}
 use tidegate_shared::id::Position;
 use tokio::sync::OwnedMutexGuard;
 
-use super::{Reads, Sessions, deleted};
+use super::{Sessions, Slot, deleted};
 use crate::committer::Waiter;
 use crate::limits::{SESSION_CHANGES_MAX, SESSION_CHANGES_UNSURE_MAX};
 use crate::mqtt::Mailbox;
@@ -22,14 +22,12 @@ pub(crate) struct Held {
     sessions: Arc<Sessions>,
     id: ConnectionId,
     session: OwnedMutexGuard<ClientSession>,
-    reads: Arc<Reads>,
+    slot: Arc<Slot>,
     /// In the row, behind its value.
-    changes: usize,
+    changes: u32,
     /// QoS 2 messages that it has as received, and that a full journal may still refuse. With one of
     /// them the row is not written anew, or it would say that the message came.
-    unsure: usize,
-    /// Of groups that began or ended with a change: stored with it.
-    group_rows: Vec<RowEntry>,
+    unsure: u32,
     /// One of its subscriptions is not to get what its own client publishes.
     no_local: bool,
 }
@@ -39,15 +37,14 @@ impl Held {
         sessions: Arc<Sessions>,
         id: ConnectionId,
         session: OwnedMutexGuard<ClientSession>,
-        reads: Arc<Reads>,
+        slot: Arc<Slot>,
     ) -> Self {
         Self {
             sessions,
             id,
             no_local: wants_no_local(&session),
-            group_rows: Vec::new(),
             session,
-            reads,
+            slot,
             // Not known: the first change folds it.
             changes: SESSION_CHANGES_MAX,
             unsure: 0,
@@ -82,18 +79,17 @@ impl Held {
         self.session.apply(&Change::WillCleared);
     }
 
-    /// Makes a change, and gives the row's operation that stores it; `None` where there is no session
-    /// to be kept.
+    /// Makes a change that concerns no filters (`change_into`), and gives the row's operation that stores
+    /// it; `None` where there is no session to be kept.
     pub(crate) fn change(&mut self, change: &Change) -> Option<RowEntry> {
         let before = self.session.is_present();
-        self.follow_filters(change);
         self.session.apply(change);
-        self.unsure += usize::from(matches!(change, Change::InboundReceived(_)));
+        self.unsure += u32::from(matches!(change, Change::InboundReceived(_)));
         if let Change::Begun { .. } | Change::Subscribed(_) | Change::Unsubscribed(_) = change {
             self.no_local = wants_no_local(&self.session);
         }
         let now = self.session.is_present();
-        self.reads.follow(&self.session);
+        self.slot.reads.follow(&self.session);
         if matches!(change, Change::Begun { .. } | Change::Subscribed(_)) {
             // Before the row: whoever has the row must have its messages.
             self.sessions.tell_needed_from();
@@ -129,19 +125,18 @@ impl Held {
     }
 
     /// The router knows what offline sessions want, so that it is kept where no route does; groups know
-    /// who is in them.
-    fn follow_filters(&mut self, change: &Change) {
-        let sessions = Arc::clone(&self.sessions);
+    /// who is in them. Gives the rows of groups that begin or end with a change: they are stored with it.
+    fn follow_filters(&self, change: &Change) -> Vec<RowEntry> {
+        let sessions = &self.sessions;
         let (router, client_id) = (&sessions.router, self.session.client_id());
         match change {
             Change::Begun { .. } | Change::Ended => {
                 router.unwant_all(&LogReader::Client(client_id.clone()));
-                let rows = sessions.leave_groups(client_id, &self.session, Some(self.id));
-                self.group_rows.extend(rows);
+                return sessions.leave_groups(client_id, &self.session, Some(self.id));
             }
             Change::Subscribed(Subscription { filter, since, .. }) if filter.group.is_some() => {
                 let row = sessions.groups.subscribe(client_id, filter, *since);
-                self.group_rows.extend(row);
+                return row.into_iter().collect();
             }
             Change::Subscribed(subscription) => {
                 let reader = LogReader::Client(client_id.clone());
@@ -150,7 +145,7 @@ impl Held {
             Change::Unsubscribed(name) => match self.session.subscription(name) {
                 Some(Subscription { filter, .. }) if filter.group.is_some() => {
                     let row = sessions.groups.unsubscribe(client_id, name, Some(self.id));
-                    self.group_rows.extend(row);
+                    return row.into_iter().collect();
                 }
                 Some(Subscription { filter, .. }) => {
                     router.unwant(&LogReader::Client(client_id.clone()), &filter.filter);
@@ -159,6 +154,7 @@ impl Held {
             },
             _ => {}
         }
+        Vec::new()
     }
 
     /// A client whose session ends with its connection takes part in a group.
@@ -215,13 +211,14 @@ impl Held {
     /// Makes a change, and adds what stores it to rows that are stored together: one that writes the
     /// session anew stands for all before it.
     pub(crate) fn change_into(&mut self, change: &Change, rows: &mut Vec<RowEntry>) {
+        let mut group_rows = self.follow_filters(change);
         if let Some(row) = self.change(change) {
             if !matches!(row.operation, RowOperation::Change(_)) {
                 rows.retain(|before| before.table != row.table);
             }
             rows.push(row);
         }
-        rows.append(&mut self.group_rows);
+        rows.append(&mut group_rows);
     }
 
     pub(crate) fn submit(&self, rows: Vec<RowEntry>, waiter: Option<Waiter>) {
@@ -335,7 +332,7 @@ mod tests {
             position: Position(0),
         };
         assert!(is_whole(held.change(&begun)));
-        let packet_id = |id: usize| PacketId::new(id as u16).unwrap();
+        let packet_id = |id: u32| PacketId::new(id as u16).unwrap();
         for id in 1..=3 * SESSION_CHANGES_MAX {
             let received = Change::InboundReceived(packet_id(id));
             assert!(!is_whole(held.change(&received)), "{id} is not known yet");

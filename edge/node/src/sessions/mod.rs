@@ -10,7 +10,9 @@ mod held;
 mod losses;
 mod trim;
 
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::HashSet;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -60,10 +62,71 @@ impl Clock {
 /// One client's session, and who has it.
 #[derive(Debug)]
 struct Slot {
+    client_id: Text,
     session: Arc<AsyncMutex<ClientSession>>,
-    /// The newest connection of the client.
-    owner: Option<(ConnectionId, Arc<Mailbox>)>,
-    reads: Arc<Reads>,
+    /// The newest connection of the client. It changes only while the table is locked.
+    owner: Mutex<Option<(ConnectionId, Arc<Mailbox>)>>,
+    reads: Reads,
+}
+
+impl Slot {
+    fn new(session: ClientSession) -> Arc<Self> {
+        Arc::new(Self {
+            client_id: session.client_id().clone(),
+            reads: Reads::new(&session),
+            session: Arc::new(AsyncMutex::new(session)),
+            owner: Mutex::default(),
+        })
+    }
+
+    fn owner(&self) -> MutexGuard<'_, Option<(ConnectionId, Arc<Mailbox>)>> {
+        self.owner.lock().expect("nobody panics with it")
+    }
+
+    fn is_owned(&self) -> bool {
+        self.owner().is_some()
+    }
+
+    fn is_owned_by(&self, id: ConnectionId) -> bool {
+        self.owner().as_ref().is_some_and(|(owner, _)| *owner == id)
+    }
+}
+
+/// What each connected client takes of the heap here, whose session ends with its connection.
+#[cfg(test)]
+pub(crate) const IDLE_PARTS: [(&str, usize); 2] = [
+    ("its place in the table of sessions", heap_bytes::<Slot>()),
+    ("its session", heap_bytes::<AsyncMutex<ClientSession>>()),
+];
+
+/// In an `Arc`.
+#[cfg(test)]
+pub(crate) const fn heap_bytes<T>() -> usize {
+    2 * size_of::<usize>() + size_of::<T>()
+}
+
+/// In a set by its client id: a table of pointers grows by leaps that cost little.
+#[derive(Debug)]
+struct ByClient(Arc<Slot>);
+
+impl PartialEq for ByClient {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.client_id == other.0.client_id
+    }
+}
+
+impl Eq for ByClient {}
+
+impl Hash for ByClient {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.client_id.hash(state);
+    }
+}
+
+impl Borrow<Text> for ByClient {
+    fn borrow(&self) -> &Text {
+        &self.0.client_id
+    }
 }
 
 /// From where a session still reads the log, seen without holding it.
@@ -104,7 +167,7 @@ pub(crate) struct Sessions {
     pub(crate) router: Arc<Router>,
     pub(crate) clock: Clock,
     groups: Groups,
-    slots: Mutex<HashMap<Text, Slot>>,
+    slots: Mutex<HashSet<ByClient>>,
     /// What a session may have waiting for it, as it lies in the log.
     backlog_bytes_max: u64,
     /// Messages that sessions lost by that bound, since the start.
@@ -176,7 +239,11 @@ impl Sessions {
         let groups = Groups::new(committer.clone(), Arc::clone(&router), clock);
         let mut cursors = loaded.groups;
         let next = committer.reader().next_position();
-        let mut slots = HashMap::new();
+        #[expect(
+            clippy::mutable_key_type,
+            reason = "a slot is found by its client id, which does not change"
+        )]
+        let mut slots = HashSet::new();
         let mut rows = Vec::new();
         let at_ms = clock.now_ms();
         for (mut session, changes) in loaded.sessions {
@@ -198,12 +265,7 @@ impl Sessions {
                 let cursor = cursors.remove(filter.name.as_bytes());
                 rows.extend(groups.subscribe(&client_id, filter, cursor.unwrap_or(next)));
             }
-            let slot = Slot {
-                reads: Arc::new(Reads::new(&session)),
-                session: Arc::new(AsyncMutex::new(session)),
-                owner: None,
-            };
-            slots.insert(client_id, slot);
+            slots.insert(ByClient(Slot::new(session)));
         }
         // Groups of clients that are gone.
         rows.extend(cursors.into_keys().map(groups::deleted));
@@ -224,7 +286,7 @@ impl Sessions {
         Arc::new(sessions)
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Text, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, HashSet<ByClient>> {
         self.slots.lock().expect("nobody panics with it")
     }
 
@@ -260,33 +322,34 @@ impl Sessions {
         id: ConnectionId,
         mailbox: &Arc<Mailbox>,
     ) -> Held {
-        let (session, reads) = {
+        let slot = {
             let mut slots = self.slots();
-            let slot = slots.entry(client_id.clone()).or_insert_with(|| {
-                let session = ClientSession::new(client_id.clone());
-                Slot {
-                    reads: Arc::new(Reads::new(&session)),
-                    session: Arc::new(AsyncMutex::new(session)),
-                    owner: None,
+            let slot = match slots.get(client_id) {
+                Some(ByClient(slot)) => Arc::clone(slot),
+                None => {
+                    let slot = Slot::new(ClientSession::new(client_id.clone()));
+                    slots.insert(ByClient(Arc::clone(&slot)));
+                    slot
                 }
-            });
-            let owner = (id, Arc::clone(mailbox));
-            match slot.owner.replace(owner) {
+            };
+            let before = slot.owner().replace((id, Arc::clone(mailbox)));
+            match before {
                 Some((_, before)) => before.shut_down(ReasonCode::SessionTakenOver),
                 None => self.goes_online(),
             }
-            (Arc::clone(&slot.session), Arc::clone(&slot.reads))
+            slot
         };
-        Held::new(Arc::clone(self), id, session.lock_owned().await, reads)
+        let session = Arc::clone(&slot.session).lock_owned().await;
+        Held::new(Arc::clone(self), id, session, slot)
     }
 
     /// A connection that waited for the session has given up.
     pub(crate) fn abandon(&self, client_id: &Text, id: ConnectionId) {
-        let mut slots = self.slots();
-        if let Some(slot) = slots.get_mut(client_id)
-            && slot.owner.as_ref().is_some_and(|(owner, _)| *owner == id)
+        let slots = self.slots();
+        if let Some(ByClient(slot)) = slots.get(client_id)
+            && slot.is_owned_by(id)
         {
-            slot.owner = None;
+            *slot.owner() = None;
             self.goes_offline();
         }
     }
@@ -294,19 +357,17 @@ impl Sessions {
     /// A connection has let go of its session.
     fn leave(&self, client_id: &Text, id: ConnectionId, present: bool) {
         let mut slots = self.slots();
-        let Some(slot) = slots.get_mut(client_id) else {
+        let Some(ByClient(slot)) = slots.get(client_id) else {
             return;
         };
-        match &slot.owner {
-            Some((owner, _)) if *owner == id => {
-                slot.owner = None;
-                self.goes_offline();
-            }
+        if slot.is_owned_by(id) {
+            *slot.owner() = None;
+            self.goes_offline();
+        } else if slot.is_owned() {
             // A newer connection waits for it, or has it.
-            Some(_) => return,
-            // One that waited has given up, and is not counted any more.
-            None => {}
+            return;
         }
+        // Or one that waited has given up, and is not counted any more.
         if !present {
             slots.remove(client_id);
         }
@@ -317,19 +378,19 @@ impl Sessions {
     pub(crate) fn sweep(&self) -> Vec<DueWill> {
         let now_ms = self.clock.now_ms();
         let mut wills = Vec::new();
-        let clients: Vec<_> = {
+        let idle: Vec<_> = {
             let slots = self.slots();
-            let idle = slots.iter().filter(|(_, slot)| slot.owner.is_none());
-            idle.map(|(client_id, slot)| (client_id.clone(), Arc::clone(&slot.session)))
-                .collect()
+            let idle = slots.iter().filter(|slot| !slot.0.is_owned());
+            idle.map(|slot| Arc::clone(&slot.0)).collect()
         };
-        for (client_id, session) in clients {
+        for slot in idle {
             // A connection may have taken it up by now.
-            let Ok(mut session) = session.try_lock_owned() else {
+            let Ok(mut session) = Arc::clone(&slot.session).try_lock_owned() else {
                 continue;
             };
-            self.sweep_idle(&client_id, &mut session, now_ms);
+            self.sweep_idle(&slot.client_id, &mut session, now_ms);
             if wills.len() < WILLS_AT_ONCE_MAX {
+                let client_id = slot.client_id.clone();
                 wills.extend(DueWill::of(client_id, session, now_ms));
             }
         }
@@ -385,7 +446,7 @@ impl Sessions {
                     session.apply(&change);
                 }
                 rows.push(held::folded(session));
-                if let Some(slot) = self.slots().get(client_id) {
+                if let Some(ByClient(slot)) = self.slots().get(client_id) {
                     slot.reads.follow(session);
                 }
             }
@@ -417,10 +478,7 @@ impl Sessions {
     /// A session that has ended, and that nobody waits for.
     fn forget(&self, client_id: &Text) {
         let mut slots = self.slots();
-        if slots
-            .get(client_id)
-            .is_some_and(|slot| slot.owner.is_none())
-        {
+        if slots.get(client_id).is_some_and(|slot| !slot.0.is_owned()) {
             slots.remove(client_id);
         }
     }
@@ -435,7 +493,7 @@ impl Sessions {
         }
         changes.iter().for_each(|change| session.apply(change));
         self.committer.store(vec![held::folded(session)], None);
-        if let Some(slot) = self.slots().get(client_id) {
+        if let Some(ByClient(slot)) = self.slots().get(client_id) {
             slot.reads.follow(session);
         }
     }
@@ -462,7 +520,7 @@ impl Sessions {
     /// stored; what is no longer read is let go of at the next sweep.
     fn tell_needed_from(&self) {
         let slots = self.slots();
-        let from = slots.values().map(|slot| &slot.reads.from);
+        let from = slots.iter().map(|slot| &slot.0.reads.from);
         let from = from.map(|from| from.load(Ordering::Relaxed)).min();
         let from = Position(from.unwrap_or(Reads::NOTHING));
         let from = self

@@ -2,6 +2,7 @@
 //! and the real map, in memory. Shows that the ledger does not grow with batches, what the map takes for
 //! one, and how long a question takes; says so with exit code 1 where the ledger does grow.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,11 +10,13 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use tidegate_bridge_protocol::landing::Offer;
+use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::{
-    Begin, CreateTopic, Entry, Land, OpenSession, OpenStream, Part, Tick,
+    Begin, CreateTopic, Entry, Land, OpenSession, OpenStream, Pack, Part, Tick,
 };
-use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, Target};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, Segment, Target};
 use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
+use tidegate_cloud_protocol::packing::{PackPlan, PackRule, plan};
 use tidegate_shared::id::*;
 
 const TOPIC: TopicId = TopicId(1);
@@ -22,6 +25,15 @@ const EDGES: u64 = 3_000;
 
 /// About so many records lie in one batch.
 const BATCH_RECORDS: u64 = 100;
+
+/// Bytes of a record in its batch, about.
+const RECORD_BYTES: u64 = 30;
+
+/// As the cloud packs by default.
+const PACK: PackRule = PackRule {
+    segment_bytes: 64 << 20,
+    max_age_ms: 60_000,
+};
 
 /// Batches of one tick.
 const TICK_BATCHES: usize = 100;
@@ -113,7 +125,7 @@ impl World {
     }
 
     fn apply(&mut self, command: Command) -> anyhow::Result<()> {
-        for effect in self.ledger.apply(command)? {
+        for effect in self.ledger.apply(command, LogPlace::default())? {
             ensure!(!matches!(effect, Effect::Refused { .. }), "{effect:?}");
             self.map.apply(&effect, self.life)?;
         }
@@ -138,12 +150,47 @@ impl World {
                     hash_before: BoundaryHash((*next).into()),
                     hash_after: BoundaryHash((*next + count).into()),
                 },
-                part: Part::default(),
+                part: Part {
+                    batch_bytes: (count * RECORD_BYTES) as u32,
+                    ..Part::default()
+                },
             }));
             *next += count;
         }
         self.batches += entries.len() as u64;
-        self.apply(Command::Tick(Tick { now_ms: 3, entries }))
+        self.apply(Command::Tick(Tick { now_ms: 3, entries }))?;
+        self.pack()
+    }
+
+    /// Packs the tails that have grown to a segment, as the cloud does.
+    fn pack(&mut self) -> anyhow::Result<()> {
+        let plans = plan(&self.ledger, PACK, 3, &BTreeSet::new(), usize::MAX);
+        let packs = plans.iter().map(|plan| self.packed(plan));
+        let entries: Vec<Entry> = packs.collect();
+        match entries.is_empty() {
+            true => Ok(()),
+            false => self.apply(Command::Tick(Tick { now_ms: 3, entries })),
+        }
+    }
+
+    fn packed(&self, plan: &PackPlan) -> Entry {
+        let segment = Segment {
+            id: SegmentId {
+                number: plan.base().0 as u64,
+                ..SegmentId::default()
+            },
+            base: plan.base(),
+            end: plan.end(),
+            bytes: plan.bytes,
+            index_position: plan.bytes,
+            batches: plan.batches.len() as u32,
+            ..Segment::default()
+        };
+        Entry::Pack(Pack {
+            target: plan.target,
+            segment,
+            replaces: Vec::new(),
+        })
     }
 
     fn records(&self) -> u64 {

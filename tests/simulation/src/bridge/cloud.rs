@@ -2,7 +2,7 @@
 //! they proposed. What the log has not synced is lost with the power; a hub that dies alone loses only
 //! what it had in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge_protocol::fact::Fact;
@@ -10,8 +10,11 @@ use tidegate_bridge_protocol::hub::{HubConnection, HubError};
 use tidegate_bridge_protocol::landing::{Head, Offer};
 use tidegate_bridge_protocol::limits::FRAME_FACTS_MAX;
 use tidegate_cloud_protocol::gathering::{Gathering, Pending};
-use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
+use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
+use tidegate_cloud_protocol::ledger::command::{self as wish, Pack, Tick};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger, Segment};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tidegate_cloud_protocol::packing::{self, PackRule};
 use tidegate_cloud_protocol::questions::{Answer, Known, Question, check_session};
 use tidegate_shared::id::{EdgeId, SessionEpoch, StreamName};
 
@@ -49,7 +52,12 @@ pub struct Replica {
 
 impl Replica {
     pub fn apply(&mut self, command: Command) -> Result<Effects, String> {
-        let effects = self.ledger.apply(command);
+        // A log object for each command: what the packer would free goes one by one.
+        let place = LogPlace {
+            object: self.applied as u64,
+            position: 0,
+        };
+        let effects = self.ledger.apply(command, place);
         let effects = effects.map_err(|error| error.to_string())?;
         let life = self.ledger.cluster_incarnation().unwrap_or_default();
         for effect in &effects {
@@ -59,6 +67,45 @@ impl Replica {
         }
         self.applied += 1;
         Ok(effects)
+    }
+
+    /// Bytes of the ledger's snapshot once all that has landed is packed: it grows with segments, and with
+    /// batches only until then.
+    pub fn ledger_bytes(&self) -> Result<usize, String> {
+        let mut ledger = self.ledger.clone();
+        let rule = PackRule {
+            segment_bytes: u64::MAX,
+            max_age_ms: i64::MIN,
+        };
+        let plans = packing::plan(&ledger, rule, ledger.now_ms(), &BTreeSet::new(), usize::MAX);
+        let entries = (0..).zip(&plans).map(|(number, plan)| {
+            let id = SegmentId {
+                store: 0,
+                broker_epoch: ledger.broker_epoch(),
+                number,
+            };
+            wish::Entry::Pack(Pack {
+                target: plan.target,
+                segment: Segment {
+                    id,
+                    base: plan.base(),
+                    end: plan.end(),
+                    ..Segment::default()
+                },
+                replaces: Vec::new(),
+            })
+        });
+        let tick = Tick {
+            now_ms: ledger.now_ms(),
+            entries: entries.collect(),
+        };
+        let effects = ledger.apply(Command::Tick(tick), LogPlace::default());
+        let effects = effects.map_err(|error| error.to_string())?;
+        let is_packed = |effect: &Effect| matches!(effect, Effect::Packed { .. });
+        match effects.iter().all(is_packed) {
+            true => Ok(ledger.snapshot().len()),
+            false => Err(format!("a tail cannot be packed: {effects:?}")),
+        }
     }
 
     /// Everything in a log, from its start.

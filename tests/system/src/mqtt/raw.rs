@@ -328,6 +328,25 @@ impl Peer {
         reasons[0]
     }
 
+    /// Subscribes with QoS 1 at most to what others may publish in, too: what comes before the SUBACK is
+    /// acknowledged and passed over.
+    #[track_caller]
+    pub fn subscribe_amid_others(&mut self, filter: &str, options: u8) {
+        let id = self.id();
+        self.send(&wire::subscribe(self.version, id, &[(filter, options)]));
+        let suback = loop {
+            let packet = self.packet();
+            if packet.kind() != wire::PUBLISH {
+                break packet;
+            }
+            if let Some(id) = packet.publish().id {
+                self.send(&wire::ack(wire::PUBACK, id));
+            }
+        };
+        assert_eq!(suback.kind(), wire::SUBACK & 0xf0, "{suback:x?}");
+        assert_eq!(suback.id(), id);
+    }
+
     /// Publishes with success, and waits for what ends it; returns when QoS 0 was taken, too.
     #[track_caller]
     pub fn publish(&mut self, publish: Publish, qos: u8) {

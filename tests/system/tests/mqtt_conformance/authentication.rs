@@ -1,46 +1,22 @@
 //! Enhanced authentication (4.12).
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
-use tidegate_system_tests::standing::Standing;
-use tidegate_system_tests::workspace;
+use std::net::SocketAddr;
 
 use super::support::*;
 
 const SCRAM: &str = "SCRAM-SHA-256";
-
-/// An edge that knows one user, by SCRAM.
-fn edge_with_user() -> Standing {
-    let mut command = Command::new(workspace::binary("tidegate-edge"));
-    command.args(["scram", "pump"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    process
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(b"pencil\n")
-        .unwrap();
-    let line = process.wait_with_output().unwrap().stdout;
-    let users = workspace::target().join("tests/scratch/mqtt-conformance-users");
-    std::fs::create_dir_all(users.parent().unwrap()).unwrap();
-    std::fs::write(&users, line).unwrap();
-    let keys = format!("  scram_users: {}\n", users.display());
-    Standing::start("mqtt-conformance-scram", &keys, YAML)
-}
 
 fn data(text: &str) -> Vec<u8> {
     property::bytes(property::AUTHENTICATION_DATA, text)
 }
 
 /// Asks to be let in, and gives the server's AUTH.
-fn challenged(edge: &Standing, more: Option<Vec<u8>>) -> (Peer, Packet) {
+fn challenged(broker: SocketAddr, more: Option<Vec<u8>>) -> (Peer, Packet) {
     let mut asked = Connect::new(V5, &unique("scram"))
         .with(method(SCRAM))
         .with(data("n,,n=pump,r=rOprNGfwEbeRWgbNEkqO"));
     asked.properties.extend(more);
-    let mut peer = Peer::open(edge.mqtt, V5);
+    let mut peer = Peer::open(broker, V5);
     peer.send(&asked.bytes());
     let auth = peer.take(wire::AUTH);
     (peer, auth)
@@ -49,10 +25,10 @@ fn challenged(edge: &Standing, more: Option<Vec<u8>>) -> (Peer, Packet) {
 #[test]
 fn v5_4_12_0_2_a_challenge_asks_for_more_and_names_the_method() {
     clauses!(v5 "4.12.0-2" "4.12.0-3" "4.12.0-4" "4.12.0-5" "3.15.2-1" "3.15.2-2" "3.15.2-3");
-    let edge = edge_with_user();
+    let broker = edge_with_user().mqtt;
     let small = property::four(property::MAXIMUM_PACKET_SIZE, 200);
     for more in [None, Some(small)] {
-        let (mut peer, auth) = challenged(&edge, more);
+        let (mut peer, auth) = challenged(broker, more);
         assert_eq!((auth.first, auth.reason()), (0xf0, 0x18));
         assert_eq!(
             auth.property(property::AUTHENTICATION_METHOD),
@@ -75,7 +51,7 @@ fn v5_4_12_0_2_a_challenge_asks_for_more_and_names_the_method() {
     }
     // Nor is who answers by another method, or with another reason than 0x18.
     for (code, name) in [(0x18, "PLAIN"), (0x19, SCRAM), (0x00, SCRAM)] {
-        let (mut peer, _) = challenged(&edge, None);
+        let (mut peer, _) = challenged(broker, None);
         let fields = wire::block(&[method(name), data("c=biws")]);
         peer.send(&wire::packet(wire::AUTH, &[vec![code], fields].concat()));
         let end = peer.end();
@@ -142,4 +118,55 @@ fn v5_4_12_0_7_an_auth_without_a_method_ends_the_connection() {
         &[0x81, 0x82],
     );
     ends(client(V3_1_1), &wire::packet(wire::AUTH, &[]), &[]);
+}
+
+#[test]
+fn v5_4_12_1_2_who_fails_to_prove_itself_again_is_disconnected() {
+    clauses!(v5 "4.12.1-1" "4.12.1-2" "4.12.0-3" "4.12.0-5");
+    let mut user = scram::Client::new("pump", "pencil");
+    let mut wrong = scram::Client::new("pump", "Pencil");
+    let mut peer = authenticated(&mut user);
+    for _ in 0..2 {
+        let challenge = asks(&mut peer, 0x19, Awaited::Final, &user);
+        // All else goes on meanwhile.
+        peer.nothing();
+        peer.send(&proof(&challenge, &mut user));
+        let told = peer.take(wire::AUTH);
+        assert_eq!(told.reason(), 0x00, "{told:x?}");
+        let proved = told.property(property::AUTHENTICATION_DATA);
+        assert!(proved.is_some_and(|data| data[2..].starts_with(b"v=")));
+    }
+    let challenge = asks(&mut peer, 0x19, Awaited::Final, &user);
+    ends(peer, &proof(&challenge, &mut wrong), &[0x87]);
+    // So is who names another method, or begins what has begun.
+    for (reason, name, expected) in [(0x19, "PLAIN", 0x8c), (0x18, SCRAM, 0x82)] {
+        let fields = wire::block(&[method(name), data("n,,n=pump,r=abc")]);
+        let auth = wire::packet(wire::AUTH, &[vec![reason], fields].concat());
+        ends(authenticated(&mut user), &auth, &[expected]);
+    }
+}
+
+#[test]
+fn v5_3_1_2_30_nothing_but_auth_and_disconnect_comes_before_the_connack() {
+    clauses!(v5 "3.1.2-30" "4.12.0-4");
+    let mut user = scram::Client::new("pump", "pencil");
+    for awaited in [Awaited::First, Awaited::Final] {
+        let topic = unique("auth");
+        for packet in [
+            wire::packet(wire::PINGREQ, &[]),
+            Publish::new(V5, &topic, "early").qos(1, 1).bytes(),
+            wire::subscribe(V5, 1, &[(&topic, 0)]),
+        ] {
+            let (mut peer, _) = authenticating(awaited, &user);
+            peer.send(&packet);
+            let end = peer.end();
+            let told: Vec<_> = end
+                .iter()
+                .map(|told| (told.kind(), told.reason()))
+                .collect();
+            assert_eq!(told, [(wire::CONNACK, 0x82)]);
+        }
+    }
+    // The proof that it could have given is taken from another.
+    authenticated(&mut user).nothing();
 }

@@ -1,13 +1,19 @@
 //! The edge that all tests of this suite share, and what most of them do first.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use tidegate_system_tests::mqtt::hostile::Awaited;
+use tidegate_system_tests::mqtt::hostile::auth_with_data;
 pub use tidegate_system_tests::mqtt::raw::{Delivered, Packet, Peer};
+pub use tidegate_system_tests::mqtt::scram;
 pub use tidegate_system_tests::mqtt::wire::Version::{self, V3_1, V3_1_1, V5};
 pub use tidegate_system_tests::mqtt::wire::{self, Connect, Publish, Will, property};
 use tidegate_system_tests::standing::Standing;
+use tidegate_system_tests::workspace;
 
 /// The versions whose specifications number their statements.
 pub const NUMBERED: [Version; 2] = [V3_1_1, V5];
@@ -31,6 +37,26 @@ pub fn edge() -> &'static Standing {
 pub fn edge_with_keep_alive_max(seconds: u16) -> Standing {
     let keys = format!("  keep_alive_max: {seconds}s\n");
     Standing::start("mqtt-conformance-keep-alive", &keys, YAML)
+}
+
+/// One more, that knows a user: `pump`, whose password is `pencil`.
+pub fn edge_with_user() -> &'static Standing {
+    static EDGE: OnceLock<Standing> = OnceLock::new();
+    EDGE.get_or_init(|| {
+        let mut command = Command::new(workspace::binary("tidegate-edge"));
+        command.args(["scram", "pump"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut input = process.stdin.take().unwrap();
+        input.write_all(b"pencil\n").unwrap();
+        drop(input);
+        let line = process.wait_with_output().unwrap().stdout;
+        let users = workspace::target().join("tests/scratch/mqtt-conformance-users");
+        std::fs::create_dir_all(users.parent().unwrap()).unwrap();
+        std::fs::write(&users, line).unwrap();
+        let keys = format!("  scram_users: {}\n", users.display());
+        Standing::start("mqtt-conformance-scram", &keys, YAML)
+    })
 }
 
 pub fn broker() -> SocketAddr {
@@ -153,4 +179,53 @@ pub fn pass(seconds: u32) {
     will.properties = vec![property::four(property::WILL_DELAY, seconds)];
     connect(&Connect::lasting(V5, &unique("clock")).will(will)).cut();
     watcher.delivery();
+}
+
+/// A client that is asked for a message of SCRAM, and what it is told with that.
+#[track_caller]
+pub fn authenticating(awaited: Awaited, user: &scram::Client) -> (Peer, Packet) {
+    let mut peer = Peer::open(edge_with_user().mqtt, V5);
+    let method = property::bytes(property::AUTHENTICATION_METHOD, scram::METHOD);
+    peer.send(&Connect::new(V5, &unique("scram")).with(method).bytes());
+    let asked = peer.take(wire::AUTH);
+    let told = match awaited {
+        Awaited::First => asked,
+        Awaited::Final => asks(&mut peer, 0x18, awaited, user),
+    };
+    (peer, told)
+}
+
+/// Sends its first message, or says without one that it has one.
+#[track_caller]
+pub fn asks(peer: &mut Peer, reason: u8, awaited: Awaited, user: &scram::Client) -> Packet {
+    let method = property::bytes(property::AUTHENTICATION_METHOD, scram::METHOD);
+    let data = property::bytes(property::AUTHENTICATION_DATA, user.first());
+    let properties = match awaited {
+        Awaited::First => wire::block(&[method]),
+        Awaited::Final => wire::block(&[method, data]),
+    };
+    peer.send(&wire::packet(
+        wire::AUTH,
+        &[vec![reason], properties].concat(),
+    ));
+    let told = peer.take(wire::AUTH);
+    assert_eq!(told.reason(), 0x18, "{told:x?}");
+    told
+}
+
+/// A client that is connected by its proof.
+#[track_caller]
+pub fn authenticated(user: &mut scram::Client) -> Peer {
+    let (mut peer, told) = authenticating(Awaited::Final, user);
+    peer.send(&proof(&told, user));
+    let connack = peer.take(wire::CONNACK);
+    assert_eq!(connack.reason(), 0, "{connack:x?}");
+    peer
+}
+
+/// The AUTH that answers the server's challenge.
+pub fn proof(challenge: &Packet, user: &mut scram::Client) -> Vec<u8> {
+    let server_first = challenge.property(property::AUTHENTICATION_DATA).unwrap();
+    let server_first = String::from_utf8(server_first[2..].to_vec()).unwrap();
+    auth_with_data(0x18, user.last(&server_first).as_bytes()).bytes()
 }

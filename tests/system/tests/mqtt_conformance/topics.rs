@@ -75,7 +75,7 @@ fn matches_as_it_should(version: Version, (filter, matching, others): (&str, &[&
     for peer in &mut peers {
         // Last, since other tests' retained messages may follow.
         peer.subscribe(&end, 1);
-        peer.subscribe(&named(filter, &names), 1);
+        peer.subscribe_amid_others(&named(filter, &names), 1);
     }
     let mut publisher = client(version);
     let topics = others.iter().chain(matching);

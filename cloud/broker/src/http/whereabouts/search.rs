@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use tidegate_bridge_protocol::fact::Fact;
-use tidegate_cloud_protocol::index::{IndexEntry, PartitionIndex};
+use tidegate_cloud_protocol::index::IndexEntry;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_shared::id::{EdgeId, EdgeOffset, KafkaOffset, StreamName};
 use tidegate_shared::record::{Batch, Record};
@@ -13,6 +13,7 @@ use super::super::Context;
 use super::super::answer::ApiError;
 use super::is_of;
 use crate::limits::{WHERE_BATCH_BYTES_MAX, WHERE_BATCHES_MAX, WHERE_ENTRIES_MAX};
+use crate::reading::StorageError;
 
 /// The header in which a record carries its MQTT topic.
 const TOPIC_HEADER: &[u8] = b"mqtt.topic";
@@ -69,7 +70,7 @@ impl Search {
     /// # Errors
     /// A batch cannot be read.
     pub(super) async fn run(&self, context: &Context) -> Result<Outcome, ApiError> {
-        let (candidates, mut searched_all) = self.candidates(context);
+        let (candidates, mut searched_all) = self.candidates(context).await?;
         let mut found: Option<Found> = None;
         let (mut batches, mut bytes) = (0, 0);
         for candidate in candidates {
@@ -108,62 +109,65 @@ impl Search {
     }
 
     /// Newest first in each stream; whether that is all there are.
-    fn candidates(&self, context: &Context) -> (Vec<Candidate>, bool) {
+    async fn candidates(&self, context: &Context) -> Result<(Vec<Candidate>, bool), ApiError> {
+        let (facts, mut is_all) = self.facts(context);
+        let mut candidates = Vec::new();
+        let mut entries = 0;
+        for (stream, fact) in facts {
+            let target = Target {
+                topic_id: fact.topic_id,
+                partition: fact.partition,
+            };
+            let end = fact.kafka_offset.plus(fact.count as i64);
+            let left = WHERE_ENTRIES_MAX - entries;
+            let shared = context.broker.shared();
+            let found = shared.entries_within(target, fact.kafka_offset, end, left);
+            let found = found.await.map_err(|error| unreadable(context, &error))?;
+            for entry in self.newest_of(&found, &mut entries) {
+                let stream = stream.clone();
+                candidates.push(Candidate {
+                    stream,
+                    target,
+                    fact,
+                    entry,
+                });
+            }
+            if entries >= WHERE_ENTRIES_MAX || candidates.len() > WHERE_BATCHES_MAX {
+                is_all = false;
+                break;
+            }
+        }
+        Ok((candidates, is_all))
+    }
+
+    /// The facts of all streams that are asked for, newest first in each; whether that is all there are.
+    fn facts(&self, context: &Context) -> (Vec<(StreamName, Fact)>, bool) {
         let state = context.broker.shared().state();
+        let mut found = Vec::new();
         let Some(known) = state.ledger.edge(&self.edge) else {
-            return (Vec::new(), true);
+            return (found, true);
         };
-        let asked = |name: &StreamName| {
+        let asked = |name: &&StreamName| {
             self.stream
                 .as_deref()
                 .is_none_or(|asked| is_of(name, asked))
         };
-        let mut candidates = Vec::new();
-        let mut entries = 0;
-        for name in known.streams.keys().filter(|name| asked(name)) {
-            for incarnation in state
-                .offset_map
-                .incarnations(&self.edge, name)
-                .into_iter()
-                .rev()
-            {
-                let left = WHERE_ENTRIES_MAX - entries;
-                let facts = state
-                    .offset_map
-                    .newest_facts(&self.edge, name, incarnation, left);
-                for fact in facts {
-                    let target = Target {
-                        topic_id: fact.topic_id,
-                        partition: fact.partition,
-                    };
-                    for entry in self.newest_of(state.index(target), &fact, &mut entries) {
-                        let stream = name.clone();
-                        candidates.push(Candidate {
-                            stream,
-                            target,
-                            fact,
-                            entry,
-                        });
-                    }
-                    if entries >= WHERE_ENTRIES_MAX || candidates.len() > WHERE_BATCHES_MAX {
-                        return (candidates, false);
-                    }
+        let map = &state.offset_map;
+        for name in known.streams.keys().filter(asked) {
+            for incarnation in map.incarnations(&self.edge, name).into_iter().rev() {
+                let left = WHERE_ENTRIES_MAX - found.len();
+                let facts = map.newest_facts(&self.edge, name, incarnation, left);
+                found.extend(facts.into_iter().map(|fact| (name.clone(), fact)));
+                if found.len() >= WHERE_ENTRIES_MAX {
+                    return (found, false);
                 }
             }
         }
-        (candidates, true)
+        (found, true)
     }
 
-    /// The batches of a fact in which a record may be old enough, newest first.
-    fn newest_of(
-        &self,
-        index: &PartitionIndex,
-        fact: &Fact,
-        looked_at: &mut usize,
-    ) -> Vec<IndexEntry> {
-        let end = fact.kafka_offset.plus(fact.count as i64);
-        let from = index.from_offset(fact.kafka_offset);
-        let of_fact = &from[..from.partition_point(|entry| entry.base_offset < end)];
+    /// Of the batches of a fact those in which a record may be old enough, newest first.
+    fn newest_of(&self, of_fact: &[IndexEntry], looked_at: &mut usize) -> Vec<IndexEntry> {
         let is_late = |entry: &IndexEntry| self.at_ms.is_some_and(|at| entry.max_timestamp_ms > at);
         let mut found = Vec::new();
         for (at, entry) in of_fact.iter().enumerate().rev() {
@@ -205,10 +209,8 @@ pub(super) async fn record_at(
     target: Target,
     offset: KafkaOffset,
 ) -> Result<Option<FoundRecord>, ApiError> {
-    let entry = {
-        let state = context.broker.shared().state();
-        state.index(target).from_offset(offset).first().copied()
-    };
+    let entry = context.broker.shared().entry_at(target, offset).await;
+    let entry = entry.map_err(|error| unreadable(context, &error))?;
     match entry.filter(|entry| entry.base_offset <= offset) {
         Some(entry) => last_in(context, entry, move |at, _| at == offset.0).await,
         None => Ok(None),
@@ -222,10 +224,7 @@ async fn last_in(
     fits: impl Fn(i64, &Record) -> bool + Send + 'static,
 ) -> Result<Option<FoundRecord>, ApiError> {
     let read = context.broker.shared().read(vec![entry], 0).await;
-    let bytes = read.map_err(|error| {
-        context.broker.metrics().storage_errors.inc();
-        ApiError::unreadable(error.to_string())
-    })?;
+    let bytes = read.map_err(|error| unreadable(context, &error))?;
     let unpacked = tokio::task::spawn_blocking(move || unpack(bytes, fits)).await;
     let found = unpacked.map_err(|error| ApiError::unreadable(error.to_string()))?;
     Ok(found.map(|(offset, record)| FoundRecord {
@@ -234,6 +233,11 @@ async fn last_in(
         mqtt_topic: topic_of(&record),
         landed_ms: entry.landed_ms,
     }))
+}
+
+fn unreadable(context: &Context, error: &StorageError) -> ApiError {
+    context.broker.metrics().storage_errors.inc();
+    ApiError::unreadable(error.to_string())
 }
 
 /// A batch that cannot be unpacked holds nothing that could be told.

@@ -4,6 +4,7 @@
 //! or version that this build does not know is an error that stops the reader: to skip it would
 //! make two ledgers out of one log.
 
+mod alter_topic;
 mod begin;
 mod commit_offsets;
 mod create_topic;
@@ -13,18 +14,25 @@ mod grow_topic;
 mod import_facts;
 mod land;
 mod land_gap;
+mod open_broker;
 mod open_session;
 mod open_stream;
+mod pack;
 mod release_edge;
 #[cfg(test)]
 pub(super) mod strategies;
+mod swept;
 mod tick;
+mod trim;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
-use tidegate_shared::id::{EdgeId, NameError};
+use tidegate_shared::id::{EdgeId, NameError, PartitionId, TopicId};
 use tidegate_shared::wire::{Reader, WireError};
 
+use super::Target;
+
+pub use alter_topic::{AlterTopic, TopicChange};
 pub use begin::Begin;
 pub use commit_offsets::{CommitOffsets, OffsetCommit};
 pub use create_topic::CreateTopic;
@@ -34,10 +42,17 @@ pub use grow_topic::GrowTopic;
 pub use import_facts::{FACTS_MAX, ImportFacts};
 pub use land::{Land, Part};
 pub use land_gap::LandGap;
+pub use open_broker::OpenBroker;
 pub use open_session::OpenSession;
 pub use open_stream::OpenStream;
+pub use pack::Pack;
 pub use release_edge::ReleaseEdge;
+pub use swept::Swept;
 pub use tick::{Entry, Tick};
+pub use trim::Trim;
+
+pub(super) use alter_topic::{put_changes, take_changes};
+pub(super) use pack::{put_segment, put_segment_id, take_segment, take_segment_id};
 
 /// Why bytes are not a command (or a snapshot) that this build understands.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -164,6 +179,18 @@ fn take_partitions(reader: &mut Reader) -> Result<u32, DecodeError> {
         partitions if partitions > TOPIC_PARTITIONS_MAX => Err(WireError::Invalid { field }.into()),
         partitions => Ok(partitions),
     }
+}
+
+pub(super) fn put_target(out: &mut BytesMut, target: &Target) {
+    out.put_u128_le(target.topic_id.0);
+    out.put_i32_le(target.partition.0);
+}
+
+pub(super) fn take_target(reader: &mut Reader) -> Result<Target, DecodeError> {
+    Ok(Target {
+        topic_id: TopicId(reader.u128("topic id")?),
+        partition: PartitionId(reader.i32("partition")?),
+    })
 }
 
 /// Takes a string that must be a name.

@@ -8,6 +8,8 @@ use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 
 use super::*;
+use crate::index::SegmentId;
+use crate::ledger::Segment;
 
 pub(in super::super) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
@@ -77,6 +79,19 @@ fn entry() -> impl Strategy<Value = Entry> {
             });
             Entry::ImportFacts(ImportFacts { facts: facts.collect() })
         }),
+        1 => any::<u8>().prop_map(|id| Entry::OpenBroker(OpenBroker { id: u128::from(id) })),
+        6 => (target(), segment(), vec(segment_id(), 0..2)).prop_map(|(target, segment, replaces)| {
+            Entry::Pack(Pack { target, segment, replaces })
+        }),
+        2 => (target(), 0i64..20).prop_map(|(target, start)| {
+            Entry::Trim(Trim { target, start: KafkaOffset(start) })
+        }),
+        1 => (0u128..6, vec(change(), 0..3)).prop_map(|(id, changes)| {
+            Entry::AlterTopic(AlterTopic { topic_id: TopicId(id), changes })
+        }),
+        1 => (vec(segment_id(), 0..3), vec(0u64..3, 0..3)).prop_map(|(segments, log_objects)| {
+            Entry::Swept(Swept { segments, log_objects })
+        }),
         10 => land().prop_map(Entry::Land),
         3 => (land(), prop::sample::select(&GapReason::ALL[..])).prop_map(|(land, reason)| {
             let Land { edge, stream, offer, .. } = land;
@@ -86,6 +101,44 @@ fn entry() -> impl Strategy<Value = Entry> {
             let group = GroupName::new(format!("group-{group}")).unwrap();
             Entry::CommitOffsets(CommitOffsets { group, offsets })
         }),
+    ]
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    (0u128..6, 0i32..3).prop_map(|(id, partition)| Target {
+        topic_id: TopicId(id),
+        partition: PartitionId(partition),
+    })
+}
+
+fn segment_id() -> impl Strategy<Value = SegmentId> {
+    (0u64..3, 0u64..6).prop_map(|(broker_epoch, number)| SegmentId {
+        store: 0,
+        broker_epoch,
+        number,
+    })
+}
+
+fn segment() -> impl Strategy<Value = Segment> {
+    (segment_id(), 0i64..6, 1i64..5, any::<i64>()).prop_map(|(id, base, count, time)| Segment {
+        id,
+        base: KafkaOffset(base),
+        end: KafkaOffset(base + count),
+        bytes: 150,
+        index_position: 100,
+        batches: 1,
+        max_timestamp_ms: time,
+        landed_ms: 5,
+    })
+}
+
+fn change() -> impl Strategy<Value = TopicChange> {
+    prop_oneof![
+        any::<i64>().prop_map(TopicChange::RetentionMs),
+        any::<i64>().prop_map(TopicChange::RetentionBytes),
+        (1u8..4).prop_map(TopicChange::CleanupPolicy),
+        any::<i64>().prop_map(TopicChange::DeleteRetentionMs),
+        any::<i64>().prop_map(TopicChange::PackMergeBelow),
     ]
 }
 

@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    CommitOffsets, DecodeError, ForkStream, ImportFacts, Land, LandGap, OpenSession, OpenStream,
-    ReleaseEdge, Row,
+    AlterTopic, CommitOffsets, DecodeError, ForkStream, ImportFacts, Land, LandGap, OpenBroker,
+    OpenSession, OpenStream, Pack, ReleaseEdge, Row, Swept, Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -36,6 +36,16 @@ pub enum Entry {
     ReleaseEdge(ReleaseEdge),
     /// Number 8: takes facts into the offset map.
     ImportFacts(ImportFacts),
+    /// Number 9: puts a segment in the place of what it has the batches of.
+    Pack(Pack),
+    /// Number 10: a partition begins later.
+    Trim(Trim),
+    /// Number 11: changes a topic's settings.
+    AlterTopic(AlterTopic),
+    /// Number 12: objects that nothing needs are deleted.
+    Swept(Swept),
+    /// Number 13: a broker begins its work.
+    OpenBroker(OpenBroker),
 }
 
 impl Entry {
@@ -52,6 +62,11 @@ impl Entry {
             Self::ForkStream(row) => row.put_row(out),
             Self::ReleaseEdge(row) => row.put_row(out),
             Self::ImportFacts(row) => row.put_row(out),
+            Self::Pack(row) => row.put_row(out),
+            Self::Trim(row) => row.put_row(out),
+            Self::AlterTopic(row) => row.put_row(out),
+            Self::Swept(row) => row.put_row(out),
+            Self::OpenBroker(row) => row.put_row(out),
         }
     }
 
@@ -65,6 +80,11 @@ impl Entry {
             ForkStream::NUMBER => Self::ForkStream(ForkStream::take_row(reader)?),
             ImportFacts::NUMBER => Self::ImportFacts(ImportFacts::take_row(reader)?),
             ReleaseEdge::NUMBER => Self::ReleaseEdge(ReleaseEdge::take_row(reader)?),
+            Pack::NUMBER => Self::Pack(Pack::take_row(reader)?),
+            Trim::NUMBER => Self::Trim(Trim::take_row(reader)?),
+            AlterTopic::NUMBER => Self::AlterTopic(AlterTopic::take_row(reader)?),
+            Swept::NUMBER => Self::Swept(Swept::take_row(reader)?),
+            OpenBroker::NUMBER => Self::OpenBroker(OpenBroker::take_row(reader)?),
             number => {
                 let what = "entry";
                 return Err(DecodeError::UnknownNumber { what, number });

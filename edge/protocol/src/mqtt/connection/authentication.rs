@@ -101,10 +101,12 @@ impl Authentication {
             return Err(ScramError::Rejected);
         };
         match (std::mem::take(&mut self.step), data) {
-            (Step::Idle | Step::AwaitsFirst, None) => {
+            (Step::Idle, None) => {
                 self.step = Step::AwaitsFirst;
                 Ok(Answer::Continue(None))
             }
+            // It was asked for one. Asked again, it could go on like this for ever.
+            (Step::AwaitsFirst, None) => Err(ScramError::Missing("n=")),
             (Step::Idle | Step::AwaitsFirst, Some(data)) => {
                 let (exchange, server_first) = offered.begin(&data)?;
                 self.step = Step::AwaitsFinal(Box::new(exchange));
@@ -191,7 +193,7 @@ impl Connection {
             Ok(Answer::Continue(data)) => {
                 let reason = ReasonCode::ContinueAuthentication;
                 let auth = self.authentication.get_mut().auth(reason, data);
-                self.replies.push_back(auth);
+                self.reply(auth);
             }
             Ok(Answer::Done(name, server_final)) => {
                 self.authentication.get_mut().name = Some(name.clone());
@@ -239,7 +241,7 @@ impl Connection {
             Answer::Done(..) => return Err(FAILED),
         };
         let auth = authentication.auth(reason, data);
-        self.replies.push_back(auth);
+        self.reply(auth);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ impl Connection {
         self.advance(now);
         match self.state {
             State::Connected => {
-                let outcome = self.outbound.handle_deliver(delivery);
+                let outcome = self.outbound.handle_deliver(delivery, &self.limits);
                 self.assign();
                 outcome
             }
@@ -71,7 +71,7 @@ impl Connection {
         let window = &mut self.outbound.window;
         match window.handle_pubrec(packet_id, ack.reason.is_error())? {
             Pubrec::Received(token) => {
-                self.events.push_back(Event::Received { token, packet_id });
+                self.tell(Event::Received { token, packet_id });
             }
             // [MQTT-4.4.0-2]
             Pubrec::Refused(token) => self.done(Some(token), ack.reason),
@@ -97,8 +97,7 @@ impl Connection {
             true => DeliveryOutcome::RefusedByClient(reason),
             false => DeliveryOutcome::Acknowledged,
         };
-        self.events
-            .push_back(Event::DeliveryDone { token, outcome });
+        self.tell(Event::DeliveryDone { token, outcome });
         self.assign();
     }
 
@@ -111,13 +110,13 @@ impl Connection {
 
     fn push_pubrel(&mut self, packet_id: PacketId, reason: ReasonCode) {
         let ack = Ack::new(packet_id, reason);
-        self.replies.push_back(Packet::Pubrel(ack));
+        self.reply(Packet::Pubrel(ack));
     }
 
     /// Asks for the identifiers that the window has room for.
     pub(super) fn assign(&mut self) {
-        while let Some((token, packet_id)) = self.outbound.poll_assign(self.now) {
-            self.events.push_back(Event::Assign { token, packet_id });
+        while let Some((token, packet_id)) = self.outbound.poll_assign(self.now, &self.limits) {
+            self.tell(Event::Assign { token, packet_id });
         }
     }
 }

@@ -17,7 +17,7 @@ impl Connection {
         for _ in 0..2 {
             let encoded = encode(&reply, self.version, out);
             if encoded.is_ok() && self.outbound.fits_client(out.len() - start) {
-                self.sent.packets += 1;
+                self.pending.get_mut().sent.packets += 1;
                 return;
             }
             out.truncate(start);
@@ -25,7 +25,7 @@ impl Connection {
         }
         let message = "a reply does not fit the client's maximum packet size";
         self.close_with_error(ReasonCode::PacketTooLarge, message.to_owned());
-        self.replies.clear();
+        self.forget_replies();
     }
 
     /// The client is at fault: it is told as far as its version and the state allow, and the
@@ -35,15 +35,16 @@ impl Connection {
             State::Connected => {
                 // A second CONNECT may be wrong in a way that only a CONNACK can tell [MQTT-3.14.2-1].
                 let sayable = reason.is_allowed_in(PacketType::Disconnect);
-                let reason = if sayable {
-                    reason
-                } else {
-                    ReasonCode::ProtocolError
-                };
-                self.disconnect(reason, message)
+                self.disconnect(or_protocol_error(reason, sayable), message)
             }
             // No DISCONNECT before CONNACK [MQTT-3.14.0-1].
-            State::Fresh | State::Authenticating { .. } | State::Deciding { .. } => {
+            State::Fresh => handshake::refusal(self.version, reason, message)
+                .map(|connack| Packet::Connack(Box::new(connack))),
+            // Its CONNECT was right: what only a CONNACK says would be of that one.
+            State::Authenticating { .. } | State::Deciding { .. } => {
+                let types = [PacketType::Connack, PacketType::Disconnect];
+                let sayable = types.into_iter().all(|kind| reason.is_allowed_in(kind));
+                let reason = or_protocol_error(reason, sayable);
                 handshake::refusal(self.version, reason, message)
                     .map(|connack| Packet::Connack(Box::new(connack)))
             }
@@ -83,19 +84,27 @@ impl Connection {
             return;
         }
         self.state = State::Closed;
-        self.connect_deadline = None;
         self.keep_alive.stop();
         self.authentication = OnDemand::default();
         self.withheld = OnDemand::default();
-        self.subscribes.clear();
-        self.replies.extend(farewell);
+        let pending = self.pending.get_mut();
+        pending.subscribes.clear();
+        pending.replies.extend(farewell);
         if let Some(will) = self.will.take() {
-            self.events.push_back(Event::WillDue(will));
+            self.tell(Event::WillDue(will));
         }
-        self.events.push_back(Event::Closed(Closed {
+        let unacknowledged = self.outbound.close();
+        self.tell(Event::Closed(Closed {
             reason,
             session_expiry_interval_s,
-            unacknowledged: self.outbound.close(),
+            unacknowledged,
         }));
+    }
+}
+
+fn or_protocol_error(reason: ReasonCode, sayable: bool) -> ReasonCode {
+    match sayable {
+        true => reason,
+        false => ReasonCode::ProtocolError,
     }
 }

@@ -17,6 +17,7 @@ mod keep_alive;
 mod on_demand;
 mod outbound;
 mod packets;
+mod pending;
 mod publishes;
 mod rate;
 #[cfg(test)]
@@ -24,11 +25,7 @@ mod tests;
 mod window;
 mod withheld;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 
@@ -41,16 +38,16 @@ pub use event::{
 };
 use inbound::Inbound;
 use keep_alive::KeepAlive;
-use on_demand::{ById, OnDemand};
+use on_demand::OnDemand;
 use outbound::{Client, Outbound, Transmitted};
+use pending::Pending;
 pub use rate::RateLimit;
 use rate::Rates;
 use withheld::Withheld;
 
 use super::{
     codec::{
-        AckProperties, DecodeError, DecodeErrorKind, Packet, PacketId, PacketType, Suback, Version,
-        Will,
+        AckProperties, DecodeError, DecodeErrorKind, Packet, PacketType, Suback, Version, Will,
     },
     limits::ConnectionLimits,
     reply_code::ReasonCode,
@@ -64,7 +61,6 @@ pub struct Connection {
     now: Instant,
     state: State,
     version: Version,
-    connect_deadline: Option<Instant>,
     keep_alive: KeepAlive,
     authentication: OnDemand<Authentication>,
     /// There where the listener bounds any.
@@ -72,15 +68,9 @@ pub struct Connection {
     inbound: OnDemand<Inbound>,
     withheld: OnDemand<Withheld>,
     outbound: Outbound,
-    /// Answers and farewells, before any delivery.
-    replies: VecDeque<Packet>,
-    events: VecDeque<Event>,
+    pending: OnDemand<Pending>,
     will: Option<Box<Will>>,
     session_expiry_interval_s: u32,
-    /// The identifier and the number of filters.
-    subscribes: HashMap<SubscribeToken, (PacketId, usize), ById>,
-    next_subscribe: u64,
-    sent: Sent,
 }
 
 #[derive(Debug)]
@@ -94,7 +84,7 @@ enum State {
     /// The driver thinks about the CONNECT. What else came is kept.
     Deciding {
         request: Box<ConnectRequest>,
-        early: VecDeque<Packet>,
+        early: OnDemand<VecDeque<Packet>>,
     },
     Connected,
     Closed,
@@ -109,20 +99,15 @@ impl Connection {
             now,
             state: State::Fresh,
             version: Version::V5,
-            connect_deadline: Some(now + limits.connect_timeout),
-            keep_alive: KeepAlive::default(),
+            keep_alive: KeepAlive::new(now),
             authentication: OnDemand::default(),
             rates: Rates::new(now, &limits).map(Box::new),
             inbound: OnDemand::default(),
             withheld: OnDemand::default(),
             outbound: Outbound::new(&Client::default(), &limits),
-            replies: VecDeque::new(),
-            events: VecDeque::new(),
+            pending: OnDemand::default(),
             will: None,
             session_expiry_interval_s: 0,
-            subscribes: HashMap::default(),
-            next_subscribe: 0,
-            sent: Sent::default(),
             limits,
         }
     }
@@ -143,8 +128,10 @@ impl Connection {
                 inbound.is_none_or(|inbound| inbound.has_room(self.version, &self.limits))
                     && withheld.is_none_or(|withheld| withheld.has_room(self.now, &self.limits))
                     && self.exceeded_rate().is_none()
-                    && self.replies.len() < self.limits.replies_queued_max
-                    && self.subscribes.len() < self.limits.subscribes_pending_max
+                    && self
+                        .pending
+                        .get()
+                        .is_none_or(|pending| pending.has_room(&self.limits))
             }
         }
     }
@@ -156,7 +143,7 @@ impl Connection {
 
     /// Whether the queue to the client has emptied enough to read for it again.
     pub fn outbound_has_room(&self) -> bool {
-        self.outbound.has_room()
+        self.outbound.has_room(&self.limits)
     }
 
     pub fn outbound_counters(&self) -> OutboundCounters {
@@ -165,12 +152,19 @@ impl Connection {
 
     /// What was handed out since the last call.
     pub fn take_sent(&mut self) -> Sent {
-        std::mem::take(&mut self.sent)
+        let pending = self.pending.there();
+        pending
+            .map(|pending| std::mem::take(&mut pending.sent))
+            .unwrap_or_default()
     }
 
     /// Nothing more will come in or go out: close the socket.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed) && self.replies.is_empty()
+        matches!(self.state, State::Closed)
+            && self
+                .pending
+                .get()
+                .is_none_or(|pending| pending.replies.is_empty())
     }
 
     pub fn handle_packet(&mut self, now: Instant, packet: Packet) {
@@ -227,7 +221,7 @@ impl Connection {
         if !matches!(self.state, State::Deciding { .. }) {
             return;
         }
-        let State::Deciding { request, early } =
+        let State::Deciding { request, mut early } =
             std::mem::replace(&mut self.state, State::Connected)
         else {
             unreachable!("it was deciding a line ago");
@@ -246,9 +240,9 @@ impl Connection {
         if let Some(authentication) = self.authentication.there() {
             authentication.complete(&mut connack.properties);
         }
-        self.replies.push_back(Packet::Connack(Box::new(connack)));
+        self.reply(Packet::Connack(Box::new(connack)));
         self.will = request.will.map(Box::new);
-        for packet in early {
+        for packet in early.take() {
             self.on_packet(packet);
         }
     }
@@ -283,19 +277,19 @@ impl Connection {
     /// Answers `Event::Subscribe`, one reason per filter.
     pub fn handle_subscribed(&mut self, token: SubscribeToken, reasons: Vec<ReasonCode>) {
         if let Some(suback) = self.suback(token, reasons) {
-            self.replies.push_back(Packet::Suback(suback));
+            self.reply(Packet::Suback(suback));
         }
     }
 
     /// Answers `Event::Unsubscribe`, one reason per filter.
     pub fn handle_unsubscribed(&mut self, token: SubscribeToken, reasons: Vec<ReasonCode>) {
         if let Some(unsuback) = self.suback(token, reasons) {
-            self.replies.push_back(Packet::Unsuback(unsuback));
+            self.reply(Packet::Unsuback(unsuback));
         }
     }
 
     fn suback(&mut self, token: SubscribeToken, reasons: Vec<ReasonCode>) -> Option<Suback> {
-        let (packet_id, count) = self.subscribes.remove(&token)?;
+        let (packet_id, count) = self.pending.there()?.subscribes.remove(&token)?;
         // [MQTT-3.8.4-5], [MQTT-3.11.3-1]
         assert_eq!(reasons.len(), count, "one reason per filter");
         Some(Suback {
@@ -308,7 +302,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
         if self
-            .connect_deadline
+            .connect_deadline()
             .is_some_and(|deadline| now >= deadline)
         {
             return self.close(CloseReason::ConnectTimeout, None, None);
@@ -340,7 +334,7 @@ impl Connection {
     pub fn handle_closed(&mut self, now: Instant) {
         self.advance(now);
         self.close(CloseReason::NetworkClosed, None, None);
-        self.replies.clear();
+        self.forget_replies();
     }
 
     /// Appends waiting packets, answers first, then deliveries in their order. False where there
@@ -349,23 +343,24 @@ impl Connection {
         let start = out.len();
         let mut expired = false;
         while out.len() - start < self.limits.transmit_bytes_max {
-            if let Some(reply) = self.replies.pop_front() {
+            let pending = self.pending.there();
+            if let Some(reply) = pending.and_then(|pending| pending.replies.pop_front()) {
                 self.transmit_reply(reply, out);
                 continue;
             }
             let at = out.len();
             match self.outbound.transmit(self.now, out) {
                 Ok(Transmitted::Sent) => {
-                    self.sent.packets += 1;
                     let kind = out.get(at).map(|first| first >> 4);
-                    self.sent.publishes += u64::from(kind == Some(PacketType::Publish as u8));
+                    let sent = &mut self.pending.get_mut().sent;
+                    sent.packets += 1;
+                    sent.publishes += u64::from(kind == Some(PacketType::Publish as u8));
                 }
                 Ok(Transmitted::Skipped) => expired = true,
                 Ok(Transmitted::Expired(token)) => {
                     expired = true;
                     let outcome = DeliveryOutcome::Expired;
-                    self.events
-                        .push_back(Event::DeliveryDone { token, outcome });
+                    self.tell(Event::DeliveryDone { token, outcome });
                     self.assign();
                 }
                 Ok(Transmitted::Nothing) => break,
@@ -377,18 +372,13 @@ impl Connection {
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.pending.there()?.events.pop_front()
     }
 
     /// Nothing is to be done until more comes: gives back what empty queues have taken, so that an idle
     /// connection holds little.
     pub fn rest(&mut self) {
-        if self.events.is_empty() {
-            self.events = VecDeque::new();
-        }
-        if self.replies.is_empty() {
-            self.replies = VecDeque::new();
-        }
+        self.pending.rest(Pending::is_idle);
         self.outbound.rest();
         self.inbound.rest(Inbound::is_idle);
         self.withheld.rest(Withheld::is_idle);
@@ -398,13 +388,23 @@ impl Connection {
     /// When to call `handle_timeout`, if nothing else happens.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = [
-            self.connect_deadline,
+            self.connect_deadline(),
             self.keep_alive.deadline(),
             self.withheld.get().and_then(Withheld::deadline),
             self.authentication.get().and_then(Authentication::deadline),
             self.exceeded_rate().map(|(_, room_at)| room_at),
         ];
         deadlines.into_iter().flatten().min()
+    }
+
+    fn connect_deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Fresh | State::Authenticating { .. } => {
+                let came_at = self.keep_alive.heard_at();
+                came_at.map(|came_at| came_at + self.limits.connect_timeout)
+            }
+            State::Deciding { .. } | State::Connected | State::Closed => None,
+        }
     }
 
     fn exceeded_rate(&self) -> Option<(RateLimit, Instant)> {

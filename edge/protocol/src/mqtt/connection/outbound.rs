@@ -11,6 +11,7 @@ use bytes::BytesMut;
 
 use super::{
     aliases::{Aliases, Naming},
+    on_demand::OnDemand,
     window::Window,
 };
 use crate::mqtt::{
@@ -31,15 +32,19 @@ pub(super) struct Outbound {
     packet_bytes_max: Option<NonZeroU32>,
     /// There where the client allows any.
     aliases: Option<Box<Aliases>>,
-    messages_max: usize,
-    bytes_max: usize,
-    queue: VecDeque<Queued>,
-    queue_bytes: usize,
-    /// As many of the queue, from its front, have a place in the window or (QoS 0) need none.
-    admitted: usize,
+    queue: OnDemand<Queue>,
     pub(super) window: Window,
     next_order: u64,
-    counters: OutboundCounters,
+    counters: OnDemand<OutboundCounters>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    deliveries: VecDeque<Queued>,
+    /// What their packets take.
+    bytes: usize,
+    /// As many, from the front, have a place in the window or (QoS 0) need none.
+    admitted: usize,
 }
 
 /// What the client's CONNECT says of what it may be sent.
@@ -104,18 +109,18 @@ impl Outbound {
             packet_bytes_max: client.packet_bytes_max,
             aliases: (client.topic_alias_max > 0)
                 .then(|| Box::new(Aliases::new(client.topic_alias_max, limits))),
-            messages_max: limits.outbound_queue_messages_max,
-            bytes_max: limits.outbound_queue_bytes_max,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            admitted: 0,
-            window: Window::new(client.receive_maximum, limits.inflight_outbound_max.get()),
+            queue: OnDemand::default(),
+            window: Window::new(client.receive_maximum),
             next_order: 0,
-            counters: OutboundCounters::default(),
+            counters: OnDemand::default(),
         }
     }
 
-    pub(super) fn handle_deliver(&mut self, delivery: Delivery) -> DeliverOutcome {
+    pub(super) fn handle_deliver(
+        &mut self,
+        delivery: Delivery,
+        limits: &ConnectionLimits,
+    ) -> DeliverOutcome {
         let qos = delivery.qos.min(delivery.qos_max);
         // Any identifier measures the same.
         let any_id = PacketId::new(1).expect("1 is not 0");
@@ -124,14 +129,16 @@ impl Outbound {
         let packet_bytes = match publish_bytes(&header, &delivery.message, self.version) {
             Ok(packet_bytes) if self.fits_client(packet_bytes) => packet_bytes,
             Ok(_) | Err(_) => {
-                self.counters.skipped_too_large += 1;
+                self.counters.get_mut().skipped_too_large += 1;
                 return DeliverOutcome::TooLarge;
             }
         };
-        let full = self.queue.len() >= self.messages_max
-            || self.queue_bytes + packet_bytes > self.bytes_max.max(packet_bytes);
+        let full = self
+            .queue
+            .get()
+            .is_some_and(|queue| !queue.has_room_for(packet_bytes, limits));
         if full && qos == Qos::AtMostOnce {
-            self.counters.dropped_qos0 += 1;
+            self.counters.get_mut().dropped_qos0 += 1;
             return DeliverOutcome::Dropped;
         }
         if full {
@@ -147,8 +154,9 @@ impl Outbound {
         if let Some(packet_id) = packet_id {
             self.window.reserve(packet_id, delivery.token, order, qos);
         }
-        self.queue_bytes += packet_bytes;
-        self.queue.push_back(Queued {
+        let queue = self.queue.get_mut();
+        queue.bytes += packet_bytes;
+        queue.deliveries.push_back(Queued {
             delivery,
             packet_bytes,
             qos,
@@ -174,15 +182,16 @@ impl Outbound {
 
     /// Gives back what an empty queue has taken.
     pub(super) fn rest(&mut self) {
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
-        }
+        self.queue.rest(|queue| queue.deliveries.is_empty());
         self.window.rest();
     }
 
     /// Whether half of the queue is free, so that reading on is worth its while.
-    pub(super) fn has_room(&self) -> bool {
-        self.queue.len() <= self.messages_max / 2 && self.queue_bytes <= self.bytes_max / 2
+    pub(super) fn has_room(&self, limits: &ConnectionLimits) -> bool {
+        self.queue.get().is_none_or(|queue| {
+            queue.deliveries.len() <= limits.outbound_queue_messages_max / 2
+                && queue.bytes <= limits.outbound_queue_bytes_max / 2
+        })
     }
 
     pub(super) fn release_again(&mut self, packet_id: PacketId, token: DeliveryToken) {
@@ -192,12 +201,17 @@ impl Outbound {
 
     /// Gives the queue's deliveries their places in the window, in order, and the next identifier
     /// that the driver must make durable.
-    pub(super) fn poll_assign(&mut self, now: Instant) -> Option<(DeliveryToken, PacketId)> {
-        while let Some(next) = self.queue.get_mut(self.admitted) {
-            if next.qos > Qos::AtMostOnce && !self.window.admit() {
+    pub(super) fn poll_assign(
+        &mut self,
+        now: Instant,
+        limits: &ConnectionLimits,
+    ) -> Option<(DeliveryToken, PacketId)> {
+        let queue = self.queue.there()?;
+        while let Some(next) = queue.deliveries.get_mut(queue.admitted) {
+            if next.qos > Qos::AtMostOnce && !self.window.admit(limits) {
                 return None;
             }
-            self.admitted += 1;
+            queue.admitted += 1;
             if next.qos == Qos::ExactlyOnce && next.packet_id.is_none() && !next.is_expired(now) {
                 let token = next.delivery.token;
                 let packet_id = self.window.assign(token, next.order);
@@ -214,19 +228,10 @@ impl Outbound {
         now: Instant,
         out: &mut BytesMut,
     ) -> Result<Transmitted, EncodeError> {
-        if self.admitted == 0
-            || !self
-                .queue
-                .front()
-                .is_some_and(|head| self.may_go(head, now))
-        {
-            return Ok(Transmitted::Nothing);
-        }
-        let Some(head) = self.queue.pop_front() else {
+        let queue = self.queue.there();
+        let Some(head) = queue.and_then(|queue| queue.pop(&self.window, now)) else {
             return Ok(Transmitted::Nothing);
         };
-        self.admitted -= 1;
-        self.queue_bytes -= head.packet_bytes;
         if head.is_expired(now) {
             return Ok(self.expire(&head));
         }
@@ -255,15 +260,6 @@ impl Outbound {
         Ok(Transmitted::Sent)
     }
 
-    /// Whether it has the identifier that it needs, or needs none.
-    fn may_go(&self, head: &Queued, now: Instant) -> bool {
-        match head.packet_id {
-            Some(packet_id) => !self.window.is_assigning(packet_id),
-            // It had expired when its turn came to be assigned one.
-            None => head.qos < Qos::ExactlyOnce || head.is_expired(now),
-        }
-    }
-
     fn identify(&mut self, head: &Queued) -> PublishQos {
         match (head.qos, head.packet_id) {
             (Qos::AtMostOnce, _) => PublishQos::AtMostOnce,
@@ -280,7 +276,7 @@ impl Outbound {
     }
 
     fn expire(&mut self, head: &Queued) -> Transmitted {
-        self.counters.expired += 1;
+        self.counters.get_mut().expired += 1;
         if head.qos == Qos::AtMostOnce {
             return Transmitted::Skipped;
         }
@@ -289,19 +285,47 @@ impl Outbound {
     }
 
     pub(super) fn counters(&self) -> OutboundCounters {
-        self.counters
+        self.counters.get().copied().unwrap_or_default()
     }
 
     /// Forgets what is queued, and gives what is in flight, in the order of deliveries.
     pub(super) fn close(&mut self) -> Vec<Unacknowledged> {
-        self.queue = VecDeque::new();
-        self.queue_bytes = 0;
-        self.admitted = 0;
+        self.queue = OnDemand::default();
         self.window.close()
     }
 }
 
+impl Queue {
+    /// For one more.
+    fn has_room_for(&self, packet_bytes: usize, limits: &ConnectionLimits) -> bool {
+        self.deliveries.len() < limits.outbound_queue_messages_max
+            && (self.deliveries.is_empty()
+                || self.bytes + packet_bytes <= limits.outbound_queue_bytes_max)
+    }
+
+    /// The head, if it may go.
+    #[inline]
+    fn pop(&mut self, window: &Window, now: Instant) -> Option<Queued> {
+        if self.admitted == 0 || !self.deliveries.front()?.may_go(window, now) {
+            return None;
+        }
+        let head = self.deliveries.pop_front()?;
+        self.admitted -= 1;
+        self.bytes -= head.packet_bytes;
+        Some(head)
+    }
+}
+
 impl Queued {
+    /// Whether it has the identifier that it needs, or needs none.
+    fn may_go(&self, window: &Window, now: Instant) -> bool {
+        match self.packet_id {
+            Some(packet_id) => !window.is_assigning(packet_id),
+            // It had expired when its turn came to be assigned one.
+            None => self.qos < Qos::ExactlyOnce || self.is_expired(now),
+        }
+    }
+
     /// With its identifier the delivery has begun, and does not expire any more `[MQTT-3.3.2-5]`,
     /// `[MQTT-4.3.3-7]`: a crash may leave it with the identifier, and it would be sent after all,
     /// behind those that were behind it.

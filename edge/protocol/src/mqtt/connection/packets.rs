@@ -1,10 +1,8 @@
 //! What each packet of the client does to the connection.
 
-use std::collections::VecDeque;
-
 use super::{
-    CloseReason, ConnectRequest, Connection, Event, State, SubscribeToken, filters, handshake,
-    inbound::Violation,
+    CloseReason, ConnectRequest, Connection, Event, OnDemand, State, SubscribeToken, filters,
+    handshake, inbound::Violation,
 };
 use crate::mqtt::{
     codec::{Connect, Disconnect, Packet, PacketId, Subscribe, Text, Unsubscribe},
@@ -32,7 +30,7 @@ impl Connection {
                     None,
                     None,
                 );
-                self.replies.clear();
+                self.forget_replies();
             }
             // [MQTT-3.1.2-30]
             (State::Authenticating { .. }, _) => {
@@ -40,8 +38,8 @@ impl Connection {
                 self.fail(ReasonCode::ProtocolError, message);
             }
             (State::Deciding { early, .. }, packet) => {
-                if early.len() < self.limits.early_packets_max {
-                    early.push_back(packet);
+                if early.get_mut().len() < self.limits.early_packets_max {
+                    early.get_mut().push_back(packet);
                 } else {
                     let message = "too many packets before the CONNACK";
                     self.fail(ReasonCode::QuotaExceeded, message);
@@ -69,9 +67,8 @@ impl Connection {
     }
 
     pub(super) fn decide(&mut self, request: Box<ConnectRequest>) {
-        self.connect_deadline = None;
-        self.events.push_back(Event::Connect(request.clone()));
-        let early = VecDeque::new();
+        self.tell(Event::Connect(request.clone()));
+        let early = OnDemand::default();
         self.state = State::Deciding { request, early };
     }
 
@@ -86,7 +83,7 @@ impl Connection {
             Packet::Pubcomp(ack) => self.on_pubcomp(&ack),
             // [MQTT-3.12.4-1]
             Packet::Pingreq => {
-                self.replies.push_back(Packet::Pingresp);
+                self.reply(Packet::Pingresp);
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(disconnect),
@@ -107,7 +104,7 @@ impl Connection {
         let subscription_identifier = subscribe.properties.subscription_identifier;
         let filters = filters::requests(subscribe, &self.limits)?;
         let token = self.next_subscribe_token(packet_id, filters.len());
-        self.events.push_back(Event::Subscribe {
+        self.tell(Event::Subscribe {
             token,
             filters,
             subscription_identifier,
@@ -119,15 +116,12 @@ impl Connection {
         let names = unsubscribe.filters.into_iter();
         let filters: Vec<_> = names.map(filters::parse).collect::<Result<_, _>>()?;
         let token = self.next_subscribe_token(unsubscribe.packet_id, filters.len());
-        self.events.push_back(Event::Unsubscribe { token, filters });
+        self.tell(Event::Unsubscribe { token, filters });
         Ok(())
     }
 
     fn next_subscribe_token(&mut self, packet_id: PacketId, filters: usize) -> SubscribeToken {
-        let token = SubscribeToken(self.next_subscribe);
-        self.next_subscribe += 1;
-        self.subscribes.insert(token, (packet_id, filters));
-        token
+        self.pending.get_mut().subscribe(packet_id, filters)
     }
 
     /// Only DISCONNECT with 0x00 takes the will back `[MQTT-3.14.4-3]`.
@@ -143,7 +137,7 @@ impl Connection {
         let reason = CloseReason::ClientDisconnected(disconnect.reason);
         self.close(reason, None, expiry_s);
         // Nothing is sent after it.
-        self.replies.clear();
+        self.forget_replies();
         Ok(())
     }
 }

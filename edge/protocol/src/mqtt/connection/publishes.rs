@@ -30,7 +30,7 @@ impl Connection {
             return;
         }
         for submission in self.withheld.get_mut().answered(answered) {
-            self.events.push_back(match submission {
+            self.pending.get_mut().events.push_back(match submission {
                 Submission::First(token, publish) => Event::Publish {
                     token: Some(token),
                     publish,
@@ -76,7 +76,7 @@ impl Connection {
         let withheld = self.withheld.there();
         let due = withheld.and_then(|withheld| withheld.handle_timeout(self.now));
         if let Some((token, publish)) = due {
-            self.events.push_back(Event::PublishAgain {
+            self.tell(Event::PublishAgain {
                 token,
                 publish,
                 is_probe: true,
@@ -113,14 +113,14 @@ impl Connection {
             Some(token) => self.withheld.get_mut().arrive(token, publish),
         };
         if let Some(publish) = publish {
-            self.events.push_back(Event::Publish { token, publish });
+            self.tell(Event::Publish { token, publish });
         }
         Ok(())
     }
 
     pub(super) fn on_pubrel(&mut self, packet_id: PacketId) -> Result<(), Violation> {
         match self.inbound.get_mut().handle_pubrel(packet_id)? {
-            Some(token) => self.events.push_back(Event::Release { token, packet_id }),
+            Some(token) => self.tell(Event::Release { token, packet_id }),
             None => self.acknowledge(),
         }
         Ok(())
@@ -142,7 +142,7 @@ impl Connection {
                 }
             };
             let ack = Ack::new(packet_id, reason);
-            self.replies.push_back(match kind {
+            self.reply(match kind {
                 AnswerKind::Puback => Packet::Puback(ack),
                 AnswerKind::Pubrec | AnswerKind::PubrecAgain => Packet::Pubrec(ack),
                 AnswerKind::Pubcomp { .. } | AnswerKind::PubcompUnknown => Packet::Pubcomp(ack),

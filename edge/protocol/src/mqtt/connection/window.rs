@@ -10,20 +10,19 @@ use crate::mqtt::{
         inbound::Violation,
         on_demand::{ById, OnDemand},
     },
+    limits::ConnectionLimits,
     reply_code::ReasonCode,
 };
 
 #[derive(Debug)]
 pub(super) struct Window {
-    /// The client's Receive Maximum.
-    receive_max: usize,
-    /// Our own limit, which counts what earlier connections left behind, too.
-    inflight_max: usize,
     tables: OnDemand<Tables>,
     /// QoS 1 and 2 deliveries of this connection that were let in and have not come to their end.
-    admitted: usize,
+    admitted: u32,
     /// PUBRELs for an earlier connection's deliveries, not completed yet.
-    released_again: usize,
+    released_again: u32,
+    /// The client's Receive Maximum.
+    receive_max: u16,
     last_packet_id: u16,
 }
 
@@ -88,10 +87,9 @@ const OTHER_QOS: Violation = (
 );
 
 impl Window {
-    pub(super) fn new(receive_maximum: u16, inflight_max: u16) -> Self {
+    pub(super) fn new(receive_maximum: u16) -> Self {
         Self {
-            receive_max: receive_maximum.into(),
-            inflight_max: inflight_max.into(),
+            receive_max: receive_maximum,
             tables: OnDemand::default(),
             admitted: 0,
             released_again: 0,
@@ -108,10 +106,11 @@ impl Window {
 
     /// Lets one more in, if there is room `[MQTT-4.9.0-2]`. PUBRELs of earlier connections don't
     /// count for the client, but for our own limit.
-    pub(super) fn admit(&mut self) -> bool {
-        let room = self.admitted < self.receive_max
-            && self.admitted + self.released_again < self.inflight_max;
-        self.admitted += usize::from(room);
+    pub(super) fn admit(&mut self, limits: &ConnectionLimits) -> bool {
+        let inflight_max = limits.inflight_outbound_max.get();
+        let room = self.admitted < u32::from(self.receive_max)
+            && self.admitted + self.released_again < u32::from(inflight_max);
+        self.admitted += u32::from(room);
         room
     }
 

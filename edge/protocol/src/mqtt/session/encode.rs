@@ -8,7 +8,7 @@ use tidegate_shared::{
     wire::{Reader, WireError, put_bytes},
 };
 
-use super::{ClientSession, Progress, State, Subscription};
+use super::{ClientSession, NOTHING, Progress, State, Subscription};
 use crate::mqtt::{
     codec::{
         PacketId, Qos, RetainHandling, SubscriptionIdentifier, SubscriptionOptions, Text,
@@ -28,7 +28,8 @@ impl ClientSession {
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(VERSION);
         put_bytes(out, self.client_id.as_bytes());
-        match self.state {
+        let kept = self.kept();
+        match kept.state {
             State::Ended => out.put_u8(ENDED),
             State::Connected => out.put_u8(CONNECTED),
             State::Disconnected { at_ms } => {
@@ -36,18 +37,18 @@ impl ClientSession {
                 out.put_u64_le(at_ms);
             }
         }
-        out.put_u32_le(self.expiry_interval_s);
-        put_count(out, self.subscriptions.len());
-        for subscription in self.subscriptions.values() {
+        out.put_u32_le(kept.expiry_interval_s);
+        put_count(out, kept.subscriptions.len());
+        for subscription in kept.subscriptions.values() {
             put_subscription(out, subscription);
         }
-        put_count(out, self.received.len());
-        for packet_id in &self.received {
+        put_count(out, kept.received.len());
+        for packet_id in &kept.received {
             out.put_u16_le(packet_id.get());
         }
-        put_progress(out, &self.progress);
-        out.put_u8(u8::from(self.will.is_some()));
-        if let Some(will) = &self.will {
+        put_progress(out, &kept.progress);
+        out.put_u8(u8::from(kept.will.is_some()));
+        if let Some(will) = &kept.will {
             put_will(out, will);
         }
     }
@@ -58,8 +59,9 @@ impl ClientSession {
         if reader.u8("version")? != VERSION {
             return Err(WireError::Invalid { field: "version" });
         }
-        let mut session = Self::new(read_text(reader, "client id")?);
-        session.state = match reader.u8("state")? {
+        let client_id = read_text(reader, "client id")?;
+        let mut kept = NOTHING.clone();
+        kept.state = match reader.u8("state")? {
             ENDED => State::Ended,
             CONNECTED => State::Connected,
             DISCONNECTED => State::Disconnected {
@@ -67,21 +69,22 @@ impl ClientSession {
             },
             _ => return Err(WireError::Invalid { field: "state" }),
         };
-        session.expiry_interval_s = reader.u32("expiry")?;
+        kept.expiry_interval_s = reader.u32("expiry")?;
         for _ in 0..reader.count("subscriptions", SUBSCRIPTION_BYTES_MIN)? {
-            session.subscribe(read_subscription(reader)?);
+            kept.subscribe(read_subscription(reader)?);
         }
         for _ in 0..reader.count("received", 2)? {
-            session.received.insert(read_packet_id(reader)?);
+            kept.received.insert(read_packet_id(reader)?);
         }
-        session.progress = read_progress(reader)?;
+        kept.progress = read_progress(reader)?;
         if read_flag(reader, "will")? {
-            session.will = Some(Box::new(read_will(reader)?));
+            kept.will = Some(Box::new(read_will(reader)?));
         }
         if !reader.is_empty() {
             return Err(WireError::Invalid { field: "end" });
         }
-        Ok(session)
+        let kept = (kept != NOTHING).then(|| Box::new(kept));
+        Ok(Self { client_id, kept })
     }
 }
 

@@ -45,6 +45,13 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSession {
     client_id: Text,
+    /// `None` is the same as `NOTHING`: clients whose session ends with their connection have none.
+    kept: Option<Box<Kept>>,
+}
+
+/// What there is to be kept of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
     state: State,
     /// 0 ends the session with its connection; `u32::MAX` keeps it for ever.
     expiry_interval_s: u32,
@@ -57,6 +64,16 @@ pub struct ClientSession {
     progress: Progress,
     will: Option<Box<Will>>,
 }
+
+static NOTHING: Kept = Kept {
+    state: State::Ended,
+    expiry_interval_s: 0,
+    subscriptions: BTreeMap::new(),
+    subscriptions_bytes: 0,
+    received: BTreeSet::new(),
+    progress: Progress::new(),
+    will: None,
+};
 
 /// Times are those of a clock that neither steps nor restarts, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,14 +99,16 @@ impl ClientSession {
     pub fn new(client_id: Text) -> Self {
         Self {
             client_id,
-            state: State::Ended,
-            expiry_interval_s: 0,
-            subscriptions: BTreeMap::new(),
-            subscriptions_bytes: 0,
-            received: BTreeSet::new(),
-            progress: Progress::default(),
-            will: None,
+            kept: None,
         }
+    }
+
+    fn kept(&self) -> &Kept {
+        self.kept.as_deref().unwrap_or(&NOTHING)
+    }
+
+    fn kept_mut(&mut self) -> &mut Kept {
+        self.kept.get_or_insert_with(|| Box::new(NOTHING.clone()))
     }
 
     pub fn client_id(&self) -> &Text {
@@ -98,20 +117,20 @@ impl ClientSession {
 
     /// Whether there is a session at all.
     pub fn is_present(&self) -> bool {
-        self.state != State::Ended
+        self.kept().state != State::Ended
     }
 
     pub fn is_connected(&self) -> bool {
-        self.state == State::Connected
+        self.kept().state == State::Connected
     }
 
     pub fn expiry_interval_s(&self) -> u32 {
-        self.expiry_interval_s
+        self.kept().expiry_interval_s
     }
 
     /// Since when the client is away.
     pub fn disconnected_at_ms(&self) -> Option<u64> {
-        match self.state {
+        match self.kept().state {
             State::Disconnected { at_ms } => Some(at_ms),
             State::Ended | State::Connected => None,
         }
@@ -119,52 +138,54 @@ impl ClientSession {
 
     /// When it ends if the client stays away `[MQTT-4.1.0-2]`.
     pub fn expires_at_ms(&self) -> Option<u64> {
-        match self.state {
-            State::Disconnected { at_ms } if self.expiry_interval_s < u32::MAX => {
-                Some(at_ms.saturating_add(u64::from(self.expiry_interval_s) * 1_000))
+        let expiry_interval_s = self.expiry_interval_s();
+        match self.kept().state {
+            State::Disconnected { at_ms } if expiry_interval_s < u32::MAX => {
+                Some(at_ms.saturating_add(u64::from(expiry_interval_s) * 1_000))
             }
             _ => None,
         }
     }
 
     pub fn subscriptions(&self) -> impl ExactSizeIterator<Item = &Subscription> {
-        self.subscriptions.values()
+        self.kept().subscriptions.values()
     }
 
     pub fn subscription(&self, name: &Text) -> Option<&Subscription> {
-        self.subscriptions.get(name)
+        self.kept().subscriptions.get(name)
     }
 
     /// Whether one more filter, or this one again, is within `SESSION_SUBSCRIPTIONS_MAX` and
     /// `SESSION_SUBSCRIPTIONS_BYTES_MAX`.
     pub fn may_subscribe(&self, name: &Text) -> bool {
-        let fits = self.subscriptions.len() < SESSION_SUBSCRIPTIONS_MAX
-            && self.subscriptions_bytes + name.len() <= SESSION_SUBSCRIPTIONS_BYTES_MAX;
-        fits || self.subscriptions.contains_key(name)
+        let kept = self.kept();
+        let fits = kept.subscriptions.len() < SESSION_SUBSCRIPTIONS_MAX
+            && kept.subscriptions_bytes + name.len() <= SESSION_SUBSCRIPTIONS_BYTES_MAX;
+        fits || kept.subscriptions.contains_key(name)
     }
 
     /// For `Accepted::received`.
     pub fn received(&self) -> impl ExactSizeIterator<Item = PacketId> {
-        self.received.iter().copied()
+        self.kept().received.iter().copied()
     }
 
     pub fn will(&self) -> Option<&Will> {
-        self.will.as_deref()
+        self.kept().will.as_deref()
     }
 
     pub fn progress(&self) -> &Progress {
-        &self.progress
+        &self.kept().progress
     }
 
     /// For what is not durable: `taken`, `passed`, `skipped_to`, `sent`.
     pub fn progress_mut(&mut self) -> &mut Progress {
-        &mut self.progress
+        &mut self.kept_mut().progress
     }
 
     /// What the message at `position` is to this session, by its own subscriptions (a shared one
     /// has its group's cursor). `None`: it is not for this client, or done: `Progress::passed`.
     pub fn due(&self, topic: &str, publisher_client_id: &str, position: Position) -> Option<Due> {
-        let in_flight = match self.progress.place(position) {
+        let in_flight = match self.progress().place(position) {
             Place::Done => return None,
             Place::Open => None,
             Place::Sent(packet_id) => Some((packet_id, Qos::AtLeastOnce)),
@@ -195,29 +216,29 @@ impl ClientSession {
         position: Position,
     ) -> Option<Matched> {
         let own = self.client_id == *publisher_client_id;
-        subscription::matched(self.subscriptions.values(), topic, own, position)
+        subscription::matched(self.subscriptions(), topic, own, position)
     }
 
     /// The delivery of this position has come to its end, as `DeliveryDone` says or because it can't
     /// be made. Gives the change that says so, which is
     /// to be applied and stored, where the delivery had an identifier of QoS 2.
     pub fn done(&mut self, position: Position) -> Option<Change> {
-        let packet_id = self.progress.done(position)?;
+        let packet_id = self.progress_mut().done(position)?;
         Some(Change::OutboundCompleted(packet_id))
     }
 
     /// Where the cursor stands, if that is further than what was stored. It is to be applied and
     /// stored with the next commit.
     pub fn cursor_change(&self) -> Option<Change> {
-        let cursor = self.progress.cursor();
-        (cursor > self.progress.stored_cursor()).then_some(Change::CursorMoved(cursor))
+        let cursor = self.progress().cursor();
+        (cursor > self.progress().stored_cursor()).then_some(Change::CursorMoved(cursor))
     }
 
     /// The session has more waiting than it may: what is below `position` is lost to it. Gives the
     /// changes that say so, which are to be applied and stored. An identifier of QoS 2 is released and
     /// not just free: the client may have it, and would take the next message under it for the same.
     pub fn give_up_below(&mut self, position: Position) -> Vec<Change> {
-        let given_up = self.progress.give_up_below(position).into_iter();
+        let given_up = self.progress_mut().give_up_below(position).into_iter();
         let released = given_up.map(Change::OutboundReceived);
         released.chain([Change::CursorMoved(position)]).collect()
     }
@@ -225,20 +246,30 @@ impl ClientSession {
     /// Takes a change in. Each is applied once, in the order in which they become durable; what is
     /// not begun changes only by beginning.
     pub fn apply(&mut self, change: &Change) {
-        if !self.is_present() && !matches!(change, Change::Begun { .. }) {
-            return;
-        }
         match change {
             Change::Begun {
                 expiry_interval_s,
                 position,
             } => {
-                *self = Self::new(self.client_id.clone());
-                self.state = State::Connected;
-                self.expiry_interval_s = *expiry_interval_s;
-                self.progress = Progress::begin(*position);
+                self.kept = Some(Box::new(Kept {
+                    state: State::Connected,
+                    expiry_interval_s: *expiry_interval_s,
+                    progress: Progress::begin(*position),
+                    ..NOTHING.clone()
+                }));
             }
-            Change::Ended => *self = Self::new(self.client_id.clone()),
+            Change::Ended => self.kept = None,
+            _ if self.is_present() => self.kept_mut().apply(change),
+            _ => {}
+        }
+    }
+}
+
+impl Kept {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            // These are the whole session's.
+            Change::Begun { .. } | Change::Ended => {}
             Change::Subscribed(subscription) => self.subscribe(subscription.clone()),
             Change::Unsubscribed(name) => {
                 let removed = self.subscriptions.remove(name);

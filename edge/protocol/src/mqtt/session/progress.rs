@@ -8,7 +8,7 @@ use tidegate_shared::id::Position;
 
 use crate::mqtt::{codec::PacketId, limits::SESSION_AHEAD_MAX};
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// As it was made durable last.
     pub(super) stored_cursor: Position,
@@ -65,12 +65,23 @@ pub struct Again {
 }
 
 impl Progress {
+    pub(super) const fn new() -> Self {
+        Self {
+            stored_cursor: Position(0),
+            next: Position(0),
+            outstanding: BTreeMap::new(),
+            assigned: BTreeMap::new(),
+            done_beyond: BTreeSet::new(),
+            releases: Vec::new(),
+        }
+    }
+
     /// Of a session that begins where the log stands.
     pub(super) fn begin(position: Position) -> Self {
         Self {
             stored_cursor: position,
             next: position,
-            ..Self::default()
+            ..Self::new()
         }
     }
 

@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Value> {
 /// Each client that is accepted leaves, and the next one comes.
 fn come_and_go(arguments: &Arguments) -> anyhow::Result<()> {
     let of = &arguments.broker;
-    let (poller, mut scratch) = (Poller::new()?, Scratch::new());
+    let (mut poller, mut scratch) = (Poller::new()?, Scratch::new());
     let at_once = arguments.under_way.min(arguments.connections);
     let clients = (0..at_once).map(|number| connect(of, &poller, number, number));
     let mut clients = clients.collect::<anyhow::Result<Vec<_>>>()?;
@@ -83,9 +83,11 @@ fn come_and_go(arguments: &Arguments) -> anyhow::Result<()> {
         );
         for &token in &ready {
             let mut is_accepted = false;
-            let open = clients[token].receive(&mut scratch, |frame: Frame<'_>| {
-                is_accepted = true;
-                frame.accepted(of.version).map(drop)
+            let open = clients[token].receive(&mut scratch, |input| {
+                wire::frames(input, |frame: Frame<'_>| {
+                    is_accepted = true;
+                    frame.accepted(of.version).map(drop)
+                })
             })?;
             ensure!(
                 open,

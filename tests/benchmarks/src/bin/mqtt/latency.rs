@@ -13,7 +13,7 @@ use rustix::time::{
 };
 use serde_json::{Value, json};
 
-use crate::link::{Link, Poller, Scratch};
+use crate::link::{Link, Output, Poller, Scratch};
 use crate::process::cpu_seconds;
 use crate::publisher::{PAYLOAD_BYTES_MIN, numbers};
 use crate::wire::{self, Frame, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL};
@@ -55,8 +55,8 @@ struct Run {
     acknowledged: u32,
     latencies_ns: Vec<u64>,
     packet: Vec<u8>,
-    publisher: (Link, Vec<u8>),
-    subscriber: (Link, Vec<u8>),
+    publisher: (Link, Output),
+    subscriber: (Link, Output),
     poller: Poller,
     scratch: Scratch,
 }
@@ -123,7 +123,7 @@ impl Run {
         let (publisher, _) = Link::open(address, version, "pub")?;
         for (token, link) in [(PUBLISHER, &publisher), (SUBSCRIBER, &subscriber)] {
             link.socket.set_nonblocking(true)?;
-            poller.watch(&link.socket, token)?;
+            poller.watch_both(&link.socket, token)?;
         }
         let payload = vec![b'x'; arguments.payload_bytes];
         let of = |seconds: f64| (seconds * f64::from(arguments.rate)) as u32;
@@ -136,8 +136,8 @@ impl Run {
             acknowledged: 0,
             latencies_ns: Vec::with_capacity(of(arguments.seconds) as usize),
             packet: wire::publish(version, "bench/0", arguments.qos, 1, &payload),
-            publisher: (publisher, Vec::new()),
-            subscriber: (subscriber, Vec::new()),
+            publisher: (publisher, Output::default()),
+            subscriber: (subscriber, Output::default()),
             poller,
             scratch: Scratch::new(),
             arguments,
@@ -170,11 +170,11 @@ impl Run {
                 let at = payload - properties - 2;
                 self.packet[at..at + 2].copy_from_slice(&id.to_be_bytes());
             }
-            self.publisher.1.extend_from_slice(&self.packet);
+            self.publisher.1.bytes.extend_from_slice(&self.packet);
             self.sent += 1;
         }
         let (link, output) = &mut self.publisher;
-        link.send(&self.poller, PUBLISHER, output)
+        link.send(output)
     }
 
     fn take(&mut self, token: usize) -> anyhow::Result<()> {
@@ -189,15 +189,16 @@ impl Run {
     fn take_acknowledgements(&mut self) -> anyhow::Result<bool> {
         let acknowledged = &mut self.acknowledged;
         let (link, output) = &mut self.publisher;
-        link.receive(&mut self.scratch, |frame: Frame<'_>| {
+        let mut take = |frame: Frame<'_>| {
             let id = frame.acknowledged()?;
             match frame.kind() {
-                PUBREC => wire::put_ack(output, PUBREL, id),
+                PUBREC => wire::put_ack(&mut output.bytes, PUBREL, id),
                 PUBACK | PUBCOMP => *acknowledged += 1,
                 other => bail!("packet {other} came to a publisher"),
             }
             Ok(())
-        })
+        };
+        link.receive(&mut self.scratch, |input| wire::frames(input, &mut take))
     }
 
     fn take_messages(&mut self) -> anyhow::Result<bool> {
@@ -205,9 +206,9 @@ impl Run {
         let (start, first, received) = (self.start, self.first, &mut self.received);
         let latencies_ns = &mut self.latencies_ns;
         let (link, output) = &mut self.subscriber;
-        let open = link.receive(&mut self.scratch, |frame: Frame<'_>| {
+        let mut take = |frame: Frame<'_>| {
             if frame.kind() != PUBLISH {
-                wire::put_ack(output, PUBCOMP, frame.acknowledged()?);
+                wire::put_ack(&mut output.bytes, PUBCOMP, frame.acknowledged()?);
                 return Ok(());
             }
             let now = start.elapsed().as_nanos() as u64;
@@ -220,9 +221,10 @@ impl Run {
             if message >= first {
                 latencies_ns.push(now.saturating_sub(due_ns(message, of.rate)));
             }
-            wire::put_answer(output, &frame)
-        })?;
-        link.send(&self.poller, SUBSCRIBER, output)?;
+            wire::put_answer(&mut output.bytes, &frame)
+        };
+        let open = link.receive(&mut self.scratch, |input| wire::frames(input, &mut take))?;
+        link.send(output)?;
         Ok(open)
     }
 

@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -12,8 +12,9 @@ use rustix::event::{Timespec, epoll};
 
 use crate::wire::{self, Frame, Version};
 
-/// What is read at once: a whole window of most runs.
-pub const READ_BYTES: usize = 1 << 20;
+/// What is read at once: a whole window of small messages; of large ones so much that it stays in the
+/// core's own cache.
+pub const READ_BYTES: usize = 256 << 10;
 
 /// A packet of a run fits in so many bytes beside what is read.
 pub const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -37,8 +38,6 @@ pub struct Link {
     pub socket: TcpStream,
     /// The beginning of a packet whose rest is still to come.
     partial: Vec<u8>,
-    /// Whether the poller was told to watch for room to write.
-    watched_for_room: bool,
 }
 
 impl Link {
@@ -61,7 +60,6 @@ impl Link {
         Self {
             socket,
             partial: Vec::new(),
-            watched_for_room: false,
         }
     }
 
@@ -92,57 +90,71 @@ impl Link {
         }
     }
 
-    /// Reads once, and hands over what packets are whole. False at the end of the stream.
+    /// Reads all that is there, and hands over whole packets and the beginning of the next one, read by
+    /// read; `take` tells how many bytes the whole ones have. False at the end of the stream.
     #[inline]
     pub fn receive(
         &mut self,
         scratch: &mut Scratch,
-        mut take: impl FnMut(Frame<'_>) -> anyhow::Result<()>,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<usize>,
     ) -> anyhow::Result<bool> {
-        let kept = self.partial.len();
-        scratch.0[..kept].copy_from_slice(&self.partial);
-        let read = match self.socket.read(&mut scratch.0[kept..]) {
-            Ok(0) => return Ok(false),
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
-            Err(error) => return Err(error).context("read"),
-        };
-        let mut rest = &scratch.0[..kept + read];
-        while let Some(frame) = Frame::next(rest)? {
-            take(frame)?;
-            rest = &rest[frame.packet.len()..];
+        loop {
+            let kept = self.partial.len();
+            scratch.0[..kept].copy_from_slice(&self.partial);
+            let room = &mut scratch.0[kept..kept + READ_BYTES];
+            let read = match self.socket.read(room) {
+                Ok(0) => return Ok(false),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error).context("read"),
+            };
+            let input = &scratch.0[..kept + read];
+            let rest = &input[take(input)?..];
+            ensure!(rest.len() < PACKET_BYTES_MAX, "a packet is too large");
+            self.partial.clear();
+            self.partial.extend_from_slice(rest);
+            // Less than was asked for: the poller tells of what comes from now on.
+            if read < READ_BYTES {
+                return Ok(true);
+            }
         }
-        ensure!(rest.len() < PACKET_BYTES_MAX, "a packet is too large");
-        self.partial.clear();
-        self.partial.extend_from_slice(rest);
-        Ok(true)
     }
 
-    /// Writes what there is room for, and sees to it that the rest has its turn.
-    pub fn send(
-        &mut self,
-        poller: &Poller,
-        token: usize,
-        output: &mut Vec<u8>,
-    ) -> anyhow::Result<()> {
+    /// Writes what there is room for; the poller tells when there is room for more.
+    pub fn send(&mut self, output: &mut Output) -> anyhow::Result<()> {
         if !output.is_empty() {
-            let written = room(self.socket.write(output))?;
-            output.drain(..written);
-        }
-        self.watch_for_room(poller, token, !output.is_empty())
-    }
-
-    pub fn watch_for_room(
-        &mut self,
-        poller: &Poller,
-        token: usize,
-        on: bool,
-    ) -> anyhow::Result<()> {
-        if self.watched_for_room != on {
-            self.watched_for_room = on;
-            poller.watch_again(&self.socket, token, on)?;
+            let written = room(self.socket.write(output.unwritten()))?;
+            output.advance(written);
         }
         Ok(())
+    }
+}
+
+/// Bytes that wait for room; what is written is not moved each time.
+#[derive(Default)]
+pub struct Output {
+    pub bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Output {
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == self.written
+    }
+
+    fn unwritten(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written += written;
+        if self.is_empty() {
+            self.bytes.clear();
+            self.written = 0;
+        } else if self.written > self.bytes.len() / 2 {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
     }
 }
 
@@ -154,48 +166,67 @@ pub fn room(written: std::io::Result<usize>) -> anyhow::Result<usize> {
     }
 }
 
-/// Which connections have something to read, or room to write.
+/// Which connections have got something to read, or room to write where there was none; of each change it
+/// tells once.
 pub struct Poller {
     epoll: OwnedFd,
+    events: Vec<epoll::Event>,
 }
 
 impl Poller {
     pub fn new() -> anyhow::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll })
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(EVENTS_MAX),
+        })
     }
 
-    pub fn watch(&self, source: impl std::os::fd::AsFd, token: usize) -> anyhow::Result<()> {
-        let data = epoll::EventData::new_u64(token as u64);
-        Ok(epoll::add(
-            &self.epoll,
+    /// For what is to be read.
+    pub fn watch(&self, source: impl AsFd, token: usize) -> anyhow::Result<()> {
+        self.add(source, token, epoll::EventFlags::IN)
+    }
+
+    /// For room to write too.
+    pub fn watch_both(&self, source: impl AsFd, token: usize) -> anyhow::Result<()> {
+        self.add(
             source,
-            data,
-            epoll::EventFlags::IN,
-        )?)
+            token,
+            epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        )
     }
 
-    pub fn forget(&self, source: impl std::os::fd::AsFd) -> anyhow::Result<()> {
+    /// From now on for room to write alone.
+    pub fn watch_room(&self, source: impl AsFd, token: usize) -> anyhow::Result<()> {
+        let data = epoll::EventData::new_u64(token as u64);
+        let flags = epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        Ok(epoll::modify(&self.epoll, source, data, flags)?)
+    }
+
+    fn add(&self, source: impl AsFd, token: usize, flags: epoll::EventFlags) -> anyhow::Result<()> {
+        let data = epoll::EventData::new_u64(token as u64);
+        let flags = flags | epoll::EventFlags::ET;
+        Ok(epoll::add(&self.epoll, source, data, flags)?)
+    }
+
+    pub fn forget(&self, source: impl AsFd) -> anyhow::Result<()> {
         Ok(epoll::delete(&self.epoll, source)?)
     }
 
-    fn watch_again(&self, socket: &TcpStream, token: usize, room: bool) -> anyhow::Result<()> {
-        let mut flags = epoll::EventFlags::IN;
-        flags.set(epoll::EventFlags::OUT, room);
-        let data = epoll::EventData::new_u64(token as u64);
-        Ok(epoll::modify(&self.epoll, socket, data, flags)?)
-    }
-
     /// Tokens of those that are ready; none when the time is over.
-    pub fn wait(&self, tokens: &mut Vec<usize>, at_most: Duration) -> anyhow::Result<()> {
+    #[inline]
+    pub fn wait(&mut self, tokens: &mut Vec<usize>, at_most: Duration) -> anyhow::Result<()> {
         let timeout = Timespec::try_from(at_most)?;
-        let mut events = Vec::with_capacity(EVENTS_MAX);
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+        self.events.clear();
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut self.events),
+            Some(&timeout),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("epoll"),
         }
         tokens.clear();
-        tokens.extend(events.iter().map(|event| {
+        tokens.extend(self.events.iter().map(|event| {
             let data = event.data;
             data.u64() as usize
         }));

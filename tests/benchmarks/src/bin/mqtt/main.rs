@@ -9,6 +9,7 @@ mod link;
 mod process;
 mod publisher;
 mod sink;
+mod subscriber;
 mod throughput;
 mod wire;
 

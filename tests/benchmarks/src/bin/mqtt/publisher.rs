@@ -7,13 +7,14 @@ use std::ops::Range;
 
 use anyhow::ensure;
 
-use crate::link::{Link, Poller, Scratch, room};
+use crate::link::{Link, Scratch, room};
 use crate::wire::{self, Frame, PUBACK, PUBCOMP, PUBREC, PUBREL, Version};
 
 /// A payload begins with the publisher's number and the message's, four bytes each.
 pub const PAYLOAD_BYTES_MIN: usize = 8;
 
 /// What a payload says; none if it is not one of a run's.
+#[inline]
 pub fn numbers(payload: &[u8]) -> Option<(usize, u32)> {
     let publisher = u32::from_le_bytes(payload.get(..4)?.try_into().ok()?);
     let message = u32::from_le_bytes(payload.get(4..8)?.try_into().ok()?);
@@ -28,8 +29,6 @@ pub struct Publishing<'a> {
     pub payload_bytes: usize,
     /// Messages under way at most.
     pub window: usize,
-    /// Who gets each message.
-    pub subscribers: usize,
 }
 
 pub struct Publisher {
@@ -37,15 +36,14 @@ pub struct Publisher {
     ring: Vec<u8>,
     packet_bytes: usize,
     payload_bytes: usize,
-    window: usize,
     qos: u8,
-    /// Who still has to tell of each message under way: subscribers, and the broker.
-    missing: Vec<u16>,
-    missing_first: u16,
     /// PUBRELs, and how much of them is written.
     control: Vec<u8>,
-    /// Messages that were let go, bytes of them that were written, and messages that everybody has.
+    acknowledged: Acknowledged,
+    /// Messages that were let go, the place of the next one, bytes of them that were written, and messages
+    /// that everybody has.
     sent: u64,
+    next: usize,
     written: u64,
     pub done: u64,
     /// It has something to send, and is on its owner's list.
@@ -66,12 +64,11 @@ impl Publisher {
             packet_bytes: ring.len() / of.window,
             ring,
             payload_bytes: of.payload_bytes,
-            window: of.window,
             qos: of.qos,
-            missing: vec![0; of.window],
-            missing_first: of.subscribers as u16 + u16::from(of.qos > 0),
             control: Vec::new(),
+            acknowledged: Acknowledged::new(of.window),
             sent: 0,
+            next: 0,
             written: 0,
             done: 0,
             listed: false,
@@ -86,81 +83,74 @@ impl Publisher {
         self.sent
     }
 
-    /// Lets as many go as there are free places.
-    pub fn release(&mut self, at_most: u64) {
-        let end = (self.done + self.window as u64).min(self.sent + at_most);
-        while self.sent < end {
-            let place = self.sent as usize % self.window;
-            let at = (place + 1) * self.packet_bytes - self.payload_bytes + 4;
-            self.ring[at..at + 4].copy_from_slice(&(self.sent as u32).to_le_bytes());
-            self.missing[place] = self.missing_first;
-            self.sent += 1;
-        }
-    }
-
-    /// Somebody has this message, of those under way.
-    #[inline]
-    pub fn tell(&mut self, message: u32) -> anyhow::Result<()> {
-        self.tell_place(message as usize % self.window)
-    }
-
-    fn tell_place(&mut self, place: usize) -> anyhow::Result<()> {
-        let missing = self.missing.get_mut(place).filter(|missing| **missing > 0);
-        let Some(missing) = missing else {
-            anyhow::bail!("a message or its acknowledgement came twice");
+    /// Lets as many go as there are free places, now that all subscribers have the first `received`.
+    pub fn release(&mut self, received: u64, at_most: u64) -> anyhow::Result<()> {
+        let acknowledged = self.acknowledged.count;
+        ensure!(
+            received.max(acknowledged) <= self.sent,
+            "{received} messages came and {acknowledged} were acknowledged of {}",
+            self.sent
+        );
+        self.done = match self.qos {
+            0 => received,
+            _ => received.min(acknowledged),
         };
-        *missing -= 1;
-        while self.done < self.sent && self.missing[self.done as usize % self.window] == 0 {
-            self.done += 1;
+        let window = self.acknowledged.early.len();
+        let end = (self.done + window as u64).min(self.sent.saturating_add(at_most));
+        while self.sent < end {
+            let at = (self.next + 1) * self.packet_bytes - self.payload_bytes + 4;
+            self.ring[at..at + 4].copy_from_slice(&(self.sent as u32).to_le_bytes());
+            self.sent += 1;
+            self.next = if self.next + 1 == window {
+                0
+            } else {
+                self.next + 1
+            };
         }
         Ok(())
     }
 
     /// Reads acknowledgements.
     pub fn receive(&mut self, scratch: &mut Scratch) -> anyhow::Result<()> {
-        let (mut told, qos) = (Vec::new(), self.qos);
-        let control = &mut self.control;
-        let open = self.link.receive(scratch, |frame: Frame<'_>| {
+        let (qos, control, acknowledged) = (self.qos, &mut self.control, &mut self.acknowledged);
+        let mut take = |frame: Frame<'_>| {
             let id = frame.acknowledged()?;
             match frame.kind() {
-                PUBACK if qos == 1 => told.push(id),
-                PUBREC if qos == 2 => wire::put_ack(control, PUBREL, id),
-                PUBCOMP if qos == 2 => told.push(id),
+                PUBACK if qos == 1 => acknowledged.take(id),
+                PUBREC if qos == 2 => {
+                    wire::put_ack(control, PUBREL, id);
+                    Ok(())
+                }
+                PUBCOMP if qos == 2 => acknowledged.take(id),
                 other => anyhow::bail!("packet {other} came to a publisher"),
             }
-            Ok(())
-        })?;
+        };
+        let open = self
+            .link
+            .receive(scratch, |input| wire::frames(input, &mut take))?;
         ensure!(open, "the broker closed a publisher's connection");
-        for id in told {
-            self.tell_place(usize::from(id).wrapping_sub(1))?;
-        }
         Ok(())
     }
 
     /// Writes what there is room for. A PUBREL goes between two messages.
-    pub fn flush(&mut self, poller: &Poller, token: usize) -> anyhow::Result<()> {
-        loop {
-            let [begun, first, second] = self.unwritten();
-            let total = begun.len() + first.len() + second.len() + self.control.len();
-            if total == 0 {
-                return self.link.watch_for_room(poller, token, false);
-            }
-            let begun_bytes = begun.len();
-            let slices = [
-                IoSlice::new(&self.ring[begun]),
-                IoSlice::new(&self.control),
-                IoSlice::new(&self.ring[first]),
-                IoSlice::new(&self.ring[second]),
-            ];
-            let written = room(self.link.socket.write_vectored(&slices))?;
-            let of_begun = written.min(begun_bytes);
-            let of_control = (written - of_begun).min(self.control.len());
-            self.control.drain(..of_control);
-            self.written += (written - of_control) as u64;
-            if written < total {
-                return self.link.watch_for_room(poller, token, true);
-            }
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        let [begun, first, second] = self.unwritten();
+        if begun.len() + first.len() + second.len() + self.control.len() == 0 {
+            return Ok(());
         }
+        let begun_bytes = begun.len();
+        let slices = [
+            IoSlice::new(&self.ring[begun]),
+            IoSlice::new(&self.control),
+            IoSlice::new(&self.ring[first]),
+            IoSlice::new(&self.ring[second]),
+        ];
+        let written = room(self.link.socket.write_vectored(&slices))?;
+        let of_begun = written.min(begun_bytes);
+        let of_control = (written - of_begun).min(self.control.len());
+        self.control.drain(..of_control);
+        self.written += (written - of_control) as u64;
+        Ok(())
     }
 
     /// The rest of a message that is half written, and the others up to the ring's end and from its
@@ -178,5 +168,61 @@ impl Publisher {
         let next = start + begun;
         let first = (left - begun).min(ring - next);
         [start..next, next..next + first, 0..left - begun - first]
+    }
+}
+
+/// Which messages the broker has acknowledged: all of the first ones, and those that were early.
+struct Acknowledged {
+    count: u64,
+    /// The place of the first one that is missing.
+    place: usize,
+    early: Vec<bool>,
+}
+
+impl Acknowledged {
+    fn new(window: usize) -> Self {
+        Self {
+            count: 0,
+            place: 0,
+            early: vec![false; window],
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, id: u16) -> anyhow::Result<()> {
+        let place = usize::from(id).wrapping_sub(1);
+        let early = self.early.get_mut(place);
+        let early = early.filter(|early| !**early);
+        let Some(early) = early else {
+            anyhow::bail!("acknowledgement {id} came twice, or for nothing");
+        };
+        *early = true;
+        while std::mem::take(&mut self.early[self.place]) {
+            self.count += 1;
+            self.place = if self.place + 1 == self.early.len() {
+                0
+            } else {
+                self.place + 1
+            };
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_count_in_any_order_and_once() {
+        let mut acknowledged = Acknowledged::new(3);
+        for (id, count) in [(2, 0), (1, 2), (3, 3), (1, 4)] {
+            acknowledged.take(id).unwrap();
+            assert_eq!(acknowledged.count, count, "after {id}");
+        }
+        acknowledged.take(3).unwrap();
+        assert!(acknowledged.take(3).is_err());
+        assert!(acknowledged.take(0).is_err());
+        assert!(acknowledged.take(4).is_err());
     }
 }

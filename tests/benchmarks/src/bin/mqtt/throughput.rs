@@ -5,14 +5,15 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::link::{Link, Poller, Scratch};
 use crate::process::cpu_seconds;
-use crate::publisher::{PAYLOAD_BYTES_MIN, Publisher, Publishing, numbers};
-use crate::wire::{self, Frame, PUBCOMP, PUBLISH, PUBREL, Version};
+use crate::publisher::{PAYLOAD_BYTES_MIN, Publisher, Publishing};
+use crate::subscriber::Subscriber;
+use crate::wire::Version;
 
 /// A broker that brings nothing for so long stands still.
 const STALL: Duration = Duration::from_secs(10);
@@ -46,13 +47,6 @@ pub struct Arguments {
     pub messages: Option<u64>,
 }
 
-struct Subscriber {
-    link: Link,
-    output: Vec<u8>,
-    /// The next number from each publisher.
-    expected: Vec<u32>,
-}
-
 struct Run {
     arguments: Arguments,
     poller: Poller,
@@ -62,6 +56,8 @@ struct Run {
     subscribers: Vec<Subscriber>,
     /// Publishers that may have something to send.
     listed: Vec<usize>,
+    /// Subscribers that have something to acknowledge.
+    acknowledging: Vec<usize>,
     delivered: u64,
 }
 
@@ -110,23 +106,27 @@ impl Run {
         for number in 0..arguments.subscribers {
             let (mut link, _) = Link::open(address, version, &format!("sub-{number}"))?;
             link.subscribe(version, &topic(&arguments, number), arguments.qos)?;
-            subscribers.push(Subscriber {
+            subscribers.push(Subscriber::new(
                 link,
-                output: Vec::new(),
-                expected: vec![0; arguments.publishers],
-            });
+                version,
+                &topic(&arguments, number),
+                arguments.qos,
+                arguments.payload_bytes,
+                arguments.publishers,
+            )?);
         }
         let publishers = (0..arguments.publishers)
             .map(|number| publisher(&arguments, address, version, number))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let links = publishers.iter().map(|publisher| &publisher.link);
-        let links = links.chain(subscribers.iter().map(|subscriber| &subscriber.link));
+        let links = links.chain(subscribers.iter().map(Subscriber::link));
         for (token, link) in links.enumerate() {
             link.socket.set_nonblocking(true)?;
-            poller.watch(&link.socket, token)?;
+            poller.watch_both(&link.socket, token)?;
         }
         Ok(Self {
             listed: Vec::with_capacity(arguments.publishers),
+            acknowledging: Vec::with_capacity(arguments.subscribers),
             arguments,
             poller,
             scratch: Scratch::new(),
@@ -202,14 +202,28 @@ impl Run {
         }
     }
 
+    /// Messages first: whoever waits for them works while the acknowledgements are written.
     fn send(&mut self, ends: &[u64]) -> anyhow::Result<()> {
         while let Some(number) = self.listed.pop() {
+            let received = self.received(number);
             let publisher = &mut self.publishers[number];
             publisher.listed = false;
-            publisher.release(ends[number] - publisher.sent());
-            publisher.flush(&self.poller, number)?;
+            publisher.release(received, ends[number] - publisher.sent())?;
+            publisher.flush()?;
+        }
+        while let Some(number) = self.acknowledging.pop() {
+            self.subscribers[number].flush()?;
         }
         Ok(())
+    }
+
+    /// How many messages of this publisher all have who should.
+    fn received(&self, publisher: usize) -> u64 {
+        if self.publishers.len() == self.subscribers.len() {
+            return self.subscribers[publisher].count(publisher);
+        }
+        let counts = self.subscribers.iter().map(|of| of.count(publisher));
+        counts.min().unwrap_or_default()
     }
 
     fn is_done(&self, ends: &[u64]) -> bool {
@@ -226,37 +240,23 @@ impl Run {
         )
     }
 
-    /// Reads from one connection, and goes on writing where it waited for room.
+    /// Reads from one connection, and has it go on where it waited for room.
     fn take(&mut self, token: usize) -> anyhow::Result<()> {
         if let Some(publisher) = self.publishers.get_mut(token) {
             publisher.receive(&mut self.scratch)?;
             list(&mut self.publishers, &mut self.listed, token);
             return Ok(());
         }
-        let Subscriber {
-            link,
-            output,
-            expected,
-        } = &mut self.subscribers[token - self.publishers.len()];
+        let number = token - self.publishers.len();
+        let subscriber = &mut self.subscribers[number];
         let (publishers, listed) = (&mut self.publishers, &mut self.listed);
-        let (delivered, arguments) = (&mut self.delivered, &self.arguments);
-        let open = link.receive(&mut self.scratch, |frame: Frame<'_>| {
-            match frame.kind() {
-                PUBLISH => {}
-                PUBREL => {
-                    wire::put_ack(output, PUBCOMP, frame.acknowledged()?);
-                    return Ok(());
-                }
-                other => bail!("packet {other} came to a subscriber"),
-            }
-            let (publisher, message) = next_message(&frame, arguments, expected)?;
-            *delivered += 1;
-            publishers[publisher].tell(message)?;
+        self.delivered += subscriber.receive(&mut self.scratch, |publisher| {
             list(publishers, listed, publisher);
-            wire::put_answer(output, &frame)
         })?;
-        ensure!(open, "the broker closed a subscriber's connection");
-        link.send(&self.poller, token, output)
+        if subscriber.has_output() {
+            self.acknowledging.push(number);
+        }
+        Ok(())
     }
 
     fn report(&self, first: &Mark, last: &Mark) -> Value {
@@ -286,24 +286,6 @@ impl Run {
     }
 }
 
-/// Whose message this is, and its number, which must be the next one of its publisher.
-#[inline]
-fn next_message(
-    publish: &Frame<'_>,
-    arguments: &Arguments,
-    expected: &mut [u32],
-) -> anyhow::Result<(usize, u32)> {
-    let qos = publish.qos();
-    ensure!(qos == arguments.qos, "a message came with QoS {qos}");
-    let payload = publish.payload(arguments.payload_bytes)?;
-    let (publisher, message) = numbers(payload).context("short")?;
-    let next = expected.get_mut(publisher);
-    let next = next.context("a message came from an unknown publisher")?;
-    ensure!(message == *next, "message {message} came instead of {next}");
-    *next = next.wrapping_add(1);
-    Ok((publisher, message))
-}
-
 fn publisher(
     arguments: &Arguments,
     address: SocketAddr,
@@ -324,11 +306,6 @@ fn publisher(
         qos: of.qos,
         payload_bytes: of.payload_bytes,
         window,
-        subscribers: if publishers == of.subscribers {
-            1
-        } else {
-            of.subscribers
-        },
     };
     Ok(Publisher::new(link, &publishing))
 }

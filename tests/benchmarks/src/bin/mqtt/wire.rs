@@ -27,9 +27,10 @@ const ERROR_MIN: u8 = 0x80;
 
 const KEEP_ALIVE_S: u16 = 600;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Version {
     /// 3.1.1.
+    #[default]
     #[value(name = "3")]
     V3,
     /// 5.0.
@@ -148,6 +149,53 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Hands over each whole packet; tells how many bytes they have together.
+pub fn frames(
+    input: &[u8],
+    mut take: impl FnMut(Frame<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<usize> {
+    let mut at = 0;
+    while let Some(frame) = Frame::next(&input[at..])? {
+        take(frame)?;
+        at += frame.packet.len();
+    }
+    Ok(at)
+}
+
+/// How the PUBLISH packets of one topic, QoS and size begin: all alike up to the topic's end, so that
+/// finding the next one takes no parsing.
+pub struct Shape {
+    head: Vec<u8>,
+    packet_bytes: usize,
+}
+
+impl Shape {
+    /// Of packets like this one.
+    pub fn of(publish: &Frame<'_>) -> anyhow::Result<Self> {
+        let header = publish.packet.len() - publish.body.len();
+        let head = header + 2 + publish.topic()?.len();
+        Ok(Self {
+            head: publish.packet[..head].to_vec(),
+            packet_bytes: publish.packet.len(),
+        })
+    }
+
+    /// The first packet of `input`, if it is whole and of this shape.
+    #[inline]
+    pub fn first<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let packet = input.get(..self.packet_bytes)?;
+        packet.starts_with(&self.head).then_some(packet)
+    }
+
+    /// Of a packet of this shape, and of QoS 1 or 2.
+    #[inline]
+    pub fn packet_id(&self, packet: &[u8]) -> anyhow::Result<u16> {
+        let at = self.head.len();
+        let id = packet.get(at..at + 2).context("a PUBLISH is short")?;
+        Ok(u16::from_be_bytes([id[0], id[1]]))
+    }
+}
+
 /// Looks through CONNACK's properties; those before Receive Maximum in all brokers are of fixed size or
 /// strings.
 fn receive_maximum(properties: &[u8]) -> anyhow::Result<u16> {
@@ -254,6 +302,7 @@ pub fn publish(version: Version, topic: &str, qos: u8, packet_id: u16, payload: 
 }
 
 /// PUBACK, PUBREC, PUBREL or PUBCOMP that says "success".
+#[inline]
 pub fn put_ack(out: &mut Vec<u8>, kind: u8, packet_id: u16) {
     let flags = if kind == PUBREL { 0b10 } else { 0 };
     let id = packet_id.to_be_bytes();
@@ -261,14 +310,20 @@ pub fn put_ack(out: &mut Vec<u8>, kind: u8, packet_id: u16) {
 }
 
 /// What whoever gets this PUBLISH answers.
-#[inline]
 pub fn put_answer(out: &mut Vec<u8>, publish: &Frame<'_>) -> anyhow::Result<()> {
-    match publish.qos() {
-        0 => {}
-        1 => put_ack(out, PUBACK, publish.packet_id()?),
-        _ => put_ack(out, PUBREC, publish.packet_id()?),
+    if let Some(kind) = answer(publish.qos()) {
+        put_ack(out, kind, publish.packet_id()?);
     }
     Ok(())
+}
+
+/// The packet that answers a PUBLISH of this QoS.
+pub fn answer(qos: u8) -> Option<u8> {
+    match qos {
+        0 => None,
+        1 => Some(PUBACK),
+        _ => Some(PUBREC),
+    }
 }
 
 #[cfg(test)]
@@ -288,6 +343,31 @@ mod tests {
                 );
                 assert_eq!(frame.packet_id().unwrap(), 7);
                 assert_eq!(frame.payload(size).unwrap(), vec![9; size]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_shape_finds_packets_like_the_first_and_no_others() {
+        for version in [Version::V3, Version::V5] {
+            let first = publish(version, "bench/0", 1, 7, &[1; 300]);
+            let shape = Shape::of(&Frame::next(&first).unwrap().unwrap()).unwrap();
+            let mut input = publish(version, "bench/0", 1, 8, &[2; 300]);
+            let bytes = input.len();
+            assert!(shape.first(&input[..bytes - 1]).is_none());
+            input.push(0);
+            let found = shape.first(&input).unwrap();
+            assert_eq!((found.len(), shape.packet_id(found).unwrap()), (bytes, 8));
+            // Sent again, of another size, of another topic, of QoS 2.
+            let mut again = first.clone();
+            again[0] |= 0b1000;
+            for other in [
+                again,
+                publish(version, "bench/0", 1, 7, &[1; 301]),
+                publish(version, "bench/1", 1, 7, &[1; 300]),
+                publish(version, "bench/0", 2, 7, &[1; 300]),
+            ] {
+                assert!(shape.first(&other).is_none());
             }
         }
     }

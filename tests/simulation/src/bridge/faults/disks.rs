@@ -133,7 +133,10 @@ impl World {
             let what = format!("{boundary_bytes} bytes");
             return violated("the boundaries that may have been sent stay bounded", what);
         }
-        let bytes = self.truth.replica.ledger.snapshot().len();
+        let bytes = match self.truth.replica.ledger_bytes() {
+            Ok(bytes) => bytes,
+            Err(what) => return violated("what has landed can be packed", what),
+        };
         self.tally.ledger_bytes_max = self.tally.ledger_bytes_max.max(bytes as u64);
         match bytes > LEDGER_BYTES_MAX {
             true => violated("the ledger stays bounded", format!("{bytes} bytes")),

@@ -86,7 +86,10 @@ impl World {
         self.truth
             .check_forks(&self.restored, self.cloud_was_restored)?;
         self.check_hubs()?;
-        let bytes = self.truth.replica.ledger.snapshot().len() as u64;
+        let bytes = match self.truth.replica.ledger_bytes() {
+            Ok(bytes) => bytes as u64,
+            Err(what) => return violated("what has landed can be packed", what),
+        };
         self.tally.ledger_bytes_max = self.tally.ledger_bytes_max.max(bytes);
         let cut = self.random.below(self.log.durable as u64 + 1) as usize;
         self.truth.check_state(&self.log, cut)?;

@@ -1,9 +1,11 @@
 //! CONNECT made wrong. What is told to whom depends on the version more than elsewhere: MQTT 5 has a CONNACK
 //! for everything, 3.1.1 closes in silence what it can't read.
 
+use super::super::scram::METHOD;
 use super::super::wire::{self, Connect, Version, Will, property};
+use super::auth::NOT_FIRST;
 use super::{
-    Case, EITHER, Expected, MALFORMED, NOT_UTF8, PROTOCOL, Silence, State, TOPIC, WITH_NULL,
+    Case, Expected, FAILED, MALFORMED, NOT_UTF8, PROTOCOL, Silence, State, TOPIC, WITH_NULL,
     properties,
 };
 
@@ -66,6 +68,7 @@ pub fn cases(version: Version, cases: &mut Vec<Case>) {
     lengths(&mut adder);
     if version == Version::V5 {
         version_5(&mut adder);
+        authentication(&mut adder);
     }
     if version > Version::V3_1 {
         for flags in 1..16 {
@@ -260,10 +263,37 @@ fn version_5(adder: &mut Adder) {
             TOPIC,
         );
     }
-    let data = property::bytes(property::AUTHENTICATION_DATA, "data");
+}
+
+/// Methods that nobody has [MQTT-4.12.0-1], and messages that SCRAM does not begin with.
+fn authentication(adder: &mut Adder) {
+    let connect = full(Version::V5);
+    let method = |name: &str| property::bytes(property::AUTHENTICATION_METHOD, name);
+    let data = |data: &[u8]| property::bytes(property::AUTHENTICATION_DATA, data);
     adder.add(
         "data without a method".into(),
-        connect.clone().with(data).bytes(),
-        EITHER,
+        connect.clone().with(data(b"data")).bytes(),
+        // 3.1.2.11.10
+        PROTOCOL,
     );
+    for name in ["", "PLAIN", "SCRAM-SHA-1", "scram-sha-256"] {
+        let asked = connect.clone().with(method(name));
+        adder.add(format!("method {name:?}"), asked.bytes(), &[0x87, 0x8c]);
+        let begun = asked.with(data(b"n,,n=pump,r=abc"));
+        adder.add(
+            format!("method {name:?} with data"),
+            begun.bytes(),
+            &[0x87, 0x8c],
+        );
+    }
+    let asked = connect.with(method(METHOD));
+    for message in NOT_FIRST {
+        let name = format!("the message {}", message.escape_ascii());
+        adder.add(name, asked.clone().with(data(message)).bytes(), FAILED);
+    }
+    for property in [method(METHOD), data(b"n,,n=pump,r=abc")] {
+        let once = asked.clone().with(data(b"n,,n=pump,r=abc"));
+        let name = format!("property {:#04x} twice", property[0]);
+        adder.add(name, once.with(property).bytes(), PROTOCOL);
+    }
 }

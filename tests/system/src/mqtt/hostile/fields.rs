@@ -104,10 +104,12 @@ fn ends(base: &Base, add: &mut Add) {
             .iter()
             .position(|part| matches!(part, Part::Filter(_)));
         let before = filters.map(|at| base.parts[..at].iter().map(|part| part.bytes().len()).sum());
-        let reasons = if before == Some(length) {
-            PROTOCOL
-        } else {
-            MALFORMED
+        let reasons = match (base.kind(), length) {
+            // A success without a method (3.15.2), and a reason without the length of its properties.
+            (wire::AUTH, 0) => PROTOCOL,
+            (wire::AUTH, 1) => EITHER,
+            _ if before == Some(length) => PROTOCOL,
+            _ => MALFORMED,
         };
         let name = format!("{}: cut after {length} bytes", base.name);
         add(name, wire::packet(base.first, &body[..length]), reasons);
@@ -137,11 +139,13 @@ fn texts(base: &Base, at: usize, bad: &[&[u8]], reasons: &'static [u8], add: &mu
     }
 }
 
-/// The reason codes that a client's packet may have (tables 3-4 to 3-7, 3-10 in 3.14.2.1).
+/// The reason codes that a client's packet may have (tables 3-4 to 3-7, 3-10 in 3.14.2.1, 3-11).
 fn allowed_reasons(kind: u8) -> &'static [u8] {
     match kind {
         wire::PUBACK | wire::PUBREC => &[0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99],
         0x60 | wire::PUBCOMP => &[0x00, 0x92],
+        // Out of their turn they are wrong for another reason.
+        wire::AUTH => &[0x00, 0x18, 0x19],
         // A client may send fewer; what a server would say ends the connection all the same.
         _ => &[
             0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8b, 0x8d, 0x8e, 0x8f, 0x90, 0x93,

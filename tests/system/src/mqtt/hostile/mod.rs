@@ -5,45 +5,19 @@
 //! It knows nothing of the product, and takes no part in what is right: where the specification names one
 //! code, one is expected; where it names none, both of its general ones are.
 
+mod auth;
 mod base;
 mod connect;
 mod fields;
 mod properties;
+mod state;
 
 use super::wire::{self, Version};
 
+pub use auth::{base as auth, with_data as auth_with_data};
 pub use base::bases;
-
-/// What the client has done before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing: the case is its first packet.
-    Fresh,
-    /// It is connected, and nothing else.
-    Connected,
-    /// It has sent a message of QoS 2, and its PUBREL is still to come.
-    Receiving,
-    /// It has been sent messages of QoS 1 and 2, and has acknowledged neither.
-    Delivering,
-}
-
-/// The states in which a client is connected.
-pub const CONNECTED: [State; 3] = [State::Connected, State::Receiving, State::Delivering];
-
-/// How the server has to end the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// In MQTT 5 with a DISCONNECT of one of these reasons, before in silence.
-    Disconnect(&'static [u8]),
-    /// With a CONNACK of one of these codes, or (where it says so) in silence.
-    Connack(&'static [u8], Silence),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Silence {
-    Allowed,
-    Wrong,
-}
+use state::or_protocol;
+pub use state::{Awaited, Expected, Silence, State};
 
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -64,6 +38,10 @@ pub const TOPIC: &[u8] = &[0x81, 0x82, 0x90];
 pub const FILTER: &[u8] = &[0x81, 0x82, 0x8f];
 pub const TOO_LARGE: &[u8] = &[0x95];
 pub const ALIAS: &[u8] = &[0x94];
+/// It "does not match the authentication method currently in use" (table 3-1).
+pub const METHOD_WRONG: &[u8] = &[0x8c];
+/// Who does not prove what it says.
+pub const FAILED: &[u8] = &[0x87];
 
 /// What is no UTF-8: a byte that never stands there, surrogates, overlong forms, cut ones, past U+10FFFF.
 pub const NOT_UTF8: [&[u8]; 9] = [
@@ -87,24 +65,45 @@ pub fn cases() -> Vec<Case> {
     for version in [Version::V3_1, Version::V3_1_1, Version::V5] {
         connect::cases(version, &mut cases);
         first_packets(version, &mut cases);
-        for state in CONNECTED {
-            let mut add = |name: String, bytes: Vec<u8>, reasons| {
-                cases.push(Case {
-                    name,
-                    version,
-                    state,
-                    bytes,
-                    expected: Expected::Disconnect(reasons),
-                });
-            };
-            unexpected(version, &mut add);
-            for base in bases(version) {
-                fields::cases(&base, &mut add);
-                properties::cases(&base, &mut add);
-            }
+        for state in State::all(version) {
+            in_state(version, state, &mut cases);
         }
     }
     cases
+}
+
+/// All packets but CONNECT, where the client has sent one.
+fn in_state(version: Version, state: State, cases: &mut Vec<Case>) {
+    let mut add = |name: String, bytes: Vec<u8>, reasons| {
+        cases.push(Case {
+            name,
+            version,
+            state,
+            bytes,
+            expected: state.expected(reasons),
+        });
+    };
+    if version == Version::V5 {
+        auth::cases(
+            state,
+            &mut |name, bytes, reasons| match state.has_method() {
+                true => add(name, bytes, reasons),
+                false => add(name, bytes, or_protocol(reasons)),
+            },
+        );
+    }
+    let mut other = |name: String, bytes: Vec<u8>, reasons| match state.takes_all() {
+        true => add(name, bytes, reasons),
+        false => add(name, bytes, or_protocol(reasons)),
+    };
+    unexpected(version, &mut other);
+    for base in bases(version) {
+        fields::cases(&base, &mut other);
+        properties::cases(&base, &mut other);
+        if !state.takes_all() && base.name != "DISCONNECT" {
+            other(format!("{} not now", base.name), base.bytes(), PROTOCOL);
+        }
+    }
 }
 
 /// Takes a case's name, its bytes, and the reasons that end it.

@@ -74,6 +74,11 @@ fn allowed(kind: u8) -> &'static [u8] {
         0xa0 => &[],
         // A server's alone, and the connection ends in any case.
         wire::DISCONNECT => &[p::SESSION_EXPIRY, p::REASON_STRING, p::SERVER_REFERENCE],
+        wire::AUTH => &[
+            p::AUTHENTICATION_METHOD,
+            p::AUTHENTICATION_DATA,
+            p::REASON_STRING,
+        ],
         _ => &[p::REASON_STRING],
     }
 }

@@ -21,7 +21,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mqtt::codec::{Decoder, Message, Qos, Text, strategy};
+use crate::mqtt::codec::{Decoder, Message, PacketId, Qos, Text, strategy};
 
 const V4: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01c";
 const V5: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01c";

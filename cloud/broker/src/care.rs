@@ -1,0 +1,242 @@
+//! The cloud's housekeeping, in one task: packs what is due, gives up what retention says, and deletes
+//! what nothing needs any more, once that is safe. Each is tried again in the next round where it fails.
+//!
+//! An object goes only when what took its place has been in a durable snapshot for `restore_window`: so a
+//! start from the older of the two snapshots that are kept, or from a copy of the data folder that is no
+//! older than that, finds all it names.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use tidegate_cloud_protocol::index::SegmentId;
+use tidegate_cloud_protocol::ledger::Target;
+use tidegate_cloud_protocol::ledger::command::{Entry, Swept, Trim};
+use tidegate_cloud_protocol::packing::retained_from;
+use tidegate_shared::id::KafkaOffset;
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
+use crate::packer::Packer;
+use crate::segments;
+use crate::sequencer::now_ms;
+use crate::snapshotter::Kept;
+use crate::store::limits::LIST_PAGE_MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Care {
+    broker: Broker,
+    packer: Packer,
+    restore_window: Duration,
+    kept: watch::Receiver<Kept>,
+    /// Snapshots that are kept, and since when; only those that are not older than the window, and one
+    /// before them.
+    safe: VecDeque<(Instant, Kept)>,
+    snapshot_asked: Instant,
+    orphans_looked_for: bool,
+}
+
+impl Care {
+    pub(crate) fn new(
+        broker: Broker,
+        packer: Packer,
+        restore_window: Duration,
+        kept: watch::Receiver<Kept>,
+    ) -> Self {
+        Self {
+            broker,
+            packer,
+            restore_window,
+            kept,
+            safe: VecDeque::new(),
+            snapshot_asked: Instant::now(),
+            orphans_looked_for: false,
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(crate) async fn run(mut self) {
+        loop {
+            tokio::time::sleep(CARE_EVERY).await;
+            self.round().await;
+        }
+    }
+
+    async fn round(&mut self) {
+        self.packer.pack_due().await;
+        self.retain().await;
+        if self.snapshot_asked.elapsed() >= self.snapshot_every() {
+            self.snapshot_asked = Instant::now();
+            self.snapshot().await;
+        }
+        self.note_kept();
+        if let Some(kept) = self.safely_kept() {
+            self.sweep(kept).await;
+            if !self.orphans_looked_for {
+                self.orphans_looked_for = self.delete_orphans().await;
+            }
+        }
+    }
+
+    /// Two are needed before anything is deleted: both come well within the window.
+    fn snapshot_every(&self) -> Duration {
+        SNAPSHOT_EVERY.min(self.restore_window / 8)
+    }
+
+    /// Where something waits to be deleted, time goes on for it although nothing else happens.
+    async fn snapshot(&self) {
+        let waits = {
+            let ledger = &self.broker.shared().state().ledger;
+            ledger.free_segments(i64::MAX).next().is_some()
+                || ledger.free_log_objects(i64::MAX).next().is_some()
+        };
+        if waits && let Err(error) = self.broker.pass_time().await {
+            tracing::error!(%error, "the ledger's time does not go on");
+        }
+        self.broker.snapshot().await;
+    }
+
+    async fn retain(&self) {
+        let trims: Vec<(Target, KafkaOffset)> = {
+            let state = self.broker.shared().state();
+            let now_ms = now_ms().max(state.ledger.now_ms());
+            let logs = state.ledger.logs();
+            let trims = logs.filter_map(|(target, _)| {
+                let start = retained_from(&state.ledger, target, now_ms)?;
+                Some((target, start))
+            });
+            trims.collect()
+        };
+        let wishes = trims.into_iter().map(|(target, start)| {
+            tracing::info!(
+                topic_id = %target.topic_id,
+                partition = target.partition.0,
+                start = start.0,
+                "retention: what lies below is given up"
+            );
+            (Entry::Trim(Trim { target, start }), None)
+        });
+        let wishes: Vec<_> = wishes.collect();
+        if !wishes.is_empty()
+            && let Err(error) = self.broker.submit(wishes).await
+        {
+            tracing::error!(%error, "retention: nothing was given up");
+        }
+    }
+
+    fn note_kept(&mut self) {
+        if self.kept.has_changed().unwrap_or(false) {
+            let kept = *self.kept.borrow_and_update();
+            self.safe.push_back((Instant::now(), kept));
+        }
+    }
+
+    /// The newest snapshot that has been kept for the whole window.
+    fn safely_kept(&mut self) -> Option<Kept> {
+        let window = self.restore_window;
+        let is_safe = |(since, _): &(Instant, Kept)| since.elapsed() >= window;
+        while self.safe.get(1).is_some_and(is_safe) {
+            self.safe.pop_front();
+        }
+        let oldest = self.safe.front()?;
+        is_safe(oldest).then_some(oldest.1)
+    }
+
+    /// Deletes what nothing has needed since before a snapshot that has been kept long enough.
+    async fn sweep(&self, kept: Kept) {
+        let shared = self.broker.shared();
+        let (free_segments, log_objects) = {
+            let ledger = &shared.state().ledger;
+            let segments = ledger.free_segments(kept.ledger_ms);
+            let segments: Vec<SegmentId> = segments.take(SWEPT_AT_ONCE_MAX).collect();
+            let is_free = |object: &u64| {
+                let freed_ms = ledger.log_object_freed_ms(*object);
+                !ledger.is_log_object_needed(*object)
+                    && freed_ms.is_none_or(|freed_ms| freed_ms <= kept.ledger_ms)
+            };
+            let objects = shared.log.files_before(kept.replayed_from);
+            let objects: Vec<u64> = objects.into_iter().filter(is_free).collect();
+            (segments, objects)
+        };
+        let mut swept = Swept {
+            segments: Vec::new(),
+            log_objects: Vec::new(),
+        };
+        for id in free_segments {
+            match shared.segments.store().delete(&segments::key(id)).await {
+                Ok(()) => swept.segments.push(id),
+                Err(error) => tracing::warn!(%error, "cannot delete a segment; it is tried again"),
+            }
+        }
+        for object in log_objects {
+            let log = shared.log.clone();
+            match tokio::task::spawn_blocking(move || log.remove(object)).await {
+                Ok(Ok(())) => swept.log_objects.push(object),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "cannot remove a log file; it is tried again")
+                }
+                Err(error) => tracing::error!(%error, "removing a log file has failed"),
+            }
+        }
+        self.tell(swept).await;
+    }
+
+    async fn tell(&self, swept: Swept) {
+        if swept.segments.is_empty() && swept.log_objects.is_empty() {
+            return;
+        }
+        let metrics = self.broker.metrics();
+        metrics.swept_segments.inc_by(swept.segments.len() as u64);
+        metrics
+            .swept_log_files
+            .inc_by(swept.log_objects.len() as u64);
+        if let Err(error) = self.broker.submit(vec![(Entry::Swept(swept), None)]).await {
+            tracing::error!(%error, "what was deleted cannot be noted");
+        }
+    }
+
+    /// Deletes segments that were written under an earlier epoch and that the ledger does not know:
+    /// their broker ended before it could propose them. Whether all of the store was looked at.
+    async fn delete_orphans(&self) -> bool {
+        let store = self.broker.shared().segments.store();
+        let mut after: Option<String> = None;
+        loop {
+            let listed = store.list(segments::PREFIX, after.as_deref(), LIST_PAGE_MAX);
+            let page = match listed.await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot look for segments that nobody knows");
+                    return false;
+                }
+            };
+            after = page.objects.last().map(|object| object.key.clone());
+            let keys = page.objects.into_iter().map(|object| object.key);
+            for key in self.orphans(keys) {
+                tracing::info!(segment = key, "nobody knows this segment: it is deleted");
+                if let Err(error) = store.delete(&key).await {
+                    tracing::warn!(%error, "cannot delete a segment that nobody knows");
+                    return false;
+                }
+                self.broker.metrics().swept_orphans.inc();
+            }
+            if !page.more || after.is_none() {
+                return true;
+            }
+        }
+    }
+
+    /// Of these keys those of segments that nothing knows and no later proposal can name.
+    fn orphans(&self, keys: impl Iterator<Item = String>) -> Vec<String> {
+        let state = self.broker.shared().state();
+        let ledger = &state.ledger;
+        let living = ledger.logs().flat_map(|(_, log)| log.segments());
+        let living = living.map(|segment| segment.id);
+        let known: BTreeSet<SegmentId> = living.chain(ledger.free_segments(i64::MAX)).collect();
+        let is_orphan = |key: &String| {
+            let id = segments::id_of(key, 0);
+            id.is_some_and(|id| id.broker_epoch < ledger.broker_epoch() && !known.contains(&id))
+        };
+        keys.filter(is_orphan).collect()
+    }
+}

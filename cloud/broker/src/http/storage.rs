@@ -1,0 +1,197 @@
+//! How a topic is stored, over HTTP: its settings, where each partition lies, what is to be given up, and
+//! the scrub.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
+use tidegate_cloud_protocol::ledger::{Effect, Ledger, Target, Topic};
+use tidegate_shared::id::{KafkaOffset, PartitionId, TopicId};
+use tokio::sync::mpsc;
+
+use super::Context;
+use super::answer::{Answer, ApiError, Sent};
+use super::lines::Lines;
+use super::topics::find;
+use crate::scrub::{self, Finding};
+use crate::topic_settings;
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// Findings that wait for a slow reader.
+const FINDINGS_MAX: usize = 16;
+
+pub(super) fn routes() -> Router<Context> {
+    Router::new()
+        .route("/topics/{topic}", get(describe))
+        .route("/topics/{topic}/config", post(alter))
+        .route("/topics/{topic}/trim", post(trim))
+        .route("/topics/{topic}/verify", get(verify))
+}
+
+async fn describe(State(context): State<Context>, Path(topic): Path<String>) -> Answer {
+    let topic_id = find(&context, &topic)?;
+    let described = context.broker.ledger(|ledger| {
+        let known = ledger.topic(topic_id)?;
+        Some(json!({
+            "topic": known.name,
+            "topic_id": topic_id.to_string(),
+            "config": config(known),
+            "partitions": partitions(ledger, topic_id, known),
+        }))
+    });
+    let described = described.ok_or_else(|| ApiError::not_found("the topic is gone"))?;
+    Ok(Json(described))
+}
+
+fn config(topic: &Topic) -> Value {
+    let settings = topic_settings::show(&topic.settings).into_iter();
+    let settings = settings.map(|(name, value, is_default)| {
+        json!({ "name": name, "value": value, "is_default": is_default })
+    });
+    settings.collect()
+}
+
+fn partitions(ledger: &Ledger, topic_id: TopicId, topic: &Topic) -> Value {
+    let partitions = (0..).zip(topic.partitions());
+    let partitions = partitions.map(|(number, numbers)| {
+        let target = Target {
+            topic_id,
+            partition: PartitionId(number),
+        };
+        let log = ledger.log(target);
+        let packed: u64 = log.segments().map(|segment| segment.bytes).sum();
+        json!({
+            "partition": number,
+            "start": numbers.log_start.0,
+            "end": numbers.next.0,
+            "segments": log.segments().len(),
+            "segments_bytes": packed,
+            "tail_batches": log.tail().len(),
+            "tail_bytes": log.tail_bytes(),
+        })
+    });
+    partitions.collect()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Alter {
+    /// By name; `null` is the default.
+    changes: BTreeMap<String, Option<String>>,
+}
+
+async fn alter(
+    State(context): State<Context>,
+    Path(topic): Path<String>,
+    Sent(asked): Sent<Alter>,
+) -> Answer {
+    let topic_id = find(&context, &topic)?;
+    let changes = asked.changes.iter();
+    let changes = changes.map(|(name, value)| topic_settings::parse(name, value.as_deref()));
+    let changes: Vec<TopicChange> = changes
+        .collect::<Result<_, _>>()
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let alter = Entry::AlterTopic(AlterTopic { topic_id, changes });
+    match context.broker.submit(vec![(alter, None)]).await?[..] {
+        [Effect::TopicAltered { .. }] => describe(State(context), Path(topic)).await,
+        _ => Err(ApiError::not_found(format!("there is no topic {topic}"))),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Before {
+    partition: i32,
+    /// The first offset that stays; -1: all that there is is given up.
+    before: i64,
+}
+
+async fn trim(
+    State(context): State<Context>,
+    Path(topic): Path<String>,
+    Sent(asked): Sent<Before>,
+) -> Answer {
+    let target = Target {
+        topic_id: find(&context, &topic)?,
+        partition: PartitionId(asked.partition),
+    };
+    let known = context
+        .broker
+        .ledger(|ledger| ledger.partition(target).copied());
+    let Some(known) = known else {
+        let why = format!("topic {topic} has no partition {}", asked.partition);
+        return Err(ApiError::not_found(why));
+    };
+    let start = match asked.before {
+        -1 => known.next,
+        before => KafkaOffset(before),
+    };
+    if start < KafkaOffset(0) || start > known.next {
+        let why = format!(
+            "partition {} ends at offset {}",
+            asked.partition, known.next
+        );
+        return Err(ApiError::bad_request(why));
+    }
+    let trim = Entry::Trim(Trim { target, start });
+    match context.broker.submit(vec![(trim, None)]).await?[..] {
+        [Effect::Trimmed { start, .. }] => Ok(Json(json!({
+            "topic": topic,
+            "partition": asked.partition,
+            "start": start.0,
+        }))),
+        _ => Err(ApiError::not_found(format!("there is no topic {topic}"))),
+    }
+}
+
+/// One line for each object and each tail, and a last one that says how many there were: without it, the
+/// scrub did not come to its end.
+async fn verify(
+    State(context): State<Context>,
+    Path(topic): Path<String>,
+) -> Result<impl IntoResponse, ApiError> {
+    let topic_id = find(&context, &topic)?;
+    let (findings, mut found) = mpsc::channel::<Finding>(FINDINGS_MAX);
+    let shared = Arc::clone(context.broker.shared());
+    tokio::spawn(scrub::topic(shared, topic_id, findings));
+    let (pieces, lines) = Lines::new();
+    tokio::spawn(async move {
+        let (mut objects, mut bytes, mut wrong) = (0_u64, 0, 0_u64);
+        while let Some(finding) = found.recv().await {
+            objects += 1;
+            bytes += finding.bytes;
+            wrong += u64::from(finding.wrong.is_some());
+            if pieces.send(line(&told(&finding))).await.is_err() {
+                return;
+            }
+        }
+        let last = json!({ "objects": objects, "bytes": bytes, "damaged": wrong });
+        // Nobody may be there any more to read it.
+        let _ = pieces.send(line(&last)).await;
+    });
+    Ok(([(CONTENT_TYPE, NDJSON)], Body::new(lines)))
+}
+
+fn told(finding: &Finding) -> Value {
+    json!({
+        "partition": finding.partition,
+        "object": finding.object.as_deref().unwrap_or("log"),
+        "from": finding.from,
+        "to": finding.to,
+        "bytes": finding.bytes,
+        "wrong": finding.wrong,
+    })
+}
+
+fn line(value: &Value) -> Bytes {
+    Bytes::from(format!("{value}\n"))
+}

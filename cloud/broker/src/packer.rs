@@ -1,0 +1,227 @@
+//! Moves what has landed into segments in the object store: reads the tails that are due from the log,
+//! writes each as one object, and proposes it to the ledger. Only what the ledger has taken is read from
+//! there; a segment that it refuses is deleted. It decides nothing: what is due is
+//! [`tidegate_cloud_protocol::packing`]'s, and whether it counts is the ledger's.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+use tidegate_bridge_protocol::fact::NamedFact;
+use tidegate_cloud_protocol::index::SegmentId;
+use tidegate_cloud_protocol::ledger::command::{Entry, Pack};
+use tidegate_cloud_protocol::ledger::{Effect, Segment, TailBatch, Target};
+use tidegate_cloud_protocol::packing::{PackPlan, PackRule, plan};
+use tidegate_cloud_protocol::segment::{PackedBatch, SegmentSummary, SegmentWriter, WriteError};
+use tidegate_shared::record::rewrite_in_place;
+
+use crate::broker::Broker;
+use crate::limits::{PACK_BYTES_AT_ONCE_MAX, PACKS_AT_ONCE_MAX};
+use crate::reading::StorageError;
+use crate::segments;
+use crate::sequencer::now_ms;
+use crate::state::Shared;
+use crate::store::StoreError;
+use crate::submission::SubmitError;
+
+/// Why a tail was not packed; it is as it was, and is tried again.
+#[derive(Debug, Error)]
+pub(crate) enum PackError {
+    #[error(transparent)]
+    Read(#[from] StorageError),
+    #[error("the segment cannot be made: {0}")]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Packer {
+    broker: Broker,
+    rule: PackRule,
+    broker_epoch: u64,
+    next_number: AtomicU64,
+}
+
+impl Packer {
+    /// `first_number` is random in its upper half: a cloud that is restored from a copy may be given an
+    /// epoch once more, and must not meet objects of the life that was lost.
+    pub(crate) fn new(
+        broker: Broker,
+        rule: PackRule,
+        broker_epoch: u64,
+        first_number: u64,
+    ) -> Self {
+        Self {
+            broker,
+            rule,
+            broker_epoch,
+            next_number: AtomicU64::new(first_number),
+        }
+    }
+
+    /// Packs all that is due now; returns how many segments were made. What fails is told, and left.
+    pub(crate) async fn pack_due(&self) -> usize {
+        let mut packed = 0;
+        // What failed is not tried again in this round.
+        let mut busy = BTreeSet::new();
+        loop {
+            let plans = self.plans(&busy);
+            if plans.is_empty() {
+                return packed;
+            }
+            let packs = plans.iter().map(|plan| self.pack(plan));
+            let results = futures_util::future::join_all(packs).await;
+            for (plan, result) in plans.iter().zip(results) {
+                match result {
+                    Ok(is_taken) => packed += usize::from(is_taken),
+                    Err(error) => {
+                        self.failed(plan, &error);
+                        busy.insert(plan.target);
+                    }
+                }
+            }
+        }
+    }
+
+    /// As many as may be in memory at once.
+    fn plans(&self, busy: &BTreeSet<Target>) -> Vec<PackPlan> {
+        let state = self.broker.shared().state();
+        let now_ms = now_ms().max(state.ledger.now_ms());
+        let plans = plan(&state.ledger, self.rule, now_ms, busy, PACKS_AT_ONCE_MAX);
+        let mut bytes = 0;
+        let fits = |(at, plan): &(usize, PackPlan)| {
+            bytes += plan.bytes;
+            *at == 0 || bytes <= PACK_BYTES_AT_ONCE_MAX
+        };
+        let plans = plans.into_iter().enumerate().take_while(fits);
+        plans.map(|(_, plan)| plan).collect()
+    }
+
+    fn failed(&self, plan: &PackPlan, error: &PackError) {
+        self.broker.metrics().pack_failures.inc();
+        tracing::error!(
+            %error,
+            topic_id = %plan.target.topic_id,
+            partition = plan.target.partition.0,
+            offset = plan.base().0,
+            "cannot pack: the batches stay in the log, and it is tried again"
+        );
+    }
+
+    /// Whether the ledger has taken the segment.
+    async fn pack(&self, plan: &PackPlan) -> Result<bool, PackError> {
+        let shared = Arc::clone(self.broker.shared());
+        let facts = shared
+            .state()
+            .offset_map
+            .facts_in(plan.target, plan.base(), plan.end());
+        let copied = plan.clone();
+        let built = tokio::task::spawn_blocking(move || build(&shared, &copied, &facts)).await;
+        let (parts, summary) = built.map_err(|_| StorageError::Gone)??;
+        let id = SegmentId {
+            store: 0,
+            broker_epoch: self.broker_epoch,
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
+        };
+        let store = self.broker.shared().segments.store();
+        store.put(&segments::key(id), parts).await?;
+        let pack = Pack {
+            target: plan.target,
+            segment: segment_of(id, &summary),
+            replaces: Vec::new(),
+        };
+        self.propose(pack).await
+    }
+
+    async fn propose(&self, pack: Pack) -> Result<bool, PackError> {
+        let id = pack.segment.id;
+        let bytes = pack.segment.bytes;
+        let effects = self.broker.submit(vec![(Entry::Pack(pack), None)]).await?;
+        let metrics = self.broker.metrics();
+        if let [Effect::Packed { .. }] = effects[..] {
+            metrics.packed_segments.inc();
+            metrics.packed_bytes.inc_by(bytes);
+            return Ok(true);
+        }
+        tracing::warn!(
+            segment = segments::key(id),
+            ?effects,
+            "the ledger does not take the segment: it is deleted"
+        );
+        let store = self.broker.shared().segments.store();
+        store.delete(&segments::key(id)).await?;
+        Ok(false)
+    }
+}
+
+fn segment_of(id: SegmentId, summary: &SegmentSummary) -> Segment {
+    Segment {
+        id,
+        base: summary.base,
+        end: summary.end,
+        bytes: summary.bytes,
+        index_position: summary.index_position,
+        batches: summary.batches,
+        max_timestamp_ms: summary.max_timestamp_ms.unwrap_or(i64::MIN),
+        landed_ms: summary.landed_ms_max.unwrap_or(i64::MIN),
+    }
+}
+
+/// Reads a plan's batches from the log and makes a segment of them. Blocks.
+fn build(
+    shared: &Shared,
+    plan: &PackPlan,
+    facts: &[NamedFact],
+) -> Result<(Vec<Bytes>, SegmentSummary), PackError> {
+    let mut writer = SegmentWriter::new(plan.target, plan.base());
+    let mut facts = facts.iter().peekable();
+    for batch in &plan.batches {
+        let bytes = read(shared, batch)?;
+        let mut of_batch = Vec::new();
+        // A fact that goes on in the next batch is cut where this one ends.
+        while let Some(named) = facts.peek() {
+            let fact = &named.fact;
+            if fact.kafka_offset >= batch.end() {
+                break;
+            }
+            of_batch.push(cut(named, batch));
+            if fact.kafka_offset.plus(fact.count as i64) > batch.end() {
+                break;
+            }
+            facts.next();
+        }
+        let packed = PackedBatch {
+            bytes,
+            landed_ms: batch.landed_ms,
+            min_timestamp_ms: None,
+        };
+        writer.push(packed, &of_batch)?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// What a fact says of a batch's offsets.
+fn cut(named: &NamedFact, batch: &TailBatch) -> NamedFact {
+    let mut cut = named.clone();
+    let fact = &mut cut.fact;
+    let end = fact.kafka_offset.plus(fact.count as i64).min(batch.end());
+    let before = (batch.base_offset.0 - fact.kafka_offset.0).max(0);
+    fact.edge_offset = fact.edge_offset.plus(before as u64);
+    fact.kafka_offset = fact.kafka_offset.plus(before);
+    fact.count = (end.0 - fact.kafka_offset.0) as u64;
+    cut
+}
+
+/// A batch as it is to be packed: as it landed, with the offset that the ledger has given it.
+fn read(shared: &Shared, batch: &TailBatch) -> Result<Bytes, StorageError> {
+    let mut bytes = BytesMut::zeroed(batch.batch_bytes as usize);
+    shared.read_log(batch.place, &mut bytes)?;
+    rewrite_in_place(&mut bytes, batch.base_offset.0, 0);
+    Ok(bytes.freeze())
+}

@@ -1,0 +1,146 @@
+//! Reads all that a topic has where it lies, past every cache, and tells what is not as it was written: the
+//! segments in their store, each byte of them, and the tail in the log. It changes nothing.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tidegate_cloud_protocol::ledger::{Segment, TailBatch, Target};
+use tidegate_cloud_protocol::segment::{HEADER_BYTES, SegmentHeader, SegmentIndex};
+use tidegate_shared::id::TopicId;
+use tokio::sync::mpsc;
+
+use crate::reading::StorageError;
+use crate::segments;
+use crate::state::Shared;
+use crate::store::StoreError;
+
+/// What was found out about one object, or about the tail of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) partition: i32,
+    /// The segment's key; `None`: the tail, in the log.
+    pub(crate) object: Option<String>,
+    /// `[from, to)`.
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    pub(crate) bytes: u64,
+    /// `None` where all is well.
+    pub(crate) wrong: Option<String>,
+}
+
+/// Scrubs a topic, and sends one finding after the other. Ends early where nobody listens.
+pub(crate) async fn topic(shared: Arc<Shared>, topic_id: TopicId, findings: mpsc::Sender<Finding>) {
+    let targets: Vec<Target> = {
+        let state = shared.state();
+        let logs = state.ledger.logs().map(|(target, _)| target);
+        logs.filter(|target| target.topic_id == topic_id).collect()
+    };
+    for target in targets {
+        let (parts, tail) = {
+            let state = shared.state();
+            let log = state.ledger.log(target);
+            let segments: Vec<Segment> = log.segments().copied().collect();
+            let tail: Vec<TailBatch> = log.tail().iter().copied().collect();
+            (segments, tail)
+        };
+        for part in parts {
+            let wrong = segment(&shared, target, &part).await;
+            // It was replaced or given up since: what took its place is not of this scrub.
+            if wrong.is_some()
+                && !shared
+                    .state()
+                    .ledger
+                    .log(target)
+                    .segments()
+                    .any(|one| one.id == part.id)
+            {
+                continue;
+            }
+            let finding = Finding {
+                partition: target.partition.0,
+                object: Some(segments::key(part.id)),
+                from: part.base.0,
+                to: part.end.0,
+                bytes: part.bytes,
+                wrong,
+            };
+            if findings.send(finding).await.is_err() {
+                return;
+            }
+        }
+        if let Some(finding) = in_log(&shared, target, tail).await
+            && findings.send(finding).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// What is wrong with a segment as its store has it.
+async fn segment(shared: &Shared, target: Target, segment: &Segment) -> Option<String> {
+    let key = segments::key(segment.id);
+    let bytes = match shared.segments.store().read_whole(&key).await {
+        Ok(bytes) => bytes,
+        Err(error) => return Some(missing_or(&error)),
+    };
+    if bytes.len() as u64 != segment.bytes {
+        return Some(format!(
+            "it has {} bytes and should have {}",
+            bytes.len(),
+            segment.bytes
+        ));
+    }
+    let header = bytes.get(..HEADER_BYTES).map(SegmentHeader::decode);
+    match header {
+        Some(Ok(header)) if header.target == target && header.base == segment.base => {}
+        Some(Err(error)) => return Some(format!("header: {error}")),
+        _ => return Some("its header names another partition or offset".to_owned()),
+    }
+    let index = match SegmentIndex::decode(&bytes, segment.bytes) {
+        Ok(index) => index,
+        Err(error) => return Some(format!("index: {error}")),
+    };
+    if (index.base(), index.end()) != (segment.base, segment.end) {
+        return Some("its index covers other offsets than it should".to_owned());
+    }
+    let run = index.run_within(index.base(), index.end());
+    let of_run = bytes.slice(run.position as usize..(run.position + run.bytes) as usize);
+    let damaged = run.batches(&of_run).find_map(|(_, batch)| batch.err());
+    damaged.map(|damaged| damaged.to_string())
+}
+
+fn missing_or(error: &StoreError) -> String {
+    match error.is_not_found() {
+        true => "it is missing".to_owned(),
+        false => format!("it cannot be read: {error}"),
+    }
+}
+
+/// The tail of a partition; `None` where there is none.
+async fn in_log(shared: &Arc<Shared>, target: Target, tail: Vec<TailBatch>) -> Option<Finding> {
+    let (from, to) = (tail.first()?.base_offset.0, tail.last()?.end().0);
+    let bytes = tail.iter().map(|batch| u64::from(batch.batch_bytes)).sum();
+    let reading = Arc::clone(shared);
+    let read = tokio::task::spawn_blocking(move || {
+        let damaged = tail.iter().find_map(|batch| {
+            let mut bytes = BytesMut::zeroed(batch.batch_bytes as usize);
+            let error = reading.read_log(batch.place, &mut bytes).err()?;
+            Some((batch.base_offset, batch.end(), error))
+        });
+        // What was packed since may have left the log.
+        damaged.filter(|(_, _, error)| !StorageError::is_missing(error))
+    });
+    let wrong = match read.await {
+        Ok(None) => None,
+        Ok(Some((from, to, error))) => Some(format!("offsets {from}..{to}: {error}")),
+        Err(error) => Some(error.to_string()),
+    };
+    Some(Finding {
+        partition: target.partition.0,
+        object: None,
+        from,
+        to,
+        bytes,
+        wrong,
+    })
+}

@@ -1,0 +1,174 @@
+//! Reads segments: their indexes, decoded and kept in memory within a bound, and runs of their batches,
+//! through the cache in front of the object store. Every batch is checked against its segment's index
+//! before anybody sees it.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tidegate_cloud_protocol::index::SegmentId;
+use tidegate_cloud_protocol::ledger::Segment;
+use tidegate_cloud_protocol::segment::{Run, SegmentIndex};
+
+use crate::limits::SEGMENT_INDEXES_BYTES_MAX;
+use crate::reading::StorageError;
+use crate::store::{Cache, Store};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    store: Store,
+    cache: Cache,
+    indexes: Mutex<Indexes>,
+}
+
+/// A segment's key in its object store.
+pub(crate) fn key(id: SegmentId) -> String {
+    format!("{PREFIX}/{:016x}-{:016x}", id.broker_epoch, id.number)
+}
+
+/// The folder of all segments in an object store.
+pub(crate) const PREFIX: &str = "segments";
+
+/// The segment of a key; `None` where it is none's.
+pub(crate) fn id_of(key: &str, store: u32) -> Option<SegmentId> {
+    let name = key.strip_prefix(PREFIX)?.strip_prefix('/')?;
+    let (epoch, number) = name.split_once('-')?;
+    let number_of = |digits: &str| {
+        let whole = digits.len() == 16;
+        whole
+            .then(|| u64::from_str_radix(digits, 16).ok())
+            .flatten()
+    };
+    Some(SegmentId {
+        store,
+        broker_epoch: number_of(epoch)?,
+        number: number_of(number)?,
+    })
+}
+
+impl Segments {
+    pub(crate) fn new(store: Store, cache: Cache) -> Self {
+        Self {
+            store,
+            cache,
+            indexes: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A segment's index.
+    ///
+    /// # Errors
+    /// The store does not give it, or what it gives is not the segment's.
+    pub(crate) async fn index(&self, segment: &Segment) -> Result<Arc<SegmentIndex>, StorageError> {
+        if let Some(index) = self.indexes().get(segment.id) {
+            return Ok(index);
+        }
+        let range = segment.index_position..segment.bytes;
+        let tail = self.read(segment.id, range).await?;
+        let damaged = |reason: String| StorageError::DamagedSegment {
+            key: key(segment.id),
+            reason,
+        };
+        let index = SegmentIndex::decode(&tail, segment.bytes);
+        let index = index.map_err(|error| damaged(error.to_string()))?;
+        if (index.base(), index.end()) != (segment.base, segment.end) {
+            return Err(damaged("it holds other offsets than it should".to_owned()));
+        }
+        let index = Arc::new(index);
+        self.indexes().insert(segment.id, &index);
+        Ok(index)
+    }
+
+    /// The batches of a run, each checked.
+    ///
+    /// # Errors
+    /// The store does not give them, or one is not as it was packed.
+    pub(crate) async fn batches(
+        &self,
+        id: SegmentId,
+        run: Run<'_>,
+    ) -> Result<Vec<Bytes>, StorageError> {
+        if run.entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let range = run.position..run.position + run.bytes;
+        let bytes = self.read(id, range).await?;
+        let batches = run.batches(&bytes).map(|(_, batch)| batch);
+        let batches = batches.collect::<Result<_, _>>();
+        batches.map_err(|damaged| StorageError::DamagedSegment {
+            key: key(id),
+            reason: damaged.to_string(),
+        })
+    }
+
+    /// Bytes of a segment, not checked.
+    pub(crate) async fn read(
+        &self,
+        id: SegmentId,
+        range: Range<u64>,
+    ) -> Result<Bytes, StorageError> {
+        let bytes = self.cache.read(&self.store, &key(id), range).await;
+        bytes.map_err(StorageError::Store)
+    }
+
+    fn indexes(&self) -> MutexGuard<'_, Indexes> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Decoded indexes; those that were used longest ago go first.
+#[derive(Debug, Default)]
+struct Indexes {
+    found: HashMap<SegmentId, (Arc<SegmentIndex>, u64)>,
+    bytes: usize,
+    uses: u64,
+}
+
+impl Indexes {
+    fn get(&mut self, id: SegmentId) -> Option<Arc<SegmentIndex>> {
+        self.uses += 1;
+        let (index, used) = self.found.get_mut(&id)?;
+        *used = self.uses;
+        Some(Arc::clone(index))
+    }
+
+    fn insert(&mut self, id: SegmentId, index: &Arc<SegmentIndex>) {
+        self.uses += 1;
+        self.bytes += index.bytes();
+        let before = self.found.insert(id, (Arc::clone(index), self.uses));
+        self.bytes -= before.map_or(0, |(index, _)| index.bytes());
+        while self.bytes > SEGMENT_INDEXES_BYTES_MAX && self.found.len() > 1 {
+            let oldest = self.found.iter().min_by_key(|(_, (_, used))| *used);
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                break;
+            };
+            let gone = self.found.remove(&oldest);
+            self.bytes -= gone.map_or(0, |(index, _)| index.bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_leads_back_to_its_segment() {
+        let id = SegmentId {
+            store: 0,
+            broker_epoch: 17,
+            number: u64::MAX,
+        };
+        assert_eq!(key(id), "segments/0000000000000011-ffffffffffffffff");
+        assert_eq!(id_of(&key(id), 0), Some(id));
+        for other in ["segments/x-y", "segments/11-12", "log/1", "segments"] {
+            assert_eq!(id_of(other, 0), None, "{other}");
+        }
+    }
+}

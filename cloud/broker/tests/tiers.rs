@@ -1,0 +1,322 @@
+//! What landed is packed into segments, and nobody notices: the same bytes are fetched from memory, log and
+//! segment, over restarts, with an empty cache; and what is given up is gone.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, RequestKind, ResponseKind};
+use support::{Client, Edge, START_MS, fetch_request, start_with, telemetry};
+use tidegate_cloud::Cloud;
+use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
+use tidegate_cloud_protocol::ledger::{Ledger, Target};
+use tidegate_shared::id::KafkaOffset;
+use tidegate_shared::record::split_batches;
+
+/// Everything is packed as soon as the housekeeping looks.
+const AT_ONCE: &str = ", pack: {max_age: 0}";
+
+/// Nothing is packed.
+const NEVER: &str = ", pack: {max_age: 7d}";
+
+/// Everything is packed at once, and what is replaced goes as soon as a snapshot allows.
+const AND_SWEPT: &str = ", pack: {max_age: 0}, restore_window: 0";
+
+/// No wait of these tests takes as long when all is well.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until the ledger is as it should be.
+async fn until(cloud: &Cloud, what: &str, is_so: impl Fn(&Ledger) -> bool) {
+    let waiting = async {
+        while !cloud.broker().ledger(&is_so) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(DEADLINE, waiting).await;
+    assert!(waited.is_ok(), "not within {DEADLINE:?}: {what}");
+}
+
+async fn until_packed(cloud: &Cloud, target: Target, offset: i64) {
+    until(cloud, "it is packed", |ledger| {
+        let mut segments = ledger.log(target).segments();
+        segments
+            .next_back()
+            .is_some_and(|newest| newest.end.0 >= offset)
+    })
+    .await;
+}
+
+async fn fetch(client: &mut Client, target: Target, offset: i64) -> PartitionData {
+    let request = RequestKind::Fetch(fetch_request(13, target, offset, 0));
+    let response = client.ask(ApiKey::Fetch, 13, request).await;
+    let ResponseKind::Fetch(mut response) = response else {
+        panic!("no fetch response");
+    };
+    response.responses.remove(0).partitions.remove(0)
+}
+
+/// All batches from an offset to the end, as they are fetched.
+async fn fetch_all(client: &mut Client, target: Target, from: i64) -> Vec<Bytes> {
+    let (mut next, mut all) = (from, Vec::new());
+    loop {
+        let data = fetch(client, target, next).await;
+        assert_eq!(data.error_code, 0);
+        let batches = split_batches(data.records.unwrap());
+        let batches: Vec<_> = batches.map(Result::unwrap).collect();
+        let Some(last) = batches.last() else {
+            return all;
+        };
+        next = last.header().base_offset + last.header().offset_count() as i64;
+        all.extend(batches.iter().map(|batch| batch.bytes().clone()));
+    }
+}
+
+/// Offset of the first record at a time or later.
+async fn at_time(client: &mut Client, target: Target, time_ms: i64) -> i64 {
+    let partition = ListOffsetsPartition::default()
+        .with_partition_index(target.partition.0)
+        .with_timestamp(time_ms);
+    let topic = ListOffsetsTopic::default()
+        .with_name(telemetry())
+        .with_partitions(vec![partition]);
+    let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+    let request = RequestKind::ListOffsets(request);
+    match client.ask(ApiKey::ListOffsets, 7, request).await {
+        ResponseKind::ListOffsets(response) => response.topics[0].partitions[0].offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    files(&data.join("objects/segments"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(_) => Vec::new(),
+    };
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_batch_is_the_same_bytes_from_memory_log_and_segment() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    for _ in 0..20 {
+        edge.land(10).await;
+    }
+    let target = edge.target;
+    let mut client = Client::connect(&cloud).await;
+    let from_memory = fetch_all(&mut client, target, 0).await;
+    assert_eq!(from_memory.len(), 20);
+    cloud.shutdown().await;
+
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut client = Client::connect(&cloud).await;
+    assert_eq!(
+        fetch_all(&mut client, target, 0).await,
+        from_memory,
+        "from the log"
+    );
+    cloud.shutdown().await;
+
+    let cloud = start_with(data.path(), AT_ONCE).await;
+    until_packed(&cloud, target, 200).await;
+    let mut client = Client::connect(&cloud).await;
+    assert_eq!(
+        fetch_all(&mut client, target, 0).await,
+        from_memory,
+        "from a segment"
+    );
+    // From within, by time, and beyond.
+    assert_eq!(fetch_all(&mut client, target, 55).await, from_memory[5..]);
+    assert_eq!(at_time(&mut client, target, START_MS + 123).await, 123);
+    assert_eq!(at_time(&mut client, target, START_MS + 200).await, -1);
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(5).await;
+    assert_eq!(at_time(&mut client, target, START_MS + 201).await, 201);
+    assert_eq!(fetch_all(&mut client, target, 0).await.len(), 21);
+    cloud.shutdown().await;
+
+    fs::remove_dir_all(data.path().join("cache")).unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut client = Client::connect(&cloud).await;
+    let again = fetch_all(&mut client, target, 0).await;
+    assert_eq!(again[..20], from_memory, "from the store");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_packed_leaves_the_log_and_is_there_after_every_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let mut landed = 0;
+    let mut target = None;
+    for _ in 0..4 {
+        let cloud = start_with(data.path(), AND_SWEPT).await;
+        let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+        for _ in 0..10 {
+            edge.land(10).await;
+            landed += 10;
+        }
+        target = Some(edge.target);
+        until_packed(&cloud, edge.target, landed).await;
+        let mut client = Client::connect(&cloud).await;
+        assert_eq!(
+            fetch_all(&mut client, edge.target, 0).await.len() as i64,
+            landed / 10
+        );
+        cloud.shutdown().await;
+    }
+    let cloud = start_with(data.path(), NEVER).await;
+    let ledger_is_small = cloud.broker().ledger(|ledger| {
+        let log = ledger.log(target.unwrap());
+        (log.tail().len(), log.segments().len() >= 4)
+    });
+    assert_eq!(ledger_is_small, (0, true));
+    cloud.shutdown().await;
+    assert_eq!(
+        files(&data.path().join("snapshots")).len(),
+        2,
+        "no more are kept"
+    );
+}
+
+#[tokio::test]
+async fn a_start_from_the_older_snapshot_finds_all_that_it_names() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), AND_SWEPT).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    for round in 1..=3 {
+        edge.land(10).await;
+        until_packed(&cloud, edge.target, round * 10).await;
+    }
+    let target = edge.target;
+    cloud.shutdown().await;
+    let newest = files(&data.path().join("snapshots")).pop().unwrap();
+    let bytes = fs::read(&newest).unwrap();
+    fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut client = Client::connect(&cloud).await;
+    assert_eq!(fetch_all(&mut client, target, 0).await.len(), 3);
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_deleted_and_its_offsets_are_told() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), AND_SWEPT).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    let target = edge.target;
+    for round in 1..=3 {
+        edge.land(10).await;
+        until_packed(&cloud, target, round * 10).await;
+    }
+    assert_eq!(segments(data.path()).len(), 3);
+    let start = KafkaOffset(15);
+    let trim = Entry::Trim(Trim { target, start });
+    cloud.broker().submit(vec![(trim, None)]).await.unwrap();
+    let mut client = Client::connect(&cloud).await;
+    let out_of_range = 1;
+    assert_eq!(
+        fetch(&mut client, target, 14).await.error_code,
+        out_of_range
+    );
+    let data_left = fetch(&mut client, target, 15).await;
+    assert_eq!((data_left.error_code, data_left.log_start_offset), (0, 15));
+    assert_eq!(at_time(&mut client, target, 0).await, 15);
+    // Retention by size takes the next, by time all that is packed.
+    let alter = |change| {
+        Entry::AlterTopic(AlterTopic {
+            topic_id: target.topic_id,
+            changes: vec![change],
+        })
+    };
+    let by_size = alter(TopicChange::RetentionBytes(1));
+    cloud.broker().submit(vec![(by_size, None)]).await.unwrap();
+    let starts_at = |offset| {
+        move |ledger: &Ledger| ledger.partition(target).unwrap().log_start == KafkaOffset(offset)
+    };
+    until(&cloud, "only one segment is left", starts_at(20)).await;
+    let by_time = alter(TopicChange::RetentionMs(0));
+    cloud.broker().submit(vec![(by_time, None)]).await.unwrap();
+    until(&cloud, "nothing is left", starts_at(30)).await;
+    let gone = |ledger: &Ledger| ledger.free_segments(i64::MAX).count() == 0;
+    until(&cloud, "what is given up is deleted", gone).await;
+    assert_eq!(segments(data.path()), Vec::<PathBuf>::new());
+    assert_eq!(fetch(&mut client, target, 30).await.error_code, 0);
+    edge.land(10).await;
+    assert_eq!(fetch_all(&mut client, target, 30).await.len(), 1);
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_flipped_byte_in_a_segment_is_an_error_and_never_wrong_data() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), AT_ONCE).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(10).await;
+    let target = edge.target;
+    until_packed(&cloud, target, 10).await;
+    cloud.shutdown().await;
+    let segment = segments(data.path()).remove(0);
+    let whole = fs::read(&segment).unwrap();
+    for at in (0..whole.len()).step_by(11) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        fs::write(&segment, &flipped).unwrap();
+        let _ = fs::remove_dir_all(data.path().join("cache"));
+        let cloud = start_with(data.path(), NEVER).await;
+        let mut client = Client::connect(&cloud).await;
+        let fetched = fetch(&mut client, target, 0).await;
+        let records = fetched.records.unwrap_or_default();
+        match fetched.error_code {
+            0 => {
+                let batch = split_batches(records).next().unwrap().unwrap();
+                assert_eq!(batch.records().unwrap().count(), 10, "flipped at {at}");
+            }
+            code => assert_eq!((code, records.len()), (56, 0), "flipped at {at}"),
+        }
+        cloud.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn segments_that_nobody_knows_are_deleted() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), AND_SWEPT).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(10).await;
+    until_packed(&cloud, edge.target, 10).await;
+    cloud.shutdown().await;
+    let known = segments(data.path());
+    let orphan = data
+        .path()
+        .join("objects/segments/0000000000000001-00000000000000aa");
+    fs::write(&orphan, b"its broker ended before it could propose it").unwrap();
+    let other = data.path().join("objects/segments/readme");
+    fs::write(&other, b"not ours").unwrap();
+
+    let cloud = start_with(data.path(), AND_SWEPT).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    let waiting = async {
+        // Each packed batch brings a snapshot, and the second one lets go what is before the first.
+        while orphan.exists() {
+            edge.land(1).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok());
+    assert!(other.exists());
+    assert!(known.iter().all(|segment| segment.exists()));
+    cloud.shutdown().await;
+}

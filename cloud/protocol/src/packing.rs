@@ -1,0 +1,109 @@
+//! What is to be packed, and what is to be given up: decided from the ledger as it is now, without I/O.
+//! The broker's packer carries it out and proposes what came of it; the ledger judges it then.
+
+use std::collections::BTreeSet;
+
+use tidegate_shared::id::KafkaOffset;
+
+use crate::ledger::{Ledger, PartitionLog, TailBatch, Target};
+
+/// When a tail is packed.
+#[derive(Clone, Copy, Debug)]
+pub struct PackRule {
+    /// At so many bytes of batches; a segment takes no more than that, but for its first batch.
+    pub segment_bytes: u64,
+    /// When the oldest batch has lain so long.
+    pub max_age_ms: i64,
+}
+
+/// Batches of one partition that become one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackPlan {
+    pub target: Target,
+    /// In their order, at least one.
+    pub batches: Vec<TailBatch>,
+    pub bytes: u64,
+}
+
+impl PackPlan {
+    pub fn base(&self) -> KafkaOffset {
+        self.batches[0].base_offset
+    }
+
+    /// The offset after the last.
+    pub fn end(&self) -> KafkaOffset {
+        self.batches[self.batches.len() - 1].end()
+    }
+}
+
+/// What is to be packed now, at most `plans_max`: those that wait longest first. Partitions in `busy` are
+/// being packed already.
+pub fn plan(
+    ledger: &Ledger,
+    rule: PackRule,
+    now_ms: i64,
+    busy: &BTreeSet<Target>,
+    plans_max: usize,
+) -> Vec<PackPlan> {
+    let mut due: Vec<(i64, Target)> = ledger
+        .logs()
+        .filter(|(target, log)| !busy.contains(target) && is_due(log, rule, now_ms))
+        .filter_map(|(target, log)| Some((log.tail().front()?.landed_ms, target)))
+        .collect();
+    due.sort_unstable();
+    let due = due.into_iter().take(plans_max);
+    due.map(|(_, target)| one(target, ledger.log(target), rule))
+        .collect()
+}
+
+fn is_due(log: &PartitionLog, rule: PackRule, now_ms: i64) -> bool {
+    let is_old = |batch: &TailBatch| now_ms.saturating_sub(batch.landed_ms) >= rule.max_age_ms;
+    log.tail_bytes() >= rule.segment_bytes || log.tail().front().is_some_and(is_old)
+}
+
+fn one(target: Target, log: &PartitionLog, rule: PackRule) -> PackPlan {
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    for batch in log.tail() {
+        let more = bytes + u64::from(batch.batch_bytes);
+        if !batches.is_empty() && more > rule.segment_bytes {
+            break;
+        }
+        bytes = more;
+        batches.push(*batch);
+    }
+    PackPlan {
+        target,
+        batches,
+        bytes,
+    }
+}
+
+/// Where a partition is to begin, if that is later than it does: whole segments whose time is over, or
+/// that are more than the partition may have, are given up, oldest first. What is not packed yet stays,
+/// as Kafka's newest segment does.
+pub fn retained_from(ledger: &Ledger, target: Target, now_ms: i64) -> Option<KafkaOffset> {
+    let settings = ledger.topic(target.topic_id)?.settings;
+    let partition = ledger.partition(target)?;
+    let log = ledger.log(target);
+    if !settings.deletes {
+        return None;
+    }
+    let mut bytes = log.bytes();
+    let mut start = None;
+    for segment in log.segments() {
+        let age_ms = u64::try_from(now_ms.saturating_sub(segment.landed_ms)).unwrap_or(0);
+        let is_old = settings.retention_ms.is_some_and(|max| age_ms > max);
+        // One that stays is as large as what is allowed, or the partition is.
+        let left = bytes.saturating_sub(segment.bytes);
+        let is_too_much = settings.retention_bytes.is_some_and(|max| left >= max);
+        if !is_old && !is_too_much {
+            break;
+        }
+        bytes = left;
+        start = Some(segment.end);
+    }
+    start.filter(|start| *start > partition.log_start)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! The cloud's tiers, with whole processes: it is killed again and again while it packs, snapshots and
+//! deletes, and everything that landed is consumed, once; a damaged segment is found and told.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tidegate_system_tests::cli::{json, tidegate};
+use tidegate_system_tests::kafka;
+use tidegate_system_tests::lines::{Publisher, payloads, publish};
+use tidegate_system_tests::node::{STREAM, Site};
+use tidegate_system_tests::process::Process;
+use tidegate_system_tests::random::Random;
+use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::{ports, wait, workspace};
+
+/// What lands is packed in the next second; what is replaced goes as soon as snapshots allow.
+const HASTY: &str = "pack: {max_age: 0}\nrestore_window: 0\n";
+
+const KILLS: usize = 12;
+
+const BETWEEN_KILLS: usize = 40;
+
+fn segments(site: &Site) -> Vec<PathBuf> {
+    files(&site.cloud.data.join("objects/segments"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// How often each value is there.
+fn consumed(site: &Site, scratch: &Scratch) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    let out = scratch.path().join("consumed.jsonl");
+    for record in kafka::read_all(site.cloud.kafka, STREAM, &out) {
+        *counts.entry(record.value).or_default() += 1;
+    }
+    counts
+}
+
+fn each_once(expected: usize) -> BTreeMap<String, usize> {
+    let all = payloads("tier", 0, expected).into_iter();
+    all.map(|payload| (payload, 1)).collect()
+}
+
+fn packed(site: &Site) -> u64 {
+    let described = json(site.cloud.http, &["topic", "describe", STREAM]).ok();
+    let described = described.json();
+    let partitions = described["partitions"].as_array().unwrap().clone();
+    let of = |name: &str| {
+        let counts = partitions.iter().map(|one| one[name].as_u64().unwrap());
+        counts.sum::<u64>()
+    };
+    match of("tail_batches") {
+        0 => of("segments"),
+        _ => 0,
+    }
+}
+
+#[test]
+fn killed_while_it_packs_snapshots_and_deletes_it_loses_nothing() {
+    let scratch = Scratch::new("tiers");
+    let mut random = Random::from_environment();
+    let mut site = Site::new(scratch.path(), scratch.path());
+    site.edge.reconnect_soon();
+    site.cloud.configure(HASTY);
+    site.start();
+    let mut published = 0;
+    for _ in 0..KILLS {
+        let batch = payloads("tier", published, published + BETWEEN_KILLS);
+        publish(Publisher::Paho, site.edge.mqtt, "tiers/a", &batch);
+        published += BETWEEN_KILLS;
+        // The housekeeping looks each second: somewhere in one and a half of its rounds.
+        let until = Instant::now() + Duration::from_millis(random.below(1_500));
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        site.cloud.kill();
+        if random.below(2) == 0 {
+            let _ = fs::remove_dir_all(site.cloud.data.join("cache"));
+        }
+        site.cloud.start();
+        site.cloud.wait_ready();
+    }
+    site.edge.wait_landed(published as u64);
+    wait::until("all is packed", wait::SOON, || {
+        (packed(&site) > 0).then_some(())
+    });
+    assert_eq!(consumed(&site, &scratch), each_once(published));
+    let verified = tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
+    assert!(
+        verified.out.contains("all as they were written"),
+        "{verified:?}"
+    );
+    tidegate(site.cloud.http, &["offsets", "verify"]).ok();
+    wait::until("what nobody knows is deleted", wait::SOON, || {
+        (segments(&site).len() as u64 == packed(&site)).then_some(())
+    });
+}
+
+#[test]
+fn a_flipped_byte_in_a_segment_is_found_and_told() {
+    let scratch = Scratch::new("tiers-damage");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    site.cloud.configure("pack: {max_age: 0}\n");
+    site.start();
+    publish(
+        Publisher::Paho,
+        site.edge.mqtt,
+        "tiers/a",
+        &payloads("tier", 0, 100),
+    );
+    site.edge.wait_landed(100);
+    wait::until("it is packed", wait::SOON, || {
+        (packed(&site) > 0).then_some(())
+    });
+    tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
+    let segment = segments(&site).remove(0);
+    let mut bytes = fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let damaged = tidegate(site.cloud.http, &["topic", "verify", STREAM]).fails(1);
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let says_where = damaged.out.contains("offsets ") && damaged.out.contains(name);
+    assert!(says_where, "{damaged:?}");
+}
+
+const BUCKET: &str = "tidegate";
+
+/// An S3 server for a cloud; it ends with the test.
+fn with_s3(site: &mut Site, scratch: &Scratch) -> Process {
+    let address = ports::free();
+    let mut command = workspace::python("s3_server.py");
+    command.arg(address.port().to_string()).arg(BUCKET);
+    let log = scratch.path().join("s3.log");
+    let server = Process::start("s3_server.py", command, &log);
+    server.wait_for_log("ready", wait::SOON * 4);
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ("AWS_ENDPOINT_URL", format!("http://{address}")),
+    ] {
+        site.cloud.set_variable(name, value);
+    }
+    site.cloud
+        .configure(&format!("object_store: s3://{BUCKET}/plant\n"));
+    server
+}
+
+#[test]
+fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
+    let scratch = Scratch::new("tiers-s3");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    site.edge.reconnect_soon();
+    site.cloud.configure(HASTY);
+    let server = with_s3(&mut site, &scratch);
+    site.start();
+    publish(Publisher::Paho, site.edge.mqtt, "tiers/a", &payloads("tier", 0, 200));
+    site.edge.wait_landed(200);
+    wait::until("it is packed", wait::SOON, || (packed(&site) > 0).then_some(()));
+    assert_eq!(segments(&site), Vec::<PathBuf>::new(), "nothing of it is here");
+    site.cloud.kill();
+    fs::remove_dir_all(site.cloud.data.join("cache")).unwrap();
+    site.cloud.start();
+    site.cloud.wait_ready();
+    assert_eq!(consumed(&site, &scratch), each_once(200));
+    tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
+
+    // The store does not answer: what lands is taken and served all the same, and packed afterwards.
+    server.signal("STOP");
+    publish(Publisher::Paho, site.edge.mqtt, "tiers/a", &payloads("tier", 200, 300));
+    site.edge.wait_landed(300);
+    server.signal("CONT");
+    wait::until("the rest is packed", wait::SOON * 4, || (packed(&site) > 0).then_some(()));
+    assert_eq!(consumed(&site, &scratch), each_once(300));
+}
