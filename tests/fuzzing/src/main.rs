@@ -4,6 +4,7 @@
 //! It is not guided by coverage: that needs an instrumented build. What it has instead is a knowledge
 //! of the formats: it begins with inputs that are right.
 
+mod batches;
 mod inputs;
 mod mutate;
 mod segments;

@@ -16,6 +16,7 @@ use tidegate_edge_protocol::mqtt::codec::Decoder;
 use tidegate_shared::id::*;
 use tidegate_shared::record::Batch;
 
+use crate::batches;
 use crate::inputs;
 use crate::mutate::Random;
 use crate::segments;
@@ -28,7 +29,7 @@ pub struct Target {
     pub run: fn(&[u8]) -> Result<bool, String>,
 }
 
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     Target {
         name: "frames",
         input: inputs::frames,
@@ -63,6 +64,11 @@ pub const ALL: [Target; 10] = [
         name: "records",
         input: inputs::batch,
         run: records,
+    },
+    Target {
+        name: "compaction",
+        input: batches::input,
+        run: batches::run,
     },
     Target {
         name: "mqtt-packets",

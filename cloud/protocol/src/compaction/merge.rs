@@ -140,12 +140,14 @@ impl Merger {
     }
 
     fn joins(&self, header: &BatchHeader, records: &Records) -> bool {
-        let Some(first) = self.group.first().map(|member| &member.header) else {
+        let (Some(first), Some(last)) = (self.group.first(), self.group.last()) else {
             return true;
         };
-        let last_offset = header.base_offset + i64::from(header.last_offset_delta);
+        let (first, behind) = (&first.header, last_offset(&last.header));
         let fits = self.records_bytes + records.bytes() <= self.limits.records_bytes_max;
-        fits && i32::try_from(last_offset - first.base_offset).is_ok()
+        let covers = last_offset(header).checked_sub(first.base_offset);
+        fits && header.base_offset > behind
+            && covers.is_some_and(|covers| i32::try_from(covers).is_ok())
             && header.attributes == first.attributes
             && header.leader_epoch == first.leader_epoch
     }
@@ -166,8 +168,7 @@ impl Merger {
             Ok(Compression::None) => self.compression,
             of_all => of_all.ok()?,
         };
-        let last_offset = last.header.base_offset + i64::from(last.header.last_offset_delta);
-        let bytes = rewriter.seal(last_offset, compression, &mut self.compressor);
+        let bytes = rewriter.seal(last_offset(&last.header), compression, &mut self.compressor);
         let were: usize = group.iter().map(|member| member.bytes.len()).sum();
         let minima = group.iter().map(|member| least_timestamp(&member.records));
         (bytes.len() < were).then(|| PackedBatch {
@@ -181,6 +182,11 @@ impl Merger {
             min_timestamp_ms: minima.min().flatten(),
         })
     }
+}
+
+/// Of a batch whose records are checked: it does not overflow.
+fn last_offset(header: &BatchHeader) -> i64 {
+    header.base_offset + i64::from(header.last_offset_delta)
 }
 
 fn least_timestamp(records: &Records) -> Option<i64> {

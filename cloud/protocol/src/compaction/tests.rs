@@ -374,6 +374,32 @@ fn an_emptied_batch_is_gone_unless_it_is_to_be_kept() {
     assert_eq!(pass(&kept, &keys, 0, false).0.len(), 1);
 }
 
+/// Whoever hands in batches out of order gets them back as they are.
+#[test]
+fn batches_out_of_order_are_not_merged() {
+    let plan = Plan {
+        records: vec![Record::default(); 2],
+        left_out: 0,
+        compression: Compression::None,
+        producer_id: -1,
+    };
+    let batches = made(&[plan.clone(), plan]);
+    let limits = MergeLimits {
+        below_bytes: 9_999,
+        records_bytes_max: 9_999,
+    };
+    let of = |order: [usize; 2]| {
+        let mut merger = Merger::new(limits, Compression::None);
+        let mut out = Vec::new();
+        for at in order {
+            merger.push(&batches[at], 0, Vec::new(), &mut out);
+        }
+        merger.flush(&mut out);
+        out.len()
+    };
+    assert_eq!((of([0, 1]), of([1, 0]), of([0, 0])), (1, 2, 2));
+}
+
 #[test]
 fn what_the_broker_wrote_itself_stays() {
     let mut batches = made(&[Plan {

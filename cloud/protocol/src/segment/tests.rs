@@ -538,9 +538,11 @@ fn an_index_is_small() {
     let source_bytes = 1 + "edge-0000".len() + 1 + "telemetry".len() + 1 + 1 + 16;
     let each =
         (f64::from(summary.index_bytes) - (EDGES as usize * source_bytes) as f64) / BATCHES as f64;
+    println!("{each:.1} bytes of index for each batch with its fact");
     assert!(each < 19.0, "{each} bytes for each batch and its fact");
     let index = SegmentIndex::decode(&parts.concat(), summary.bytes).unwrap();
     assert_eq!(index.entries().len() as u64, BATCHES);
+    println!("{} bytes in memory for {BATCHES} of them", index.bytes());
     assert!(
         index.bytes() as u64 <= BATCHES * 112,
         "{} bytes in memory",
