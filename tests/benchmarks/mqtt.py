@@ -177,11 +177,10 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", required=True)
     parser.add_argument("--quick", action="store_true", help="one short round of a few scenarios")
-    parser.add_argument("--only", choices=["idle"], help="nothing but the memory of idle connections")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--again", action="store_true", help="the tables of the last run, without running")
-    parser.add_argument("--only", action="append", help="scenarios with this in their name, as `QoS 1` or `idle`; may be repeated")
+    parser.add_argument("--only", action="append", help="scenarios with this in their name, as `QoS 1`; may be repeated; `idle` alone tells bytes for each connection")
     parser.add_argument("--broker", action="append", help="this one alone, as `tidegate live`; may be repeated")
     arguments = parser.parse_args()
     if arguments.readme and (arguments.only or arguments.broker):

@@ -1,4 +1,4 @@
-//! The cloud's housekeeping, in one task: packs what is due, gives up what retention says, and deletes
+//! The cloud's housekeeping, in one task: packs what is due, compacts, gives up what retention says, and deletes
 //! what nothing needs any more, once that is safe. Each is tried again in the next round where it fails.
 //!
 //! An object goes only when what took its place has been in a durable snapshot for `restore_window`: so a
@@ -16,6 +16,7 @@ use tidegate_shared::id::KafkaOffset;
 use tokio::sync::watch;
 
 use crate::broker::Broker;
+use crate::compactor::Compaction;
 use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
 use crate::packer::Packer;
 use crate::segments;
@@ -28,6 +29,7 @@ use crate::store::limits::LIST_PAGE_MAX;
 pub(crate) struct Care {
     broker: Broker,
     packer: Packer,
+    compaction: Compaction,
     restore_window: Duration,
     kept: watch::Receiver<Kept>,
     /// Snapshots that are kept, and since when; only those that are not older than the window, and one
@@ -47,6 +49,7 @@ impl Care {
         Self {
             broker,
             packer,
+            compaction: Compaction::default(),
             restore_window,
             kept,
             safe: VecDeque::new(),
@@ -65,6 +68,7 @@ impl Care {
 
     async fn round(&mut self) {
         self.packer.pack_due().await;
+        self.compaction.one_due(&self.broker, &self.packer).await;
         self.retain().await;
         if self.snapshot_asked.elapsed() >= self.snapshot_every() {
             self.snapshot_asked = Instant::now();
@@ -148,12 +152,14 @@ impl Care {
         let shared = self.broker.shared();
         let (free_segments, log_objects) = {
             let ledger = &shared.state().ledger;
-            let segments = ledger.free_segments(kept.ledger_ms);
+            // What was freed in the very millisecond of the snapshot may have been freed after it.
+            let before_ms = kept.ledger_ms.saturating_sub(1);
+            let segments = ledger.free_segments(before_ms);
             let segments: Vec<SegmentId> = segments.take(SWEPT_AT_ONCE_MAX).collect();
             let is_free = |object: &u64| {
                 let freed_ms = ledger.log_object_freed_ms(*object);
                 !ledger.is_log_object_needed(*object)
-                    && freed_ms.is_none_or(|freed_ms| freed_ms <= kept.ledger_ms)
+                    && freed_ms.is_none_or(|freed_ms| freed_ms <= before_ms)
             };
             let objects = shared.log.files_before(kept.replayed_from);
             let objects: Vec<u64> = objects.into_iter().filter(is_free).collect();

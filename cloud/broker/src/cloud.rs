@@ -183,7 +183,10 @@ impl Cloud {
 async fn open_segments(config: &Config, metrics: &Metrics) -> anyhow::Result<Segments> {
     let url = config.store_url()?;
     let store = Store::open(&url, &StoreOptions::from_env(), &metrics.object_stores)?;
-    let (folder, metrics) = (config.data.join("cache"), metrics.object_store_cache.clone());
+    let (folder, metrics) = (
+        config.data.join("cache"),
+        metrics.object_store_cache.clone(),
+    );
     let open = move || Cache::open(Some(folder), CacheLimits::default(), &metrics);
     let cache = tokio::task::spawn_blocking(open).await?;
     Ok(Segments::new(store, cache))

@@ -7,6 +7,7 @@
 mod broker;
 mod care;
 mod cloud;
+mod compactor;
 pub mod config;
 mod coordinator;
 mod http;

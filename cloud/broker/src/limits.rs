@@ -26,6 +26,12 @@ pub const PACKS_AT_ONCE_MAX: usize = 4;
 /// Bytes of the segments that are made at once; one larger than this is made alone.
 pub const PACK_BYTES_AT_ONCE_MAX: u64 = 32 << 20;
 
+/// Records of one batch that is merged of tiny ones, not packed.
+pub const MERGED_RECORDS_BYTES_MAX: usize = 64 << 10;
+
+/// Keys that one pass of compaction holds, about 50 bytes each; what has more is compacted up to there.
+pub const COMPACTION_KEYS_MAX: usize = 1_000_000;
+
 /// The sizes that `pack.segment_size` can have: a segment is in memory while it is made.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;

@@ -58,6 +58,7 @@ pub struct Metrics {
     pub object_store_cache: CacheMetrics,
     pub packed_segments: Counter<u64, AtomicU64>,
     pub packed_bytes: Counter<u64, AtomicU64>,
+    pub compacted_segments: Counter<u64, AtomicU64>,
     pub pack_failures: Counter<u64, AtomicU64>,
     pub swept_segments: Counter<u64, AtomicU64>,
     pub swept_log_files: Counter<u64, AtomicU64>,
@@ -132,6 +133,11 @@ impl Metrics {
             ),
             ("packed_segments", "Segments made", &self.packed_segments),
             ("packed_bytes", "Bytes of segments made", &self.packed_bytes),
+            (
+                "compacted_segments",
+                "Segments written anew without what later records of their keys outdo",
+                &self.compacted_segments,
+            ),
             (
                 "pack_failures",
                 "Segments that could not be made or stored; it is tried again",

@@ -4,21 +4,23 @@
 //! [`tidegate_cloud_protocol::packing`]'s, and whether it counts is the ledger's.
 
 use std::collections::BTreeSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 use tidegate_bridge_protocol::fact::NamedFact;
+use tidegate_cloud_protocol::compaction::{MergeLimits, Merged, Merger};
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::ledger::command::{Entry, Pack};
 use tidegate_cloud_protocol::ledger::{Effect, Segment, TailBatch, Target};
 use tidegate_cloud_protocol::packing::{PackPlan, PackRule, plan};
 use tidegate_cloud_protocol::segment::{PackedBatch, SegmentSummary, SegmentWriter, WriteError};
-use tidegate_shared::record::rewrite_in_place;
+use tidegate_shared::record::{Batch, Compression, rewrite_in_place};
 
 use crate::broker::Broker;
-use crate::limits::{PACK_BYTES_AT_ONCE_MAX, PACKS_AT_ONCE_MAX};
+use crate::limits::{MERGED_RECORDS_BYTES_MAX, PACK_BYTES_AT_ONCE_MAX, PACKS_AT_ONCE_MAX};
 use crate::reading::StorageError;
 use crate::segments;
 use crate::sequencer::now_ms;
@@ -117,13 +119,31 @@ impl Packer {
     /// Whether the ledger has taken the segment.
     async fn pack(&self, plan: &PackPlan) -> Result<bool, PackError> {
         let shared = Arc::clone(self.broker.shared());
-        let facts = shared
-            .state()
-            .offset_map
-            .facts_in(plan.target, plan.base(), plan.end());
+        let (facts, merge_below) = {
+            let state = shared.state();
+            let map = &state.offset_map;
+            let facts = map.facts_in(plan.target, plan.base(), plan.end());
+            let topic = state.ledger.topic(plan.target.topic_id);
+            let below = topic.map_or(0, |topic| topic.settings.pack_merge_below_bytes);
+            (facts, usize::try_from(below).unwrap_or(usize::MAX))
+        };
         let copied = plan.clone();
-        let built = tokio::task::spawn_blocking(move || build(&shared, &copied, &facts)).await;
+        let built =
+            tokio::task::spawn_blocking(move || build(&shared, &copied, &facts, merge_below)).await;
         let (parts, summary) = built.map_err(|_| StorageError::Gone)??;
+        self.store_segment(plan.target, parts, &summary, Vec::new())
+            .await
+    }
+
+    /// Writes a segment, and proposes it in the place of the tail's batches or of other segments. Whether the
+    /// ledger has taken it.
+    pub(crate) async fn store_segment(
+        &self,
+        target: Target,
+        parts: Vec<Bytes>,
+        summary: &SegmentSummary,
+        replaces: Vec<SegmentId>,
+    ) -> Result<bool, PackError> {
         let id = SegmentId {
             store: 0,
             broker_epoch: self.broker_epoch,
@@ -132,9 +152,9 @@ impl Packer {
         let store = self.broker.shared().segments.store();
         store.put(&segments::key(id), parts).await?;
         let pack = Pack {
-            target: plan.target,
-            segment: segment_of(id, &summary),
-            replaces: Vec::new(),
+            target,
+            segment: segment_of(id, summary),
+            replaces,
         };
         self.propose(pack).await
     }
@@ -173,37 +193,68 @@ fn segment_of(id: SegmentId, summary: &SegmentSummary) -> Segment {
     }
 }
 
-/// Reads a plan's batches from the log and makes a segment of them. Blocks.
+/// Reads a plan's batches from the log and makes a segment of them; neighbours smaller than `merge_below` become
+/// one. Blocks.
 fn build(
     shared: &Shared,
     plan: &PackPlan,
     facts: &[NamedFact],
+    merge_below: usize,
 ) -> Result<(Vec<Bytes>, SegmentSummary), PackError> {
     let mut writer = SegmentWriter::new(plan.target, plan.base());
+    let limits = MergeLimits {
+        below_bytes: merge_below,
+        records_bytes_max: MERGED_RECORDS_BYTES_MAX,
+    };
+    let mut merger = Merger::new(limits, Compression::Zstd);
+    let mut merged = Vec::new();
     let mut facts = facts.iter().peekable();
     for batch in &plan.batches {
         let bytes = read(shared, batch)?;
-        let mut of_batch = Vec::new();
-        // A fact that goes on in the next batch is cut where this one ends.
-        while let Some(named) = facts.peek() {
-            let fact = &named.fact;
-            if fact.kafka_offset >= batch.end() {
-                break;
-            }
-            of_batch.push(cut(named, batch));
-            if fact.kafka_offset.plus(fact.count as i64) > batch.end() {
-                break;
-            }
-            facts.next();
+        let of_batch = facts_of(batch, &mut facts);
+        if merge_below == 0 {
+            let packed = PackedBatch {
+                bytes,
+                landed_ms: batch.landed_ms,
+                min_timestamp_ms: None,
+            };
+            writer.push(packed, &of_batch)?;
+            continue;
         }
-        let packed = PackedBatch {
-            bytes,
-            landed_ms: batch.landed_ms,
-            min_timestamp_ms: None,
-        };
-        writer.push(packed, &of_batch)?;
+        let parsed = Batch::parse(bytes).map_err(|_| StorageError::Damaged(batch.place))?;
+        merger.push(&parsed, batch.landed_ms, of_batch, &mut merged);
+        push_merged(&mut writer, &mut merged)?;
     }
+    merger.flush(&mut merged);
+    push_merged(&mut writer, &mut merged)?;
     Ok(writer.finish()?)
+}
+
+fn push_merged(writer: &mut SegmentWriter, merged: &mut Vec<Merged>) -> Result<(), WriteError> {
+    for one in merged.drain(..) {
+        writer.push(one.batch, &one.facts)?;
+    }
+    Ok(())
+}
+
+/// The facts of a batch's offsets; one that goes on in the next batch is cut where this one ends.
+fn facts_of<'a>(
+    batch: &TailBatch,
+    facts: &mut Peekable<impl Iterator<Item = &'a NamedFact>>,
+) -> Vec<NamedFact> {
+    let mut of_batch = Vec::new();
+    while let Some(named) = facts.peek() {
+        let fact = &named.fact;
+        if fact.kafka_offset >= batch.end() {
+            break;
+        }
+        of_batch.push(cut(named, batch));
+        if fact.kafka_offset.plus(fact.count as i64) > batch.end() {
+            break;
+        }
+        facts.next();
+    }
+    of_batch
 }
 
 /// What a fact says of a batch's offsets.

@@ -47,8 +47,17 @@ impl StorageError {
     }
 }
 
+/// What a fetch finds.
+#[derive(Debug)]
+pub(crate) enum Read {
+    /// As many as there was room for.
+    Batches(Bytes),
+    /// All from the offset that was asked for up to `to` was compacted away.
+    Hole { to: KafkaOffset },
+}
+
 /// How often something is looked up that is no longer where it was.
-const LOOK_UPS_MAX: usize = 4;
+pub(crate) const LOOK_UPS_MAX: usize = 4;
 
 /// Looks something up and reads it, and does both again where it was moved in between.
 pub(crate) async fn again_if_missing<T, F>(look_up: impl Fn() -> F) -> Result<T, StorageError>
@@ -70,9 +79,12 @@ impl Shared {
         self: &Arc<Self>,
         source: Source,
         leader_epoch: i32,
-    ) -> Result<Bytes, StorageError> {
+    ) -> Result<Read, StorageError> {
         match source {
-            Source::Tail(entries) => self.read(entries, leader_epoch).await,
+            Source::Tail(entries) => {
+                let read = self.read(entries, leader_epoch).await;
+                read.map(Read::Batches)
+            }
             Source::Segment {
                 segment,
                 offset,
@@ -80,9 +92,12 @@ impl Shared {
                 always_one,
             } => {
                 let index = self.segments.index(&segment).await?;
+                if index.from_offset(offset).is_empty() {
+                    return Ok(Read::Hole { to: segment.end });
+                }
                 let run = index.run_from(offset, room as u64, always_one);
                 let batches = self.segments.batches(segment.id, run).await?;
-                Ok(assemble(run.entries, &batches, leader_epoch))
+                Ok(Read::Batches(assemble(run.entries, &batches, leader_epoch)))
             }
         }
     }

@@ -136,7 +136,8 @@ fn list(directory: &Path) -> Result<Vec<u64>, SnapshotError> {
     Ok(found)
 }
 
-/// The newest snapshot that is whole. Damaged ones are told of and passed over. Blocks.
+/// The newest snapshot that is whole. Damaged ones are told of and set aside, so that none of them is taken
+/// for one that can be fallen back to. Blocks.
 ///
 /// # Errors
 /// The folder or a file cannot be read, or a snapshot is of a newer build.
@@ -147,10 +148,14 @@ pub fn load(directory: &Path) -> Result<Option<Snapshot>, SnapshotError> {
         let bytes = fs::read(&path).map_err(io_error("cannot read", &path))?;
         match decode(&path, bytes.into())? {
             Some(snapshot) => return Ok(Some(snapshot)),
-            None => tracing::warn!(
-                snapshot = %path.display(),
-                "the snapshot is damaged; an older one is used, and more of the log replayed"
-            ),
+            None => {
+                tracing::warn!(
+                    snapshot = %path.display(),
+                    "the snapshot is damaged, and set aside; an older one is used, and more of the log replayed"
+                );
+                let aside = path.with_extension("damaged");
+                fs::rename(&path, &aside).map_err(io_error("cannot rename", &path))?;
+            }
         }
     }
     Ok(None)

@@ -16,11 +16,10 @@ pub enum SettingError {
         value: String,
         expected: &'static str,
     },
-    #[error("cleanup.policy {0:?}: compaction is not there yet; it can be delete")]
-    NotYet(String),
 }
 
-const NAMES: &str = "cleanup.policy, retention.bytes and retention.ms";
+const NAMES: &str =
+    "cleanup.policy, delete.retention.ms, pack.merge_below, retention.bytes and retention.ms";
 
 /// The change that gives a setting a value; `None` gives it its default.
 ///
@@ -37,21 +36,57 @@ pub fn parse(name: &str, value: Option<&str>) -> Result<TopicChange, SettingErro
             let or_default = || to_wire(default.retention_bytes);
             number("retention.bytes", value, or_default).map(TopicChange::RetentionBytes)
         }
-        "cleanup.policy" => match value {
-            None | Some("delete") => Ok(TopicChange::CleanupPolicy(1)),
-            Some(policy) if policy.split(',').any(|one| one.trim() == "compact") => {
-                Err(SettingError::NotYet(policy.to_owned()))
-            }
-            Some(policy) => Err(SettingError::Value {
-                name: "cleanup.policy",
-                value: policy.to_owned(),
-                expected: "delete",
-            }),
-        },
+        "cleanup.policy" => policy(value.unwrap_or("delete")).map(TopicChange::CleanupPolicy),
+        "delete.retention.ms" => {
+            let or_default = || to_wire(Some(default.delete_retention_ms));
+            at_least_0("delete.retention.ms", value, or_default).map(TopicChange::DeleteRetentionMs)
+        }
+        "pack.merge_below" => {
+            let or_default = || to_wire(Some(default.pack_merge_below_bytes));
+            at_least_0("pack.merge_below", value, or_default).map(TopicChange::PackMergeBelow)
+        }
         name => Err(SettingError::Unknown {
             name: name.to_owned(),
         }),
     }
+}
+
+const DELETES: u8 = 1;
+const COMPACTS: u8 = 2;
+
+/// Kafka's list: `delete`, `compact`, or both with a comma between.
+fn policy(value: &str) -> Result<u8, SettingError> {
+    let mut policy = 0;
+    for word in value.split(',') {
+        policy |= match word.trim() {
+            "delete" => DELETES,
+            "compact" => COMPACTS,
+            _ => {
+                return Err(SettingError::Value {
+                    name: "cleanup.policy",
+                    value: value.to_owned(),
+                    expected: "delete, compact, or both with a comma between",
+                });
+            }
+        };
+    }
+    Ok(policy)
+}
+
+fn at_least_0(
+    name: &'static str,
+    value: Option<&str>,
+    or_default: impl FnOnce() -> i64,
+) -> Result<i64, SettingError> {
+    let Some(value) = value else {
+        return Ok(or_default());
+    };
+    let number = value.parse().ok().filter(|number| *number >= 0);
+    number.ok_or_else(|| SettingError::Value {
+        name,
+        value: value.to_owned(),
+        expected: "a whole number, 0 or more",
+    })
 }
 
 fn number(
@@ -75,7 +110,7 @@ fn to_wire(value: Option<u64>) -> i64 {
 }
 
 /// All settings with their values, by name; and whether each is the default.
-pub fn show(settings: &TopicSettings) -> [(&'static str, String, bool); 3] {
+pub fn show(settings: &TopicSettings) -> [(&'static str, String, bool); 5] {
     let default = TopicSettings::default();
     let number = |value| to_wire(value).to_string();
     let policy = match (settings.deletes, settings.compacts) {
@@ -88,6 +123,16 @@ pub fn show(settings: &TopicSettings) -> [(&'static str, String, bool); 3] {
             "cleanup.policy",
             policy.to_owned(),
             (settings.deletes, settings.compacts) == (default.deletes, default.compacts),
+        ),
+        (
+            "delete.retention.ms",
+            settings.delete_retention_ms.to_string(),
+            settings.delete_retention_ms == default.delete_retention_ms,
+        ),
+        (
+            "pack.merge_below",
+            settings.pack_merge_below_bytes.to_string(),
+            settings.pack_merge_below_bytes == default.pack_merge_below_bytes,
         ),
         (
             "retention.bytes",
@@ -120,11 +165,16 @@ mod tests {
             parse("retention.bytes", Some("1073741824")),
             Ok(TopicChange::RetentionBytes(1 << 30))
         );
+        assert_eq!(
+            parse("cleanup.policy", Some("compact, delete")),
+            Ok(TopicChange::CleanupPolicy(3))
+        );
         for (name, value) in [
             ("retention.ms", "7d"),
             ("retention.bytes", "-2"),
-            ("cleanup.policy", "compact"),
-            ("cleanup.policy", "delete,compact"),
+            ("cleanup.policy", "delete,never"),
+            ("delete.retention.ms", "-1"),
+            ("pack.merge_below", "4KiB"),
             ("cleanup.policy", "never"),
             ("retention.hours", "1"),
         ] {

@@ -161,10 +161,21 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
     site.cloud.configure(HASTY);
     let server = with_s3(&mut site, &scratch);
     site.start();
-    publish(Publisher::Paho, site.edge.mqtt, "tiers/a", &payloads("tier", 0, 200));
+    publish(
+        Publisher::Paho,
+        site.edge.mqtt,
+        "tiers/a",
+        &payloads("tier", 0, 200),
+    );
     site.edge.wait_landed(200);
-    wait::until("it is packed", wait::SOON, || (packed(&site) > 0).then_some(()));
-    assert_eq!(segments(&site), Vec::<PathBuf>::new(), "nothing of it is here");
+    wait::until("it is packed", wait::SOON, || {
+        (packed(&site) > 0).then_some(())
+    });
+    assert_eq!(
+        segments(&site),
+        Vec::<PathBuf>::new(),
+        "nothing of it is here"
+    );
     site.cloud.kill();
     fs::remove_dir_all(site.cloud.data.join("cache")).unwrap();
     site.cloud.start();
@@ -174,9 +185,16 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
 
     // The store does not answer: what lands is taken and served all the same, and packed afterwards.
     server.signal("STOP");
-    publish(Publisher::Paho, site.edge.mqtt, "tiers/a", &payloads("tier", 200, 300));
+    publish(
+        Publisher::Paho,
+        site.edge.mqtt,
+        "tiers/a",
+        &payloads("tier", 200, 300),
+    );
     site.edge.wait_landed(300);
     server.signal("CONT");
-    wait::until("the rest is packed", wait::SOON * 4, || (packed(&site) > 0).then_some(()));
+    wait::until("the rest is packed", wait::SOON * 4, || {
+        (packed(&site) > 0).then_some(())
+    });
     assert_eq!(consumed(&site, &scratch), each_once(300));
 }

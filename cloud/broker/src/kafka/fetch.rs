@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Context, reply_code, target};
 use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
-use crate::reading::{StorageError, again_if_missing};
+use crate::reading::{LOOK_UPS_MAX, Read, StorageError};
 
 const READ_COMMITTED: i8 = 1;
 
@@ -140,20 +140,25 @@ async fn answer(
     data
 }
 
-/// Reads what was planned; where that has been moved meanwhile, what is planned then.
+/// Reads what was planned; where that has been moved meanwhile, what is planned then; and where all that it
+/// could be was compacted away, what lies behind.
 async fn read(context: &Context, planned: Planned, wish: &Wish) -> Result<Bytes, StorageError> {
     let shared = context.broker.shared();
     let leader_epoch = planned.partition.leader_epoch;
-    match shared.read_source(planned.source, leader_epoch).await {
-        Err(error) if error.is_missing() => {}
-        found => return found,
-    }
-    again_if_missing(|| async {
-        let plan = shared.state().plan(&[*wish], wish.bytes_max);
-        match plan.partitions.into_iter().next().flatten() {
-            Some(planned) => shared.read_source(planned.source, leader_epoch).await,
-            None => Ok(Bytes::new()),
+    let (mut wish, mut next, mut look_ups) = (*wish, Some(planned), 1);
+    loop {
+        let plan = || {
+            let plan = shared.state().plan(&[wish], wish.bytes_max);
+            plan.partitions.into_iter().next().flatten()
+        };
+        let Some(planned) = next.take().or_else(plan) else {
+            return Ok(Bytes::new());
+        };
+        match shared.read_source(planned.source, leader_epoch).await {
+            Err(error) if error.is_missing() && look_ups < LOOK_UPS_MAX => look_ups += 1,
+            Ok(Read::Hole { to }) => wish.offset = to,
+            Ok(Read::Batches(records)) => return Ok(records),
+            Err(error) => return Err(error),
         }
-    })
-    .await
+    }
 }

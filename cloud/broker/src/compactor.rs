@@ -1,0 +1,225 @@
+//! Compacts topics whose `cleanup.policy` has `compact`: reads a partition's segments, notes the newest offset
+//! of each key, and writes anew those in which older records of a key lie. Offsets, timestamps and facts
+//! stay. What stays of a batch is decided in [`tidegate_cloud_protocol::compaction`]; whether a new segment
+//! counts, by the ledger.
+//!
+//! The newest segment is left alone, as Kafka leaves its active one: so a partition's last offset always has a
+//! batch, and a consumer at the end is never in a hole.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_bridge_protocol::fact::NamedFact;
+use tidegate_cloud_protocol::compaction::{Compacted, Compactor, KeyMap, Noted};
+use tidegate_cloud_protocol::index::SegmentId;
+use tidegate_cloud_protocol::ledger::{Segment, Target};
+use tidegate_cloud_protocol::segment::{
+    PackedBatch, SegmentEntry, SegmentIndex, SegmentSummary, SegmentWriter,
+};
+use tidegate_shared::id::KafkaOffset;
+use tidegate_shared::record::Batch;
+
+use crate::broker::Broker;
+use crate::limits::COMPACTION_KEYS_MAX;
+use crate::packer::{PackError, Packer};
+use crate::reading::StorageError;
+use crate::sequencer::now_ms;
+
+/// Where each partition was when it was compacted last: the end of its newest segment, and when the next
+/// tombstone's time may be over.
+#[derive(Debug, Default)]
+pub(crate) struct Compaction {
+    done: BTreeMap<Target, Done>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Done {
+    end: KafkaOffset,
+    /// By the clock, in milliseconds: then tombstones go.
+    again_ms: i64,
+}
+
+/// A partition that is to be compacted.
+#[derive(Debug)]
+struct Due {
+    target: Target,
+    segments: Vec<Segment>,
+    delete_retention_ms: i64,
+}
+
+impl Compaction {
+    /// Compacts one partition that has changed since it was last, if there is one.
+    pub(crate) async fn one_due(&mut self, broker: &Broker, packer: &Packer) {
+        let now_ms = now_ms();
+        let Some(due) = self.due(broker, now_ms) else {
+            return;
+        };
+        let done = Done {
+            end: due.segments[due.segments.len() - 1].end,
+            again_ms: now_ms.saturating_add(due.delete_retention_ms.max(1)),
+        };
+        // What fails waits for its next turn: the partition is as it was.
+        self.done.insert(due.target, done);
+        match compact(broker, packer, &due, now_ms).await {
+            Ok(rewritten) => {
+                broker.metrics().compacted_segments.inc_by(rewritten);
+            }
+            Err(error) => {
+                broker.metrics().pack_failures.inc();
+                tracing::error!(
+                    %error,
+                    topic_id = %due.target.topic_id,
+                    partition = due.target.partition.0,
+                    "cannot compact: the segments stay as they are"
+                );
+            }
+        }
+    }
+
+    fn due(&mut self, broker: &Broker, now_ms: i64) -> Option<Due> {
+        let state = broker.shared().state();
+        let ledger = &state.ledger;
+        let done = &mut self.done;
+        done.retain(|target, _| ledger.partition(*target).is_some());
+        let mut logs = ledger.logs();
+        logs.find_map(|(target, log)| {
+            let settings = ledger.topic(target.topic_id)?.settings;
+            let newest = log.segments().next_back()?;
+            let is_new = done
+                .get(&target)
+                .is_none_or(|done| done.end != newest.end || done.again_ms <= now_ms);
+            let is_due = settings.compacts && log.segments().len() > 1 && is_new;
+            is_due.then(|| Due {
+                target,
+                segments: log.segments().copied().collect(),
+                delete_retention_ms: i64::try_from(settings.delete_retention_ms)
+                    .unwrap_or(i64::MAX),
+            })
+        })
+    }
+}
+
+/// How many segments were written anew.
+async fn compact(
+    broker: &Broker,
+    packer: &Packer,
+    due: &Due,
+    now_ms: i64,
+) -> Result<u64, PackError> {
+    let mut keys = KeyMap::new(COMPACTION_KEYS_MAX, rand_seed());
+    'all: for segment in &due.segments {
+        for (_, batch) in read(broker, segment).await?.1 {
+            // A batch that cannot be unpacked has no keys that could be outdone.
+            if let Ok(Noted::Full) = keys.note(&batch) {
+                break 'all;
+            }
+        }
+    }
+    let mut rewritten = 0;
+    let older = &due.segments[..due.segments.len() - 1];
+    for segment in older
+        .iter()
+        .filter(|segment| segment.base < keys.covers_to())
+    {
+        let (index, batches) = read(broker, segment).await?;
+        let mut compactor = Compactor::new(&keys, now_ms, due.delete_retention_ms);
+        let compacted = rewrite(due.target, segment, &index, batches, &mut compactor)?;
+        let Some((parts, summary)) = compacted else {
+            continue;
+        };
+        let replaces = vec![segment.id];
+        rewritten += u64::from(
+            packer
+                .store_segment(due.target, parts, &summary, replaces)
+                .await?,
+        );
+    }
+    Ok(rewritten)
+}
+
+/// So that nobody can choose keys that meet.
+fn rand_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u128() as u64
+}
+
+type Batches = Vec<(SegmentEntry, Batch)>;
+
+/// A segment's index, and its batches, each checked.
+async fn read(
+    broker: &Broker,
+    segment: &Segment,
+) -> Result<(Arc<SegmentIndex>, Batches), PackError> {
+    let segments = &broker.shared().segments;
+    let index = segments.index(segment).await?;
+    let run = index.run_within(segment.base, segment.end);
+    let batches = segments.batches(segment.id, run).await?;
+    let entries = run.entries.iter().copied();
+    let parsed = entries.zip(batches).map(|(entry, bytes)| {
+        let batch = Batch::parse(bytes);
+        Ok((
+            entry,
+            batch.map_err(|error| unreadable(segment.id, &error))?,
+        ))
+    });
+    let parsed = parsed.collect::<Result<Batches, StorageError>>()?;
+    Ok((index, parsed))
+}
+
+fn unreadable(id: SegmentId, error: &tidegate_shared::record::BatchError) -> StorageError {
+    StorageError::DamagedSegment {
+        key: crate::segments::key(id),
+        reason: error.to_string(),
+    }
+}
+
+/// The parts of the new segment; `None` where it would be as the old one.
+fn rewrite(
+    target: Target,
+    segment: &Segment,
+    index: &SegmentIndex,
+    batches: Batches,
+    compactor: &mut Compactor<'_>,
+) -> Result<Option<(Vec<Bytes>, SegmentSummary)>, PackError> {
+    let mut writer = SegmentWriter::new(target, segment.base);
+    let mut changed = false;
+    let mut facts_from = segment.base;
+    for (entry, batch) in batches {
+        let facts_of = |to| -> Vec<NamedFact> { index.facts().within(facts_from, to).collect() };
+        // One that cannot be unpacked stays.
+        let compacted = compactor
+            .compact(&batch, false)
+            .unwrap_or(Compacted::Unchanged);
+        let (bytes, min_timestamp_ms) = match compacted {
+            Compacted::Gone => {
+                changed = true;
+                continue;
+            }
+            Compacted::Unchanged => (batch.bytes().clone(), entry.min_timestamp_ms),
+            Compacted::Rewritten {
+                bytes,
+                min_timestamp_ms,
+            } => {
+                changed = true;
+                (bytes, min_timestamp_ms)
+            }
+        };
+        // Facts about what is gone before this batch, then its own.
+        writer.push_facts(&facts_of(entry.base_offset))?;
+        facts_from = entry.base_offset;
+        let own: Vec<NamedFact> = index.facts().within(facts_from, entry.end()).collect();
+        facts_from = entry.end();
+        let packed = PackedBatch {
+            bytes,
+            landed_ms: entry.landed_ms,
+            min_timestamp_ms,
+        };
+        writer.push(packed, &own)?;
+    }
+    if !changed {
+        return Ok(None);
+    }
+    let rest: Vec<NamedFact> = index.facts().within(facts_from, segment.end).collect();
+    writer.push_facts(&rest)?;
+    Ok(Some(writer.finish_at(segment.end)?))
+}
