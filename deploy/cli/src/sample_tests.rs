@@ -1,6 +1,8 @@
 //! The sample YAML in `deploy/` must be what it says: readable, safe, and all defaults.
 
-use tidegate_shared::fleet::{EdgeSpec, parse_yaml, reconnect_max};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tidegate_shared::fleet::{EdgeSpec, ListenerAddress, Transport, parse_yaml, reconnect_max};
 
 const EDGE: &str = include_str!("../../edge.yaml");
 
@@ -33,7 +35,7 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
     let spec = parse_yaml::<EdgeSpec>(&switch_on(EDGE)).unwrap();
     spec.check().unwrap();
     assert!(!spec.streams.is_empty(), "the streams section is read");
-    assert_eq!(spec.mqtt.listeners.len(), 5);
+    assert_eq!(spec.mqtt.listeners.len(), 7);
     for key in [
         "data",
         "mqtt",
@@ -78,6 +80,28 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
             EDGE.contains(&format!("{key}:")),
             "edge.yaml does not show {key}"
         );
+    }
+}
+
+/// `deploy/docs/mqtt-clients.md` has lines to paste that know the server's CA and have no certificate.
+#[test]
+fn the_edge_sample_has_the_listeners_that_clients_are_told_of() {
+    let spec = parse_yaml::<EdgeSpec>(&switch_on(EDGE)).unwrap();
+    for (port, has_tls, transport) in [
+        (1883, false, Transport::Tcp),
+        (8883, true, Transport::Tcp),
+        (8083, false, Transport::Websocket),
+        (8084, true, Transport::Websocket),
+    ] {
+        let mut listeners = spec.mqtt.listeners.iter();
+        let told = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let listener = listeners
+            .find(|listener| listener.address == ListenerAddress::Ip(told))
+            .unwrap_or_else(|| panic!("a listener on {told}"));
+        assert_eq!(listener.transport, transport, "{told}");
+        assert_eq!(listener.tls.is_some(), has_tls, "{told}");
+        let client_ca = listener.tls.as_ref().and_then(|tls| tls.client_ca.as_ref());
+        assert_eq!(client_ca, None, "{told}");
     }
 }
 

@@ -40,7 +40,7 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use wire::{Connect, Publish, Version, property};
 
 /// Fewer than this, and the generator has lost something.
-const CASES_MIN: usize = 30_000;
+const CASES_MIN: usize = 57_000;
 
 /// What is shown of cases that fail.
 const WRONG_SHOWN: usize = 20;

@@ -27,9 +27,9 @@ pub struct LimitsSpec {
     /// Those that it has not acknowledged. Default: 128, or what the client says if that is less.
     pub outbound_inflight_max: Option<u16>,
     /// Messages for it that wait in memory. Past it, one of QoS 0 is dropped and counted, and the others
-    /// stay in the journal if the client's session does; else the client is disconnected. Default: 1000.
+    /// stay in the journal if the client's session does; else the client is disconnected. Default: 4096.
     pub outbound_queue_messages_max: Option<usize>,
-    /// The same in bytes; at least a packet. Default: `4MiB`.
+    /// The same in bytes; at least a packet. Default: `8MiB`.
     pub outbound_queue_bytes_max: Option<ByteSize>,
     /// Filters of one client. Default: 10000.
     pub subscriptions_max: Option<usize>,

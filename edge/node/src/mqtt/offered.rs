@@ -104,3 +104,53 @@ const _: () = {
     // So that the bounds of a client session hold whatever a listener says.
     assert!(CONNECTION_SUBSCRIPTIONS_MAX <= SESSION_SUBSCRIPTIONS_MAX);
 };
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::time::Duration;
+
+    use tidegate_shared::fleet::{Span, parse_yaml};
+
+    use super::*;
+
+    /// Each number stands here once, so that two keys that are swapped cannot go unnoticed.
+    const LIMITS: &str = "
+        connections_max: 11
+        packet_bytes_max: 12KiB
+        messages_per_second_max: 13
+        bytes_per_second_max: 14KiB
+        inflight_max: 15
+        outbound_inflight_max: 16
+        outbound_queue_messages_max: 17
+        outbound_queue_bytes_max: 18KiB
+        subscriptions_max: 19
+        topic_levels_max: 20
+    ";
+
+    #[test]
+    fn each_limit_of_the_yaml_is_the_session_machines_own() {
+        let limits = parse_yaml::<LimitsSpec>(LIMITS).unwrap();
+        let spec = MqttSpec {
+            keep_alive_max: Some(Span(Duration::from_secs(21))),
+            ..MqttSpec::default()
+        };
+        let expected = ConnectionLimits {
+            packet_bytes_max: NonZeroU32::new(12 << 10).unwrap(),
+            keep_alive_s_max: NonZeroU16::new(21),
+            messages_per_second_max: NonZeroU32::new(13),
+            bytes_per_second_max: NonZeroU64::new(14 << 10),
+            inflight_inbound_max: NonZeroU16::new(15).unwrap(),
+            inflight_outbound_max: NonZeroU16::new(16).unwrap(),
+            outbound_queue_messages_max: 17,
+            outbound_queue_bytes_max: 18 << 10,
+            topic_levels_max: NonZeroU32::new(20),
+            ..ConnectionLimits::default()
+        };
+        assert_eq!(connection_limits(&spec, &limits), expected);
+        let listener = ListenerLimits::new(&limits, Gauge::default());
+        assert_eq!(listener.connections_max, 11);
+        assert_eq!(listener.subscriptions_max, 19);
+    }
+}

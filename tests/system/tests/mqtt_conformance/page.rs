@@ -18,7 +18,8 @@ Each normative statement of MQTT 5 and of MQTT 3.1.1, in words of our own, and t
 real socket, in `tests/system/tests/mqtt_conformance`. `tests/run mqtt_conformance` runs them, makes this page of their
 names, and fails where a statement that binds a server has neither a test nor one of two reasons.
 *client* is a statement that binds clients alone; where a test stands beside it, it shows what the server does with a
-client that breaks it, or that the server keeps to it as well.
+client that breaks it, or that the server keeps to it as well. Where the server knowingly does less (retained messages to
+sessions that last, refusals told after a delivery) stands under [Not yet](architecture.md#not-yet).
 ";
 const SPECIFICATIONS: [(&str, &str); 2] = [("v5", "MQTT 5"), ("v311", "MQTT 3.1.1")];
 
