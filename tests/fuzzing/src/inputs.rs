@@ -1,4 +1,4 @@
-//! Inputs that are right: frames, batches, commands, snapshots and packets, with numbers that meet and
+//! Inputs that are right: frames, batches, commands and snapshots, with numbers that meet and
 //! some that lie at the ends of what there is.
 
 use bytes::{Bytes, BytesMut};
@@ -329,37 +329,6 @@ pub fn offset_map(random: &mut Random) -> Vec<u8> {
         let _ = map.add(&edge(random), &stream(random), &fact);
     }
     map.snapshot().to_vec()
-}
-
-/// MQTT packets as a client sends them, of both versions.
-pub fn packets(random: &mut Random) -> Vec<u8> {
-    let level = 4 + random.below(2) as u8;
-    let properties: &[u8] = if level == 5 { &[0] } else { &[] };
-    let mut out = vec![0, 4, b'M', b'Q', b'T', b'T', level, 2, 0, 60];
-    out.extend(properties);
-    out.extend([0, 1, b'a']);
-    let mut out = packet(0x10, &out);
-    for _ in 0..random.below(6) {
-        let id = [0, 1 + random.below(3) as u8];
-        let next = match random.below(5) {
-            0 => packet(0xc0, &[]),
-            1 => packet(0x82, &[&id[..], properties, &[0, 1, b'#', 1]].concat()),
-            2 => packet(0x62, &id),
-            3 => packet(0x40, &id),
-            _ => packet(
-                0x32,
-                &[&[0, 1, b't'], &id[..], properties, b"21.5"].concat(),
-            ),
-        };
-        out.extend(next);
-    }
-    out
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![first, body.len() as u8];
-    out.extend(body);
-    out
 }
 
 /// `user`, whose password nobody here knows.

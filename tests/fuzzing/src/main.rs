@@ -7,7 +7,12 @@
 mod batches;
 mod inputs;
 mod mutate;
+mod packets;
+#[path = "../../system/src/mqtt/scram.rs"]
+#[allow(unreachable_pub, reason = "shared with the tests over sockets")]
+mod scram;
 mod segments;
+mod session_inputs;
 mod sessions;
 mod targets;
 

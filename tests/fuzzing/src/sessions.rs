@@ -1,6 +1,7 @@
 //! Sequences of packets for MQTT's session machine, with a driver that answers when and how the input says.
 //! Whatever comes: it ends once, what it sends is MQTT and within the client's limits, acknowledgements come
-//! in order, and each message of QoS 1 is answered once.
+//! in order, each message of QoS 1 is answered once, and who names a way to prove who it is gets in by a proof
+//! only.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU16;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tidegate_edge_protocol::mqtt::codec::{
-    Decoder, Message, Packet, PacketId, PublishQos, Qos, Text, Version,
+    Decoder, Message, Packet, PacketId, PublishQos, Qos, Text,
 };
 use tidegate_edge_protocol::mqtt::connection::{
     Accepted, Connection, Delivery, DeliveryToken, Event, PublishRefused, SubscriptionRequest,
@@ -17,7 +18,7 @@ use tidegate_edge_protocol::mqtt::connection::{
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
-use crate::mutate::Random;
+use crate::session_inputs;
 
 /// The largest packet from the client.
 const PACKET_BYTES_MAX: u32 = 1 << 16;
@@ -40,6 +41,8 @@ struct World {
     closed: usize,
     next_token: u64,
     receive_maximum: usize,
+    /// Its CONNECT names an authentication method.
+    is_named: bool,
     /// Identifiers of messages that went out and have not come to their end.
     outstanding: BTreeSet<PacketId>,
     /// Identifiers of QoS 1 that came in and are not acknowledged, in order.
@@ -78,8 +81,10 @@ impl World {
             subscribes_pending_max: 2,
             ..ConnectionLimits::default()
         };
+        let mut machine = Connection::new(limits, now);
+        machine.offer_authentication(session_inputs::authenticator());
         Self {
-            machine: Connection::new(limits, now),
+            machine,
             now,
             client: None,
             output: BytesMut::new(),
@@ -87,6 +92,7 @@ impl World {
             closed: 0,
             next_token: 0,
             receive_maximum: usize::from(u16::MAX),
+            is_named: false,
             outstanding: BTreeSet::new(),
             unacknowledged: VecDeque::new(),
         }
@@ -133,6 +139,7 @@ impl World {
                 self.client = Some(Decoder::client(connect.version, largest));
                 let maximum = properties.receive_maximum.map_or(u16::MAX, NonZeroU16::get);
                 self.receive_maximum = maximum.into();
+                self.is_named = properties.authentication_method.is_some();
             }
             Packet::Puback(ack) | Packet::Pubcomp(ack) => {
                 self.outstanding.remove(&ack.packet_id);
@@ -152,6 +159,13 @@ impl World {
             }
             match &event {
                 Event::Closed(_) => self.closed += 1,
+                Event::Connect(request)
+                    if self.is_named != request.authenticated_name.is_some() =>
+                {
+                    return Err(format!(
+                        "connected without a proof, or unasked: {request:?}"
+                    ));
+                }
                 Event::Publish { publish, .. } => {
                     if let PublishQos::AtLeastOnce(packet_id) = publish.qos {
                         self.unacknowledged.push_back(packet_id);
@@ -295,6 +309,9 @@ impl World {
                     ack.packet_id
                 )),
             },
+            Packet::Auth(auth) if !self.is_named => {
+                Err(format!("{auth:?} went to who named no method"))
+            }
             _ => Ok(()),
         }
     }
@@ -321,77 +338,5 @@ impl World {
             (1, true) => Ok(()),
             (count, closed) => Err(format!("it ended {count} times; is it closed: {closed}")),
         }
-    }
-}
-
-/// A CONNECT and packets of a client, with small numbers that meet, and a driver that does this and that.
-pub fn input(random: &mut Random) -> Vec<u8> {
-    let version = [Version::V3_1, Version::V3_1_1, Version::V5][random.below(3) as usize];
-    let mut out = Vec::new();
-    step(&mut out, 0, &connect(version, random));
-    for _ in 0..random.below(24) {
-        let op = match random.below(3) {
-            0 => 0,
-            _ => random.number() as u8,
-        };
-        let mut packets = Vec::new();
-        for _ in 0..random.below(3) {
-            packets.extend(packet(version, random));
-        }
-        step(&mut out, op, &packets);
-    }
-    out
-}
-
-fn step(out: &mut Vec<u8>, op: u8, packets: &[u8]) {
-    out.push(op);
-    out.extend((packets.len() as u16).to_le_bytes());
-    out.extend(packets);
-}
-
-fn framed(first: u8, body: &[u8]) -> Vec<u8> {
-    [&[first, body.len() as u8], body].concat()
-}
-
-fn connect(version: Version, random: &mut Random) -> Vec<u8> {
-    let name: &[u8] = if version == Version::V3_1 {
-        b"\0\x06MQIsdp"
-    } else {
-        b"\0\x04MQTT"
-    };
-    let mut body = name.to_vec();
-    body.extend([version as u8, 2, 0, random.below(3) as u8]);
-    if version == Version::V5 {
-        // Receive Maximum, and Topic Alias Maximum.
-        let properties = [
-            0x21,
-            0,
-            1 + random.below(4) as u8,
-            0x22,
-            0,
-            random.below(3) as u8,
-        ];
-        body.push(properties.len() as u8);
-        body.extend(properties);
-    }
-    body.extend(b"\0\x01c");
-    framed(0x10, &body)
-}
-
-fn packet(version: Version, random: &mut Random) -> Vec<u8> {
-    let id = [0, 1 + random.below(5) as u8];
-    let none: &[u8] = if version == Version::V5 { &[0] } else { &[] };
-    let publish = |first, id: &[u8]| framed(first, &[b"\0\x01t", id, none, b"21"].concat());
-    match random.below(14) {
-        0 => framed(0xc0, &[]),
-        1 => framed(0x82, &[&id[..], none, b"\0\x01#\x01"].concat()),
-        2 => framed(0xa2, &[&id[..], none, b"\0\x01#"].concat()),
-        3 => publish(0x30, &[]),
-        4..=6 => publish(0x32, &id),
-        7 | 8 => publish(0x34, &id),
-        9 => framed(0x62, &id),
-        10 | 11 => framed(0x40, &id),
-        12 => framed(0x50, &id),
-        _ => framed(0x70, &id),
     }
 }

@@ -19,7 +19,9 @@ use tidegate_shared::record::Batch;
 use crate::batches;
 use crate::inputs;
 use crate::mutate::Random;
+use crate::packets;
 use crate::segments;
+use crate::session_inputs;
 use crate::sessions;
 
 #[derive(Clone, Copy)]
@@ -72,7 +74,7 @@ pub const ALL: [Target; 11] = [
     },
     Target {
         name: "mqtt-packets",
-        input: inputs::packets,
+        input: packets::input,
         run: mqtt_packets,
     },
     Target {
@@ -82,7 +84,7 @@ pub const ALL: [Target; 11] = [
     },
     Target {
         name: "mqtt-sessions",
-        input: sessions::input,
+        input: session_inputs::input,
         run: sessions::run,
     },
 ];
