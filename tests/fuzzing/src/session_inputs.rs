@@ -126,9 +126,10 @@ impl Client {
     /// All of a further exchange, mostly; else a part that is out of place.
     fn prove_again(&mut self, random: &mut Random) -> Vec<u8> {
         let begin = self.auth(AGAIN, client_first().as_bytes());
-        match random.below(6) {
+        match random.below(16) {
             0 => self.auth(CONTINUE, &proof(0)),
             1 => begin,
+            _ if self.exchanges == PROOFS => framed(0xc0, &[]),
             _ => {
                 let proof = proof(self.exchanges);
                 self.exchanges += 1;
@@ -148,11 +149,11 @@ fn client_first() -> String {
     scram::Client::new(NAME, PASSWORD).first()
 }
 
-/// The client's last message of its exchange of this number; beyond those that are known it is a wrong one.
+/// The client's last message of its exchange of this number, below `PROOFS`.
 fn proof(exchange: usize) -> Vec<u8> {
     static MADE: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     let made = MADE.get_or_init(proofs);
-    made[exchange.min(PROOFS - 1)].clone()
+    made[exchange].clone()
 }
 
 /// Made with a machine of its own, which must take them.
