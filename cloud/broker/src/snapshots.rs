@@ -182,8 +182,8 @@ pub fn save(directory: &Path, snapshot: &Snapshot) -> Result<u64, SnapshotError>
         let path = path_of(directory, *older);
         fs::remove_file(&path).map_err(io_error("cannot remove", &path))?;
     }
-    let kept = found.iter().take(KEPT);
-    Ok(kept.last().copied().unwrap_or(snapshot.end.next_frame))
+    let oldest_kept = found.get(KEPT - 1).or_else(|| found.last());
+    Ok(oldest_kept.copied().unwrap_or(snapshot.end.next_frame))
 }
 
 fn sync(directory: &Path) -> Result<(), SnapshotError> {
@@ -236,6 +236,7 @@ mod tests {
             flipped[at] ^= 1;
             fs::write(&path, &flipped).unwrap();
             assert_eq!(load(folder).unwrap(), Some(snapshot(3)), "flipped at {at}");
+            assert!(!path.exists(), "it is set aside");
             fs::write(&path, &whole[..at]).unwrap();
             assert_eq!(load(folder).unwrap(), Some(snapshot(3)), "cut at {at}");
         }

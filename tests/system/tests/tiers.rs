@@ -176,6 +176,7 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
         Vec::<PathBuf>::new(),
         "nothing of it is here"
     );
+    assert_eq!(consumed(&site, &scratch), each_once(200));
     site.cloud.kill();
     fs::remove_dir_all(site.cloud.data.join("cache")).unwrap();
     site.cloud.start();
