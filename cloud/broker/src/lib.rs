@@ -6,6 +6,7 @@
 
 mod broker;
 mod care;
+mod clock;
 mod cloud;
 mod compactor;
 pub mod config;

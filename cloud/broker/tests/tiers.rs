@@ -95,7 +95,8 @@ async fn at_time(client: &mut Client, target: Target, time_ms: i64) -> i64 {
 }
 
 fn segments(data: &Path) -> Vec<PathBuf> {
-    files(&data.join("objects/segments"))
+    let of_clouds = files(&data.join("objects/segments")).into_iter();
+    of_clouds.flat_map(|folder| files(&folder)).collect()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -234,6 +235,8 @@ async fn what_is_given_up_is_deleted_and_its_offsets_are_told() {
     let data_left = fetch(&mut client, target, 15).await;
     assert_eq!((data_left.error_code, data_left.log_start_offset), (0, 15));
     assert_eq!(at_time(&mut client, target, 0).await, 15);
+    assert_eq!(at_time(&mut client, target, START_MS + 12).await, 15);
+    assert_eq!(at_time(&mut client, target, START_MS + 25).await, 25);
     // Retention by size takes the next, by time all that is packed.
     let alter = |change| {
         Entry::AlterTopic(AlterTopic {
@@ -299,12 +302,14 @@ async fn segments_that_nobody_knows_are_deleted() {
     until_packed(&cloud, edge.target, 10).await;
     cloud.shutdown().await;
     let known = segments(data.path());
-    let orphan = data
-        .path()
-        .join("objects/segments/0000000000000001-00000000000000aa");
+    let folder = known[0].parent().unwrap();
+    let orphan = folder.join("0000000000000001-00000000000000aa");
     fs::write(&orphan, b"its broker ended before it could propose it").unwrap();
-    let other = data.path().join("objects/segments/readme");
-    fs::write(&other, b"not ours").unwrap();
+    let other = data
+        .path()
+        .join("objects/segments/0b/0000000000000001-00000000000000aa");
+    fs::create_dir(other.parent().unwrap()).unwrap();
+    fs::write(&other, b"of another cloud").unwrap();
 
     let cloud = start_with(data.path(), AND_SWEPT).await;
     let mut edge = Edge::connect(cloud.broker(), "press-4").await;

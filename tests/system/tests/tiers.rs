@@ -25,7 +25,8 @@ const KILLS: usize = 12;
 const BETWEEN_KILLS: usize = 40;
 
 fn segments(site: &Site) -> Vec<PathBuf> {
-    files(&site.cloud.data.join("objects/segments"))
+    let of_clouds = files(&site.cloud.data.join("objects/segments")).into_iter();
+    of_clouds.flat_map(|folder| files(&folder)).collect()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
