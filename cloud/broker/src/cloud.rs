@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
 use crate::store::{Cache, CacheLimits, Store, StoreOptions};
-use crate::{http, sequencer};
+use crate::{http, open_files, sequencer};
 
 /// A running cloud node.
 #[derive(Debug)]
@@ -49,6 +49,7 @@ impl Cloud {
     /// With what to do about it: the folder is in use, the log is damaged, a port is taken.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         config.check()?;
+        open_files::raise_limit();
         let lock = DataLock::take(&config.data)?;
         let kafka = bind("kafka", config.kafka.address).await?;
         let http = bind("http", config.http.address).await?;

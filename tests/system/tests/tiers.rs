@@ -199,4 +199,13 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
         (packed(&site) > 0).then_some(())
     });
     assert_eq!(consumed(&site, &scratch), each_once(300));
+    let cost = json(site.cloud.http, &["topic", "cost"]).ok().json();
+    let (total, read) = (
+        &cost["since_start"]["usd_total"],
+        &cost["since_start"]["read_bytes"],
+    );
+    assert!(
+        total.as_f64().unwrap() > 0.0 && read.as_u64().unwrap() > 0,
+        "{cost}"
+    );
 }
