@@ -12,15 +12,17 @@ use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::clock::Clock;
 use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX, SUBMISSION_ENTRIES_MAX};
-use crate::log::Log;
+use crate::log::{Log, LogReader};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::segments::Segments;
-use crate::sequencer::{Sequencer, Work, now_ms};
+use crate::sequencer::{Sequencer, Work};
 use crate::snapshots;
 use crate::snapshotter::{Kept, Snapshotter};
 use crate::state::{Shared, State};
+use crate::store::{Cache, Store};
 use crate::submission::SubmitError;
 
 /// Where a broker keeps what lies on its own disk.
@@ -39,6 +41,7 @@ pub struct Broker {
     /// Permits are KiB of batches in the queue.
     room: Arc<Semaphore>,
     failure: watch::Receiver<Option<String>>,
+    clock: Clock,
 }
 
 const ROOM_KIB: u32 = (SEQUENCER_QUEUE_BYTES_MAX >> 10) as u32;
@@ -48,7 +51,7 @@ impl Broker {
     /// returns beside the broker tells which snapshots are kept.
     pub(crate) fn open(
         folders: &Folders,
-        segments: Segments,
+        (store, cache): (Store, Cache),
         metrics: Metrics,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         let snapshot = snapshots::load(&folders.snapshots)?;
@@ -65,15 +68,19 @@ impl Broker {
             state.apply(command, &appended)?;
             Ok::<(), anyhow::Error>(())
         })?;
+        let clock = Clock::start();
+        check_log(&state, &log.reader())?;
         let (snapshots, kept) = Snapshotter::start(folders.snapshots.clone(), after)?;
-        let shared = Arc::new(Shared::new(state, log.reader(), segments, metrics));
         let store_id = log.store_id();
+        let segments = Segments::new(store, cache, store_id);
+        let shared = Arc::new(Shared::new(state, log.reader(), segments, metrics));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
         let sequencer = Sequencer {
             log,
             shared: Arc::clone(&shared),
             snapshots,
+            clock,
         };
         thread::Builder::new()
             .name("sequencer".to_owned())
@@ -89,6 +96,7 @@ impl Broker {
             queue,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failure,
+            clock,
         };
         Ok((broker, kept))
     }
@@ -145,7 +153,7 @@ impl Broker {
     /// As [`Broker::submit`].
     pub(crate) async fn pass_time(&self) -> Result<(), SubmitError> {
         let command = Command::Tick(Tick {
-            now_ms: now_ms(),
+            now_ms: self.clock.now_ms(),
             entries: Vec::new(),
         });
         let (answer, answered) = oneshot::channel();
@@ -205,6 +213,11 @@ impl Broker {
         }
     }
 
+    /// The time that goes into the ledger.
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -223,5 +236,16 @@ impl Broker {
             Some(reason) => SubmitError::LogFailed(reason.clone()),
             None => SubmitError::Closed,
         }
+    }
+}
+
+/// A log file that is gone must not be noticed only by who reads from it.
+fn check_log(state: &State, log: &LogReader) -> anyhow::Result<()> {
+    let mut needed = state.ledger.needed_log_objects();
+    match needed.find(|object| !log.has(*object)) {
+        None => Ok(()),
+        Some(object) => anyhow::bail!(
+            "log file {object:020}.log is missing, and batches that are not packed lie in it: restore it from a copy"
+        ),
     }
 }

@@ -19,8 +19,6 @@ use crate::broker::Broker;
 use crate::compactor::Compaction;
 use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
 use crate::packer::Packer;
-use crate::segments;
-use crate::sequencer::now_ms;
 use crate::snapshotter::Kept;
 use crate::store::limits::LIST_PAGE_MAX;
 
@@ -67,6 +65,10 @@ impl Care {
     }
 
     async fn round(&mut self) {
+        // It may be the wrong copy that was put back, and another one need what this one does not know.
+        if self.broker.ledger(|ledger| ledger.behind().is_some()) {
+            return;
+        }
         self.packer.pack_due().await;
         self.compaction.one_due(&self.broker, &self.packer).await;
         self.retain().await;
@@ -92,8 +94,9 @@ impl Care {
     async fn snapshot(&self) {
         let waits = {
             let ledger = &self.broker.shared().state().ledger;
-            ledger.free_segments(i64::MAX).next().is_some()
-                || ledger.free_log_objects(i64::MAX).next().is_some()
+            let newest = self.broker.shared().log.newest().unwrap_or(0);
+            let mut objects = ledger.free_log_objects(i64::MAX);
+            ledger.free_segments(i64::MAX).next().is_some() || objects.any(|one| one < newest)
         };
         if waits && let Err(error) = self.broker.pass_time().await {
             tracing::error!(%error, "the ledger's time does not go on");
@@ -102,9 +105,16 @@ impl Care {
     }
 
     async fn retain(&self) {
+        let clock = self.broker.clock();
+        if clock.is_ahead() {
+            tracing::warn!(
+                "the clock has stepped far ahead: nothing is given up by its age until that is clear"
+            );
+            return;
+        }
         let trims: Vec<(Target, KafkaOffset)> = {
             let state = self.broker.shared().state();
-            let now_ms = now_ms().max(state.ledger.now_ms());
+            let now_ms = clock.now_ms();
             let logs = state.ledger.logs();
             let trims = logs.filter_map(|(target, _)| {
                 let start = retained_from(&state.ledger, target, now_ms)?;
@@ -162,27 +172,37 @@ impl Care {
                     && freed_ms.is_none_or(|freed_ms| freed_ms <= before_ms)
             };
             let objects = shared.log.files_before(kept.replayed_from);
-            let objects: Vec<u64> = objects.into_iter().filter(is_free).collect();
+            let mut objects: Vec<u64> = objects.into_iter().filter(is_free).collect();
+            // Those that were removed before a kill could be noted.
+            let newest = shared.log.newest().unwrap_or(0);
+            let noted = ledger.free_log_objects(before_ms);
+            objects.extend(noted.filter(|one| *one < newest && !shared.log.has(*one)));
             (segments, objects)
         };
         let mut swept = Swept {
             segments: Vec::new(),
             log_objects: Vec::new(),
         };
-        for id in free_segments {
-            match shared.segments.store().delete(&segments::key(id)).await {
-                Ok(()) => swept.segments.push(id),
-                Err(error) => tracing::warn!(%error, "cannot delete a segment; it is tried again"),
-            }
-        }
         for object in log_objects {
             let log = shared.log.clone();
             match tokio::task::spawn_blocking(move || log.remove(object)).await {
                 Ok(Ok(())) => swept.log_objects.push(object),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot remove a log file; it is tried again")
+                    tracing::warn!(%error, "cannot remove a log file; it is tried again");
                 }
                 Err(error) => tracing::error!(%error, "removing a log file has failed"),
+            }
+        }
+        let segments = &shared.segments;
+        for id in free_segments {
+            match segments.store().delete(&segments.key(id)).await {
+                Ok(()) => swept.segments.push(id),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot delete a segment; it is tried again");
+                    if error.may_pass() {
+                        break;
+                    }
+                }
             }
         }
         self.tell(swept).await;
@@ -205,10 +225,11 @@ impl Care {
     /// Deletes segments that were written under an earlier epoch and that the ledger does not know:
     /// their broker ended before it could propose them. Whether all of the store was looked at.
     async fn delete_orphans(&self) -> bool {
-        let store = self.broker.shared().segments.store();
+        let segments = &self.broker.shared().segments;
+        let (store, folder) = (segments.store(), segments.folder());
         let mut after: Option<String> = None;
         loop {
-            let listed = store.list(segments::PREFIX, after.as_deref(), LIST_PAGE_MAX);
+            let listed = store.list(folder, after.as_deref(), LIST_PAGE_MAX);
             let page = match listed.await {
                 Ok(page) => page,
                 Err(error) => {
@@ -234,13 +255,14 @@ impl Care {
 
     /// Of these keys those of segments that nothing knows and no later proposal can name.
     fn orphans(&self, keys: impl Iterator<Item = String>) -> Vec<String> {
-        let state = self.broker.shared().state();
+        let shared = self.broker.shared();
+        let state = shared.state();
         let ledger = &state.ledger;
         let living = ledger.logs().flat_map(|(_, log)| log.segments());
         let living = living.map(|segment| segment.id);
         let known: BTreeSet<SegmentId> = living.chain(ledger.free_segments(i64::MAX)).collect();
         let is_orphan = |key: &String| {
-            let id = segments::id_of(key, 0);
+            let id = shared.segments.id_of(key);
             id.is_some_and(|id| id.broker_epoch < ledger.broker_epoch() && !known.contains(&id))
         };
         keys.filter(is_orphan).collect()

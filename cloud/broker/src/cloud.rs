@@ -26,10 +26,9 @@ use crate::hub;
 use crate::kafka;
 use crate::metrics::Metrics;
 use crate::packer::Packer;
-use crate::segments::Segments;
 use crate::snapshotter::Kept;
 use crate::store::{Cache, CacheLimits, Store, StoreOptions};
-use crate::{http, sequencer};
+use crate::{http, open_files, sequencer};
 
 /// A running cloud node.
 #[derive(Debug)]
@@ -50,19 +49,21 @@ impl Cloud {
     /// With what to do about it: the folder is in use, the log is damaged, a port is taken.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         config.check()?;
+        open_files::raise_limit();
         let lock = DataLock::take(&config.data)?;
         let kafka = bind("kafka", config.kafka.address).await?;
         let http = bind("http", config.http.address).await?;
         let bridge = bind_bridge(&config)?;
         let metrics = Metrics::default();
-        let segments = open_segments(&config, &metrics).await?;
+        let store = open_store(&config, &metrics).await?;
         let folders = Folders {
             log: config.data.join("log"),
             snapshots: config.data.join("snapshots"),
         };
-        let open = move || Broker::open(&folders, segments, metrics);
+        let open = move || Broker::open(&folders, store, metrics);
         let opened = tokio::task::spawn_blocking(open).await?;
         let (broker, kept) = opened.context("cannot open the log")?;
+        check_store(&broker).await?;
         prepare(&broker, &config.topics).await?;
         let care = take_care(&broker, &config, kept).await?;
         let (shutdown, stopping) = watch::channel(false);
@@ -180,8 +181,11 @@ impl Cloud {
     }
 }
 
-async fn open_segments(config: &Config, metrics: &Metrics) -> anyhow::Result<Segments> {
+async fn open_store(config: &Config, metrics: &Metrics) -> anyhow::Result<(Store, Cache)> {
     let url = config.store_url()?;
+    if url.is_memory() {
+        tracing::warn!("object_store is memory: what is packed is gone with this process");
+    }
     let store = Store::open(&url, &StoreOptions::from_env(), &metrics.object_stores)?;
     let (folder, metrics) = (
         config.data.join("cache"),
@@ -189,7 +193,32 @@ async fn open_segments(config: &Config, metrics: &Metrics) -> anyhow::Result<Seg
     );
     let open = move || Cache::open(Some(folder), CacheLimits::default(), &metrics);
     let cache = tokio::task::spawn_blocking(open).await?;
-    Ok(Segments::new(store, cache))
+    Ok((store, cache))
+}
+
+/// With another object store than the one that has the segments, nothing could be read of them, and what
+/// comes would go elsewhere.
+async fn check_store(broker: &Broker) -> anyhow::Result<()> {
+    let newest = broker.ledger(|ledger| {
+        let mut logs = ledger.logs();
+        logs.find_map(|(_, log)| log.segments().next_back().copied())
+    });
+    let Some(segment) = newest else {
+        return Ok(());
+    };
+    let segments = &broker.shared().segments;
+    let (key, store) = (segments.key(segment.id), segments.store());
+    match store.size(&key).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Err(anyhow!(
+            "{} has no {key}, which the cloud knows: is object_store the one that was used before?",
+            store.url().as_str()
+        )),
+        Err(error) => {
+            tracing::warn!(%error, "the object store cannot be asked: what is packed cannot be read now");
+            Ok(())
+        }
+    }
 }
 
 /// Begins an epoch of the broker, under which segments are written.

@@ -12,19 +12,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_bridge_protocol::fact::NamedFact;
 use tidegate_cloud_protocol::compaction::{Compacted, Compactor, KeyMap, Noted};
-use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::ledger::{Segment, Target};
 use tidegate_cloud_protocol::segment::{
     PackedBatch, SegmentEntry, SegmentIndex, SegmentSummary, SegmentWriter,
 };
 use tidegate_shared::id::KafkaOffset;
-use tidegate_shared::record::Batch;
+use tidegate_shared::record::{Batch, BatchError};
 
 use crate::broker::Broker;
 use crate::limits::COMPACTION_KEYS_MAX;
 use crate::packer::{PackError, Packer};
 use crate::reading::StorageError;
-use crate::sequencer::now_ms;
 
 /// Where each partition was when it was compacted last: the end of its newest segment, and when the next
 /// tombstone's time may be over.
@@ -36,9 +34,13 @@ pub(crate) struct Compaction {
 #[derive(Clone, Copy, Debug)]
 struct Done {
     end: KafkaOffset,
+    at_ms: i64,
     /// By the clock, in milliseconds: then tombstones go.
     again_ms: i64,
 }
+
+/// A partition in which nothing is new is looked at again for its tombstones, but not more often than this.
+const AGAIN_MS_MIN: i64 = 60_000;
 
 /// A partition that is to be compacted.
 #[derive(Debug)]
@@ -51,13 +53,14 @@ struct Due {
 impl Compaction {
     /// Compacts one partition that has changed since it was last, if there is one.
     pub(crate) async fn one_due(&mut self, broker: &Broker, packer: &Packer) {
-        let now_ms = now_ms();
+        let now_ms = broker.clock().now_ms();
         let Some(due) = self.due(broker, now_ms) else {
             return;
         };
         let done = Done {
             end: due.segments[due.segments.len() - 1].end,
-            again_ms: now_ms.saturating_add(due.delete_retention_ms.max(1)),
+            at_ms: now_ms,
+            again_ms: now_ms.saturating_add(due.delete_retention_ms.max(AGAIN_MS_MIN)),
         };
         // What fails waits for its next turn: the partition is as it was.
         self.done.insert(due.target, done);
@@ -82,8 +85,7 @@ impl Compaction {
         let ledger = &state.ledger;
         let done = &mut self.done;
         done.retain(|target, _| ledger.partition(*target).is_some());
-        let mut logs = ledger.logs();
-        logs.find_map(|(target, log)| {
+        let due = ledger.logs().filter_map(|(target, log)| {
             let settings = ledger.topic(target.topic_id)?.settings;
             let newest = log.segments().next_back()?;
             let is_new = done
@@ -96,7 +98,9 @@ impl Compaction {
                 delete_retention_ms: i64::try_from(settings.delete_retention_ms)
                     .unwrap_or(i64::MAX),
             })
-        })
+        });
+        // Who was last longest ago, so that a busy partition does not keep the others waiting.
+        due.min_by_key(|due| done.get(&due.target).map(|done| done.at_ms))
     }
 }
 
@@ -157,20 +161,14 @@ async fn read(
     let entries = run.entries.iter().copied();
     let parsed = entries.zip(batches).map(|(entry, bytes)| {
         let batch = Batch::parse(bytes);
-        Ok((
-            entry,
-            batch.map_err(|error| unreadable(segment.id, &error))?,
-        ))
+        let damaged = |error: BatchError| StorageError::DamagedSegment {
+            key: segments.key(segment.id),
+            reason: error.to_string(),
+        };
+        Ok((entry, batch.map_err(damaged)?))
     });
     let parsed = parsed.collect::<Result<Batches, StorageError>>()?;
     Ok((index, parsed))
-}
-
-fn unreadable(id: SegmentId, error: &tidegate_shared::record::BatchError) -> StorageError {
-    StorageError::DamagedSegment {
-        key: crate::segments::key(id),
-        reason: error.to_string(),
-    }
 }
 
 /// The parts of the new segment; `None` where it would be as the old one.

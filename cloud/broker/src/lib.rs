@@ -6,6 +6,7 @@
 
 mod broker;
 mod care;
+mod clock;
 mod cloud;
 mod compactor;
 pub mod config;
@@ -16,6 +17,7 @@ mod kafka;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+mod open_files;
 mod packer;
 pub mod presence;
 mod reading;

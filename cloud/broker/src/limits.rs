@@ -23,6 +23,9 @@ pub const CARE_EVERY: Duration = Duration::from_secs(1);
 /// Segments that are made at once.
 pub const PACKS_AT_ONCE_MAX: usize = 4;
 
+/// The housekeeping packs no longer than this before it looks after everything else.
+pub const PACK_ROUND_MAX: Duration = Duration::from_secs(10);
+
 /// Bytes of the segments that are made at once; one larger than this is made alone.
 pub const PACK_BYTES_AT_ONCE_MAX: u64 = 32 << 20;
 
@@ -35,6 +38,10 @@ pub const COMPACTION_KEYS_MAX: usize = 1_000_000;
 /// The sizes that `pack.segment_size` can have: a segment is in memory while it is made.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+
+/// So far the clock may be ahead of what the steady clock says since the start: what is further is a step, by
+/// which nothing lands and nothing is given up.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(3_600);
 
 /// Segments deleted in one round of the housekeeping; the rest waits for the next.
 pub const SWEPT_AT_ONCE_MAX: usize = 1_000;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -20,10 +21,10 @@ use tidegate_cloud_protocol::segment::{PackedBatch, SegmentSummary, SegmentWrite
 use tidegate_shared::record::{Batch, Compression, rewrite_in_place};
 
 use crate::broker::Broker;
-use crate::limits::{MERGED_RECORDS_BYTES_MAX, PACK_BYTES_AT_ONCE_MAX, PACKS_AT_ONCE_MAX};
+use crate::limits::{
+    MERGED_RECORDS_BYTES_MAX, PACK_BYTES_AT_ONCE_MAX, PACK_ROUND_MAX, PACKS_AT_ONCE_MAX,
+};
 use crate::reading::StorageError;
-use crate::segments;
-use crate::sequencer::now_ms;
 use crate::state::Shared;
 use crate::store::StoreError;
 use crate::submission::SubmitError;
@@ -33,6 +34,10 @@ use crate::submission::SubmitError;
 pub(crate) enum PackError {
     #[error(transparent)]
     Read(#[from] StorageError),
+    #[error(
+        "the oldest batch that is not packed is damaged, and what landed behind it stays in the log: restore the log file from a copy, or give the batch up by `tidegate topic trim TOPIC --partition {partition} --before {end}`"
+    )]
+    DamagedBatch { partition: i32, end: i64 },
     #[error("the segment cannot be made: {0}")]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -67,24 +72,29 @@ impl Packer {
         }
     }
 
-    /// Packs all that is due now; returns how many segments were made. What fails is told, and left.
-    pub(crate) async fn pack_due(&self) -> usize {
-        let mut packed = 0;
+    /// Packs what is due now, for [`PACK_ROUND_MAX`] at most: the rest waits for the next round. What fails is
+    /// told, and left; where the store is away, that is the end of the round.
+    pub(crate) async fn pack_due(&self) {
+        let until = Instant::now() + PACK_ROUND_MAX;
         // What failed is not tried again in this round.
         let mut busy = BTreeSet::new();
-        loop {
+        while Instant::now() < until {
             let plans = self.plans(&busy);
             if plans.is_empty() {
-                return packed;
+                return;
             }
             let packs = plans.iter().map(|plan| self.pack(plan));
             let results = futures_util::future::join_all(packs).await;
             for (plan, result) in plans.iter().zip(results) {
                 match result {
-                    Ok(is_taken) => packed += usize::from(is_taken),
+                    Ok(true) => {}
+                    Ok(false) => drop(busy.insert(plan.target)),
                     Err(error) => {
                         self.failed(plan, &error);
                         busy.insert(plan.target);
+                        if matches!(&error, PackError::Store(error) if error.may_pass()) {
+                            return;
+                        }
                     }
                 }
             }
@@ -94,7 +104,7 @@ impl Packer {
     /// As many as may be in memory at once.
     fn plans(&self, busy: &BTreeSet<Target>) -> Vec<PackPlan> {
         let state = self.broker.shared().state();
-        let now_ms = now_ms().max(state.ledger.now_ms());
+        let now_ms = self.broker.clock().now_ms().max(state.ledger.now_ms());
         let plans = plan(&state.ledger, self.rule, now_ms, busy, PACKS_AT_ONCE_MAX);
         let mut bytes = 0;
         let fits = |(at, plan): &(usize, PackPlan)| {
@@ -128,8 +138,8 @@ impl Packer {
             (facts, usize::try_from(below).unwrap_or(usize::MAX))
         };
         let copied = plan.clone();
-        let built =
-            tokio::task::spawn_blocking(move || build(&shared, &copied, &facts, merge_below)).await;
+        let make = move || build_what_can_be(&shared, copied, &facts, merge_below);
+        let built = tokio::task::spawn_blocking(make).await;
         let (parts, summary) = built.map_err(|_| StorageError::Gone)??;
         self.store_segment(plan.target, parts, &summary, Vec::new())
             .await
@@ -149,8 +159,8 @@ impl Packer {
             broker_epoch: self.broker_epoch,
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
         };
-        let store = self.broker.shared().segments.store();
-        store.put(&segments::key(id), parts).await?;
+        let segments = &self.broker.shared().segments;
+        segments.store().put(&segments.key(id), parts).await?;
         let pack = Pack {
             target,
             segment: segment_of(id, summary),
@@ -163,6 +173,7 @@ impl Packer {
         let id = pack.segment.id;
         let bytes = pack.segment.bytes;
         let effects = self.broker.submit(vec![(Entry::Pack(pack), None)]).await?;
+        let segments = &self.broker.shared().segments;
         let metrics = self.broker.metrics();
         if let [Effect::Packed { .. }] = effects[..] {
             metrics.packed_segments.inc();
@@ -170,12 +181,11 @@ impl Packer {
             return Ok(true);
         }
         tracing::warn!(
-            segment = segments::key(id),
+            segment = segments.key(id),
             ?effects,
             "the ledger does not take the segment: it is deleted"
         );
-        let store = self.broker.shared().segments.store();
-        store.delete(&segments::key(id)).await?;
+        segments.store().delete(&segments.key(id)).await?;
         Ok(false)
     }
 }
@@ -190,6 +200,39 @@ fn segment_of(id: SegmentId, summary: &SegmentSummary) -> Segment {
         batches: summary.batches,
         max_timestamp_ms: summary.max_timestamp_ms.unwrap_or(i64::MIN),
         landed_ms: summary.landed_ms_max.unwrap_or(i64::MIN),
+    }
+}
+
+/// A segment of as much of a plan as there can be one of: facts that contradict the batches (of what was
+/// imported, that can be) never hold them up, and a damaged batch holds up only what lies behind it.
+fn build_what_can_be(
+    shared: &Shared,
+    mut plan: PackPlan,
+    facts: &[NamedFact],
+    merge_below: usize,
+) -> Result<(Vec<Bytes>, SegmentSummary), PackError> {
+    match build(shared, &plan, facts, merge_below) {
+        Err(PackError::Write(error @ (WriteError::Fact(_) | WriteError::Clash { .. }))) => {
+            tracing::error!(%error, "a segment is made without its facts");
+            build(shared, &plan, &[], merge_below)
+        }
+        Err(PackError::Read(StorageError::Damaged(place))) => {
+            let before = plan.batches.iter().position(|batch| batch.place == place);
+            match before {
+                Some(count) if count > 0 => {
+                    plan.batches.truncate(count);
+                    let end = plan.end();
+                    let facts = facts.iter().filter(|named| named.fact.kafka_offset < end);
+                    let facts: Vec<NamedFact> = facts.cloned().collect();
+                    build(shared, &plan, &facts, merge_below)
+                }
+                _ => Err(PackError::DamagedBatch {
+                    partition: plan.target.partition.0,
+                    end: plan.batches[0].end().0,
+                }),
+            }
+        }
+        built => built,
     }
 }
 

@@ -12,7 +12,6 @@ use tidegate_cloud_protocol::segment::SegmentEntry;
 use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::{BatchHeader, HEADER_BYTES, rewrite_in_place};
 
-use crate::segments;
 use crate::state::Shared;
 use crate::store::StoreError;
 
@@ -115,7 +114,7 @@ impl Shared {
                 let end = position + u64::from(entry.batch_bytes);
                 let bytes = self.segments.read(segment, position..end).await?;
                 let damaged = || StorageError::DamagedSegment {
-                    key: segments::key(segment),
+                    key: self.segments.key(segment),
                     reason: format!("the batch at byte {position} does not match its CRC"),
                 };
                 is_whole(&bytes).then_some(()).ok_or_else(damaged)?;
@@ -224,20 +223,26 @@ impl Shared {
         Ok(newest_first)
     }
 
-    /// The first batch with a record at `timestamp_ms` or later.
+    /// The first batch that reaches beyond `from` and has a record at `timestamp_ms` or later.
     pub(crate) async fn entry_at_time(
         &self,
         target: Target,
+        mut from: KafkaOffset,
         timestamp_ms: i64,
     ) -> Result<Option<IndexEntry>, StorageError> {
-        let found = self.state().ledger.log(target).at_time(timestamp_ms);
-        match found {
-            None => Ok(None),
-            Some(Found::Batch(batch)) => Ok(Some(batch.entry())),
-            Some(Found::Segment(segment)) => {
-                let index = self.segments.index(&segment).await?;
-                let entry = index.at_time(timestamp_ms);
-                Ok(entry.map(|entry| entry_of(&segment, entry)))
+        loop {
+            let found = self.state().ledger.log(target).at_time(from, timestamp_ms);
+            let segment = match found {
+                None => return Ok(None),
+                Some(Found::Batch(batch)) => return Ok(Some(batch.entry())),
+                Some(Found::Segment(segment)) => segment,
+            };
+            let index = self.segments.index(&segment).await?;
+            let mut entries = index.from_offset(from).iter();
+            match entries.find(|entry| entry.max_timestamp_ms >= timestamp_ms) {
+                Some(entry) => return Ok(Some(entry_of(&segment, entry))),
+                // Those that reach it are before `from`.
+                None => from = segment.end,
             }
         }
     }

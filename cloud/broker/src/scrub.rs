@@ -9,8 +9,6 @@ use tidegate_cloud_protocol::segment::{HEADER_BYTES, SegmentHeader, SegmentIndex
 use tidegate_shared::id::TopicId;
 use tokio::sync::mpsc;
 
-use crate::reading::StorageError;
-use crate::segments;
 use crate::state::Shared;
 use crate::store::StoreError;
 
@@ -58,7 +56,7 @@ pub(crate) async fn topic(shared: Arc<Shared>, topic_id: TopicId, findings: mpsc
             }
             let finding = Finding {
                 partition: target.partition.0,
-                object: Some(segments::key(part.id)),
+                object: Some(shared.segments.key(part.id)),
                 from: part.base.0,
                 to: part.end.0,
                 bytes: part.bytes,
@@ -78,7 +76,7 @@ pub(crate) async fn topic(shared: Arc<Shared>, topic_id: TopicId, findings: mpsc
 
 /// What is wrong with a segment as its store has it.
 async fn segment(shared: &Shared, target: Target, segment: &Segment) -> Option<String> {
-    let key = segments::key(segment.id);
+    let key = shared.segments.key(segment.id);
     let bytes = match shared.segments.store().read_whole(&key).await {
         Ok(bytes) => bytes,
         Err(error) => return Some(missing_or(&error)),
@@ -116,19 +114,25 @@ fn missing_or(error: &StoreError) -> String {
     }
 }
 
+fn is_in_tail(shared: &Shared, target: Target, batch: &TailBatch) -> bool {
+    let state = shared.state();
+    let mut found = state.ledger.log(target).tail_from(batch.base_offset);
+    found.next().is_some_and(|found| found.place == batch.place)
+}
+
 /// The tail of a partition; `None` where there is none.
 async fn in_log(shared: &Arc<Shared>, target: Target, tail: Vec<TailBatch>) -> Option<Finding> {
     let (from, to) = (tail.first()?.base_offset.0, tail.last()?.end().0);
     let bytes = tail.iter().map(|batch| u64::from(batch.batch_bytes)).sum();
     let reading = Arc::clone(shared);
     let read = tokio::task::spawn_blocking(move || {
-        let damaged = tail.iter().find_map(|batch| {
+        tail.iter().find_map(|batch| {
             let mut bytes = BytesMut::zeroed(batch.batch_bytes as usize);
             let error = reading.read_log(batch.place, &mut bytes).err()?;
-            Some((batch.base_offset, batch.end(), error))
-        });
-        // What was packed since may have left the log.
-        damaged.filter(|(_, _, error)| !StorageError::is_missing(error))
+            // What was packed since may have left the log.
+            let is_gone = error.is_missing() && !is_in_tail(&reading, target, batch);
+            (!is_gone).then_some((batch.base_offset, batch.end(), error))
+        })
     });
     let wrong = match read.await {
         Ok(None) => None,

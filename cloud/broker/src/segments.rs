@@ -20,20 +20,34 @@ use crate::store::{Cache, Store};
 pub(crate) struct Segments {
     store: Store,
     cache: Cache,
+    folder: String,
     indexes: Mutex<Indexes>,
 }
 
-/// A segment's key in its object store.
-pub(crate) fn key(id: SegmentId) -> String {
-    format!("{PREFIX}/{:016x}-{:016x}", id.broker_epoch, id.number)
+impl Segments {
+    /// A segment's key in its object store: below a folder of the cloud's own, so that several can share a
+    /// store and none takes another's for what nobody knows.
+    pub(crate) fn key(&self, id: SegmentId) -> String {
+        key(&self.folder, id)
+    }
+
+    /// The segment of a key; `None` where it is none of this cloud's.
+    pub(crate) fn id_of(&self, key: &str) -> Option<SegmentId> {
+        id_of(&self.folder, key)
+    }
+
+    /// Where all of this cloud's segments are.
+    pub(crate) fn folder(&self) -> &str {
+        &self.folder
+    }
 }
 
-/// The folder of all segments in an object store.
-pub(crate) const PREFIX: &str = "segments";
+fn key(folder: &str, id: SegmentId) -> String {
+    format!("{folder}/{:016x}-{:016x}", id.broker_epoch, id.number)
+}
 
-/// The segment of a key; `None` where it is none's.
-pub(crate) fn id_of(key: &str, store: u32) -> Option<SegmentId> {
-    let name = key.strip_prefix(PREFIX)?.strip_prefix('/')?;
+fn id_of(folder: &str, key: &str) -> Option<SegmentId> {
+    let name = key.strip_prefix(folder)?.strip_prefix('/')?;
     let (epoch, number) = name.split_once('-')?;
     let number_of = |digits: &str| {
         let whole = digits.len() == 16;
@@ -42,17 +56,19 @@ pub(crate) fn id_of(key: &str, store: u32) -> Option<SegmentId> {
             .flatten()
     };
     Some(SegmentId {
-        store,
+        store: 0,
         broker_epoch: number_of(epoch)?,
         number: number_of(number)?,
     })
 }
 
 impl Segments {
-    pub(crate) fn new(store: Store, cache: Cache) -> Self {
+    /// `store_id` is that of the log, which is the cloud's.
+    pub(crate) fn new(store: Store, cache: Cache, store_id: u128) -> Self {
         Self {
             store,
             cache,
+            folder: format!("segments/{store_id:032x}"),
             indexes: Mutex::default(),
         }
     }
@@ -72,7 +88,7 @@ impl Segments {
         let range = segment.index_position..segment.bytes;
         let tail = self.read(segment.id, range).await?;
         let damaged = |reason: String| StorageError::DamagedSegment {
-            key: key(segment.id),
+            key: self.key(segment.id),
             reason,
         };
         let index = SegmentIndex::decode(&tail, segment.bytes);
@@ -102,7 +118,7 @@ impl Segments {
         let batches = run.batches(&bytes).map(|(_, batch)| batch);
         let batches = batches.collect::<Result<_, _>>();
         batches.map_err(|damaged| StorageError::DamagedSegment {
-            key: key(id),
+            key: self.key(id),
             reason: damaged.to_string(),
         })
     }
@@ -113,7 +129,7 @@ impl Segments {
         id: SegmentId,
         range: Range<u64>,
     ) -> Result<Bytes, StorageError> {
-        let bytes = self.cache.read(&self.store, &key(id), range).await;
+        let bytes = self.cache.read(&self.store, &self.key(id), range).await;
         bytes.map_err(StorageError::Store)
     }
 
@@ -165,10 +181,19 @@ mod tests {
             broker_epoch: 17,
             number: u64::MAX,
         };
-        assert_eq!(key(id), "segments/0000000000000011-ffffffffffffffff");
-        assert_eq!(id_of(&key(id), 0), Some(id));
-        for other in ["segments/x-y", "segments/11-12", "log/1", "segments"] {
-            assert_eq!(id_of(other, 0), None, "{other}");
+        let folder = "segments/0a";
+        assert_eq!(
+            key(folder, id),
+            "segments/0a/0000000000000011-ffffffffffffffff"
+        );
+        assert_eq!(id_of(folder, &key(folder, id)), Some(id));
+        for other in [
+            "segments/0a/x-y",
+            "segments/0a/11-12",
+            "segments/0b/0000000000000011-ffffffffffffffff",
+            "segments",
+        ] {
+            assert_eq!(id_of(folder, other), None, "{other}");
         }
     }
 }

@@ -13,6 +13,7 @@ use tidegate_cloud_protocol::ledger::{Command, Effect, Effects};
 use tidegate_shared::gap::GapReason;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use crate::clock::Clock;
 use crate::limits::{TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
 use crate::log::{Appended, Log};
 use crate::metrics::{ForkLabels, GapLabels, Metrics, ReasonLabels};
@@ -46,6 +47,7 @@ pub(crate) struct Sequencer {
     pub(crate) log: Log,
     pub(crate) shared: Arc<Shared>,
     pub(crate) snapshots: Snapshotter,
+    pub(crate) clock: Clock,
 }
 
 impl Sequencer {
@@ -63,7 +65,10 @@ impl Sequencer {
                     return Ok(());
                 }
                 Work::Snapshot => {
-                    self.snapshot();
+                    // While one is being written, the next can wait: nobody else has to.
+                    if !self.snapshots.is_busy() {
+                        self.snapshot();
+                    }
                     Ok(())
                 }
                 Work::Command { command, answer } => {
@@ -103,7 +108,7 @@ impl Sequencer {
 
     /// Makes a tick durable and applies it; then, and only then, those who wait are answered.
     fn write_tick(&mut self, gathering: Gathering<Waiting>) -> Result<(), String> {
-        let pending = gathering.seal(now_ms());
+        let pending = gathering.seal(self.clock.now_ms());
         let appended = match self.append(pending.command(), pending.batches()) {
             Ok(appended) => appended,
             Err(reason) => {

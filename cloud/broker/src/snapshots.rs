@@ -143,6 +143,7 @@ fn list(directory: &Path) -> Result<Vec<u64>, SnapshotError> {
 /// The folder or a file cannot be read, or a snapshot is of a newer build.
 pub fn load(directory: &Path) -> Result<Option<Snapshot>, SnapshotError> {
     fs::create_dir_all(directory).map_err(io_error("cannot create the folder", directory))?;
+    remove_unfinished(directory)?;
     for next_frame in list(directory)? {
         let path = path_of(directory, next_frame);
         let bytes = fs::read(&path).map_err(io_error("cannot read", &path))?;
@@ -161,20 +162,41 @@ pub fn load(directory: &Path) -> Result<Option<Snapshot>, SnapshotError> {
     Ok(None)
 }
 
+/// Those whose writing was cut short would take room for ever.
+fn remove_unfinished(directory: &Path) -> Result<(), SnapshotError> {
+    let failed = || io_error("cannot list", directory);
+    for entry in fs::read_dir(directory).map_err(failed())? {
+        let path = entry.map_err(failed())?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == UNFINISHED)
+        {
+            fs::remove_file(&path).map_err(io_error("cannot remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+const UNFINISHED: &str = "new";
+
 /// Writes a snapshot, durable when it returns, and removes all but the newest [`KEPT`]. Returns the frame
-/// at which the oldest one ends that is kept: what lies before it nothing will replay. Blocks.
+/// at which the oldest one ends that is kept, once there are so many: what lies before it nothing will
+/// replay. Blocks.
 ///
 /// # Errors
 /// The snapshot is not there; those before it are.
-pub fn save(directory: &Path, snapshot: &Snapshot) -> Result<u64, SnapshotError> {
+pub fn save(directory: &Path, snapshot: &Snapshot) -> Result<Option<u64>, SnapshotError> {
     let path = path_of(directory, snapshot.end.next_frame);
-    let unnamed = path.with_extension("new");
-    File::create(&unnamed)
-        .and_then(|mut file| {
-            file.write_all(&encode(snapshot))?;
-            file.sync_all()
-        })
-        .map_err(io_error("cannot write and sync", &unnamed))?;
+    let unnamed = path.with_extension(UNFINISHED);
+    let written = File::create(&unnamed).and_then(|mut file| {
+        file.write_all(&encode(snapshot))?;
+        file.sync_all()
+    });
+    written.map_err(|error| {
+        // On a full disk, the room is needed for the log.
+        let _ = fs::remove_file(&unnamed);
+        io_error("cannot write and sync", &unnamed)(error)
+    })?;
     fs::rename(&unnamed, &path).map_err(io_error("cannot rename", &unnamed))?;
     sync(directory)?;
     let found = list(directory)?;
@@ -182,8 +204,7 @@ pub fn save(directory: &Path, snapshot: &Snapshot) -> Result<u64, SnapshotError>
         let path = path_of(directory, *older);
         fs::remove_file(&path).map_err(io_error("cannot remove", &path))?;
     }
-    let kept = found.iter().take(KEPT);
-    Ok(kept.last().copied().unwrap_or(snapshot.end.next_frame))
+    Ok(found.get(KEPT - 1).copied())
 }
 
 fn sync(directory: &Path) -> Result<(), SnapshotError> {
@@ -214,13 +235,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         assert_eq!(load(folder).unwrap(), None);
-        assert_eq!(save(folder, &snapshot(3)).unwrap(), 3);
-        assert_eq!(save(folder, &snapshot(20)).unwrap(), 3);
-        assert_eq!(save(folder, &snapshot(100)).unwrap(), 20);
+        assert_eq!(save(folder, &snapshot(3)).unwrap(), None);
+        assert_eq!(save(folder, &snapshot(20)).unwrap(), Some(3));
+        assert_eq!(save(folder, &snapshot(100)).unwrap(), Some(20));
         assert_eq!(load(folder).unwrap(), Some(snapshot(100)));
         assert_eq!(fs::read_dir(folder).unwrap().count(), KEPT);
         fs::write(folder.join("00000000000000000200.new"), b"half").unwrap();
         assert_eq!(load(folder).unwrap(), Some(snapshot(100)));
+        assert_eq!(
+            fs::read_dir(folder).unwrap().count(),
+            KEPT,
+            "no half one is left"
+        );
     }
 
     #[test]
@@ -236,6 +262,7 @@ mod tests {
             flipped[at] ^= 1;
             fs::write(&path, &flipped).unwrap();
             assert_eq!(load(folder).unwrap(), Some(snapshot(3)), "flipped at {at}");
+            assert!(!path.exists(), "it is set aside");
             fs::write(&path, &whole[..at]).unwrap();
             assert_eq!(load(folder).unwrap(), Some(snapshot(3)), "cut at {at}");
         }

@@ -1,8 +1,10 @@
-//! Writes snapshots on a thread of its own, one at a time, and decides when the next is due. Nothing waits
-//! for it: a snapshot that fails, or does not come, only lets the log grow.
+//! Writes snapshots on a thread of its own, one at a time, and decides when the next is due. The sequencer waits
+//! for it only where the log has grown by two of them meanwhile: a snapshot that fails, or does not come, only
+//! lets the log grow.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::watch;
@@ -32,6 +34,8 @@ pub(crate) struct Snapshotter {
     bytes: u64,
     /// Where the last one was made.
     newest: Option<LogEnd>,
+    /// One is being written.
+    busy: Arc<AtomicBool>,
 }
 
 impl Snapshotter {
@@ -43,7 +47,9 @@ impl Snapshotter {
     ) -> std::io::Result<(Self, watch::Receiver<Kept>)> {
         let (writer, given) = mpsc::sync_channel(0);
         let (kept, watched) = watch::channel(Kept::default());
-        let run = move || write_all(&directory, given, &kept);
+        let busy = Arc::new(AtomicBool::new(false));
+        let is_busy = Arc::clone(&busy);
+        let run = move || write_all(&directory, given, &kept, &is_busy);
         let thread = thread::Builder::new()
             .name("snapshots".to_owned())
             .spawn(run)?;
@@ -53,12 +59,17 @@ impl Snapshotter {
             grown: 0,
             bytes: 0,
             newest,
+            busy,
         };
         Ok((snapshotter, watched))
     }
 
     pub(crate) fn grown(&mut self, bytes: u64) {
         self.grown += bytes;
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
     }
 
     /// Whether the log has grown so much that a snapshot is worth its bytes.
@@ -77,6 +88,7 @@ impl Snapshotter {
         };
         let snapshot = make();
         self.bytes = (snapshot.ledger.len() + snapshot.offset_map.len()) as u64;
+        self.busy.store(true, Ordering::Release);
         if writer.send(snapshot).is_ok() {
             self.newest = Some(end);
             self.grown = 0;
@@ -94,11 +106,18 @@ impl Snapshotter {
     }
 }
 
-fn write_all(directory: &Path, given: mpsc::Receiver<Snapshot>, kept: &watch::Sender<Kept>) {
+fn write_all(
+    directory: &Path,
+    given: mpsc::Receiver<Snapshot>,
+    kept: &watch::Sender<Kept>,
+    busy: &AtomicBool,
+) {
     // Of those that were there at the start it is not known which are whole: only these count.
     let mut written: Vec<(u64, i64)> = Vec::new();
     for snapshot in given {
-        let oldest = match snapshots::save(directory, &snapshot) {
+        let saved = snapshots::save(directory, &snapshot);
+        busy.store(false, Ordering::Release);
+        let oldest = match saved {
             Ok(oldest) => oldest,
             Err(error) => {
                 tracing::error!(%error, "cannot write a snapshot: the log is kept, and grows");
@@ -106,6 +125,9 @@ fn write_all(directory: &Path, given: mpsc::Receiver<Snapshot>, kept: &watch::Se
             }
         };
         written.push((snapshot.end.next_frame, snapshot.ledger_ms));
+        let Some(oldest) = oldest else {
+            continue;
+        };
         written.retain(|(next_frame, _)| *next_frame >= oldest);
         if let Some((replayed_from, ledger_ms)) = written.first().copied()
             && replayed_from == oldest

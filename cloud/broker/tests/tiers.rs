@@ -95,7 +95,8 @@ async fn at_time(client: &mut Client, target: Target, time_ms: i64) -> i64 {
 }
 
 fn segments(data: &Path) -> Vec<PathBuf> {
-    files(&data.join("objects/segments"))
+    let of_clouds = files(&data.join("objects/segments")).into_iter();
+    of_clouds.flat_map(|folder| files(&folder)).collect()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -234,6 +235,8 @@ async fn what_is_given_up_is_deleted_and_its_offsets_are_told() {
     let data_left = fetch(&mut client, target, 15).await;
     assert_eq!((data_left.error_code, data_left.log_start_offset), (0, 15));
     assert_eq!(at_time(&mut client, target, 0).await, 15);
+    assert_eq!(at_time(&mut client, target, START_MS + 12).await, 15);
+    assert_eq!(at_time(&mut client, target, START_MS + 25).await, 25);
     // Retention by size takes the next, by time all that is packed.
     let alter = |change| {
         Entry::AlterTopic(AlterTopic {
@@ -299,12 +302,14 @@ async fn segments_that_nobody_knows_are_deleted() {
     until_packed(&cloud, edge.target, 10).await;
     cloud.shutdown().await;
     let known = segments(data.path());
-    let orphan = data
-        .path()
-        .join("objects/segments/0000000000000001-00000000000000aa");
+    let folder = known[0].parent().unwrap();
+    let orphan = folder.join("0000000000000001-00000000000000aa");
     fs::write(&orphan, b"its broker ended before it could propose it").unwrap();
-    let other = data.path().join("objects/segments/readme");
-    fs::write(&other, b"not ours").unwrap();
+    let other = data
+        .path()
+        .join("objects/segments/0b/0000000000000001-00000000000000aa");
+    fs::create_dir(other.parent().unwrap()).unwrap();
+    fs::write(&other, b"of another cloud").unwrap();
 
     let cloud = start_with(data.path(), AND_SWEPT).await;
     let mut edge = Edge::connect(cloud.broker(), "press-4").await;
@@ -318,5 +323,128 @@ async fn segments_that_nobody_knows_are_deleted() {
     assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok());
     assert!(other.exists());
     assert!(known.iter().all(|segment| segment.exists()));
+    cloud.shutdown().await;
+}
+
+/// Offset, key and value of all records.
+async fn keyed(client: &mut Client, target: Target) -> Vec<(i64, String, Option<String>)> {
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut all = Vec::new();
+    for bytes in fetch_all(client, target, 0).await {
+        let batch = split_batches(bytes).next().unwrap().unwrap();
+        for record in batch.records().unwrap() {
+            let (offset, record) = record.unwrap();
+            let key = record.key.as_ref().map(text).unwrap();
+            all.push((offset, key, record.value.as_ref().map(text)));
+        }
+    }
+    all
+}
+
+async fn alter(cloud: &Cloud, target: Target, changes: Vec<TopicChange>) {
+    let topic_id = target.topic_id;
+    let alter = Entry::AlterTopic(AlterTopic { topic_id, changes });
+    cloud.broker().submit(vec![(alter, None)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_compacted_topic_keeps_the_newest_of_each_key_at_its_offset() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), AND_SWEPT).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    let target = edge.target;
+    let rounds: [&[(&str, Option<&str>)]; 4] = [
+        &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))],
+        &[("a", Some("2")), ("a", Some("3"))],
+        &[("b", None), ("a", Some("4"))],
+        &[("d", Some("1"))],
+    ];
+    let mut landed = 0;
+    for round in rounds {
+        edge.land_keyed(round).await;
+        landed += round.len() as i64;
+        until_packed(&cloud, target, landed).await;
+    }
+    alter(
+        &cloud,
+        target,
+        vec![
+            TopicChange::CleanupPolicy(2),
+            TopicChange::DeleteRetentionMs(3_600_000),
+        ],
+    )
+    .await;
+    let record =
+        |offset, key: &str, value: Option<&str>| (offset, key.to_owned(), value.map(str::to_owned));
+    let expected = [
+        record(2, "c", Some("1")),
+        record(5, "b", None),
+        record(6, "a", Some("4")),
+        record(7, "d", Some("1")),
+    ];
+    let mut client = Client::connect(&cloud).await;
+    let compacted = async {
+        while keyed(&mut client, target).await != expected {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let compacted = tokio::time::timeout(DEADLINE, compacted).await;
+    let found = keyed(&mut client, target).await;
+    assert!(compacted.is_ok(), "{found:?}");
+    // What came of it is in the store, and is the same after a restart; where a whole batch is gone, the
+    // fetch goes on behind it.
+    assert_eq!(fetch_all(&mut client, target, 3).await.len(), 2);
+    cloud.shutdown().await;
+    let cloud = start_with(data.path(), AND_SWEPT).await;
+    let mut client = Client::connect(&cloud).await;
+    assert_eq!(keyed(&mut client, target).await, expected);
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn tiny_neighbours_are_packed_as_one_where_the_topic_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut edges = Vec::new();
+    for name in ["press-1", "press-2", "press-3", "press-4"] {
+        edges.push(Edge::connect(cloud.broker(), name).await);
+    }
+    let target = edges[3].target;
+    alter(&cloud, target, vec![TopicChange::PackMergeBelow(1_000)]).await;
+    for _ in 0..50 {
+        edges[3].land(1).await;
+    }
+    let mut client = Client::connect(&cloud).await;
+    let before = fetch_all(&mut client, target, 0).await;
+    assert_eq!(before.len(), 50);
+    cloud.shutdown().await;
+
+    let cloud = start_with(data.path(), AT_ONCE).await;
+    until_packed(&cloud, target, 50).await;
+    let mut client = Client::connect(&cloud).await;
+    let after = fetch_all(&mut client, target, 0).await;
+    let bytes = |batches: &[Bytes]| batches.iter().map(Bytes::len).sum::<usize>();
+    let (before_bytes, after_bytes) = (bytes(&before), bytes(&after));
+    println!(
+        "50 batches of {before_bytes} bytes are {} of {after_bytes}",
+        after.len()
+    );
+    assert!(after.len() < 5 && after_bytes * 3 < before_bytes);
+    let records = |batches: Vec<Bytes>| -> Vec<_> {
+        let batches = batches
+            .into_iter()
+            .map(|bytes| split_batches(bytes).next().unwrap().unwrap());
+        let records = batches.flat_map(|batch| {
+            batch
+                .records()
+                .unwrap()
+                .map(Result::unwrap)
+                .collect::<Vec<_>>()
+        });
+        records
+            .map(|(offset, record)| (offset, record.timestamp_ms, record.value))
+            .collect()
+    };
+    assert_eq!(records(after), records(before));
     cloud.shutdown().await;
 }

@@ -16,6 +16,9 @@ pub struct PackRule {
     pub max_age_ms: i64,
 }
 
+/// Batches of one segment: its index stays small beside it. A tail that has so many is packed.
+pub const SEGMENT_BATCHES_MAX: usize = 65_536;
+
 /// Batches of one partition that become one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackPlan {
@@ -58,14 +61,17 @@ pub fn plan(
 
 fn is_due(log: &PartitionLog, rule: PackRule, now_ms: i64) -> bool {
     let is_old = |batch: &TailBatch| now_ms.saturating_sub(batch.landed_ms) >= rule.max_age_ms;
-    log.tail_bytes() >= rule.segment_bytes || log.tail().front().is_some_and(is_old)
+    log.tail_bytes() >= rule.segment_bytes
+        || log.tail().len() >= SEGMENT_BATCHES_MAX
+        || log.tail().front().is_some_and(is_old)
 }
 
 fn one(target: Target, log: &PartitionLog, rule: PackRule) -> PackPlan {
     let (mut batches, mut bytes) = (Vec::new(), 0);
     for batch in log.tail() {
         let more = bytes + u64::from(batch.batch_bytes);
-        if !batches.is_empty() && more > rule.segment_bytes {
+        let is_full = more > rule.segment_bytes || batches.len() >= SEGMENT_BATCHES_MAX;
+        if !batches.is_empty() && is_full {
             break;
         }
         bytes = more;

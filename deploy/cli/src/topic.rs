@@ -48,6 +48,8 @@ enum Verb {
         #[arg(long, value_name = "OFFSET", allow_negative_numbers = true)]
         before: i64,
     },
+    /// What the topics' segments cost in a month, and what was asked of the object store since the start
+    Cost,
     /// Read all that a topic has where it lies, past every cache; exit 1 where something is damaged
     Verify { name: String },
 }
@@ -92,6 +94,11 @@ pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
             let body = json!({ "partition": partition, "before": before });
             let answer = client.post(&format!("/api/v1/topics/{}/trim", segment(name)), &body)?;
             let text = format!("partition {partition} begins at {}", cell(&answer["start"]));
+            (answer, text)
+        }
+        Verb::Cost => {
+            let answer = client.get("/api/v1/storage/cost", &[])?;
+            let text = cost(&answer);
             (answer, text)
         }
         Verb::Verify { .. } => unreachable!("it has been answered"),
@@ -159,6 +166,35 @@ fn describe(answer: &Value) -> String {
     ];
     let partitions = table(columns, &rows.collect::<Vec<_>>());
     format!("{}\n\n{partitions}", settings(answer))
+}
+
+/// Dollars, to the hundredth of a cent.
+fn dollars(value: &Value) -> String {
+    format!("{:.4}", value.as_f64().unwrap_or(0.0))
+}
+
+fn cost(answer: &Value) -> String {
+    let rows = items(answer, "topics").iter().map(|topic| {
+        [
+            cell(&topic["topic"]),
+            cell(&topic["segments"]),
+            cell(&topic["bytes"]),
+            dollars(&topic["usd_per_month"]),
+        ]
+    });
+    let topics = table(
+        ["TOPIC", "SEGMENTS", "BYTES", "USD A MONTH"],
+        &rows.collect::<Vec<_>>(),
+    );
+    let since = &answer["since_start"];
+    format!(
+        "{topics}\n\nobject store  {}\nprices        {}\nsince start   {} bytes written, {} read, requests for {} USD",
+        cell(&answer["object_store"]),
+        cell(&answer["price_list"]),
+        cell(&since["written_bytes"]),
+        cell(&since["read_bytes"]),
+        dollars(&since["usd_total"]),
+    )
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ const KILLS: usize = 12;
 const BETWEEN_KILLS: usize = 40;
 
 fn segments(site: &Site) -> Vec<PathBuf> {
-    files(&site.cloud.data.join("objects/segments"))
+    let of_clouds = files(&site.cloud.data.join("objects/segments")).into_iter();
+    of_clouds.flat_map(|folder| files(&folder)).collect()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -176,6 +177,7 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
         Vec::<PathBuf>::new(),
         "nothing of it is here"
     );
+    assert_eq!(consumed(&site, &scratch), each_once(200));
     site.cloud.kill();
     fs::remove_dir_all(site.cloud.data.join("cache")).unwrap();
     site.cloud.start();
@@ -197,4 +199,13 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
         (packed(&site) > 0).then_some(())
     });
     assert_eq!(consumed(&site, &scratch), each_once(300));
+    let cost = json(site.cloud.http, &["topic", "cost"]).ok().json();
+    let (total, read) = (
+        &cost["since_start"]["usd_total"],
+        &cost["since_start"]["read_bytes"],
+    );
+    assert!(
+        total.as_f64().unwrap() > 0.0 && read.as_u64().unwrap() > 0,
+        "{cost}"
+    );
 }

@@ -22,6 +22,7 @@ use super::answer::{Answer, ApiError, Sent};
 use super::lines::Lines;
 use super::topics::find;
 use crate::scrub::{self, Finding};
+use crate::store::Price;
 use crate::topic_settings;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -35,6 +36,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/topics/{topic}/config", post(alter))
         .route("/topics/{topic}/trim", post(trim))
         .route("/topics/{topic}/verify", get(verify))
+        .route("/storage/cost", get(cost))
 }
 
 async fn describe(State(context): State<Context>, Path(topic): Path<String>) -> Answer {
@@ -151,6 +153,48 @@ async fn trim(
         }))),
         _ => Err(ApiError::not_found(format!("there is no topic {topic}"))),
     }
+}
+
+/// What the segments of each topic cost in a month, and what was asked of the object store since the start,
+/// by the list prices of S3; a folder costs nothing.
+async fn cost(State(context): State<Context>) -> Answer {
+    let store = context.broker.shared().segments.store();
+    let (price, list) = match store.url().as_folder().is_some() || store.url().is_memory() {
+        true => (Price::FREE, "none: it is on this machine"),
+        false => (Price::S3_STANDARD, "S3 Standard, US East (N. Virginia)"),
+    };
+    let usage = store.usage();
+    let cost = price.cost(&usage);
+    let topics = context.broker.ledger(|ledger| {
+        let topics = ledger.topics().map(|(topic_id, topic)| {
+            let logs = ledger
+                .logs()
+                .filter(|(target, _)| target.topic_id == topic_id);
+            let segments = logs.flat_map(|(_, log)| log.segments());
+            let (count, bytes) = segments.fold((0_u64, 0), |(count, bytes), segment| {
+                (count + 1, bytes + segment.bytes)
+            });
+            json!({
+                "topic": topic.name,
+                "segments": count,
+                "bytes": bytes,
+                "usd_per_month": price.storage_month(bytes),
+            })
+        });
+        topics.collect::<Vec<_>>()
+    });
+    Ok(Json(json!({
+        "object_store": store.url().as_str(),
+        "price_list": list,
+        "topics": topics,
+        "since_start": {
+            "written_bytes": usage.written_bytes,
+            "read_bytes": usage.read_bytes,
+            "usd_writes": cost.writes,
+            "usd_reads": cost.reads,
+            "usd_total": cost.total(),
+        },
+    })))
 }
 
 /// One line for each object and each tail, and a last one that says how many there were: without it, the

@@ -30,6 +30,11 @@ pub(super) async fn handle(
     let wishes = wishes(context, &request);
     let plan = wait_for(context, &request, &wishes).await;
     let mut planned = plan.partitions.into_iter().zip(&wishes);
+    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
+    let mut room = Room {
+        left: bytes_max.min(KAFKA_FETCH_BYTES_MAX),
+        is_empty: true,
+    };
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -37,7 +42,7 @@ pub(super) async fn handle(
             let planned = planned
                 .next()
                 .and_then(|(planned, wish)| Some((planned?, wish)));
-            let answer = answer(context, version, &request, wanted, planned).await;
+            let answer = answer(context, version, &request, wanted, planned, &mut room).await;
             partitions.push(answer);
         }
         let mut response = FetchableTopicResponse::default().with_partitions(partitions);
@@ -80,7 +85,7 @@ async fn wait_for(context: &Context, request: &FetchRequest, wishes: &[Wish]) ->
     loop {
         landed.mark_unchanged();
         let plan = context.broker.shared().state().plan(wishes, bytes_max);
-        let enough = plan.bytes >= bytes_min.min(bytes_max) || plan.has_error();
+        let enough = plan.bytes >= bytes_min.min(bytes_max) || plan.more || plan.has_error();
         if enough
             || tokio::time::timeout_at(deadline, landed.changed())
                 .await
@@ -97,6 +102,7 @@ async fn answer(
     request: &FetchRequest,
     wanted: &FetchPartition,
     planned: Option<(Planned, &Wish)>,
+    room: &mut Room,
 ) -> PartitionData {
     let mut data = PartitionData::default().with_partition_index(wanted.partition);
     data.high_watermark = -1;
@@ -125,8 +131,9 @@ async fn answer(
         data.error_code = reply_code::OFFSET_OUT_OF_RANGE;
         return data;
     }
-    match read(context, planned, wish).await {
+    match read(context, planned, wish, room).await {
         Ok(records) => {
+            room.take(records.len());
             let bytes = records.len() as u64;
             context.broker.metrics().fetch_bytes.inc_by(bytes);
             data.records = Some(records);
@@ -140,9 +147,29 @@ async fn answer(
     data
 }
 
+/// What a response still has room for: what is planned of segments is an estimate.
+#[derive(Debug)]
+struct Room {
+    left: usize,
+    /// Nothing is in it yet.
+    is_empty: bool,
+}
+
+impl Room {
+    fn take(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(bytes);
+        self.is_empty &= bytes == 0;
+    }
+}
+
 /// Reads what was planned; where that has been moved meanwhile, what is planned then; and where all that it
 /// could be was compacted away, what lies behind.
-async fn read(context: &Context, planned: Planned, wish: &Wish) -> Result<Bytes, StorageError> {
+async fn read(
+    context: &Context,
+    planned: Planned,
+    wish: &Wish,
+    room: &Room,
+) -> Result<Bytes, StorageError> {
     let shared = context.broker.shared();
     let leader_epoch = planned.partition.leader_epoch;
     let (mut wish, mut next, mut look_ups) = (*wish, Some(planned), 1);
@@ -151,9 +178,10 @@ async fn read(context: &Context, planned: Planned, wish: &Wish) -> Result<Bytes,
             let plan = shared.state().plan(&[wish], wish.bytes_max);
             plan.partitions.into_iter().next().flatten()
         };
-        let Some(planned) = next.take().or_else(plan) else {
+        let Some(mut planned) = next.take().or_else(plan) else {
             return Ok(Bytes::new());
         };
+        planned.source.bound(room.left, room.is_empty);
         match shared.read_source(planned.source, leader_epoch).await {
             Err(error) if error.is_missing() && look_ups < LOOK_UPS_MAX => look_ups += 1,
             Ok(Read::Hole { to }) => wish.offset = to,

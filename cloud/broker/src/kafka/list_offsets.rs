@@ -9,6 +9,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use tidegate_cloud_protocol::ledger::{Partition, Target};
+use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::Batch;
 use uuid::Uuid;
 
@@ -115,21 +116,30 @@ async fn at_time(
     log_start: i64,
     time: i64,
 ) -> Result<Found, StorageError> {
-    let Some(entry) = shared.entry_at_time(target, time).await? else {
-        return Ok(NOTHING);
-    };
-    let bytes = shared.read(vec![entry], 0).await?;
-    let found = tokio::task::spawn_blocking(move || first_at(bytes, log_start, time)).await;
-    let fallback = (entry.base_offset.0.max(log_start), entry.max_timestamp_ms);
-    Ok(found.ok().flatten().unwrap_or(fallback))
+    let mut from = KafkaOffset(log_start);
+    while let Some(entry) = shared.entry_at_time(target, from, time).await? {
+        let bytes = shared.read(vec![entry], 0).await?;
+        let found = tokio::task::spawn_blocking(move || first_at(bytes, log_start, time)).await;
+        match found.ok().flatten() {
+            Some(Some(found)) => return Ok(found),
+            // What is given up reaches the time, and nothing that is left of the batch does.
+            Some(None) => from = entry.end(),
+            // It cannot be unpacked: its own start is the nearest answer.
+            None => return Ok((entry.base_offset.0.max(log_start), entry.max_timestamp_ms)),
+        }
+    }
+    Ok(NOTHING)
 }
 
-/// The first record of a batch at `time_ms` or later; `None` where the batch cannot be unpacked: then
-/// its own start is the nearest answer.
-fn first_at(bytes: Bytes, log_start: i64, time_ms: i64) -> Option<Found> {
+/// The first record of a batch at `time_ms` or later and not below `log_start`, if there is one; `None` where
+/// the batch cannot be unpacked.
+fn first_at(bytes: Bytes, log_start: i64, time_ms: i64) -> Option<Option<Found>> {
     let batch = Batch::parse(bytes).ok()?;
-    let mut records = batch.records().ok()?.map_while(Result::ok);
-    let (offset, record) =
-        records.find(|(offset, record)| *offset >= log_start && record.timestamp_ms >= time_ms)?;
-    Some((offset, record.timestamp_ms))
+    for record in batch.records().ok()? {
+        let (offset, record) = record.ok()?;
+        if offset >= log_start && record.timestamp_ms >= time_ms {
+            return Some(Some((offset, record.timestamp_ms)));
+        }
+    }
+    Some(None)
 }

@@ -55,6 +55,18 @@ impl LogReader {
         file.read_exact_at(out, place.position)
     }
 
+    /// Whether a file is there.
+    pub fn has(&self, sequence: u64) -> bool {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.contains_key(&sequence)
+    }
+
+    /// The file that is appended to.
+    pub fn newest(&self) -> Option<u64> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.keys().next_back().copied()
+    }
+
     /// The files in which all frames lie before `frame`, oldest first.
     pub fn files_before(&self, frame: u64) -> Vec<u64> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);

@@ -104,14 +104,21 @@ impl Edge {
 
     /// The next `count` records, to land; each value is the record's edge offset.
     pub fn next(&self, count: u64) -> Wish {
+        let offsets = self.head.next.0..self.head.next.0 + count;
+        let records = offsets.map(|offset| Record {
+            timestamp_ms: START_MS + offset as i64,
+            key: None,
+            value: Some(offset.to_string().into()),
+            headers: vec![],
+        });
+        self.batch(&records.collect::<Vec<_>>())
+    }
+
+    /// These records, to land.
+    pub fn batch(&self, records: &[Record]) -> Wish {
         let mut builder = BatchBuilder::new();
-        for offset in self.head.next.0..self.head.next.0 + count {
-            builder.push(&Record {
-                timestamp_ms: START_MS + offset as i64,
-                key: None,
-                value: Some(offset.to_string().into()),
-                headers: vec![],
-            });
+        for record in records {
+            builder.push(record);
         }
         let base = i64::try_from(self.head.next.0).unwrap();
         let batch = builder.seal(base, Compression::Zstd, &mut Compressor::new());
@@ -119,7 +126,7 @@ impl Edge {
             session_epoch: self.session_epoch,
             incarnation: self.head.incarnation,
             base_offset: self.head.next,
-            count,
+            count: records.len() as u64,
             hash_before: self.head.hash,
             hash_after: BoundaryHash(self.head.hash.0 + 1),
         };
@@ -155,7 +162,23 @@ impl Edge {
     }
 
     pub async fn land(&mut self, count: u64) {
-        let effects = self.broker.submit(vec![self.next(count)]).await.unwrap();
+        self.land_wish(self.next(count)).await;
+    }
+
+    /// Each a key and a value; no value is a tombstone.
+    pub async fn land_keyed(&mut self, pairs: &[(&str, Option<&str>)]) {
+        let records = pairs.iter().map(|(key, value)| Record {
+            timestamp_ms: START_MS,
+            key: Some(key.to_string().into()),
+            value: value.map(|value| value.to_string().into()),
+            headers: vec![],
+        });
+        let wish = self.batch(&records.collect::<Vec<_>>());
+        self.land_wish(wish).await;
+    }
+
+    async fn land_wish(&mut self, wish: Wish) {
+        let effects = self.broker.submit(vec![wish]).await.unwrap();
         let Effect::Landed(landed) = &effects[0] else {
             panic!("{effects:?}");
         };

@@ -40,11 +40,37 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// Takes no more than there is room for: what was planned is an estimate where segments are read. The
+    /// first batch of an answer is taken in any case.
+    pub fn bound(&mut self, left: usize, is_first: bool) {
+        match self {
+            Self::Segment {
+                room, always_one, ..
+            } => {
+                *room = (*room).min(left);
+                *always_one &= is_first;
+            }
+            Self::Tail(entries) => {
+                let mut bytes = 0;
+                let fits = entries.iter().take_while(|entry| {
+                    bytes += entry.batch_bytes as usize;
+                    bytes <= left
+                });
+                let count = fits.count().max(usize::from(is_first));
+                entries.truncate(count);
+            }
+        }
+    }
+}
+
 /// The answer to a whole fetch: one item for each wish, `None` where there is no such partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub partitions: Vec<Option<Planned>>,
     pub bytes: usize,
+    /// There is more than one answer can have: it makes no sense to wait for what is to come.
+    pub more: bool,
 }
 
 impl Plan {
@@ -61,7 +87,7 @@ pub fn plan<'a>(
     bytes_max: usize,
     lookup: impl Fn(Target) -> Option<(&'a Partition, &'a PartitionLog)>,
 ) -> Plan {
-    let mut bytes = 0;
+    let (mut bytes, mut more) = (0, false);
     let partitions = wishes
         .iter()
         .map(|wish| {
@@ -75,13 +101,18 @@ pub fn plan<'a>(
             if !out_of_range {
                 let room = wish.bytes_max.min(bytes_max.saturating_sub(bytes));
                 let (source, taken) = source(log, wish.offset, room, bytes == 0);
+                more |= matches!(&source, Source::Segment { segment, .. } if segment.end < partition.next);
                 planned.source = source;
                 bytes += taken;
             }
             Some(planned)
         })
         .collect();
-    Plan { partitions, bytes }
+    Plan {
+        partitions,
+        bytes,
+        more,
+    }
 }
 
 /// What is read for one partition, and the bytes that it is expected to be. One answer comes out of one

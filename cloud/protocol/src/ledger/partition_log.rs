@@ -140,11 +140,12 @@ impl PartitionLog {
         self.segments.get(first)
     }
 
-    /// The first segment, or batch of the tail, with a record at `timestamp_ms` or later.
-    pub fn at_time(&self, timestamp_ms: i64) -> Option<Found> {
-        let mut segments = self.segments.iter();
+    /// The first segment, or batch of the tail, that reaches beyond `from` and has a record at `timestamp_ms`
+    /// or later.
+    pub fn at_time(&self, from: KafkaOffset, timestamp_ms: i64) -> Option<Found> {
+        let mut segments = self.segments.iter().filter(|segment| segment.end > from);
         let segment = segments.find(|segment| segment.max_timestamp_ms >= timestamp_ms);
-        let mut tail = self.tail.iter();
+        let mut tail = self.tail_from(from);
         segment.copied().map(Found::Segment).or_else(|| {
             let batch = tail.find(|entry| entry.max_timestamp_ms >= timestamp_ms);
             batch.copied().map(Found::Batch)
@@ -308,7 +309,7 @@ mod tests {
         ) {
             let log = log(&batches);
             let expected = log.tail.iter().find(|entry| entry.max_timestamp_ms >= wanted);
-            prop_assert_eq!(log.at_time(wanted), expected.copied().map(Found::Batch));
+            prop_assert_eq!(log.at_time(KafkaOffset(0), wanted), expected.copied().map(Found::Batch));
             let greatest = log.tail.iter().map(|entry| entry.max_timestamp_ms).max();
             prop_assert_eq!(log.max_timestamp_ms(), greatest);
         }

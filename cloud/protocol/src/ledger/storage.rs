@@ -70,6 +70,11 @@ impl Ledger {
         self.living.0.contains_key(&object)
     }
 
+    /// The log objects in which such batches lie, in order.
+    pub fn needed_log_objects(&self) -> impl Iterator<Item = u64> {
+        self.living.0.keys().copied()
+    }
+
     /// Since when nothing needs a log object in which batches had landed, by the ledger's time; `None`
     /// where that is not so, or is forgotten.
     pub fn log_object_freed_ms(&self, object: u64) -> Option<i64> {

@@ -1,5 +1,6 @@
 //! The map from a partition's side: what is known of an interval of its offsets, whoever it came from.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
@@ -10,11 +11,13 @@ use super::{OffsetMap, Place};
 use crate::ledger::Target;
 
 impl OffsetMap {
-    /// All facts about a partition's offsets of `[from, to)`, in their order.
+    /// All facts about a partition's offsets of `[from, to)`, in their order, one at most for each offset: where
+    /// lives of the cloud say different things of one (what was imported of a life that was lost, say), the
+    /// newest is right.
     pub fn facts_in(&self, target: Target, from: KafkaOffset, to: KafkaOffset) -> Vec<NamedFact> {
         let (from, to) = (from.0 as u64, to.0 as u64);
-        let mut found = Vec::new();
-        for life in self.all_lives() {
+        let mut found: BTreeMap<u64, NamedFact> = BTreeMap::new();
+        for life in self.all_lives().into_iter().rev() {
             let place = Place {
                 cluster_incarnation: life,
                 target,
@@ -23,11 +26,16 @@ impl OffsetMap {
             let Some(spans) = spans.and_then(|number| self.by_place.get(number as usize)) else {
                 continue;
             };
-            let spans = spans.from(from).take_while(|span| span.from < to);
-            found.extend(spans.filter_map(|span| self.led_back(&place, &span.cut(from, to))));
+            for span in spans.from(from).take_while(|span| span.from < to) {
+                let span = span.cut(from, to);
+                let before = found.range(..span.end()).next_back();
+                let is_taken = before.is_some_and(|(at, named)| at + named.fact.count > span.from);
+                if !is_taken && let Some(named) = self.led_back(&place, &span) {
+                    found.insert(span.from, named);
+                }
+            }
         }
-        found.sort_by_key(|named| named.fact.kafka_offset);
-        found
+        found.into_values().collect()
     }
 
     /// The fact that a span on a partition's side tells.
@@ -69,3 +77,52 @@ const LAST: Target = Target {
     topic_id: TopicId(u128::MAX),
     partition: PartitionId(i32::MAX),
 };
+
+#[cfg(test)]
+mod tests {
+    use tidegate_shared::id::{EdgeId, Incarnation, StreamName};
+
+    use super::*;
+
+    #[test]
+    fn of_two_lives_that_say_different_things_the_newest_is_right() {
+        let target = Target {
+            topic_id: TopicId(3),
+            partition: PartitionId(0),
+        };
+        let mut map = OffsetMap::new();
+        for (life, edge, kafka_offset, count) in [
+            (1, "lost", 0, 30),
+            (2, "own", 5, 10),
+            (2, "own", 15, 5),
+            (1, "older", 40, 5),
+        ] {
+            let fact = Fact {
+                incarnation: Incarnation(1),
+                edge_offset: EdgeOffset(kafka_offset as u64 + 100),
+                count,
+                cluster_incarnation: ClusterIncarnation {
+                    counter: life,
+                    id: u128::from(life),
+                },
+                topic_id: target.topic_id,
+                partition: target.partition,
+                kafka_offset: KafkaOffset(kafka_offset),
+            };
+            let (edge, stream) = (EdgeId::new(edge).unwrap(), StreamName::new("s").unwrap());
+            map.add(&edge, &stream, &fact).unwrap();
+        }
+        let found = map.facts_in(target, KafkaOffset(7), KafkaOffset(100));
+        let found: Vec<_> = found
+            .iter()
+            .map(|named| {
+                (
+                    named.edge.as_str(),
+                    named.fact.kafka_offset.0,
+                    named.fact.count,
+                )
+            })
+            .collect();
+        assert_eq!(found, [("own", 7, 13), ("older", 40, 5)]);
+    }
+}
