@@ -35,6 +35,7 @@ pub(crate) struct Care {
     safe: VecDeque<(Instant, Kept)>,
     snapshot_asked: Instant,
     orphans_looked_for: bool,
+    clock_is_ahead: bool,
 }
 
 impl Care {
@@ -53,6 +54,7 @@ impl Care {
             safe: VecDeque::new(),
             snapshot_asked: Instant::now(),
             orphans_looked_for: false,
+            clock_is_ahead: false,
         }
     }
 
@@ -69,6 +71,7 @@ impl Care {
         if self.broker.ledger(|ledger| ledger.behind().is_some()) {
             return;
         }
+        self.packer.delete_doubtful().await;
         self.packer.pack_due().await;
         self.compaction.one_due(&self.broker, &self.packer).await;
         self.retain().await;
@@ -104,12 +107,15 @@ impl Care {
         self.broker.snapshot().await;
     }
 
-    async fn retain(&self) {
+    async fn retain(&mut self) {
         let clock = self.broker.clock();
-        if clock.is_ahead() {
-            tracing::warn!(
-                "the clock has stepped far ahead: nothing is given up by its age until that is clear"
-            );
+        let was_ahead = std::mem::replace(&mut self.clock_is_ahead, clock.is_ahead());
+        if self.clock_is_ahead {
+            if !was_ahead {
+                tracing::warn!(
+                    "the clock has stepped far ahead: nothing is given up until it is right, or this is started anew"
+                );
+            }
             return;
         }
         let trims: Vec<(Target, KafkaOffset)> = {

@@ -14,7 +14,7 @@ use tidegate_shared::data_lock::DataLock;
 use tidegate_shared::fleet::Span;
 use tidegate_shared::id::TopicId;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -167,6 +167,7 @@ impl Cloud {
         let router = http::router(http::Context {
             broker: self.broker.clone(),
             coordinator,
+            scrub: Arc::new(Semaphore::new(1)),
         });
         self.tasks.spawn(async move {
             tokio::select! {

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -53,6 +53,8 @@ pub(crate) struct Packer {
     rule: PackRule,
     broker_epoch: u64,
     next_number: AtomicU64,
+    /// Segments that may be in the store although nobody was told so, or that could not be deleted.
+    doubtful: Mutex<Vec<SegmentId>>,
 }
 
 impl Packer {
@@ -69,7 +71,25 @@ impl Packer {
             rule,
             broker_epoch,
             next_number: AtomicU64::new(first_number),
+            doubtful: Mutex::default(),
         }
+    }
+
+    /// Deletes what an earlier round may have left in the store; what still cannot be deleted waits on.
+    pub(crate) async fn delete_doubtful(&self) {
+        let doubtful = std::mem::take(&mut *self.doubtful());
+        let segments = &self.broker.shared().segments;
+        for id in doubtful {
+            // Where a proposal's answer was lost, it may have been taken.
+            let is_known = self.broker.ledger(|ledger| ledger.knows_segment(id));
+            if !is_known && segments.store().delete(&segments.key(id)).await.is_err() {
+                self.doubtful().push(id);
+            }
+        }
+    }
+
+    fn doubtful(&self) -> MutexGuard<'_, Vec<SegmentId>> {
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Packs what is due now, for [`PACK_ROUND_MAX`] at most: the rest waits for the next round. What fails is
@@ -160,7 +180,11 @@ impl Packer {
             number: self.next_number.fetch_add(1, Ordering::Relaxed),
         };
         let segments = &self.broker.shared().segments;
-        segments.store().put(&segments.key(id), parts).await?;
+        let put = segments.store().put(&segments.key(id), parts).await;
+        if put.is_err() {
+            self.doubtful().push(id);
+        }
+        put?;
         let pack = Pack {
             target,
             segment: segment_of(id, summary),
@@ -185,7 +209,10 @@ impl Packer {
             ?effects,
             "the ledger does not take the segment: it is deleted"
         );
-        segments.store().delete(&segments.key(id)).await?;
+        if let Err(error) = segments.store().delete(&segments.key(id)).await {
+            tracing::warn!(%error, "cannot delete it; it is tried again");
+            self.doubtful().push(id);
+        }
         Ok(false)
     }
 }

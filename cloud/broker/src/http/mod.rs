@@ -10,12 +10,15 @@ mod storage;
 mod topics;
 mod whereabouts;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
 use crate::coordinator::Coordinator;
@@ -26,7 +29,9 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 #[derive(Clone)]
 pub(crate) struct Context {
     pub broker: Broker,
-    pub coordinator: std::sync::Arc<Coordinator>,
+    pub coordinator: Arc<Coordinator>,
+    /// One scrub at a time: it holds a whole segment in memory.
+    pub scrub: Arc<Semaphore>,
 }
 
 /// `/healthz`: the process lives. `/readyz`: submissions are decided. `/metrics`: Prometheus.

@@ -204,9 +204,15 @@ async fn verify(
     Path(topic): Path<String>,
 ) -> Result<impl IntoResponse, ApiError> {
     let topic_id = find(&context, &topic)?;
+    let scrub = Arc::clone(&context.scrub).try_acquire_owned();
+    let scrub =
+        scrub.map_err(|_| ApiError::conflict("a topic is being verified: ask again later"))?;
     let (findings, mut found) = mpsc::channel::<Finding>(FINDINGS_MAX);
     let shared = Arc::clone(context.broker.shared());
-    tokio::spawn(scrub::topic(shared, topic_id, findings));
+    tokio::spawn(async move {
+        scrub::topic(shared, topic_id, findings).await;
+        drop(scrub);
+    });
     let (pieces, lines) = Lines::new();
     tokio::spawn(async move {
         let (mut objects, mut bytes, mut wrong) = (0_u64, 0, 0_u64);

@@ -92,7 +92,8 @@ impl Losses {
     #[inline]
     fn is_next(&mut self) -> bool {
         self.passed += 1;
-        self.each.is_some_and(|each| self.passed % each == 0)
+        self.each
+            .is_some_and(|each| self.passed.is_multiple_of(each))
     }
 }
 
