@@ -81,9 +81,13 @@ impl Cloud {
         cloud.serve_http(http, coordinator, stopping.clone());
         let mut stop = stopping.clone();
         cloud.tasks.spawn(async move {
+            let mut care = tokio::spawn(care.run());
             tokio::select! {
-                () = care.run() => {}
-                _ = stop.changed() => {}
+                Err(error) = &mut care => tracing::error!(
+                    %error,
+                    "the housekeeping has failed: nothing is packed or deleted until this is started anew"
+                ),
+                _ = stop.changed() => care.abort(),
             }
         });
         cloud

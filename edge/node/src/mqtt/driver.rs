@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tidegate_edge_protocol::mqtt::codec::Decoder;
 use tidegate_edge_protocol::mqtt::connection::{Connection, RateLimit};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::events::Wait;
@@ -154,6 +155,12 @@ impl Task {
     /// Ready once there is a reason to go on; what came is taken in. Nobody has to wait for another to be
     /// silent.
     fn poll_turn(&mut self, context: &mut TaskContext<'_>, alarm: Pin<&mut Sleep>) -> Poll<()> {
+        // A mailbox that is always filled must neither keep the thread nor keep the socket waiting, which is
+        // not read or written once the turn of this task is over.
+        if !has_budget_remaining() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut is_woken = self.may_read_retained();
         let can_read = self.takes_more() && self.wire.unwritten() < WRITE_BYTES_MAX;
         if let Poll::Ready(moved) = self.wire.poll_move(context, can_read) {
