@@ -22,7 +22,9 @@ use super::transport::{Peer, Socket};
 use super::turn::Turn;
 use super::wire::{Moved, Wire};
 use super::{Context, Seat};
-use crate::limits::{FAREWELL_TIMEOUT, TAKE_OVER_TIMEOUT, UNWRITTEN_ATTACHED_MAX, WRITE_BYTES_MAX};
+use crate::limits::{
+    FAREWELL_TIMEOUT, READ_BYTES, TAKE_OVER_TIMEOUT, UNWRITTEN_ATTACHED_MAX, WRITE_BYTES_MAX,
+};
 use crate::retained::Reading;
 use crate::router::ConnectionId;
 use crate::sessions::{Feed, Held};
@@ -62,8 +64,8 @@ pub(super) async fn run(opening: impl Future<Output = Option<Box<Task>>>) {
             while let Some(wait) = task.progress() {
                 Box::pin(task.attend(wait)).await;
             }
-            if task.may_read_retained() {
-                // A socket that takes everything would never let go of the thread.
+            if task.may_read_retained() || std::mem::take(&mut task.has_read_much) {
+                // A socket that takes or gives everything would never let go of the thread.
                 tokio::task::yield_now().await;
             }
         }
@@ -94,6 +96,8 @@ pub(super) struct Task {
     pub(super) withheld: (usize, usize),
     /// The rate that the client had used up when it was last counted.
     rate_exceeded: Option<RateLimit>,
+    /// There may be more: others have their turn first.
+    has_read_much: bool,
     /// Retained messages that are still to be delivered.
     pub(super) retained: Reading,
     wire: Wire,
@@ -127,6 +131,7 @@ impl Task {
             unanswered: 0,
             withheld: (0, 0),
             rate_exceeded: None,
+            has_read_much: false,
             retained: Reading::default(),
             wire: Wire::new(socket),
             letters: VecDeque::new(),
@@ -203,7 +208,10 @@ impl Task {
     fn moved(&mut self, moved: Moved) {
         let metrics = &self.context.metrics;
         match moved {
-            Moved::Read(bytes) => drop(metrics.mqtt_received_bytes.inc_by(bytes as u64)),
+            Moved::Read(bytes) => {
+                metrics.mqtt_received_bytes.inc_by(bytes as u64);
+                self.has_read_much = bytes >= READ_BYTES / 2;
+            }
             Moved::Written(bytes) => drop(metrics.mqtt_sent_bytes.inc_by(bytes as u64)),
             Moved::Closed => self.machine.handle_closed(Instant::now()),
         }
