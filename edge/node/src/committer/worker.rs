@@ -177,7 +177,8 @@ impl Worker {
             }
             Operation::Stop(_) => return Ok(()),
         }
-        if self.journal.wants_commit() {
+        // Who stores nothing, and waits, is told in its turn: nobody else may come.
+        if self.journal.wants_commit() || !self.waiting.rows.is_empty() {
             self.waiting.since.get_or_insert_with(Instant::now);
         }
         Ok(())
