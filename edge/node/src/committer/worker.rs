@@ -279,6 +279,7 @@ impl Worker {
         if self.journal.wants_commit() || self.journal.staged_is_full() {
             return self.commit_now();
         }
+        self.tell_stored();
         self.waiting = Waiting::default();
         Ok(())
     }
