@@ -26,8 +26,8 @@ use tidegate_system_tests::{skip, wait, workspace};
 /// "Bounded memory": so much above idle.
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 const P99_FLOOR: Duration = Duration::from_millis(100);
-/// One stall of the one commit queue, in a debug build, is among the slowest hundredth.
-const P99_FLOOR_UNOPTIMISED: Duration = Duration::from_secs(1);
+const P99_FLOOR_UNOPTIMISED: Duration = Duration::from_millis(250);
+const PUBACK_P99_FLOOR_UNOPTIMISED: Duration = Duration::from_secs(1);
 
 /// Messages of the bystander before and during an attack: at 100 a second.
 const BEFORE: usize = 150;
@@ -79,7 +79,9 @@ fn beside_bystander(name: &str, attack: impl FnOnce(&mut Edge, &dyn Fn())) {
     assert!(edge.process().exited().is_none(), "the edge lives");
     assert!(grown <= MEMORY_BYTES_MAX, "{grown} bytes above idle");
     let (puback_floor, floor) = match workspace::binary("tidegate-edge").parent() {
-        Some(folder) if folder.ends_with("debug") => (P99_FLOOR_UNOPTIMISED, P99_FLOOR_UNOPTIMISED),
+        Some(folder) if folder.ends_with("debug") => {
+            (PUBACK_P99_FLOOR_UNOPTIMISED, P99_FLOOR_UNOPTIMISED)
+        }
         _ => (P99_FLOOR, P99_FLOOR),
     };
     for (before, during, floor) in [
