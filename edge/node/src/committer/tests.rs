@@ -138,3 +138,18 @@ async fn what_nobody_waits_for_is_counted_when_it_is_refused() {
     full.committer.stop().await;
     assert_eq!(full.committer.refused(), 2);
 }
+
+#[tokio::test]
+async fn who_stores_nothing_is_told_although_nobody_else_comes() {
+    let full = Full::new();
+    // The stream that was opened is committed with it.
+    assert_eq!(full.publish(1, None).await, Ok(()));
+    let answer = Answer::Publish(token(), Box::default());
+    let waiter = (Arc::clone(&full.mailbox), answer);
+    full.committer.store(Vec::new(), Some(waiter));
+    let told = tokio::time::timeout(Duration::from_secs(10), full.mailbox.filled());
+    assert!(told.await.is_ok());
+    let outcomes = full.mailbox.take(true).unwrap().outcomes;
+    let outcomes: Vec<_> = outcomes.iter().map(|(_, outcome)| *outcome).collect();
+    assert_eq!(outcomes, [Ok(())]);
+}
