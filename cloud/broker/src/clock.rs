@@ -40,7 +40,8 @@ impl Clock {
     }
 }
 
-fn wall_ms() -> i64 {
+/// The wall clock as it is, in milliseconds since the Unix epoch: for what the ledger does not keep.
+pub(crate) fn wall_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

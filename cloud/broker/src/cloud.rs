@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
 use crate::store::{Cache, CacheLimits, Store, StoreOptions};
-use crate::{http, open_files, sequencer};
+use crate::{http, open_files};
 
 /// A running cloud node.
 #[derive(Debug)]
@@ -254,7 +254,7 @@ async fn take_care(
 async fn prepare(broker: &Broker, topics: &[TopicConfig]) -> anyhow::Result<()> {
     if broker.ledger(|ledger| ledger.cluster_incarnation().is_none()) {
         let begin = Begin {
-            now_ms: sequencer::now_ms(),
+            now_ms: broker.clock().now_ms(),
             cluster_incarnation_id: Uuid::new_v4().as_u128(),
         };
         broker.command(Command::Begin(begin)).await?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_bridge_protocol::fact::NamedFact;
 use tidegate_cloud_protocol::compaction::{Compacted, Compactor, KeyMap, Noted};
-use tidegate_cloud_protocol::ledger::{Segment, Target};
+use tidegate_cloud_protocol::ledger::{PartitionLog, Segment, Target};
 use tidegate_cloud_protocol::segment::{
     PackedBatch, SegmentEntry, SegmentIndex, SegmentSummary, SegmentWriter,
 };
@@ -85,22 +85,26 @@ impl Compaction {
         let ledger = &state.ledger;
         let done = &mut self.done;
         done.retain(|target, _| ledger.partition(*target).is_some());
-        let due = ledger.logs().filter_map(|(target, log)| {
-            let settings = ledger.topic(target.topic_id)?.settings;
-            let newest = log.segments().next_back()?;
-            let is_new = done
-                .get(&target)
-                .is_none_or(|done| done.end != newest.end || done.again_ms <= now_ms);
-            let is_due = settings.compacts && log.segments().len() > 1 && is_new;
-            is_due.then(|| Due {
-                target,
-                segments: log.segments().copied().collect(),
-                delete_retention_ms: i64::try_from(settings.delete_retention_ms)
-                    .unwrap_or(i64::MAX),
-            })
-        });
+        let is_due = |(target, log): &(Target, &PartitionLog)| {
+            let topic = ledger.topic(target.topic_id);
+            let compacts = topic.is_some_and(|topic| topic.settings.compacts);
+            let newest = log.segments().next_back();
+            let done = done.get(target);
+            let is_new = |newest: &Segment| {
+                done.is_none_or(|done| done.end != newest.end || done.again_ms <= now_ms)
+            };
+            compacts && log.segments().len() > 1 && newest.is_some_and(is_new)
+        };
         // Who was last longest ago, so that a busy partition does not keep the others waiting.
-        due.min_by_key(|due| done.get(&due.target).map(|done| done.at_ms))
+        let due = ledger.logs().filter(is_due);
+        let (target, log) =
+            due.min_by_key(|(target, _)| done.get(target).map(|done| done.at_ms))?;
+        let settings = ledger.topic(target.topic_id)?.settings;
+        Some(Due {
+            target,
+            segments: log.segments().copied().collect(),
+            delete_retention_ms: i64::try_from(settings.delete_retention_ms).unwrap_or(i64::MAX),
+        })
     }
 }
 
@@ -111,7 +115,7 @@ async fn compact(
     due: &Due,
     now_ms: i64,
 ) -> Result<u64, PackError> {
-    let mut keys = KeyMap::new(COMPACTION_KEYS_MAX, rand_seed());
+    let mut keys = KeyMap::new(COMPACTION_KEYS_MAX, random_seed());
     'all: for segment in &due.segments {
         for (_, batch) in read(broker, segment).await?.1 {
             // A batch that cannot be unpacked has no keys that could be outdone.
@@ -143,7 +147,7 @@ async fn compact(
 }
 
 /// So that nobody can choose keys that meet.
-fn rand_seed() -> u64 {
+fn random_seed() -> u64 {
     uuid::Uuid::new_v4().as_u128() as u64
 }
 
@@ -183,7 +187,6 @@ fn rewrite(
     let mut changed = false;
     let mut facts_from = segment.base;
     for (entry, batch) in batches {
-        let facts_of = |to| -> Vec<NamedFact> { index.facts().within(facts_from, to).collect() };
         // One that cannot be unpacked stays.
         let compacted = compactor
             .compact(&batch, false)
@@ -202,17 +205,15 @@ fn rewrite(
                 (bytes, min_timestamp_ms)
             }
         };
-        // Facts about what is gone before this batch, then its own.
-        writer.push_facts(&facts_of(entry.base_offset))?;
-        facts_from = entry.base_offset;
-        let own: Vec<NamedFact> = index.facts().within(facts_from, entry.end()).collect();
+        // Its own, and those about what is gone before it.
+        let facts: Vec<NamedFact> = index.facts().within(facts_from, entry.end()).collect();
         facts_from = entry.end();
         let packed = PackedBatch {
             bytes,
             landed_ms: entry.landed_ms,
             min_timestamp_ms,
         };
-        writer.push(packed, &own)?;
+        writer.push(packed, &facts)?;
     }
     if !changed {
         return Ok(None);

@@ -22,10 +22,10 @@ use tokio::task::JoinSet;
 use tokio::time::{self, timeout_at};
 
 use crate::broker::Broker;
+use crate::clock::wall_ms;
 use crate::limits::{HUB_OFFERED_BYTES_MAX, HUB_QUESTIONS_MAX, HUB_UNANSWERED_MAX};
 use crate::metrics::CloseLabels;
 use crate::presence::Connected;
-use crate::sequencer::now_ms;
 use crate::submission::SubmitError;
 
 /// A peer has so long from its first packet to its Hello.
@@ -68,7 +68,7 @@ async fn handle(
                 let why = "an edge connects too often";
                 return close_storm(&broker, &edge, peer, &connection, why);
             }
-            let Some(seen) = broker.presence().connect(&edge, peer, now_ms()) else {
+            let Some(seen) = broker.presence().connect(&edge, peer, wall_ms()) else {
                 let why = "an edge has too many open connections";
                 return close_storm(&broker, &edge, peer, &connection, why);
             };
@@ -266,8 +266,8 @@ impl Link {
     }
 
     async fn take(&mut self, frame: Frame) -> Result<(), End> {
-        self.seen.heard(now_ms());
-        self.hub.handle_frame(now_ms(), frame)?;
+        self.seen.heard(wall_ms());
+        self.hub.handle_frame(wall_ms(), frame)?;
         while let Some(event) = self.hub.poll_event() {
             self.note(&event);
             let question = Question::of(event, self.session_epoch);
@@ -310,7 +310,7 @@ impl Link {
         let (edge, hub) = (&self.edge, &mut self.hub);
         let told = self
             .broker
-            .ledger(|ledger| answer.tell(edge, hub, ledger, now_ms()));
+            .ledger(|ledger| answer.tell(edge, hub, ledger, wall_ms()));
         Ok(told?)
     }
 }

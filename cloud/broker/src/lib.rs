@@ -11,6 +11,7 @@ mod cloud;
 mod compactor;
 pub mod config;
 mod coordinator;
+mod folders;
 mod http;
 mod hub;
 mod kafka;

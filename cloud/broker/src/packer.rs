@@ -248,10 +248,7 @@ fn build_what_can_be(
             match before {
                 Some(count) if count > 0 => {
                     plan.batches.truncate(count);
-                    let end = plan.end();
-                    let facts = facts.iter().filter(|named| named.fact.kafka_offset < end);
-                    let facts: Vec<NamedFact> = facts.cloned().collect();
-                    build(shared, &plan, &facts, merge_below)
+                    build(shared, &plan, facts, merge_below)
                 }
                 _ => Err(PackError::DamagedBatch {
                     partition: plan.target.partition.0,

@@ -25,6 +25,20 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
+    /// `store_id` is that of the log, which is the cloud's.
+    pub(crate) fn new(store: Store, cache: Cache, store_id: u128) -> Self {
+        Self {
+            store,
+            cache,
+            folder: format!("segments/{store_id:032x}"),
+            indexes: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// A segment's key in its object store: below a folder of the cloud's own, so that several can share a
     /// store and none takes another's for what nobody knows.
     pub(crate) fn key(&self, id: SegmentId) -> String {
@@ -39,42 +53,6 @@ impl Segments {
     /// Where all of this cloud's segments are.
     pub(crate) fn folder(&self) -> &str {
         &self.folder
-    }
-}
-
-fn key(folder: &str, id: SegmentId) -> String {
-    format!("{folder}/{:016x}-{:016x}", id.broker_epoch, id.number)
-}
-
-fn id_of(folder: &str, key: &str) -> Option<SegmentId> {
-    let name = key.strip_prefix(folder)?.strip_prefix('/')?;
-    let (epoch, number) = name.split_once('-')?;
-    let number_of = |digits: &str| {
-        let whole = digits.len() == 16;
-        whole
-            .then(|| u64::from_str_radix(digits, 16).ok())
-            .flatten()
-    };
-    Some(SegmentId {
-        store: 0,
-        broker_epoch: number_of(epoch)?,
-        number: number_of(number)?,
-    })
-}
-
-impl Segments {
-    /// `store_id` is that of the log, which is the cloud's.
-    pub(crate) fn new(store: Store, cache: Cache, store_id: u128) -> Self {
-        Self {
-            store,
-            cache,
-            folder: format!("segments/{store_id:032x}"),
-            indexes: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
     }
 
     /// A segment's index.
@@ -136,6 +114,26 @@ impl Segments {
     fn indexes(&self) -> MutexGuard<'_, Indexes> {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn key(folder: &str, id: SegmentId) -> String {
+    format!("{folder}/{:016x}-{:016x}", id.broker_epoch, id.number)
+}
+
+fn id_of(folder: &str, key: &str) -> Option<SegmentId> {
+    let name = key.strip_prefix(folder)?.strip_prefix('/')?;
+    let (epoch, number) = name.split_once('-')?;
+    let number_of = |digits: &str| {
+        let whole = digits.len() == 16;
+        whole
+            .then(|| u64::from_str_radix(digits, 16).ok())
+            .flatten()
+    };
+    Some(SegmentId {
+        store: 0,
+        broker_epoch: number_of(epoch)?,
+        number: number_of(number)?,
+    })
 }
 
 /// Decoded indexes; those that were used longest ago go first.

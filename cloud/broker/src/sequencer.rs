@@ -5,7 +5,6 @@
 //! stopped, and reads its log again when it is started.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use tidegate_cloud_protocol::gathering::{Gathering, Wish};
@@ -232,12 +231,4 @@ fn fail(mut queue: mpsc::Receiver<Work>, held: Option<Work>, reason: &str) {
             let _ = answer.send(Err(SubmitError::LogFailed(reason.to_owned())));
         }
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }

@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use tidegate_shared::wire::{Reader, WireError};
 
+use crate::folders::sync_folder;
 use crate::log::LogEnd;
 
 /// The state at one place of the log.
@@ -198,19 +199,13 @@ pub fn save(directory: &Path, snapshot: &Snapshot) -> Result<Option<u64>, Snapsh
         io_error("cannot write and sync", &unnamed)(error)
     })?;
     fs::rename(&unnamed, &path).map_err(io_error("cannot rename", &unnamed))?;
-    sync(directory)?;
+    sync_folder(directory).map_err(io_error("cannot sync the folder", directory))?;
     let found = list(directory)?;
     for older in found.iter().skip(KEPT) {
         let path = path_of(directory, *older);
         fs::remove_file(&path).map_err(io_error("cannot remove", &path))?;
     }
     Ok(found.get(KEPT - 1).copied())
-}
-
-fn sync(directory: &Path) -> Result<(), SnapshotError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(io_error("cannot sync the folder", directory))
 }
 
 #[cfg(test)]

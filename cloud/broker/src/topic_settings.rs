@@ -26,41 +26,29 @@ const NAMES: &str =
 /// # Errors
 /// See [`SettingError`].
 pub fn parse(name: &str, value: Option<&str>) -> Result<TopicChange, SettingError> {
-    let default = TopicSettings::default();
-    match name {
-        "retention.ms" => {
-            let or_default = || to_wire(default.retention_ms);
-            number("retention.ms", value, or_default).map(TopicChange::RetentionMs)
-        }
-        "retention.bytes" => {
-            let or_default = || to_wire(default.retention_bytes);
-            number("retention.bytes", value, or_default).map(TopicChange::RetentionBytes)
-        }
-        "cleanup.policy" => policy(value.unwrap_or("delete")).map(TopicChange::CleanupPolicy),
-        "delete.retention.ms" => {
-            let or_default = || to_wire(Some(default.delete_retention_ms));
-            at_least_0("delete.retention.ms", value, or_default).map(TopicChange::DeleteRetentionMs)
-        }
-        "pack.merge_below" => {
-            let or_default = || to_wire(Some(default.pack_merge_below_bytes));
-            at_least_0("pack.merge_below", value, or_default).map(TopicChange::PackMergeBelow)
-        }
-        name => Err(SettingError::Unknown {
+    let mut defaults = values(&TopicSettings::default()).into_iter();
+    let Some((name, default)) = defaults.find(|(known, _)| *known == name) else {
+        return Err(SettingError::Unknown {
             name: name.to_owned(),
-        }),
-    }
+        });
+    };
+    let value = value.unwrap_or(&default);
+    Ok(match name {
+        "cleanup.policy" => TopicChange::CleanupPolicy(policy(value)?),
+        "delete.retention.ms" => TopicChange::DeleteRetentionMs(at_least(0, name, value)?),
+        "pack.merge_below" => TopicChange::PackMergeBelow(at_least(0, name, value)?),
+        "retention.bytes" => TopicChange::RetentionBytes(at_least(-1, name, value)?),
+        _ => TopicChange::RetentionMs(at_least(-1, name, value)?),
+    })
 }
-
-const DELETES: u8 = 1;
-const COMPACTS: u8 = 2;
 
 /// Kafka's list: `delete`, `compact`, or both with a comma between.
 fn policy(value: &str) -> Result<u8, SettingError> {
     let mut policy = 0;
     for word in value.split(',') {
         policy |= match word.trim() {
-            "delete" => DELETES,
-            "compact" => COMPACTS,
+            "delete" => TopicChange::DELETES,
+            "compact" => TopicChange::COMPACTS,
             _ => {
                 return Err(SettingError::Value {
                     name: "cleanup.policy",
@@ -73,78 +61,50 @@ fn policy(value: &str) -> Result<u8, SettingError> {
     Ok(policy)
 }
 
-fn at_least_0(
-    name: &'static str,
-    value: Option<&str>,
-    or_default: impl FnOnce() -> i64,
-) -> Result<i64, SettingError> {
-    let Some(value) = value else {
-        return Ok(or_default());
-    };
-    let number = value.parse().ok().filter(|number| *number >= 0);
+/// A whole number; where it may be -1, that is no limit.
+fn at_least(least: i64, name: &'static str, value: &str) -> Result<i64, SettingError> {
+    let number = value.parse().ok().filter(|number| *number >= least);
     number.ok_or_else(|| SettingError::Value {
         name,
         value: value.to_owned(),
-        expected: "a whole number, 0 or more",
+        expected: match least {
+            -1 => "a whole number, or -1 for no limit",
+            _ => "a whole number, 0 or more",
+        },
     })
 }
 
-fn number(
-    name: &'static str,
-    value: Option<&str>,
-    or_default: impl FnOnce() -> i64,
-) -> Result<i64, SettingError> {
-    let Some(value) = value else {
-        return Ok(or_default());
-    };
-    let number = value.parse().ok().filter(|number| *number >= -1);
-    number.ok_or_else(|| SettingError::Value {
-        name,
-        value: value.to_owned(),
-        expected: "a whole number, or -1 for no limit",
-    })
-}
-
-fn to_wire(value: Option<u64>) -> i64 {
-    value.map_or(-1, |value| i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-/// All settings with their values, by name; and whether each is the default.
-pub fn show(settings: &TopicSettings) -> [(&'static str, String, bool); 5] {
-    let default = TopicSettings::default();
-    let number = |value| to_wire(value).to_string();
+/// All settings with their values, by name.
+fn values(settings: &TopicSettings) -> [(&'static str, String); 5] {
+    let or_no_limit = |value: Option<u64>| value.map_or("-1".to_owned(), |value| value.to_string());
     let policy = match (settings.deletes, settings.compacts) {
         (true, true) => "compact,delete",
         (false, true) => "compact",
         _ => "delete",
     };
     [
-        (
-            "cleanup.policy",
-            policy.to_owned(),
-            (settings.deletes, settings.compacts) == (default.deletes, default.compacts),
-        ),
+        ("cleanup.policy", policy.to_owned()),
         (
             "delete.retention.ms",
             settings.delete_retention_ms.to_string(),
-            settings.delete_retention_ms == default.delete_retention_ms,
         ),
         (
             "pack.merge_below",
             settings.pack_merge_below_bytes.to_string(),
-            settings.pack_merge_below_bytes == default.pack_merge_below_bytes,
         ),
-        (
-            "retention.bytes",
-            number(settings.retention_bytes),
-            settings.retention_bytes == default.retention_bytes,
-        ),
-        (
-            "retention.ms",
-            number(settings.retention_ms),
-            settings.retention_ms == default.retention_ms,
-        ),
+        ("retention.bytes", or_no_limit(settings.retention_bytes)),
+        ("retention.ms", or_no_limit(settings.retention_ms)),
     ]
+}
+
+/// The same, and whether each is the default.
+pub fn show(settings: &TopicSettings) -> impl Iterator<Item = (&'static str, String, bool)> {
+    let defaults = values(&TopicSettings::default());
+    let pairs = values(settings).into_iter().zip(defaults);
+    pairs.map(|((name, value), (_, default))| {
+        let is_default = value == default;
+        (name, value, is_default)
+    })
 }
 
 #[cfg(test)]

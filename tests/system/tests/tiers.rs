@@ -63,6 +63,16 @@ fn packed(site: &Site) -> u64 {
     }
 }
 
+#[track_caller]
+fn wait_packed(site: &Site, within: Duration) {
+    wait::until("all is packed", within, || (packed(site) > 0).then_some(()));
+}
+
+fn publish_tier(site: &Site, from: usize, to: usize) {
+    let batch = payloads("tier", from, to);
+    publish(Publisher::Paho, site.edge.mqtt, "tiers/a", &batch);
+}
+
 #[test]
 fn killed_while_it_packs_snapshots_and_deletes_it_loses_nothing() {
     let scratch = Scratch::new("tiers");
@@ -73,8 +83,7 @@ fn killed_while_it_packs_snapshots_and_deletes_it_loses_nothing() {
     site.start();
     let mut published = 0;
     for _ in 0..KILLS {
-        let batch = payloads("tier", published, published + BETWEEN_KILLS);
-        publish(Publisher::Paho, site.edge.mqtt, "tiers/a", &batch);
+        publish_tier(&site, published, published + BETWEEN_KILLS);
         published += BETWEEN_KILLS;
         // The housekeeping looks each second: somewhere in one and a half of its rounds.
         let until = Instant::now() + Duration::from_millis(random.below(1_500));
@@ -87,9 +96,7 @@ fn killed_while_it_packs_snapshots_and_deletes_it_loses_nothing() {
         site.cloud.wait_ready();
     }
     site.edge.wait_landed(published as u64);
-    wait::until("all is packed", wait::SOON, || {
-        (packed(&site) > 0).then_some(())
-    });
+    wait_packed(&site, wait::SOON);
     assert_eq!(consumed(&site, &scratch), each_once(published));
     let verified = tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
     assert!(
@@ -108,16 +115,9 @@ fn a_flipped_byte_in_a_segment_is_found_and_told() {
     let mut site = Site::new(scratch.path(), scratch.path());
     site.cloud.configure("pack: {max_age: 0}\n");
     site.start();
-    publish(
-        Publisher::Paho,
-        site.edge.mqtt,
-        "tiers/a",
-        &payloads("tier", 0, 100),
-    );
+    publish_tier(&site, 0, 100);
     site.edge.wait_landed(100);
-    wait::until("it is packed", wait::SOON, || {
-        (packed(&site) > 0).then_some(())
-    });
+    wait_packed(&site, wait::SOON);
     tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
     let segment = segments(&site).remove(0);
     let mut bytes = fs::read(&segment).unwrap();
@@ -162,16 +162,9 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
     site.cloud.configure(HASTY);
     let server = with_s3(&mut site, &scratch);
     site.start();
-    publish(
-        Publisher::Paho,
-        site.edge.mqtt,
-        "tiers/a",
-        &payloads("tier", 0, 200),
-    );
+    publish_tier(&site, 0, 200);
     site.edge.wait_landed(200);
-    wait::until("it is packed", wait::SOON, || {
-        (packed(&site) > 0).then_some(())
-    });
+    wait_packed(&site, wait::SOON);
     assert_eq!(
         segments(&site),
         Vec::<PathBuf>::new(),
@@ -187,17 +180,10 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
 
     // The store does not answer: what lands is taken and served all the same, and packed afterwards.
     server.signal("STOP");
-    publish(
-        Publisher::Paho,
-        site.edge.mqtt,
-        "tiers/a",
-        &payloads("tier", 200, 300),
-    );
+    publish_tier(&site, 200, 300);
     site.edge.wait_landed(300);
     server.signal("CONT");
-    wait::until("the rest is packed", wait::SOON * 4, || {
-        (packed(&site) > 0).then_some(())
-    });
+    wait_packed(&site, wait::SOON * 4);
     assert_eq!(consumed(&site, &scratch), each_once(300));
     let cost = json(site.cloud.http, &["topic", "cost"]).ok().json();
     let (total, read) = (

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::answer::{Answer, ApiError, life};
-use crate::sequencer::now_ms;
+use crate::clock::wall_ms;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -156,7 +156,7 @@ async fn cluster(State(context): State<Context>) -> Answer {
 /// Begins a new cluster incarnation: after a restore, so that edges send again what they keep.
 async fn begin(State(context): State<Context>) -> Answer {
     let begin = Begin {
-        now_ms: now_ms(),
+        now_ms: wall_ms(),
         cluster_incarnation_id: Uuid::new_v4().as_u128(),
     };
     match context.broker.command(Command::Begin(begin)).await? {

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
-use tidegate_cloud_protocol::ledger::{Effect, Ledger, Target, Topic};
+use tidegate_cloud_protocol::ledger::{Effect, Ledger, PartitionLog, Target, Topic};
 use tidegate_shared::id::{KafkaOffset, PartitionId, TopicId};
 use tokio::sync::mpsc;
 
@@ -55,24 +55,28 @@ async fn describe(State(context): State<Context>, Path(topic): Path<String>) -> 
 }
 
 fn config(topic: &Topic) -> Value {
-    let settings = topic_settings::show(&topic.settings).into_iter();
+    let settings = topic_settings::show(&topic.settings);
     let settings = settings.map(|(name, value, is_default)| {
         json!({ "name": name, "value": value, "is_default": is_default })
     });
     settings.collect()
 }
 
+fn targets(topic_id: TopicId, topic: &Topic) -> impl Iterator<Item = Target> + use<> {
+    let partitions = 0..topic.partitions().len() as i32;
+    partitions.map(move |number| Target {
+        topic_id,
+        partition: PartitionId(number),
+    })
+}
+
 fn partitions(ledger: &Ledger, topic_id: TopicId, topic: &Topic) -> Value {
-    let partitions = (0..).zip(topic.partitions());
-    let partitions = partitions.map(|(number, numbers)| {
-        let target = Target {
-            topic_id,
-            partition: PartitionId(number),
-        };
+    let partitions = targets(topic_id, topic).zip(topic.partitions());
+    let partitions = partitions.map(|(target, numbers)| {
         let log = ledger.log(target);
         let packed: u64 = log.segments().map(|segment| segment.bytes).sum();
         json!({
-            "partition": number,
+            "partition": target.partition.0,
             "start": numbers.log_start.0,
             "end": numbers.next.0,
             "segments": log.segments().len(),
@@ -167,10 +171,8 @@ async fn cost(State(context): State<Context>) -> Answer {
     let cost = price.cost(&usage);
     let topics = context.broker.ledger(|ledger| {
         let topics = ledger.topics().map(|(topic_id, topic)| {
-            let logs = ledger
-                .logs()
-                .filter(|(target, _)| target.topic_id == topic_id);
-            let segments = logs.flat_map(|(_, log)| log.segments());
+            let logs = targets(topic_id, topic).map(|target| ledger.log(target));
+            let segments = logs.flat_map(PartitionLog::segments);
             let (count, bytes) = segments.fold((0_u64, 0), |(count, bytes), segment| {
                 (count + 1, bytes + segment.bytes)
             });

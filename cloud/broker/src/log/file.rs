@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf, BufMut};
 
 use super::LogError;
+use crate::folders::sync_folder;
 
 /// The header's length.
 pub(super) const HEADER_BYTES: u64 = 52;
@@ -96,7 +97,5 @@ pub(super) fn create(directory: &Path, header: &FileHeader) -> Result<File, LogE
 }
 
 pub(super) fn sync_directory(directory: &Path) -> Result<(), LogError> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(LogError::io("cannot sync the folder", directory))
+    sync_folder(directory).map_err(LogError::io("cannot sync the folder", directory))
 }

@@ -3,10 +3,12 @@
 //! let the second go on before the first has synced the folder's own name.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::folders::sync_folder;
 
 /// Folders that are known to be durable; with more, all are synced anew.
 const FOLDERS_MAX: usize = 65_536;
@@ -59,7 +61,7 @@ impl Folders {
         for folder in above.into_iter().rev() {
             make_if_missing(folder)?;
             if let Some(parent) = folder.parent() {
-                sync(parent)?;
+                sync_folder(parent)?;
             }
             durable.insert(folder.to_owned());
         }
@@ -84,11 +86,7 @@ fn make_durable(folder: &Path) -> io::Result<()> {
     };
     make_durable(parent)?;
     make_if_missing(folder)?;
-    sync(parent)
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    sync_folder(parent)
 }
 
 #[cfg(test)]

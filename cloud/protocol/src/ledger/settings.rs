@@ -40,8 +40,8 @@ impl TopicSettings {
             TopicChange::RetentionMs(value) => self.retention_ms = u64::try_from(value).ok(),
             TopicChange::RetentionBytes(value) => self.retention_bytes = u64::try_from(value).ok(),
             TopicChange::CleanupPolicy(policy) => {
-                self.deletes = policy & 1 != 0;
-                self.compacts = policy & 2 != 0;
+                self.deletes = policy & TopicChange::DELETES != 0;
+                self.compacts = policy & TopicChange::COMPACTS != 0;
             }
             TopicChange::DeleteRetentionMs(value) => self.delete_retention_ms = or_zero(value),
             TopicChange::PackMergeBelow(value) => self.pack_merge_below_bytes = or_zero(value),
@@ -58,7 +58,9 @@ impl TopicSettings {
             (self.retention_bytes != default.retention_bytes)
                 .then(|| TopicChange::RetentionBytes(or_never(self.retention_bytes))),
             ((self.deletes, self.compacts) != (default.deletes, default.compacts)).then(|| {
-                TopicChange::CleanupPolicy(u8::from(self.deletes) | u8::from(self.compacts) << 1)
+                let bit = |is_set, bit| if is_set { bit } else { 0 };
+                let deletes = bit(self.deletes, TopicChange::DELETES);
+                TopicChange::CleanupPolicy(deletes | bit(self.compacts, TopicChange::COMPACTS))
             }),
             (self.delete_retention_ms != default.delete_retention_ms)
                 .then(|| TopicChange::DeleteRetentionMs(to_wire(self.delete_retention_ms))),

@@ -29,6 +29,10 @@ pub enum TopicChange {
 }
 
 impl TopicChange {
+    /// Bits of a cleanup policy.
+    pub const DELETES: u8 = 1;
+    pub const COMPACTS: u8 = 2;
+
     const BYTES: usize = 9;
 
     fn put(self, out: &mut BytesMut) {
