@@ -110,11 +110,18 @@ pub const EXPORT_FACTS_MAX: usize = 1_000;
 /// A body of facts over HTTP, about 150,000 of them; a longer one is refused (413).
 pub const HTTP_FACTS_BYTES_MAX: usize = 48 << 20;
 
+/// Facts of an import, or to be verified, that are looked up at once: the segments that have them are in memory
+/// together.
+pub const LOOKED_UP_FACTS_MAX: usize = 1_000;
+
 /// What is wrong with facts is told so many times; the rest is counted.
 pub const WRONG_FACTS_SHOWN_MAX: usize = 20;
 
 /// Index entries that one search for a message looks at; then it says how far it came.
 pub const WHERE_ENTRIES_MAX: usize = 100_000;
+
+/// Facts that a search takes at once; those of one segment at most.
+pub const WHERE_FACTS_MAX: usize = 1_000;
 
 /// Batches that one search for a message unpacks, and what they may take.
 pub const WHERE_BATCHES_MAX: usize = 256;

@@ -189,6 +189,7 @@ impl Packer {
             target,
             segment: segment_of(id, summary),
             replaces,
+            facts: Some(summary.facts),
         };
         self.propose(pack).await
     }

@@ -1,6 +1,8 @@
 //! The facts of the offset map as a whole, one JSON line each: export, import, verification. An import
 //! is a union; what contradicts what is known changes nothing.
 
+use std::io;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
@@ -10,18 +12,21 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
-use tidegate_cloud_protocol::ledger::Ledger;
 use tidegate_cloud_protocol::ledger::command::{Entry, FACTS_MAX, ImportFacts};
-use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap};
+use tidegate_cloud_protocol::ledger::{Ledger, Target};
+use tidegate_cloud_protocol::offset_map::{AllFacts, Behind, OffsetMap};
 use tidegate_shared::id::{
-    EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamName, TopicName,
+    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamName,
+    TopicName,
 };
 
 use super::Context;
-use super::answer::{Answer, ApiError, Asked, life, parse_life};
+use super::answer::{Answer, ApiError, Asked, Unanswered, life, parse_life};
 use super::lines::Lines;
 use super::offsets::parse_topic_id;
-use crate::limits::{EXPORT_FACTS_MAX, HTTP_FACTS_BYTES_MAX, WRONG_FACTS_SHOWN_MAX};
+use crate::limits::{
+    EXPORT_FACTS_MAX, HTTP_FACTS_BYTES_MAX, LOOKED_UP_FACTS_MAX, WRONG_FACTS_SHOWN_MAX,
+};
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -49,33 +54,73 @@ async fn export(
     };
     let (pieces, lines) = Lines::new();
     tokio::spawn(async move {
-        let mut after = None;
-        loop {
-            let (facts, topics) = context.broker.look(|ledger, map| {
-                let facts = map.facts_behind(&mut after, EXPORT_FACTS_MAX);
-                let topic =
-                    |named: &NamedFact| Some(ledger.topic(named.fact.topic_id)?.name.clone());
-                let topics: Vec<_> = facts.iter().map(topic).collect();
-                (facts, topics)
-            });
-            if facts.is_empty() {
-                return;
-            }
-            let mut piece = String::new();
-            for (named, topic) in facts
-                .iter()
-                .zip(&topics)
-                .filter(|(named, _)| is_asked(named))
-            {
-                piece.push_str(&line(topic.as_ref().map(TopicName::as_str), named).to_string());
-                piece.push('\n');
-            }
-            if pieces.send(piece.into()).await.is_err() {
+        let mut walk = Walk::default();
+        while let Some(facts) = walk.next(&context).await.transpose() {
+            let asked =
+                facts.map(|facts| facts.into_iter().filter(|named| is_asked(named)).collect());
+            let piece = asked.map(|asked: Vec<_>| tell(&context, &asked));
+            let is_last = piece.is_err();
+            if pieces.send(piece.map_err(io::Error::other)).await.is_err() || is_last {
                 return;
             }
         }
     });
     ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(lines))
+}
+
+/// All facts, in pieces: what is not packed first, so that what is packed meanwhile comes twice rather than not.
+#[derive(Debug, Default)]
+struct Walk {
+    behind: Option<Behind>,
+    /// Up to where segments' facts were handed out.
+    packed: Option<(Target, KafkaOffset)>,
+}
+
+impl Walk {
+    /// `None` at the end.
+    async fn next(&mut self, context: &Context) -> Result<Option<Vec<NamedFact>>, ApiError> {
+        if self.packed.is_none() {
+            let behind = &mut self.behind;
+            let facts = context
+                .broker
+                .look(|_, map| map.facts_behind(behind, EXPORT_FACTS_MAX));
+            if !facts.is_empty() {
+                return Ok(Some(facts));
+            }
+        }
+        let (target, from) = self.packed.unwrap_or_default();
+        let found = context.look_up(|all| {
+            let Some((of, index)) = all.segment_from(target, from)? else {
+                return Ok(None);
+            };
+            let from = if of == target { from } else { index.base() };
+            let (facts, to) = all.facts_in_segment(of, &index, from, EXPORT_FACTS_MAX);
+            Ok(Some((facts, (of, to))))
+        });
+        let Some((facts, told_to)) = found.await? else {
+            return Ok(None);
+        };
+        self.packed = Some(told_to);
+        Ok(Some(facts))
+    }
+}
+
+/// One line of JSON for each.
+fn tell(context: &Context, facts: &[NamedFact]) -> Bytes {
+    let topic = |ledger: &Ledger, named: &NamedFact| {
+        let topic = ledger.topic(named.fact.topic_id);
+        topic.map(|topic| topic.name.clone())
+    };
+    let topics: Vec<_> = context.broker.ledger(|ledger| {
+        let topics = facts.iter().map(|named| topic(ledger, named));
+        topics.collect()
+    });
+    let mut piece = String::new();
+    for (named, topic) in facts.iter().zip(&topics) {
+        piece.push_str(&line(topic.as_ref().map(TopicName::as_str), named).to_string());
+        piece.push('\n');
+    }
+    piece.into()
 }
 
 fn line(topic: Option<&str>, named: &NamedFact) -> Value {
@@ -181,54 +226,82 @@ fn facts_of(ledger: &Ledger, lines: Vec<(usize, Line)>) -> Result<Vec<NamedFact>
 /// they would be in the way of what lands.
 async fn import(State(context): State<Context>, body: Bytes) -> Answer {
     let lines = parse(&body)?;
-    let (facts, new) = context.broker.look(|ledger, map| {
-        let facts = facts_of(ledger, lines)?;
-        let new = map.would_add(&facts);
-        let new = new.map_err(|clash| ApiError::conflict(format!("{clash}; nothing was taken")))?;
-        let own = ledger.cluster_incarnation().unwrap_or_default();
-        if let Some(named) = map.first_not_made(&facts, own) {
-            let why = format!(
+    let facts = context.broker.ledger(|ledger| facts_of(ledger, lines))?;
+    let all = facts.len();
+    let mut new = Vec::new();
+    let mut beside = OffsetMap::new();
+    for facts in facts.chunks(LOOKED_UP_FACTS_MAX) {
+        let (known, own) = context.look_up(|all| known_of(all, facts)).await?;
+        let fresh = known.new_of(facts, &mut beside);
+        let fresh =
+            fresh.map_err(|clash| ApiError::conflict(format!("{clash}; nothing was taken")))?;
+        if let Some(named) = known.first_not_made(facts, own) {
+            return Err(ApiError::conflict(format!(
                 "{}, and {} is this cloud's own life, whose facts it makes itself; nothing was taken",
                 missing(named),
                 life(own)
-            );
-            return Err(ApiError::conflict(why));
+            )));
         }
-        Ok::<_, ApiError>((facts, new))
-    })?;
-    let known = facts.len() - new;
-    for facts in facts.chunks(FACTS_MAX) {
+        new.extend(fresh);
+    }
+    for facts in new.chunks(FACTS_MAX) {
         let facts = facts.to_vec();
         let wish = (Entry::ImportFacts(ImportFacts { facts }), None);
         context.broker.submit(vec![wish]).await?;
     }
-    Ok(Json(json!({ "new": new, "known": known })))
+    Ok(Json(json!({ "new": new.len(), "known": all - new.len() })))
+}
+
+/// What is known of the offsets of facts, and this cloud's own life.
+fn known_of(
+    all: AllFacts<'_>,
+    facts: &[NamedFact],
+) -> Result<(OffsetMap, ClusterIncarnation), Unanswered> {
+    let own = all.ledger.cluster_incarnation().unwrap_or_default();
+    Ok((all.known_of(facts)?, own))
 }
 
 /// Looks at every fact from both sides, and holds the map against what has landed.
 async fn verify(State(context): State<Context>) -> Answer {
-    let (facts, wrong) = context.broker.look(|ledger, map| {
+    let (mut facts, mut wrong) = context.broker.look(|ledger, map| {
         let mut wrong = map.check();
         wrong.extend(against_heads(ledger, map));
         (map.facts().count(), wrong)
     });
-    Ok(Json(verdict(facts, wrong)))
+    let mut at = (Target::default(), KafkaOffset(0));
+    loop {
+        let found = context.look_up(|all| {
+            let Some((target, index)) = all.segment_from(at.0, at.1)? else {
+                return Ok(None);
+            };
+            let (facts, to) = all.facts_in_segment(target, &index, index.base(), usize::MAX);
+            let wrong = all.check_segment(target, &index);
+            Ok(Some((facts.len(), wrong, (target, to))))
+        });
+        let Some((found, of_segment, to)) = found.await? else {
+            return Ok(Json(verdict(facts, wrong)));
+        };
+        facts += found;
+        wrong.extend(of_segment);
+        at = to;
+    }
 }
 
 /// Looks whether each fact of the lines is known here, and leads from either side to the other.
 async fn verify_facts(State(context): State<Context>, body: Bytes) -> Answer {
     let lines = parse(&body)?;
-    let (facts, wrong) = context.broker.look(|ledger, map| {
-        let facts = facts_of(ledger, lines)?;
-        let wrong = facts
-            .iter()
-            .enumerate()
-            .filter(|(_, named)| !map.holds(named));
-        let wrong = wrong.map(|(index, named)| format!("fact {}: {}", index + 1, missing(named)));
-        let wrong: Vec<_> = wrong.collect();
-        Ok::<_, ApiError>((facts.len(), wrong))
-    })?;
-    Ok(Json(verdict(facts, wrong)))
+    let facts = context.broker.ledger(|ledger| facts_of(ledger, lines))?;
+    let mut wrong = Vec::new();
+    let chunks = facts.chunks(LOOKED_UP_FACTS_MAX);
+    for (number, chunk) in (0..).step_by(LOOKED_UP_FACTS_MAX).zip(chunks) {
+        let (known, _) = context.look_up(|all| known_of(all, chunk)).await?;
+        let unknown = (1..).zip(chunk).filter(|(_, named)| !known.holds(named));
+        wrong.extend(unknown.map(|(index, named)| {
+            let at: usize = number + index;
+            format!("fact {at}: {}", missing(named))
+        }));
+    }
+    Ok(Json(verdict(facts.len(), wrong)))
 }
 
 fn missing(named: &NamedFact) -> String {
@@ -265,11 +338,10 @@ fn against_heads(ledger: &Ledger, map: &OffsetMap) -> Vec<String> {
             .back()
             .filter(|fork| fork.incarnation == head.incarnation);
         let nothing_landed = head.next == begins_at.map_or(EdgeOffset(0), |fork| fork.from);
-        let known = map.in_cloud(edge, name, head.incarnation, head.next);
+        let known = map.end_of(edge, name, head.incarnation);
         let agrees = match known {
             None => nothing_landed,
-            Some(InCloud::NotYet { known_up_to }) => known_up_to == head.next || nothing_landed,
-            Some(_) => false,
+            Some(end) => end == head.next || (nothing_landed && end < head.next),
         };
         (!agrees).then(|| {
             format!(

@@ -60,6 +60,12 @@ impl Ledger {
         self.logs.iter().map(|(target, log)| (*target, log))
     }
 
+    /// Those of them from a partition on.
+    pub fn logs_from(&self, target: Target) -> impl Iterator<Item = (Target, &PartitionLog)> {
+        let logs = self.logs.range(target..);
+        logs.map(|(target, log)| (*target, log))
+    }
+
     /// The epoch under which segments are written now.
     pub fn broker_epoch(&self) -> u64 {
         self.broker_epoch
@@ -134,7 +140,12 @@ impl Ledger {
             },
         };
         self.free_segments_of(&replaced);
-        Effect::Packed { target, segment }
+        let facts = pack.facts;
+        Effect::Packed {
+            target,
+            segment,
+            facts,
+        }
     }
 
     pub(super) fn trim(&mut self, trim: &Trim) -> Effect {

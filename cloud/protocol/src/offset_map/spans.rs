@@ -55,6 +55,14 @@ impl Spans {
         self.spans.range(self.first_ending_behind(number)..)
     }
 
+    /// What the spans say of an interval, cut to it.
+    pub(super) fn within(&self, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Span> {
+        let first = self.first_ending_behind(from);
+        let behind = self.spans.partition_point(|span| span.from < to);
+        let spans = self.spans.range(first..behind.max(first));
+        spans.map(move |span| span.cut(from, to))
+    }
+
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Span> {
         self.spans.iter()
     }

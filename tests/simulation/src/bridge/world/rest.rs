@@ -94,7 +94,9 @@ impl World {
         let cut = self.random.below(self.log.durable as u64 + 1) as usize;
         self.truth.check_state(&self.log, cut)?;
         let Truth { plain, replica, .. } = &self.truth;
-        plain.check(&replica.map, &mut self.random)
+        let opened = Opened::new();
+        let all = AllFacts::new(&replica.ledger, &replica.map, &opened);
+        plain.check(all, &mut self.random)
     }
 
     fn check_node(&self, at: usize) -> Result<(), Stop> {
