@@ -6,52 +6,25 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, RequestKind, ResponseKind};
-use support::{Client, Edge, START_MS, fetch_request, start_with, telemetry};
+use support::{
+    AT_ONCE, Client, DEADLINE, Edge, NEVER, START_MS, fetch_request, files, segments, start_with,
+    telemetry, until, until_packed,
+};
 use tidegate_cloud::Cloud;
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
 use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::split_batches;
 
-/// Everything is packed as soon as the housekeeping looks.
-const AT_ONCE: &str = ", pack: {max_age: 0}";
-
-/// Nothing is packed.
-const NEVER: &str = ", pack: {max_age: 7d}";
-
 /// Everything is packed at once, and what is replaced goes as soon as a snapshot allows.
 const AND_SWEPT: &str = ", pack: {max_age: 0}, restore_window: 0";
-
-/// No wait of these tests takes as long when all is well.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Waits until the ledger is as it should be.
-async fn until(cloud: &Cloud, what: &str, is_so: impl Fn(&Ledger) -> bool) {
-    let waiting = async {
-        while !cloud.broker().ledger(&is_so) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let waited = tokio::time::timeout(DEADLINE, waiting).await;
-    assert!(waited.is_ok(), "not within {DEADLINE:?}: {what}");
-}
-
-async fn until_packed(cloud: &Cloud, target: Target, offset: i64) {
-    until(cloud, "it is packed", |ledger| {
-        let mut segments = ledger.log(target).segments();
-        segments
-            .next_back()
-            .is_some_and(|newest| newest.end.0 >= offset)
-    })
-    .await;
-}
 
 async fn fetch(client: &mut Client, target: Target, offset: i64) -> PartitionData {
     let request = RequestKind::Fetch(fetch_request(13, target, offset, 0));
@@ -92,20 +65,6 @@ async fn at_time(client: &mut Client, target: Target, time_ms: i64) -> i64 {
         ResponseKind::ListOffsets(response) => response.topics[0].partitions[0].offset,
         other => panic!("{other:?}"),
     }
-}
-
-fn segments(data: &Path) -> Vec<PathBuf> {
-    let of_clouds = files(&data.join("objects/segments")).into_iter();
-    of_clouds.flat_map(|folder| files(&folder)).collect()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
-        Err(_) => Vec::new(),
-    };
-    files.sort();
-    files
 }
 
 #[tokio::test]

@@ -197,11 +197,11 @@ impl World {
         builder.push(&Record::default());
         let one = builder.seal(0, Compression::None, &mut Compressor::new());
         let mut writer = SegmentWriter::new(plan.target, plan.base());
-        let facts = self.map.facts_in(plan.target, plan.base(), plan.end());
         for batch in &plan.batches {
-            writer.push(batch_of(batch, &one), &[])?;
+            let (base, end) = (batch.base_offset, batch.end());
+            let facts = self.map.facts_in(plan.target, base, end);
+            writer.push(batch_of(batch, &one), &facts)?;
         }
-        writer.push_facts(&facts)?;
         let (parts, summary) = writer.finish_at(plan.end())?;
         let segment = Segment {
             id: SegmentId {
