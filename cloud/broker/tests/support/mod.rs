@@ -13,9 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
-    ApiKey, FetchRequest, RequestHeader, RequestKind, ResponseHeader, ResponseKind, TopicName,
+    ApiKey, DeleteRecordsRequest, FetchRequest, RequestHeader, RequestKind, ResponseHeader,
+    ResponseKind, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
@@ -34,6 +38,19 @@ use uuid::Uuid;
 
 /// The first record's time.
 pub const START_MS: i64 = 1_700_000_000_000;
+
+/// Deletes what lies below the offsets of these partitions.
+pub fn delete_request(below: &[(i32, i64)]) -> RequestKind {
+    let partitions = below.iter().map(|(partition, offset)| {
+        DeleteRecordsPartition::default()
+            .with_partition_index(*partition)
+            .with_offset(*offset)
+    });
+    let topic = DeleteRecordsTopic::default()
+        .with_name(telemetry())
+        .with_partitions(partitions.collect());
+    RequestKind::DeleteRecords(DeleteRecordsRequest::default().with_topics(vec![topic]))
+}
 
 /// Everything is packed as soon as the housekeeping looks.
 pub const AT_ONCE: &str = ", pack: {max_age: 0}";

@@ -1,5 +1,7 @@
 //! The end of a run: faults end, everything must come to rest, and then all is looked at once more.
 
+use tidegate_cloud_protocol::offset_map::{AllFacts, Opened};
+
 use super::{Part, REST_FIRST, World};
 use crate::bridge::Step;
 use crate::bridge::node::{KEYED, STREAMS, sender_limits};
