@@ -14,8 +14,6 @@ const KEEPER: &str = "\"$@\" & edge=$!; cat >/dev/null; kill -9 $edge";
 /// How a line begins by which an edge says why it ends.
 const LAST_WORDS: &str = "tidegate-edge: ";
 
-const STARTS_MAX: usize = 4;
-
 #[derive(Debug)]
 pub struct Standing {
     pub mqtt: SocketAddr,
@@ -33,16 +31,11 @@ impl Standing {
     /// It does not become ready; what it logged is told.
     #[track_caller]
     pub fn start(name: &str, mqtt_keys: &str, yaml: &str) -> Self {
-        for _ in 0..STARTS_MAX {
-            let standing = Self::launch(name, mqtt_keys, yaml);
-            match standing.wait_ready() {
-                Ok(()) => return standing,
-                // A process beside this one was given the same port.
-                Err(log) if log.contains("in use") => {}
-                Err(log) => panic!("the edge {name} is not ready, and logs:\n{log}"),
-            }
+        let standing = Self::launch(name, mqtt_keys, yaml);
+        match standing.wait_ready() {
+            Ok(()) => standing,
+            Err(log) => panic!("the edge {name} is not ready, and logs:\n{log}"),
         }
-        panic!("the edge {name} finds no free port in {STARTS_MAX} starts");
     }
 
     fn launch(name: &str, mqtt_keys: &str, yaml: &str) -> Self {
