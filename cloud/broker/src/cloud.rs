@@ -172,6 +172,7 @@ impl Cloud {
             broker: self.broker.clone(),
             coordinator,
             scrub: Arc::new(Semaphore::new(1)),
+            imports: Arc::default(),
         });
         self.tasks.spawn(async move {
             tokio::select! {

@@ -110,10 +110,6 @@ pub const EXPORT_FACTS_MAX: usize = 1_000;
 /// A body of facts over HTTP, about 150,000 of them; a longer one is refused (413).
 pub const HTTP_FACTS_BYTES_MAX: usize = 48 << 20;
 
-/// Facts of an import, or to be verified, that are looked up at once: the segments that have them are in memory
-/// together.
-pub const LOOKED_UP_FACTS_MAX: usize = 1_000;
-
 /// What is wrong with facts is told so many times; the rest is counted.
 pub const WRONG_FACTS_SHOWN_MAX: usize = 20;
 

@@ -429,7 +429,7 @@ async fn records_are_deleted_by_kafka_or_it_is_said_why_not() {
         told,
         [
             (-1, out_of_range),
-            (4, 0),
+            (10, 0),
             (-1, 3),
             (-1, out_of_range),
             (10, 0)

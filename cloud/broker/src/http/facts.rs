@@ -14,19 +14,16 @@ use serde_json::{Value, json};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_cloud_protocol::ledger::command::{Entry, FACTS_MAX, ImportFacts};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
-use tidegate_cloud_protocol::offset_map::{AllFacts, Behind, OffsetMap};
+use tidegate_cloud_protocol::offset_map::{Behind, Clash, Known, OffsetMap};
 use tidegate_shared::id::{
-    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamName,
-    TopicName,
+    EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamName, TopicName,
 };
 
 use super::Context;
-use super::answer::{Answer, ApiError, Asked, Unanswered, life, parse_life};
+use super::answer::{Answer, ApiError, Asked, life, parse_life};
 use super::lines::Lines;
 use super::offsets::parse_topic_id;
-use crate::limits::{
-    EXPORT_FACTS_MAX, HTTP_FACTS_BYTES_MAX, LOOKED_UP_FACTS_MAX, WRONG_FACTS_SHOWN_MAX,
-};
+use crate::limits::{EXPORT_FACTS_MAX, HTTP_FACTS_BYTES_MAX, WRONG_FACTS_SHOWN_MAX};
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -226,42 +223,84 @@ fn facts_of(ledger: &Ledger, lines: Vec<(usize, Line)>) -> Result<Vec<NamedFact>
 /// they would be in the way of what lands.
 async fn import(State(context): State<Context>, body: Bytes) -> Answer {
     let lines = parse(&body)?;
+    // The next one finds what this one has brought.
+    let _turn = context.imports.lock().await;
     let facts = context.broker.ledger(|ledger| facts_of(ledger, lines))?;
-    let all = facts.len();
-    let mut new = Vec::new();
+    let own = context.broker.ledger(Ledger::cluster_incarnation);
+    let refused = |clash: Clash| ApiError::conflict(format!("{clash}; nothing was taken"));
     let mut beside = OffsetMap::new();
-    for facts in facts.chunks(LOOKED_UP_FACTS_MAX) {
-        let (known, own) = context.look_up(|all| known_of(all, facts)).await?;
-        let fresh = known.new_of(facts, &mut beside);
-        let fresh =
-            fresh.map_err(|clash| ApiError::conflict(format!("{clash}; nothing was taken")))?;
-        if let Some(named) = known.first_not_made(facts, own) {
-            return Err(ApiError::conflict(format!(
-                "{}, and {} is this cloud's own life, whose facts it makes itself; nothing was taken",
-                missing(named),
-                life(own)
-            )));
+    let mut new = Vec::new();
+    let mut new_lines = 0;
+    for named in &facts {
+        let is_other = beside.add(&named.edge, &named.stream, &named.fact);
+        let is_other = is_other.map_err(refused)?;
+        let before = new.len();
+        for (part, known) in known_parts(&context, named).await? {
+            match known {
+                Known::Otherwise => return Err(refused(Clash(Box::new(named.clone())))),
+                Known::Whole => {}
+                Known::Not if Some(part.fact.cluster_incarnation) == own => {
+                    let life = life(part.fact.cluster_incarnation);
+                    return Err(ApiError::conflict(format!(
+                        "{}, and {life} is this cloud's own life, whose facts it makes itself; nothing was taken",
+                        missing(&part)
+                    )));
+                }
+                Known::Not if is_other => new.push(part),
+                Known::Not => {}
+            }
         }
-        new.extend(fresh);
+        new_lines += usize::from(new.len() > before);
     }
     for facts in new.chunks(FACTS_MAX) {
         let facts = facts.to_vec();
         let wish = (Entry::ImportFacts(ImportFacts { facts }), None);
         context.broker.submit(vec![wish]).await?;
     }
-    Ok(Json(json!({ "new": new.len(), "known": all - new.len() })))
+    Ok(Json(
+        json!({ "new": new_lines, "known": facts.len() - new_lines }),
+    ))
 }
 
-/// What is known of the offsets of facts, and this cloud's own life.
-fn known_of(
-    all: AllFacts<'_>,
-    facts: &[NamedFact],
-) -> Result<(OffsetMap, ClusterIncarnation), Unanswered> {
-    let own = all.ledger.cluster_incarnation().unwrap_or_default();
-    Ok((all.known_of(facts)?, own))
+/// A fact in parts, each of which at most one segment of its partition has, with what is known of them: so
+/// that few indexes are in memory at once.
+async fn known_parts(
+    context: &Context,
+    named: &NamedFact,
+) -> Result<Vec<(NamedFact, Known)>, ApiError> {
+    let parts = context.broker.ledger(|ledger| parts_of(ledger, named));
+    let mut known = Vec::with_capacity(parts.len());
+    for part in parts {
+        let found = context.look_up(|all| Ok(all.compare(&part)?)).await?;
+        known.push((part, found));
+        // The rest says nothing that would be taken.
+        if found == Known::Otherwise {
+            break;
+        }
+    }
+    Ok(known)
 }
 
-/// Looks at every fact from both sides, and holds the map against what has landed.
+fn parts_of(ledger: &Ledger, named: &NamedFact) -> Vec<NamedFact> {
+    let fact = &named.fact;
+    let target = Target {
+        topic_id: fact.topic_id,
+        partition: fact.partition,
+    };
+    let (mut at, end) = (fact.kafka_offset, fact.kafka_offset.plus(fact.count as i64));
+    let segments = ledger.log(target).segments_within(at, end);
+    let ends = segments.map(|segment| segment.end.min(end)).chain([end]);
+    let parts = ends.filter_map(|to| {
+        let fact = fact.within(at, to)?;
+        at = to;
+        let (edge, stream) = (named.edge.clone(), named.stream.clone());
+        Some(NamedFact { edge, stream, fact })
+    });
+    parts.collect()
+}
+
+/// Holds the map against what has landed, looks at its facts from both sides, and whether those in segments are
+/// looked up there. A segment that cannot be read is wrong.
 async fn verify(State(context): State<Context>) -> Answer {
     let (mut facts, mut wrong) = context.broker.look(|ledger, map| {
         let mut wrong = map.check();
@@ -269,22 +308,29 @@ async fn verify(State(context): State<Context>) -> Answer {
         (map.facts().count(), wrong)
     });
     let mut at = (Target::default(), KafkaOffset(0));
-    loop {
+    let next = |(target, from)| {
+        context
+            .broker
+            .ledger(|ledger| ledger.segment_from(target, from))
+    };
+    while let Some((target, segment)) = next(at) {
         let found = context.look_up(|all| {
             let Some((target, index)) = all.segment_from(at.0, at.1)? else {
-                return Ok(None);
+                return Ok((0, Vec::new()));
             };
-            let (facts, to) = all.facts_in_segment(target, &index, index.base(), usize::MAX);
-            let wrong = all.check_segment(target, &index);
-            Ok(Some((facts.len(), wrong, (target, to))))
+            let (facts, _) = all.facts_in_segment(target, &index, index.base(), usize::MAX);
+            Ok((facts.len(), all.check_segment(target, &index)))
         });
-        let Some((found, of_segment, to)) = found.await? else {
-            return Ok(Json(verdict(facts, wrong)));
-        };
-        facts += found;
-        wrong.extend(of_segment);
-        at = to;
+        match found.await {
+            Ok((found, of_segment)) => {
+                facts += found;
+                wrong.extend(of_segment);
+            }
+            Err(error) => wrong.push(error.to_string()),
+        }
+        at = (target, segment.end);
     }
+    Ok(Json(verdict(facts, wrong)))
 }
 
 /// Looks whether each fact of the lines is known here, and leads from either side to the other.
@@ -292,14 +338,11 @@ async fn verify_facts(State(context): State<Context>, body: Bytes) -> Answer {
     let lines = parse(&body)?;
     let facts = context.broker.ledger(|ledger| facts_of(ledger, lines))?;
     let mut wrong = Vec::new();
-    let chunks = facts.chunks(LOOKED_UP_FACTS_MAX);
-    for (number, chunk) in (0..).step_by(LOOKED_UP_FACTS_MAX).zip(chunks) {
-        let (known, _) = context.look_up(|all| known_of(all, chunk)).await?;
-        let unknown = (1..).zip(chunk).filter(|(_, named)| !known.holds(named));
-        wrong.extend(unknown.map(|(index, named)| {
-            let at: usize = number + index;
-            format!("fact {at}: {}", missing(named))
-        }));
+    for (number, named) in (1..).zip(&facts) {
+        let parts = known_parts(&context, named).await?;
+        if parts.iter().any(|(_, known)| *known != Known::Whole) {
+            wrong.push(format!("fact {number}: {}", missing(named)));
+        }
     }
     Ok(Json(verdict(facts.len(), wrong)))
 }

@@ -19,7 +19,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tidegate_cloud_protocol::offset_map::AllFacts;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::broker::Broker;
 use crate::coordinator::Coordinator;
@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub coordinator: Arc<Coordinator>,
     /// One scrub at a time: it holds a whole segment in memory.
     pub scrub: Arc<Semaphore>,
+    /// One import of facts at a time: each is held against what the one before it has brought.
+    pub imports: Arc<Mutex<()>>,
 }
 
 impl Context {

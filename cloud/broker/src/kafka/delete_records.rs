@@ -1,6 +1,8 @@
 //! DeleteRecords: gives up the beginning of partitions (KIP-107). The answer comes once the ledger's decision is
 //! durable; the space is free after `restore_window`.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
@@ -24,61 +26,80 @@ pub(super) async fn handle(
     context: &Context,
     request: DeleteRecordsRequest,
 ) -> Option<DeleteRecordsResponse> {
+    // One for each partition, whatever is said of it: each costs the ledger a walk.
+    let mut starts = BTreeMap::<Target, KafkaOffset>::new();
     let mut topics = Vec::with_capacity(request.topics.len());
-    let mut trims = Vec::new();
     for topic in request.topics {
         let id = context.topic_id(&topic.name, Uuid::nil());
-        let partitions = topic.partitions.iter().map(|wanted| {
-            let asked = context.broker.ledger(|ledger| trim(ledger, id, wanted));
-            let (trim, code) = match asked {
-                Ok(trim) => (Some(trim), reply_code::NONE),
-                Err(code) => (None, code),
+        let asked = topic.partitions.into_iter().map(|wanted| {
+            let start = context.broker.ledger(|ledger| start(ledger, id, &wanted));
+            if let (Ok(start), Some(id)) = (start, id) {
+                let newest = starts.entry(target(id, wanted.partition_index));
+                let newest = newest.or_insert(start);
+                *newest = start.max(*newest);
+            }
+            (wanted.partition_index, start)
+        });
+        topics.push((topic.name, id, asked.collect::<Vec<_>>()));
+    }
+    let trims = starts.iter().map(|(target, start)| {
+        let (target, start) = (*target, *start);
+        (Entry::Trim(Trim { target, start }), None)
+    });
+    let effects = context.broker.submit(trims.collect()).await.ok()?;
+    let started: BTreeMap<Target, i64> = effects.iter().filter_map(started_at).collect();
+    let answered = topics.into_iter().map(|(name, id, asked)| {
+        let partitions = asked.into_iter().map(|(partition, start)| {
+            let started = id.and_then(|id| started.get(&target(id, partition)));
+            let (low_watermark, code) = match (start, started) {
+                (Ok(_), Some(start)) => (*start, reply_code::NONE),
+                // The topic was deleted meanwhile.
+                (Ok(_), None) => (NO_WATERMARK, reply_code::UNKNOWN_TOPIC_OR_PARTITION),
+                (Err(code), _) => (NO_WATERMARK, code),
             };
-            trims.extend(trim.map(|trim| (Entry::Trim(trim), None)));
             DeleteRecordsPartitionResult::default()
-                .with_partition_index(wanted.partition_index)
-                .with_low_watermark(NO_WATERMARK)
+                .with_partition_index(partition)
+                .with_low_watermark(low_watermark)
                 .with_error_code(code)
         });
         let partitions = partitions.collect();
-        let result = DeleteRecordsTopicResult::default().with_name(topic.name);
-        topics.push(result.with_partitions(partitions));
-    }
-    let effects = context.broker.submit(trims).await.ok()?;
-    let asked = topics.iter_mut().flat_map(|topic| &mut topic.partitions);
-    let asked = asked.filter(|partition| partition.error_code == reply_code::NONE);
-    for (partition, effect) in asked.zip(&effects) {
-        match effect {
-            Effect::Trimmed { start, .. } => partition.low_watermark = start.0,
-            // The topic was deleted meanwhile.
-            _ => partition.error_code = reply_code::UNKNOWN_TOPIC_OR_PARTITION,
-        }
-    }
+        DeleteRecordsTopicResult::default()
+            .with_name(name)
+            .with_partitions(partitions)
+    });
+    let topics = answered.collect();
     Some(DeleteRecordsResponse::default().with_topics(topics))
 }
 
-/// What is asked of a partition, or why it cannot be.
-fn trim(
+fn started_at(effect: &Effect) -> Option<(Target, i64)> {
+    match effect {
+        Effect::Trimmed { target, start } => Some((*target, start.0)),
+        _ => None,
+    }
+}
+
+/// Where a partition is to begin, or why it cannot.
+fn start(
     ledger: &Ledger,
     topic_id: Option<TopicId>,
     wanted: &DeleteRecordsPartition,
-) -> Result<Trim, i16> {
-    let target: Option<Target> = topic_id.map(|id| target(id, wanted.partition_index));
-    let known = target.and_then(|target| {
-        let settings = ledger.topic(target.topic_id)?.settings;
-        Some((target, settings, ledger.partition(target)?))
+) -> Result<KafkaOffset, i16> {
+    let known = topic_id.and_then(|id| {
+        let settings = ledger.topic(id)?.settings;
+        let partition = ledger.partition(target(id, wanted.partition_index))?;
+        Some((settings, partition.next))
     });
-    let (target, settings, partition) = known.ok_or(reply_code::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let (settings, next) = known.ok_or(reply_code::UNKNOWN_TOPIC_OR_PARTITION)?;
     let start = match wanted.offset {
-        HIGH_WATERMARK => partition.next,
+        HIGH_WATERMARK => next,
         offset => KafkaOffset(offset),
     };
     // As Kafka: of a topic that is compacted, and nothing else, nobody takes the beginning away.
     if settings.compacts && !settings.deletes {
         return Err(reply_code::POLICY_VIOLATION);
     }
-    if start < KafkaOffset(0) || start > partition.next {
+    if start < KafkaOffset(0) || start > next {
         return Err(reply_code::OFFSET_OUT_OF_RANGE);
     }
-    Ok(Trim { target, start })
+    Ok(start)
 }

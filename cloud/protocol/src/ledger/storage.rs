@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_shared::id::TopicId;
+use tidegate_shared::id::{KafkaOffset, TopicId};
 
 use super::command::{AlterTopic, OpenBroker, Pack, Swept, Trim};
 use super::{Effect, Ledger, PackRefusal, PartitionLog, Segment, TailBatch, Target};
@@ -60,10 +60,12 @@ impl Ledger {
         self.logs.iter().map(|(target, log)| (*target, log))
     }
 
-    /// Those of them from a partition on.
-    pub fn logs_from(&self, target: Target) -> impl Iterator<Item = (Target, &PartitionLog)> {
-        let logs = self.logs.range(target..);
-        logs.map(|(target, log)| (*target, log))
+    /// The first segment that reaches beyond `from` of `target`, or that lies in a partition behind it.
+    pub fn segment_from(&self, target: Target, from: KafkaOffset) -> Option<(Target, Segment)> {
+        self.logs.range(target..).find_map(|(of, log)| {
+            let from = if *of == target { from } else { KafkaOffset(0) };
+            Some((*of, *log.segment_at(from)?))
+        })
     }
 
     /// The epoch under which segments are written now.

@@ -5,17 +5,17 @@ use std::ops::Bound;
 
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, StreamName};
+use tidegate_shared::id::{EdgeId, EdgeOffset, Incarnation, StreamName};
 
 use super::spans::{Span, Spans};
-use super::{Behind, Clash, InCloud, NamedFact, OffsetMap, Source, place_of, spans_of};
+use super::{Behind, InCloud, NamedFact, OffsetMap, Source, place_of, spans_of};
 
 /// No place, no source and no gap: it agrees with none.
 const NOWHERE: u32 = u32::MAX;
 
 /// What is known of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+pub enum Known {
     /// Nothing, or not all of it.
     Not,
     Whole,
@@ -24,44 +24,12 @@ enum Known {
 }
 
 impl OffsetMap {
-    /// Those of these facts of which not all is known, here or in `beside`, which takes them all up.
-    ///
-    /// # Errors
-    /// One contradicts what is known, or what is in `beside`.
-    pub fn new_of(&self, facts: &[NamedFact], beside: &mut Self) -> Result<Vec<NamedFact>, Clash> {
-        let mut new = Vec::new();
-        for named in facts {
-            let known = self.compare(named);
-            if known == Known::Otherwise {
-                return Err(Clash(Box::new(named.clone())));
-            }
-            let is_other = beside.add(&named.edge, &named.stream, &named.fact)?;
-            if is_other && known == Known::Not {
-                new.push(named.clone());
-            }
-        }
-        Ok(new)
-    }
-
-    /// Whether the whole fact is known, and true both ways.
+    /// Whether the whole fact is known, not packed, and true both ways.
     pub fn holds(&self, named: &NamedFact) -> bool {
         self.compare(named) == Known::Whole
     }
 
-    /// The first of these facts that a ledger which lives in `life` has not made: it alone can tell what
-    /// lands in its own life.
-    pub fn first_not_made<'a>(
-        &self,
-        facts: &'a [NamedFact],
-        life: ClusterIncarnation,
-    ) -> Option<&'a NamedFact> {
-        let mut of_life = facts
-            .iter()
-            .filter(|named| named.fact.cluster_incarnation == life);
-        of_life.find(|named| !self.holds(named))
-    }
-
-    fn compare(&self, named: &NamedFact) -> Known {
+    pub(super) fn compare(&self, named: &NamedFact) -> Known {
         let (source, place) = (source_of(named), place_of(&named.fact));
         let (source, place) = (self.sources.find(&source), self.places.find(&place));
         let (there, back) = spans_of(

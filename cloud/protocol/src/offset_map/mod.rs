@@ -33,6 +33,7 @@ use tidegate_shared::id::{
 
 use crate::ledger::{Effect, Target};
 pub use everywhere::{AllFacts, Opened, Unopened};
+pub use held::Known;
 pub use mark::FactsMark;
 use numbers::Numbers;
 use packed::Packed;
@@ -91,6 +92,22 @@ pub enum InCloud {
 )]
 pub struct Clash(pub Box<NamedFact>);
 
+/// Why not all of an effect was taken up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    #[error(transparent)]
+    Clash(#[from] Clash),
+    #[error(
+        "the segment of offsets {from}..{to} of partition {} of topic {} does not hold the facts that are known of them: they stay in memory as well",
+        .target.partition, .target.topic_id
+    )]
+    Segment {
+        target: Target,
+        from: KafkaOffset,
+        to: KafkaOffset,
+    },
+}
+
 /// Spans that lead to a gap carry its reason in place of a place.
 const GAP: u32 = 0xffff_ff00;
 
@@ -112,8 +129,12 @@ impl OffsetMap {
     /// Takes up what the ledger has decided, in the cluster incarnation in which it did.
     ///
     /// # Errors
-    /// The ledger has contradicted itself; nothing has changed.
-    pub fn apply(&mut self, effect: &Effect, life: ClusterIncarnation) -> Result<(), Clash> {
+    /// What contradicts what is known is left out.
+    pub fn apply(
+        &mut self,
+        effect: &Effect,
+        life: ClusterIncarnation,
+    ) -> Result<(), Contradiction> {
         match effect {
             // The ledger gives each offset once: what says otherwise was imported, and yields.
             Effect::Landed(landed) => {
@@ -125,10 +146,14 @@ impl OffsetMap {
                 Ok(())
             }
             Effect::FactsImported(facts) => {
-                for named in facts {
-                    self.add(&named.edge, &named.stream, &named.fact)?;
-                }
-                Ok(())
+                let added = facts
+                    .iter()
+                    .map(|named| self.add(&named.edge, &named.stream, &named.fact));
+                let clashes: Vec<Clash> = added.filter_map(Result::err).collect();
+                clashes
+                    .into_iter()
+                    .next()
+                    .map_or(Ok(()), |clash| Err(clash.into()))
             }
             Effect::GapLanded(gap) => {
                 let source = self.source(&gap.edge, &gap.stream, gap.incarnation, life);
@@ -154,10 +179,7 @@ impl OffsetMap {
                 target,
                 segment,
                 facts: Some(mark),
-            } => {
-                self.pack(*target, (segment.base, segment.end), *mark);
-                Ok(())
-            }
+            } => self.pack(*target, (segment.base, segment.end), *mark),
             _ => Ok(()),
         }
     }

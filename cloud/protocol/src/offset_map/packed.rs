@@ -1,5 +1,6 @@
 //! Of facts that are in segments the map keeps only where to look: for each numbering and segment one
-//! interval. So it grows with segments and the numberings in each, never with batches. The facts themselves
+//! interval. So it grows with segments and the numberings in each, never with batches (but with gaps, which are in
+//! no segment, until the data around them goes). The facts themselves
 //! are in the segments' indexes ([`SegmentFacts`](crate::segment::SegmentFacts)); who asks both is
 //! [`AllFacts`](super::AllFacts).
 
@@ -8,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_shared::id::KafkaOffset;
 
 use super::spans::Span;
-use super::{FactsMark, OffsetMap};
+use super::{Contradiction, FactsMark, OffsetMap};
 use crate::ledger::Target;
 
 /// All that one segment has of a numbering lies in `[from, to)` of it, and in `[kafka_from, kafka_to)` of a place.
@@ -23,13 +24,14 @@ pub(super) struct PackedInterval {
 }
 
 impl PackedInterval {
-    fn of(place: u32, span: &Span) -> Self {
+    /// Of a source's span.
+    fn of(span: &Span) -> Self {
         Self {
-            from: span.other_from,
-            to: span.other_from + span.count,
-            place,
-            kafka_from: span.from,
-            kafka_to: span.end(),
+            from: span.from,
+            to: span.end(),
+            place: span.other,
+            kafka_from: span.other_from,
+            kafka_to: span.other_from + span.count,
         }
     }
 
@@ -132,22 +134,37 @@ impl OffsetMap {
         target: Target,
         (from, to): (KafkaOffset, KafkaOffset),
         mark: FactsMark,
-    ) {
+    ) -> Result<(), Contradiction> {
         let placed = self.placed_in(target, from, to);
         if self.mark_of(&placed) != mark {
-            return;
+            return Err(Contradiction::Segment { target, from, to });
         }
-        let mut intervals = BTreeMap::<(u32, u32), PackedInterval>::new();
+        let mut there = BTreeMap::<u32, Vec<Span>>::new();
+        let mut back = BTreeMap::<u32, Vec<Span>>::new();
         for (place, span) in placed {
-            self.by_place[place as usize].take(span.from, span.count);
-            self.by_source[span.other as usize].take(span.other_from, span.count);
-            let one = PackedInterval::of(place, &span);
-            let interval = intervals.entry((span.other, place)).or_insert(one);
-            interval.hold(&one);
+            there
+                .entry(span.other)
+                .or_default()
+                .push(span.turned(place));
+            back.entry(place).or_default().push(span);
         }
-        for ((source, _), interval) in intervals {
-            self.packed.insert(source, interval);
+        for (place, spans) in back {
+            self.by_place[place as usize].take_all(&spans);
         }
+        for (source, mut spans) in there {
+            spans.sort_unstable_by_key(|span| span.from);
+            self.by_source[source as usize].take_all(&spans);
+            let mut intervals = BTreeMap::<u32, PackedInterval>::new();
+            for span in &spans {
+                let one = PackedInterval::of(span);
+                let interval = intervals.entry(span.other).or_insert(one);
+                interval.hold(&one);
+            }
+            for interval in intervals.into_values() {
+                self.packed.insert(source, interval);
+            }
+        }
+        Ok(())
     }
 
     fn mark_of(&self, placed: &[(u32, Span)]) -> FactsMark {

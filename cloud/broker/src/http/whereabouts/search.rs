@@ -125,6 +125,7 @@ impl Search {
                 };
                 before = oldest.edge_offset;
                 for fact in facts {
+                    entries += 1;
                     let left = WHERE_ENTRIES_MAX - entries;
                     let found = entries_of(context, &fact, left).await?;
                     let found = self.newest_of(&found, &mut entries).into_iter();

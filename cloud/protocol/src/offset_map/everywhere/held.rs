@@ -1,87 +1,79 @@
 //! What is asked of facts as such, wherever they are: which ones are known, one segment's after the other, and
 //! whether those in a segment are looked up there.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_bridge_protocol::fact::NamedFact;
-use tidegate_shared::id::KafkaOffset;
+use tidegate_shared::id::{EdgeOffset, KafkaOffset};
 
-use super::super::held::source_of;
-use super::super::{OffsetMap, place_of};
-use super::{AllFacts, Unopened};
+use super::super::held::{Known, source_of};
+use super::super::spans::Span;
+use super::super::{OffsetMap, Source, place_of};
+use super::{AllFacts, END, Unopened};
 use crate::ledger::Target;
 use crate::segment::SegmentIndex;
 
 impl AllFacts<'_> {
-    /// A map of all that is known of the offsets, on either side, of which these facts tell.
-    pub fn known_of(&self, facts: &[NamedFact]) -> Result<OffsetMap, Unopened> {
-        let mut known = OffsetMap::new();
-        let mut unopened = BTreeMap::new();
-        for named in facts {
-            let parts = [self.known_there(named), self.known_back(named)];
-            for part in parts {
-                match part {
-                    // What is known contradicts itself nowhere.
-                    Ok(facts) => facts.iter().for_each(|named| {
-                        let _ = known.add(&named.edge, &named.stream, &named.fact);
-                    }),
-                    Err(Unopened(segments)) => {
-                        let segments = segments.into_iter();
-                        unopened.extend(segments.map(|segment| (segment.id, segment)));
-                    }
+    /// What is known of a fact, from either side. No more is looked at than up to what contradicts it.
+    pub fn compare(&self, named: &NamedFact) -> Result<Known, Unopened> {
+        let mut known = self.known_here(named);
+        if known.compare(named) == Known::Otherwise {
+            return Ok(Known::Otherwise);
+        }
+        let (map, source, place) = (self.map, source_of(named), place_of(&named.fact));
+        let log_start = self.log_start(place.target);
+        let (from, to) = at_edge(named);
+        let numbered = map.sources.find(&source);
+        let packed = numbered.map_or(&[][..], |number| map.packed.of_source(number));
+        for packed in packed
+            .iter()
+            .filter(|packed| packed.from < to.0 && from.0 < packed.to)
+        {
+            let (_, segments) = self.segments_of(packed)?;
+            let facts = segments
+                .iter()
+                .flat_map(|facts| facts.of(&source, (from, to)));
+            if !known.takes_all(facts, log_start, named) {
+                return Ok(Known::Otherwise);
+            }
+        }
+        let numbered = map.places.find(&place);
+        if !numbered.is_some_and(|number| map.packed.is_any_in(number)) {
+            return Ok(known.compare(named));
+        }
+        let (from, to) = in_cloud(named);
+        for segment in self.ledger.log(place.target).segments_within(from, to) {
+            let opened = self.open(place.target, segment.base, segment.end)?;
+            let facts = opened.iter().flat_map(|facts| facts.within(from, to));
+            let life = place.cluster_incarnation;
+            let facts = facts.filter(|known| known.fact.cluster_incarnation == life);
+            if !known.takes_all(facts, log_start, named) {
+                return Ok(Known::Otherwise);
+            }
+        }
+        Ok(known.compare(named))
+    }
+
+    /// What is known of a fact's offsets, on both sides, that is not packed.
+    fn known_here(&self, named: &NamedFact) -> OffsetMap {
+        let (map, mut known) = (self.map, OffsetMap::new());
+        let source = source_of(named);
+        if let Some(number) = map.sources.find(&source) {
+            let (from, to) = at_edge(named);
+            for span in map.by_source[number as usize].within(from.0, to.0) {
+                match map.fact(&source, &span) {
+                    Some(fact) => known.take(&fact),
+                    None => known.take_gap(&source, span),
                 }
             }
         }
-        match unopened.is_empty() {
-            true => Ok(known),
-            false => Err(Unopened(unopened.into_values().collect())),
+        if let Some(number) = map.places.find(&place_of(&named.fact)) {
+            let (from, to) = in_cloud(named);
+            let spans = map.by_place[number as usize].within(from.0 as u64, to.0 as u64);
+            let facts = spans.filter_map(|span| map.led_back(number, &span));
+            facts.for_each(|fact| known.take(&fact));
         }
-    }
-
-    /// What is known of a fact's interval at the edge.
-    fn known_there(&self, named: &NamedFact) -> Result<Vec<NamedFact>, Unopened> {
-        let (map, source) = (self.map, source_of(named));
-        let Some(number) = map.sources.find(&source) else {
-            return Ok(Vec::new());
-        };
-        let (from, to) = (
-            named.fact.edge_offset,
-            named.fact.edge_offset.plus(named.fact.count),
-        );
-        let spans = map.by_source[number as usize].within(from.0, to.0);
-        let here = spans.filter_map(|span| map.fact(&source, &span));
-        let mut found: Vec<_> = here.collect();
-        let packed = map.packed.of_source(number).iter();
-        for packed in packed.filter(|packed| packed.from < to.0 && from.0 < packed.to) {
-            let (_, segments) = self.segments_of(packed)?;
-            let there = segments
-                .iter()
-                .flat_map(|facts| facts.of(&source, (from, to)));
-            found.extend(there);
-        }
-        Ok(found)
-    }
-
-    /// What is known of a fact's interval in the cloud.
-    fn known_back(&self, named: &NamedFact) -> Result<Vec<NamedFact>, Unopened> {
-        let (map, place) = (self.map, place_of(&named.fact));
-        let Some(number) = map.places.find(&place) else {
-            return Ok(Vec::new());
-        };
-        let from = named.fact.kafka_offset;
-        let to = from.plus(named.fact.count as i64);
-        let (first, end) = (from.0 as u64, to.0 as u64);
-        let spans = map.by_place[number as usize].within(first, end);
-        let here = spans.filter_map(|span| map.led_back(number, &span));
-        let mut found: Vec<_> = here.collect();
-        if map.packed.is_any_in(number) {
-            let segments = self.open(place.target, from, to)?;
-            let there = segments.iter().flat_map(|facts| facts.within(from, to));
-            let life = place.cluster_incarnation;
-            found.extend(there.filter(|named| named.fact.cluster_incarnation == life));
-        }
-        Ok(found)
+        known
     }
 
     /// The first segment that reaches beyond `from` of `target`, or that lies in a partition behind it: a walk through
@@ -91,12 +83,7 @@ impl AllFacts<'_> {
         target: Target,
         from: KafkaOffset,
     ) -> Result<Option<(Target, Arc<SegmentIndex>)>, Unopened> {
-        let mut logs = self.ledger.logs_from(target);
-        let next = logs.find_map(|(of, log)| {
-            let from = if of == target { from } else { KafkaOffset(0) };
-            Some((of, *log.segment_at(from)?))
-        });
-        let Some((of, segment)) = next else {
+        let Some((of, segment)) = self.ledger.segment_from(target, from) else {
             return Ok(None);
         };
         match self.opened.get(&segment.id) {
@@ -160,5 +147,50 @@ impl AllFacts<'_> {
                 || map.at_edge(&place, in_cloud) == Some((&source, at_edge))
         };
         place.target == target && [0, fact.count - 1].into_iter().all(is_there)
+    }
+}
+
+/// A fact's interval of its numbering.
+fn at_edge(named: &NamedFact) -> (EdgeOffset, EdgeOffset) {
+    let fact = &named.fact;
+    (fact.edge_offset, fact.edge_offset.plus(fact.count))
+}
+
+/// Its interval of the partition.
+fn in_cloud(named: &NamedFact) -> (KafkaOffset, KafkaOffset) {
+    let fact = &named.fact;
+    (fact.kafka_offset, fact.kafka_offset.plus(fact.count as i64))
+}
+
+/// A map that gathers what is known in several places, which contradict each other nowhere.
+impl OffsetMap {
+    fn take(&mut self, named: &NamedFact) {
+        let _ = self.add(&named.edge, &named.stream, &named.fact);
+    }
+
+    fn take_gap(&mut self, source: &Source, span: Span) {
+        let (edge, stream) = (&source.edge, &source.stream);
+        let number = self.source(edge, stream, source.incarnation, source.cluster_incarnation);
+        self.by_source[number as usize].insert(span);
+    }
+
+    /// Takes facts that are not given up, up to one that contradicts `named`; whether there was none.
+    fn takes_all(
+        &mut self,
+        facts: impl Iterator<Item = NamedFact>,
+        log_start: KafkaOffset,
+        named: &NamedFact,
+    ) -> bool {
+        for mut known in facts {
+            let Some(fact) = known.fact.within(log_start, END) else {
+                continue;
+            };
+            known.fact = fact;
+            self.take(&known);
+            if self.compare(named) == Known::Otherwise {
+                return false;
+            }
+        }
+        true
     }
 }

@@ -23,6 +23,9 @@ pub type Opened = BTreeMap<SegmentId, Arc<SegmentIndex>>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unopened(pub Vec<Segment>);
 
+/// Behind all offsets of a partition.
+const END: KafkaOffset = KafkaOffset(i64::MAX);
+
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct AllFacts<'a> {
@@ -270,7 +273,7 @@ impl<'a> AllFacts<'a> {
         let interval = (EdgeOffset(packed.from), before.min(EdgeOffset(packed.to)));
         let newest_first = segments.iter().rev();
         let facts = newest_first.flat_map(|facts| facts.of(source, interval).rev());
-        let facts = facts.filter_map(|named| not_below(named.fact, log_start));
+        let facts = facts.filter_map(|named| named.fact.within(log_start, END));
         Ok(facts.take(facts_max).collect())
     }
 
@@ -310,15 +313,6 @@ impl<'a> AllFacts<'a> {
             false => Err(Unopened(unopened)),
         }
     }
-}
-
-/// The part of a fact that lies at an offset of its partition or behind it.
-fn not_below(mut fact: Fact, log_start: KafkaOffset) -> Option<Fact> {
-    let below = log_start.0.saturating_sub(fact.kafka_offset.0).max(0) as u64;
-    fact.count = fact.count.checked_sub(below).filter(|count| *count > 0)?;
-    fact.edge_offset = fact.edge_offset.plus(below);
-    fact.kafka_offset = fact.kafka_offset.plus(below as i64);
-    Some(fact)
 }
 
 /// Of two firsts the one at the lower edge offset.
