@@ -12,7 +12,7 @@ use super::spans::Span;
 use super::{Contradiction, FactsMark, OffsetMap};
 use crate::ledger::Target;
 
-/// All that one segment has of a numbering lies in `[from, to)` of it, and in `[kafka_from, kafka_to)` of a place.
+/// All that one segment (or several, of what was imported out of order) has of a numbering lies in `[from, to)` of it, and in `[kafka_from, kafka_to)` of a place.
 /// It need not have all of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedInterval {
@@ -98,8 +98,17 @@ impl Packed {
         let places = self.sources.len().max(of_place + 1);
         self.sources.resize_with(places, BTreeSet::new);
         let intervals = &mut self.by_source[of_source];
-        let at = intervals.partition_point(|packed| packed.from <= new.from);
-        intervals.insert(at, new);
+        // Only what was imported out of order overlaps: it is one then, so that nothing lies between.
+        let mut whole = new;
+        intervals.retain(|other| {
+            let overlaps = other.place == new.place && other.from < new.to && new.from < other.to;
+            if overlaps {
+                whole.hold(other);
+            }
+            !overlaps
+        });
+        let at = intervals.partition_point(|packed| packed.from <= whole.from);
+        intervals.insert(at, whole);
         self.sources[of_place].insert(source);
     }
 

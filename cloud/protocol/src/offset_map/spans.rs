@@ -184,7 +184,8 @@ impl Spans {
             return;
         };
         let (from, to) = (first.from, last.end());
-        if self.within(from, to).count() == gone.len() {
+        let goes: u64 = gone.iter().map(|part| part.count).sum();
+        if self.within(from, to).map(|span| span.count).sum::<u64>() == goes {
             return self.take(from, to - from);
         }
         // Something stays in between: one pass, however much that is.

@@ -424,6 +424,8 @@ impl Peer {
             Ok(_) => Ok(Some(byte[0])),
             // What the server had not read when it closed.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            // The process was stopped, and goes on: a read with a deadline then begins anew.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_byte(),
             Err(error) => Err(error),
         }
     }

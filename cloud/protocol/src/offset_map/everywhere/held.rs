@@ -21,7 +21,6 @@ impl AllFacts<'_> {
             return Ok(Known::Otherwise);
         }
         let (map, source, place) = (self.map, source_of(named), place_of(&named.fact));
-        let log_start = self.log_start(place.target);
         let (from, to) = at_edge(named);
         let numbered = map.sources.find(&source);
         let packed = numbered.map_or(&[][..], |number| map.packed.of_source(number));
@@ -29,11 +28,11 @@ impl AllFacts<'_> {
             .iter()
             .filter(|packed| packed.from < to.0 && from.0 < packed.to)
         {
-            let (_, segments) = self.segments_of(packed)?;
+            let (lies_in, segments) = self.segments_of(packed)?;
             let facts = segments
                 .iter()
                 .flat_map(|facts| facts.of(&source, (from, to)));
-            if !known.takes_all(facts, log_start, named) {
+            if !known.takes_all(facts, self.log_start(lies_in.target), named) {
                 return Ok(Known::Otherwise);
             }
         }
@@ -42,6 +41,7 @@ impl AllFacts<'_> {
             return Ok(known.compare(named));
         }
         let (from, to) = in_cloud(named);
+        let log_start = self.log_start(place.target);
         for segment in self.ledger.log(place.target).segments_within(from, to) {
             let opened = self.open(place.target, segment.base, segment.end)?;
             let facts = opened.iter().flat_map(|facts| facts.within(from, to));

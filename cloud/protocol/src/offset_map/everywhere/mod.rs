@@ -4,6 +4,7 @@
 
 mod held;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -240,25 +241,22 @@ impl<'a> AllFacts<'a> {
             return Ok(Vec::new());
         };
         let packed = map.packed.of_source(number).iter().rev();
-        let packed = packed
-            .filter(move |packed| packed.from < before.0)
-            .map(Some);
-        for packed in packed.chain([None]) {
-            let from = packed.map_or(0, |packed| packed.from);
-            let here = map.here_before(number, (EdgeOffset(from), before), facts_max);
-            if !here.is_empty() {
-                return Ok(here);
+        for packed in packed.filter(move |packed| packed.from < before.0) {
+            let (from, to) = (EdgeOffset(packed.from), before.min(EdgeOffset(packed.to)));
+            let newer = map.here_before(number, (to, before), facts_max);
+            if !newer.is_empty() {
+                return Ok(newer);
             }
-            let there = match packed {
-                Some(packed) => self.packed_before(source, packed, before, facts_max)?,
-                None => Vec::new(),
-            };
-            if !there.is_empty() {
-                return Ok(there);
+            let mut found = self.packed_before(source, packed, to, facts_max)?;
+            found.extend(map.here_before(number, (from, to), facts_max));
+            if !found.is_empty() {
+                found.sort_unstable_by_key(|fact| Reverse(fact.edge_offset));
+                found.truncate(facts_max);
+                return Ok(found);
             }
-            before = before.min(EdgeOffset(from));
+            before = from;
         }
-        Ok(Vec::new())
+        Ok(map.here_before(number, (EdgeOffset(0), before), facts_max))
     }
 
     fn packed_before(
@@ -270,11 +268,13 @@ impl<'a> AllFacts<'a> {
     ) -> Result<Vec<Fact>, Unopened> {
         let (place, segments) = self.segments_of(packed)?;
         let log_start = self.log_start(place.target);
-        let interval = (EdgeOffset(packed.from), before.min(EdgeOffset(packed.to)));
-        let newest_first = segments.iter().rev();
-        let facts = newest_first.flat_map(|facts| facts.of(source, interval).rev());
-        let facts = facts.filter_map(|named| named.fact.within(log_start, END));
-        Ok(facts.take(facts_max).collect())
+        let interval = (EdgeOffset(packed.from), before);
+        let found = segments.iter().flat_map(|facts| {
+            let newest_first = facts.of(source, interval).rev();
+            let facts = newest_first.filter_map(|named| named.fact.within(log_start, END));
+            facts.take(facts_max)
+        });
+        Ok(found.collect())
     }
 
     fn log_start(&self, target: Target) -> KafkaOffset {

@@ -1,0 +1,159 @@
+//! The power of the cloud's disk is cut at chosen moments, while messages land: while nothing else goes on, while a
+//! segment is written, while a snapshot is, while what nothing needs is removed. What was not synced is lost
+//! each time. Nothing that had landed is missing, twice, or at another offset.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidegate_system_tests::cli::tidegate;
+use tidegate_system_tests::image::Image;
+use tidegate_system_tests::lines::{Publisher, payloads, publish};
+use tidegate_system_tests::node::{Cloud, EDGE_ID, Edge, STREAM, Site};
+use tidegate_system_tests::random::Random;
+use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::{kafka, skip, wait};
+
+/// What lands is packed in the next second; what is replaced goes as soon as snapshots allow.
+const HASTY: &str = "pack: {max_age: 0}\nrestore_window: 0\n";
+
+const ROUNDS: usize = 3;
+
+const AT_ONCE: usize = 10;
+
+/// When the power is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    Lands,
+    /// A file of a segment has just appeared.
+    Packs,
+    /// A snapshot has.
+    Snapshots,
+    /// A log file has just gone.
+    Removes,
+}
+
+const MOMENTS: [Moment; 4] = [
+    Moment::Lands,
+    Moment::Packs,
+    Moment::Snapshots,
+    Moment::Removes,
+];
+
+impl Moment {
+    /// Waits for it; whether it came.
+    fn wait(self, cloud: &Path) -> bool {
+        let (folder, is_new) = match self {
+            Self::Lands => return true,
+            Self::Packs => (cloud.join("objects"), true),
+            Self::Snapshots => (cloud.join("snapshots"), true),
+            Self::Removes => (cloud.join("log"), false),
+        };
+        let before = files(&folder);
+        let deadline = Instant::now() + wait::SOON;
+        while Instant::now() < deadline {
+            let now = files(&folder);
+            let (more, less) = if is_new {
+                (&now, &before)
+            } else {
+                (&before, &now)
+            };
+            if more.difference(less).next().is_some() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                _ => drop(found.insert(entry.path())),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
+    let scratch = Scratch::new("tiers-power-cut");
+    let image = match Image::new(&scratch) {
+        Ok(image) => image,
+        Err(reason) => skip!("{reason}"),
+    };
+    let mut random = Random::from_environment();
+    let mut site = site(&scratch, &image);
+    site.edge.reconnect_soon();
+    site.cloud.configure(HASTY);
+    site.start();
+    let mut published = 0;
+    let mut hits = BTreeMap::<Moment, usize>::new();
+    for moment in MOMENTS.into_iter().cycle().take(MOMENTS.len() * ROUNDS) {
+        let later = Duration::from_micros(random.below(3_000));
+        let ends = AtomicBool::new(false);
+        let mqtt = site.edge.mqtt;
+        published += thread::scope(|scope| {
+            let publisher = scope.spawn(|| publish_until(mqtt, published, &ends));
+            let came = moment.wait(&site.cloud.data);
+            // Somewhere in what it does.
+            thread::sleep(later);
+            image.power_cycle(|| site.cloud.kill());
+            assert!(came, "it never came to {moment:?}");
+            *hits.entry(moment).or_default() += 1;
+            site.cloud.start();
+            site.cloud.wait_ready();
+            ends.store(true, Ordering::Relaxed);
+            publisher.join().unwrap()
+        });
+        site.edge.wait_landed(published as u64);
+        check(&site, &scratch, published);
+    }
+    println!("{published} messages; cuts: {hits:?}");
+    assert!(MOMENTS.iter().all(|moment| hits[moment] == ROUNDS));
+}
+
+/// The cloud's data is on the image, and nothing else.
+fn site(scratch: &Scratch, image: &Image) -> Site {
+    let folder = scratch.path();
+    let cloud = Cloud::new(folder, &image.mount);
+    let certificates = folder.join("certificates");
+    cloud.certificate(EDGE_ID, &certificates);
+    let edge = Edge::new(folder, folder, &certificates, cloud.bridge);
+    Site { cloud, edge }
+}
+
+/// Publishes from a number on, until it is to end; says how many.
+fn publish_until(mqtt: std::net::SocketAddr, from: usize, ends: &AtomicBool) -> usize {
+    let mut count = 0;
+    while !ends.load(Ordering::Relaxed) {
+        let next = payloads("cut", from + count, from + count + AT_ONCE);
+        publish(Publisher::Mosquitto, mqtt, "cuts/a", &next);
+        count += AT_ONCE;
+    }
+    count
+}
+
+/// Each message is there once, in order, at the offset that it has had; and all is well with what is stored.
+fn check(site: &Site, scratch: &Scratch, published: usize) {
+    let records = kafka::read_all(site.cloud.kafka, STREAM, &scratch.path().join("read"));
+    let read: Vec<_> = records
+        .into_iter()
+        .map(|record| (record.offset, record.value))
+        .collect();
+    let expected: Vec<_> = (0..).zip(payloads("cut", 0, published)).collect();
+    assert!(read == expected, "{} of {published} are read", read.len());
+    tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
+    tidegate(site.cloud.http, &["offsets", "verify"]).ok();
+}
