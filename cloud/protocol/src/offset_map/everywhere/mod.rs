@@ -155,17 +155,18 @@ impl<'a> AllFacts<'a> {
                 span.other_from + span.count.min(end - span.from),
             );
         }
+        let log_start = self.log_start(place.target);
         for (source, packed) in map.packed.of_place(number) {
-            if packed.kafka_to <= end {
+            let is_whole = packed.kafka_from >= log_start.0 as u64 && packed.kafka_to <= end;
+            if is_whole {
                 has_read(source, packed.to);
             } else if packed.kafka_from < end
                 && let Some(name) = map.sources.get(source)
             {
                 let (_, segments) = self.segments_of(packed)?;
-                let within = (self.log_start(place.target), offset);
                 let behind = segments
                     .iter()
-                    .filter_map(|facts| facts.read_of(name, within));
+                    .filter_map(|facts| facts.read_of(name, (log_start, offset)));
                 behind.for_each(|behind| has_read(source, behind.0));
             }
         }
