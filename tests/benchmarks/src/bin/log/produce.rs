@@ -1,0 +1,172 @@
+//! Produces the same batches to Apache Kafka with acks=all, at its best: a connection for each partition, so
+//! that its threads sync side by side, and requests on their way while others are answered.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{CreateTopicsRequest, ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinSet;
+
+use crate::batches::{Batches, Kind};
+use crate::kafka::{Client, encode, name};
+use crate::process;
+use crate::tally::{Tally, Until};
+
+const PRODUCE_VERSION: i16 = 7;
+const CREATE_TOPICS_VERSION: i16 = 5;
+const ACKS_ALL: i16 = -1;
+const TIMEOUT_MS: i32 = 30_000;
+
+/// Requests of one connection on their way, as the Java producer has by default.
+const UNDER_WAY_MAX: usize = 5;
+
+/// A new topic has its leaders in this time.
+const LEADERS_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    kafka: SocketAddr,
+    /// It is made, with 12 partitions.
+    #[arg(long)]
+    topic: String,
+    #[arg(long, default_value_t = 12)]
+    partitions: i32,
+    /// Kafka syncs each batch before it answers (`flush.messages=1`).
+    #[arg(long)]
+    flush: bool,
+    /// The broker's process, whose CPU time is read.
+    #[arg(long)]
+    pid: Option<u32>,
+    #[command(flatten)]
+    kind: Kind,
+    #[command(flatten)]
+    until: Until,
+}
+
+pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
+    let batches = Batches::new(&arguments.kind);
+    create(&arguments).await?;
+    let cpu = |pid: Option<u32>| pid.map(process::cpu_seconds).transpose();
+    let (cpu_before, began) = (cpu(arguments.pid)?, Instant::now());
+    let deadline = arguments.until.deadline();
+    let mut running = JoinSet::new();
+    for partition in 0..arguments.partitions {
+        let share = arguments.until.share(partition as usize, arguments.partitions as usize);
+        let topic = arguments.topic.clone();
+        let producer = Producer {
+            client: Client::connect(arguments.kafka).await?,
+            topic,
+            partition,
+            batches: batches.clone(),
+            under_way: VecDeque::new(),
+            next_offset: 0,
+            tally: Tally::default(),
+        };
+        running.spawn(Box::pin(producer.produce(share, deadline)));
+    }
+    let mut tally = Tally::default();
+    while let Some(ended) = running.join_next().await {
+        tally.join(ended??);
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let cpu_s = cpu(arguments.pid)?.zip(cpu_before).map(|(after, before)| after - before);
+    Ok(tally.report(&arguments.kind, &batches, seconds, cpu_s))
+}
+
+/// Makes the topic, and waits for its leaders.
+async fn create(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut client = Client::connect(arguments.kafka).await?;
+    let text = |text: &'static str| StrBytes::from_static_str(text);
+    let flush = CreatableTopicConfig::default()
+        .with_name(text("flush.messages"))
+        .with_value(Some(text("1")));
+    let topic = CreatableTopic::default()
+        .with_name(name(&arguments.topic))
+        .with_num_partitions(arguments.partitions)
+        .with_replication_factor(1)
+        .with_configs(if arguments.flush { vec![flush] } else { vec![] });
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(TIMEOUT_MS);
+    let response = client.ask(CREATE_TOPICS_VERSION, &request).await?;
+    for topic in response.topics {
+        let why = topic.error_message.unwrap_or_default();
+        ensure!(topic.error_code == 0, "{}: {why}", arguments.topic);
+    }
+    let until = Instant::now() + LEADERS_MAX;
+    loop {
+        match client.partitions(&arguments.topic).await {
+            Err(error) if Instant::now() < until => drop(error),
+            known => return known.map(drop),
+        }
+    }
+}
+
+/// One partition's connection.
+struct Producer {
+    client: Client,
+    topic: String,
+    partition: i32,
+    batches: Batches,
+    under_way: VecDeque<Instant>,
+    next_offset: i64,
+    tally: Tally,
+}
+
+impl Producer {
+    async fn produce(mut self, count: u64, deadline: Option<Instant>) -> anyhow::Result<Tally> {
+        let mut sent = 0;
+        while sent < count && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            if self.under_way.len() >= UNDER_WAY_MAX {
+                self.answered().await?;
+            }
+            let request = self.request();
+            self.under_way.push_back(Instant::now());
+            self.client.send(&encode(PRODUCE_VERSION, &request)?).await?;
+            sent += 1;
+        }
+        while !self.under_way.is_empty() {
+            self.answered().await?;
+        }
+        Ok(self.tally)
+    }
+
+    fn request(&mut self) -> ProduceRequest {
+        let data = PartitionProduceData::default()
+            .with_index(self.partition)
+            .with_records(Some(self.batches.next()));
+        let topic = TopicProduceData::default()
+            .with_name(name(&self.topic))
+            .with_partition_data(vec![data]);
+        ProduceRequest::default()
+            .with_acks(ACKS_ALL)
+            .with_timeout_ms(TIMEOUT_MS)
+            .with_topic_data(vec![topic])
+    }
+
+    async fn answered(&mut self) -> anyhow::Result<()> {
+        let response = self.client.receive::<ProduceRequest>(PRODUCE_VERSION).await?;
+        let offset = offset_of(&response)?;
+        let (topic, partition) = (&self.topic, self.partition);
+        ensure!(offset == self.next_offset, "{topic}/{partition} goes on at {offset}");
+        let records = u64::from(self.batches.records);
+        self.next_offset += records as i64;
+        let sent_at = self.under_way.pop_front().context("an answer too many")?;
+        self.tally.add(records, sent_at);
+        Ok(())
+    }
+}
+
+fn offset_of(response: &ProduceResponse) -> anyhow::Result<i64> {
+    let topic = response.responses.first().context("no topic is answered")?;
+    let partition = topic.partition_responses.first().context("no partition is answered")?;
+    ensure!(partition.error_code == 0, "error {}", partition.error_code);
+    Ok(partition.base_offset)
+}
