@@ -22,10 +22,11 @@ from log_stages import S3, Stages
 # Of each part, for a full run and a quick one.
 RUNS = (3, 1)
 LANDING_S = (2.0, 0.6)
+WARM_UP_S = (6.0, 2.0)
 STAGES_RUNS = (2, 1)
 STAGES_BYTES = (1_000_000_000, 150_000_000)
 PARTITIONS = ((1, 100, 10_000), (1, 100, 1_000))
-PARTITIONS_BYTES = (400_000_000, 60_000_000)
+PARTITIONS_BYTES = (400_000_000, 150_000_000)
 START = ((10, 10_000), (2, 5_000))
 MEMORY_BATCHES = (1_000_000, 200_000)
 
@@ -53,7 +54,7 @@ class Bench:
             kafka = log_kafka.Kafka(self.target, os.path.join(self.folder, "kafka"))
             # A cold JVM is not what is compared.
             for records in (1, 1000):
-                kafka.produce(False, records=records, seconds=3 - 2 * self.quick)
+                kafka.produce(False, records=records, seconds=WARM_UP_S[self.quick])
             return kafka
         return self.skip(f"Apache Kafka: {why}")
 

@@ -15,6 +15,10 @@ from spine import Node, free_ports
 
 START_DEADLINE_S = 60
 
+# Tried from 1 to 12 for 12 partitions: with a sync for each batch it is best with a request for each partition,
+# else with some that hold a batch for three of them.
+CONNECTIONS_SYNCED, CONNECTIONS = 12, 4
+
 PROPERTIES = """process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
@@ -26,6 +30,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+num.io.threads=16
 log.dirs={folder}/data
 """
 
@@ -73,6 +78,7 @@ class Kafka:
         """Into a topic of its own, whose name comes with what was measured."""
         self.topics += 1
         topic = f"log-{self.topics}"
+        options["connections"] = CONNECTIONS_SYNCED if flush else CONNECTIONS
         if flush:
             options["flush"] = True
         made = load(self.target, "produce", kafka=self.address, topic=topic, pid=self.node.pid, **options)

@@ -13,6 +13,9 @@ from log_landing import check
 RESTORE_WINDOW_S = 8
 SWEPT_DEADLINE_S = 60
 
+# So many edges land in turn where memory is measured.
+MEMORY_EDGES = 48
+
 # What is left of the log in the end: its newest file.
 LOG_FILE_BYTES = 64 << 20
 
@@ -20,7 +23,7 @@ LOG_FILE_BYTES = 64 << 20
 def by_partitions(target, folder, partitions, bytes_):
     """Lands, packs and reads; what was asked of the object store, what was written and what is kept."""
     device = Device(os.path.join(folder, "device"), size="12G")
-    cloud = Cloud(target, os.path.join(device.folder, "cloud"), partitions=partitions)
+    cloud = Cloud(target, os.path.join(device.folder, "cloud"), partitions=partitions, edges=1)
     try:
         cloud.configure(max_age="3s", restore_window=f"{RESTORE_WINDOW_S}s")
         cloud.start()
@@ -108,15 +111,16 @@ def start_up(target, folder, topics, partitions):
 
 
 def memory(target, folder, batches):
-    """What batches of one record take, of edges in turn: while they are in the log, and once they are packed."""
-    cloud = Cloud(target, os.path.join(folder, "cloud"))
-    million = batches / 1e6
+    """What batches of one record take, of edges in turn (so that no two facts can be one): while they are in the
+    log, and once they are packed."""
+    cloud = Cloud(target, os.path.join(folder, "cloud"), edges=MEMORY_EDGES)
+    million, options = batches / 1e6, {"records": 1, "under_way": cloud.partitions}
     try:
         cloud.start()
         # What is taken once, whatever lands, is taken before.
-        warm = cloud.land(records=1, batches=batches // 10)
+        warm = cloud.land(batches=batches // 10, **options)
         before = cloud.resident()
-        landed = cloud.land(records=1, batches=batches)
+        landed = cloud.land(batches=batches, **options)
         in_log = cloud.resident() - before
         cloud.stop()
         snapshot = cloud.snapshot_bytes()

@@ -78,8 +78,8 @@ def stages(runs):
     rows = []
     for stage, of in runs.items():
         row = median(of)
-        beside = [number(row[figure], "{:,.1f}") for figure in ("requests_per_gb", "store_bytes_per_byte")]
-        rows.append((stage, number(row["mb_per_s"], "{:,.0f}"), number(row["cpu_s_per_gb"]), *beside))
+        asked = (number(row["requests_per_gb"], "{:,.0f}"), number(row["store_bytes_per_byte"], "{:.3f}"))
+        rows.append((stage, number(row["mb_per_s"], "{:,.0f}"), number(row["cpu_s_per_gb"]), *asked))
     return aligned(["stage", "MB/s", "CPU s/GB", "requests/GB", "store bytes ÷ bytes"], rows)
 
 

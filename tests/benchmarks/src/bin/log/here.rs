@@ -47,8 +47,8 @@ pub struct Arguments {
     until: Until,
 }
 
-/// What was offered together, and when.
-type Bundle = Vec<(Frame, Instant)>;
+/// What is offered together.
+type Bundle = Vec<Frame>;
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let batches = Batches::new(&arguments.kind);
@@ -140,7 +140,7 @@ fn make(mut makers: Vec<Maker>, mut batches: Batches, deadline: Option<Instant>)
         }
         for maker in &mut makers {
             let count = fits.min(maker.left);
-            let offer = |_| (Frame::Batch(maker.edge.offer(&mut batches)), Instant::now());
+            let offer = |_| Frame::Batch(maker.edge.offer(&mut batches));
             let bundle: Bundle = (0..count).map(offer).collect();
             maker.left -= count;
             if maker.sender.blocking_send(bundle).is_err() {
@@ -192,10 +192,10 @@ impl Link {
     async fn land(mut self) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         while let Some(bundle) = self.bundles.recv().await {
-            let (frames, offered): (Vec<Frame>, Vec<Instant>) = bundle.into_iter().unzip();
-            let answers = self.exchange(frames).await?;
-            ensure!(answers.len() == offered.len(), "answers are missing");
-            for (answer, offered_at) in answers.into_iter().zip(offered) {
+            let (offered_at, count) = (Instant::now(), bundle.len());
+            let answers = self.exchange(bundle).await?;
+            ensure!(answers.len() == count, "answers are missing");
+            for answer in answers {
                 tally.add(self.granted.landed(answer)?, offered_at);
             }
         }

@@ -1,5 +1,6 @@
-//! Produces the same batches to Apache Kafka with acks=all, at its best: a connection for each partition, so
-//! that its threads sync side by side, and requests on their way while others are answered.
+//! Produces the same batches to Apache Kafka with acks=all, as suits it best: each request has a batch for each
+//! of its connection's partitions, there are connections enough to have its threads sync side by side, and
+//! requests are on their way while others are answered.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,13 +10,14 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{CreateTopicsRequest, ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{CreateTopicsRequest, ProduceRequest};
 use kafka_protocol::protocol::StrBytes;
 use tokio::task::JoinSet;
 
 use crate::batches::{Batches, Kind};
 use crate::kafka::{Client, encode, name};
 use crate::process;
+use crate::read;
 use crate::tally::{Tally, Until};
 
 const PRODUCE_VERSION: i16 = 7;
@@ -28,6 +30,7 @@ const UNDER_WAY_MAX: usize = 5;
 
 /// A new topic has its leaders in this time.
 const LEADERS_MAX: Duration = Duration::from_secs(30);
+const LEADERS_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
@@ -38,6 +41,9 @@ pub struct Arguments {
     topic: String,
     #[arg(long, default_value_t = 12)]
     partitions: i32,
+    /// Connections, among which the partitions are shared out.
+    #[arg(long, default_value_t = 4)]
+    connections: i32,
     /// Kafka syncs each batch before it answers (`flush.messages=1`).
     #[arg(long)]
     flush: bool,
@@ -57,16 +63,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let (cpu_before, began) = (cpu(arguments.pid)?, Instant::now());
     let deadline = arguments.until.deadline();
     let mut running = JoinSet::new();
-    for partition in 0..arguments.partitions {
-        let share = arguments.until.share(partition as usize, arguments.partitions as usize);
-        let topic = arguments.topic.clone();
+    for number in 0..arguments.connections {
+        let mine = (0..arguments.partitions).filter(|partition| partition % arguments.connections == number);
+        let share = arguments.until.share(number as usize, arguments.connections as usize);
         let producer = Producer {
             client: Client::connect(arguments.kafka).await?,
-            topic,
-            partition,
+            topic: arguments.topic.clone(),
+            partitions: mine.collect(),
             batches: batches.clone(),
             under_way: VecDeque::new(),
-            next_offset: 0,
+            answered: 0,
             tally: Tally::default(),
         };
         running.spawn(Box::pin(producer.produce(share, deadline)));
@@ -101,72 +107,80 @@ async fn create(arguments: &Arguments) -> anyhow::Result<()> {
         ensure!(topic.error_code == 0, "{}: {why}", arguments.topic);
     }
     let until = Instant::now() + LEADERS_MAX;
-    loop {
-        match client.partitions(&arguments.topic).await {
-            Err(error) if Instant::now() < until => drop(error),
-            known => return known.map(drop),
-        }
+    // A leader is told of before it serves: whether it does, reading shows.
+    let topics = vec![arguments.topic.clone()];
+    while let Err(error) = read::all(arguments.kafka, topics.clone(), 1).await {
+        ensure!(Instant::now() < until, "{}: {error:#}", arguments.topic);
+        tokio::time::sleep(LEADERS_EVERY).await;
     }
+    Ok(())
 }
 
-/// One partition's connection.
+/// One connection.
 struct Producer {
     client: Client,
     topic: String,
-    partition: i32,
+    partitions: Vec<i32>,
     batches: Batches,
     under_way: VecDeque<Instant>,
-    next_offset: i64,
+    /// Requests.
+    answered: i64,
     tally: Tally,
 }
 
 impl Producer {
+    /// As many requests as hold that many batches, or until the time is over.
     async fn produce(mut self, count: u64, deadline: Option<Instant>) -> anyhow::Result<Tally> {
         let mut sent = 0;
         while sent < count && deadline.is_none_or(|deadline| Instant::now() < deadline) {
             if self.under_way.len() >= UNDER_WAY_MAX {
-                self.answered().await?;
+                self.take_answer().await?;
             }
-            let request = self.request();
+            let request = encode(PRODUCE_VERSION, &self.request())?;
             self.under_way.push_back(Instant::now());
-            self.client.send(&encode(PRODUCE_VERSION, &request)?).await?;
-            sent += 1;
+            self.client.send(&request).await?;
+            sent += self.partitions.len() as u64;
         }
         while !self.under_way.is_empty() {
-            self.answered().await?;
+            self.take_answer().await?;
         }
         Ok(self.tally)
     }
 
     fn request(&mut self) -> ProduceRequest {
-        let data = PartitionProduceData::default()
-            .with_index(self.partition)
-            .with_records(Some(self.batches.next()));
+        let batches = &mut self.batches;
+        let data = self.partitions.iter().map(|partition| {
+            PartitionProduceData::default()
+                .with_index(*partition)
+                .with_records(Some(batches.next()))
+        });
         let topic = TopicProduceData::default()
             .with_name(name(&self.topic))
-            .with_partition_data(vec![data]);
+            .with_partition_data(data.collect());
         ProduceRequest::default()
             .with_acks(ACKS_ALL)
             .with_timeout_ms(TIMEOUT_MS)
             .with_topic_data(vec![topic])
     }
 
-    async fn answered(&mut self) -> anyhow::Result<()> {
+    async fn take_answer(&mut self) -> anyhow::Result<()> {
         let response = self.client.receive::<ProduceRequest>(PRODUCE_VERSION).await?;
-        let offset = offset_of(&response)?;
-        let (topic, partition) = (&self.topic, self.partition);
-        ensure!(offset == self.next_offset, "{topic}/{partition} goes on at {offset}");
-        let records = u64::from(self.batches.records);
-        self.next_offset += records as i64;
         let sent_at = self.under_way.pop_front().context("an answer too many")?;
-        self.tally.add(records, sent_at);
+        let answers = response.responses.first().context("no topic is answered")?;
+        let answers = &answers.partition_responses;
+        ensure!(answers.len() == self.partitions.len(), "answers are missing");
+        let records = i64::from(self.batches.records);
+        for answer in answers {
+            let (topic, partition) = (&self.topic, answer.index);
+            ensure!(answer.error_code == 0, "{topic}/{partition}: error {}", answer.error_code);
+            ensure!(
+                answer.base_offset == self.answered * records,
+                "{topic}/{partition} goes on at {}",
+                answer.base_offset
+            );
+            self.tally.add(records as u64, sent_at);
+        }
+        self.answered += 1;
         Ok(())
     }
-}
-
-fn offset_of(response: &ProduceResponse) -> anyhow::Result<i64> {
-    let topic = response.responses.first().context("no topic is answered")?;
-    let partition = topic.partition_responses.first().context("no partition is answered")?;
-    ensure!(partition.error_code == 0, "error {}", partition.error_code);
-    Ok(partition.base_offset)
 }

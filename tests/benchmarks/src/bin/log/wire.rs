@@ -19,9 +19,6 @@ use crate::edge::{self, Edge};
 use crate::process;
 use crate::tally::{Tally, Until};
 
-/// Batches of one edge that wait for their answers, however small they are.
-const UNDER_WAY_MAX: usize = 512;
-
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// The hub's address.
@@ -41,6 +38,10 @@ pub struct Arguments {
     /// Edge n lands in topic n modulo these.
     #[arg(long, default_value_t = 1)]
     topics: usize,
+    /// Batches of one edge that wait for their answers, however small they are. As many as it has lanes: in no
+    /// partition one edge's batches follow each other.
+    #[arg(long, default_value_t = 512)]
+    under_way: usize,
     #[command(flatten)]
     kind: Kind,
     #[command(flatten)]
@@ -59,7 +60,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let mut running = JoinSet::new();
     for (number, link) in links.into_iter().enumerate() {
         let share = arguments.until.share(number, arguments.edges);
-        running.spawn(link.land(batches.clone(), share, deadline));
+        let window = SenderLimits::default().window_bytes_max / batches.bytes;
+        let window = window.clamp(1, arguments.under_way);
+        running.spawn(link.land(batches.clone(), window, share, deadline));
     }
     let mut tally = Tally::default();
     while let Some(ended) = running.join_next().await {
@@ -106,12 +109,17 @@ impl Link {
     }
 
     /// Lands so many batches, or until the time is over; all that was offered is waited for.
-    async fn land(self, batches: Batches, count: u64, deadline: Option<Instant>) -> anyhow::Result<Tally> {
-        let window = SenderLimits::default().window_bytes_max / batches.bytes;
+    async fn land(
+        self,
+        batches: Batches,
+        window: usize,
+        count: u64,
+        deadline: Option<Instant>,
+    ) -> anyhow::Result<Tally> {
         let under_way = UnderWay {
             edge: Mutex::new(self.edge),
             offered: Mutex::default(),
-            room: Semaphore::new(window.clamp(1, UNDER_WAY_MAX)),
+            room: Semaphore::new(window),
         };
         let mut connection = self.connection;
         let mut bulk = connection.bulk_out.take().context("an edge has a stream for batches")?;
