@@ -13,8 +13,14 @@ from log_landing import check
 RESTORE_WINDOW_S = 8
 SWEPT_DEADLINE_S = 60
 
+# Behind the snapshot, where the start is measured: just not enough for the next one, which comes with 32 MiB.
+TAIL_BATCHES = 60_000
+
 # So many edges land in turn where memory is measured.
 MEMORY_EDGES = 48
+
+# Enough that no tail is packed for its count of batches (65,536).
+MEMORY_PARTITIONS = 24
 
 # What is left of the log in the end: its newest file.
 LOG_FILE_BYTES = 64 << 20
@@ -31,7 +37,7 @@ def by_partitions(target, folder, partitions, bytes_):
         written, before = device.written(), cloud.metrics()
         landed = cloud.land(records=100, payload="random", batches=bytes_ // 15_600)
         landed_bytes = landed["bytes"]
-        pack_s, _ = cloud.wait_packed()
+        pack_s, pack_cpu_s = cloud.wait_packed()
         packed = cloud.metrics()
         kept_packed = kept(cloud.data)
         put = requests(before, packed)
@@ -55,6 +61,7 @@ def by_partitions(target, folder, partitions, bytes_):
         "bytes": landed_bytes,
         "segments": grown("tidegate_packed_segments"),
         "pack_s": pack_s,
+        "pack_cpu_s": pack_cpu_s,
         "puts_per_gb": sum(put.get(name, 0) for name in ("put", "part", "multipart")) * GB / landed_bytes,
         "gets_per_gb": sum(got.get(name, 0) for name in ("get", "head")) * GB / landed_bytes,
         "got_bytes_per_byte": got.get("read", 0) / landed_bytes,
@@ -77,7 +84,7 @@ def wait_swept(cloud):
 
 
 def start_up(target, folder, topics, partitions):
-    """With a batch in each partition: from the snapshot alone, and with as many batches behind it."""
+    """With a batch in each partition: from the snapshot alone, and with some more batches behind it."""
     cloud = Cloud(target, os.path.join(folder, "cloud"), topics=topics, partitions=partitions, edges=topics)
     total = topics * partitions
     try:
@@ -96,11 +103,12 @@ def start_up(target, folder, topics, partitions):
         }
         newest = sorted(os.listdir(os.path.join(cloud.data, "snapshots")))
         before = cloud.metrics()
-        more = cloud.land(records=1, batches=total)
+        more = cloud.land(records=1, batches=min(total, TAIL_BATCHES))
         tail = cloud.metrics()["tidegate_log_written_bytes"] - before["tidegate_log_written_bytes"]
         cloud.kill()
         is_tail_whole = newest == sorted(os.listdir(os.path.join(cloud.data, "snapshots")))
         found["tail_start_s"], found["tail_start_cpu_s"] = cloud.start(), cloud.node.used()["cpu_s"]
+        found["tail_batches"] = more["batches"]
         # Else a snapshot was made meanwhile, and only a part was replayed.
         found["tail_bytes"] = tail if is_tail_whole else None
         landed["records"] += more["records"]
@@ -113,7 +121,7 @@ def start_up(target, folder, topics, partitions):
 def memory(target, folder, batches):
     """What batches of one record take, of edges in turn (so that no two facts can be one): while they are in the
     log, and once they are packed."""
-    cloud = Cloud(target, os.path.join(folder, "cloud"), edges=MEMORY_EDGES)
+    cloud = Cloud(target, os.path.join(folder, "cloud"), partitions=MEMORY_PARTITIONS, edges=MEMORY_EDGES)
     million, options = batches / 1e6, {"records": 1, "under_way": cloud.partitions}
     try:
         cloud.start()

@@ -94,6 +94,7 @@ PARTITIONS = [
     ("bytes", "bytes of batches", "{:,}"),
     ("segments", "segments", "{:,.0f}"),
     ("pack_s", "packed within, s", "{:.1f}"),
+    ("pack_cpu_s", "CPU s meanwhile", "{:.2f}"),
     ("puts_per_gb", "writing requests/GB", "{:,.0f}"),
     ("gets_per_gb", "reading requests/GB, cold", "{:,.0f}"),
     ("got_bytes_per_byte", "bytes got ÷ bytes read, cold", "{:.3f}"),
@@ -111,7 +112,8 @@ START = [
     ("snapshot_start_cpu_s", "CPU s", "{:.2f}"),
     ("resident_mib", "resident then, MiB", "{:,.0f}"),
     ("landed_resident_mib", "resident before, after landing, MiB", "{:,.0f}"),
-    ("tail_bytes", "log behind it, bytes (as many batches again)", "{:,.0f}"),
+    ("tail_batches", "batches behind it", "{:,}"),
+    ("tail_bytes", "log behind it, bytes", "{:,.0f}"),
     ("tail_start_s", "start with that, s", "{:.2f}"),
     ("tail_start_cpu_s", "CPU s", "{:.2f}"),
 ]

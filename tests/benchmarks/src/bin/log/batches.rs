@@ -109,7 +109,12 @@ impl Random {
 
     fn json(&mut self, length: usize) -> Bytes {
         let mut text = format!("{{\"device\":\"press-{:03}\"", self.below(1_000));
-        let names = ["temperature_c", "pressure_bar", "vibration_mm_s", "power_kw"];
+        let names = [
+            "temperature_c",
+            "pressure_bar",
+            "vibration_mm_s",
+            "power_kw",
+        ];
         for name in names.iter().cycle() {
             let value = self.below(100_000) as f64 / 1_000.0;
             let field = format!(",\"{name}\":{value}");

@@ -75,7 +75,8 @@ impl Edge {
         self.session_epoch = welcome.session_epoch;
         let lanes: Vec<usize> = (0..self.lanes.len()).collect();
         let announce = |numbers: &[usize]| {
-            let streams: anyhow::Result<_> = numbers.iter().map(|lane| self.announced(*lane)).collect();
+            let streams: anyhow::Result<_> =
+                numbers.iter().map(|lane| self.announced(*lane)).collect();
             Ok(Frame::Announce(Announce { streams: streams? }))
         };
         lanes.chunks(FRAME_STREAMS_MAX).map(announce).collect()

@@ -60,7 +60,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
         let (link, edge) = Link::open(&broker, number, arguments.lanes, bundles).await?;
         links.push(link);
         let share = arguments.until.share(number, arguments.edges);
-        makers.push(Maker { sender, left: share, edge });
+        makers.push(Maker {
+            sender,
+            left: share,
+            edge,
+        });
     }
     let (syncs, logged) = written(&broker);
     let (cpu_before, began) = (process_cpu_s(), Instant::now());
@@ -76,9 +80,16 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     }
     let seconds = began.elapsed().as_secs_f64();
     let cpu_s = process_cpu_s() - cpu_before;
-    let maker_cpu_s = maker.join().map_err(|_| anyhow::anyhow!("the maker has failed"))?;
+    let maker_cpu_s = maker
+        .join()
+        .map_err(|_| anyhow::anyhow!("the maker has failed"))?;
     let records = tally.records;
-    let mut report = tally.report(&arguments.kind, &batches, seconds, Some(cpu_s - maker_cpu_s));
+    let mut report = tally.report(
+        &arguments.kind,
+        &batches,
+        seconds,
+        Some(cpu_s - maker_cpu_s),
+    );
     let (syncs_after, logged_after) = written(&broker);
     report["syncs"] = (syncs_after - syncs).into();
     report["log_bytes"] = (logged_after - logged).into();
@@ -211,7 +222,9 @@ impl Link {
                 questions.push(Question::of(event, self.session_epoch));
             }
         }
-        let wishes = questions.iter().flat_map(|question| question.wishes(&self.name));
+        let wishes = questions
+            .iter()
+            .flat_map(|question| question.wishes(&self.name));
         let mut effects = self.broker.submit(wishes.collect()).await?.into_iter();
         let mut said = Vec::with_capacity(questions.len());
         for question in questions {

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{
-    ApiKey, MetadataRequest, RequestHeader, ResponseHeader, TopicName,
-};
+use kafka_protocol::messages::{ApiKey, MetadataRequest, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,7 +27,11 @@ impl Client {
         Ok(Self { stream })
     }
 
-    pub async fn ask<R: Request>(&mut self, version: i16, request: &R) -> anyhow::Result<R::Response> {
+    pub async fn ask<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> anyhow::Result<R::Response> {
         self.send(&encode(version, request)?).await?;
         self.receive::<R>(version).await
     }
@@ -46,7 +48,10 @@ impl Client {
         while response.len() < length {
             let read = (&mut self.stream).take((length - response.len()) as u64);
             let mut read = read;
-            ensure!(read.read_buf(&mut response).await? > 0, "the server closed the connection");
+            ensure!(
+                read.read_buf(&mut response).await? > 0,
+                "the server closed the connection"
+            );
         }
         let mut response = response.freeze();
         ResponseHeader::decode(&mut response, R::Response::header_version(version))?;
@@ -61,10 +66,20 @@ impl Client {
             .with_allow_auto_topic_creation(false);
         let metadata = self.ask(METADATA_VERSION, &request).await?;
         let topic = metadata.topics.first().context("no topic is answered")?;
-        ensure!(topic.error_code == 0, "error {} for the topic", topic.error_code);
-        let led = topic.partitions.iter().filter(|partition| partition.leader_id.0 >= 0);
+        ensure!(
+            topic.error_code == 0,
+            "error {} for the topic",
+            topic.error_code
+        );
+        let led = topic
+            .partitions
+            .iter()
+            .filter(|partition| partition.leader_id.0 >= 0);
         let mut numbers: Vec<i32> = led.map(|partition| partition.partition_index).collect();
-        ensure!(numbers.len() == topic.partitions.len(), "a partition has no leader yet");
+        ensure!(
+            numbers.len() == topic.partitions.len(),
+            "a partition has no leader yet"
+        );
         numbers.sort_unstable();
         Ok(numbers)
     }

@@ -64,8 +64,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let deadline = arguments.until.deadline();
     let mut running = JoinSet::new();
     for number in 0..arguments.connections {
-        let mine = (0..arguments.partitions).filter(|partition| partition % arguments.connections == number);
-        let share = arguments.until.share(number as usize, arguments.connections as usize);
+        let mine = (0..arguments.partitions)
+            .filter(|partition| partition % arguments.connections == number);
+        let share = arguments
+            .until
+            .share(number as usize, arguments.connections as usize);
         let producer = Producer {
             client: Client::connect(arguments.kafka).await?,
             topic: arguments.topic.clone(),
@@ -82,7 +85,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
         tally.join(ended??);
     }
     let seconds = began.elapsed().as_secs_f64();
-    let cpu_s = cpu(arguments.pid)?.zip(cpu_before).map(|(after, before)| after - before);
+    let cpu_s = cpu(arguments.pid)?
+        .zip(cpu_before)
+        .map(|(after, before)| after - before);
     Ok(tally.report(&arguments.kind, &batches, seconds, cpu_s))
 }
 
@@ -164,15 +169,25 @@ impl Producer {
     }
 
     async fn take_answer(&mut self) -> anyhow::Result<()> {
-        let response = self.client.receive::<ProduceRequest>(PRODUCE_VERSION).await?;
+        let response = self
+            .client
+            .receive::<ProduceRequest>(PRODUCE_VERSION)
+            .await?;
         let sent_at = self.under_way.pop_front().context("an answer too many")?;
         let answers = response.responses.first().context("no topic is answered")?;
         let answers = &answers.partition_responses;
-        ensure!(answers.len() == self.partitions.len(), "answers are missing");
+        ensure!(
+            answers.len() == self.partitions.len(),
+            "answers are missing"
+        );
         let records = i64::from(self.batches.records);
         for answer in answers {
             let (topic, partition) = (&self.topic, answer.index);
-            ensure!(answer.error_code == 0, "{topic}/{partition}: error {}", answer.error_code);
+            ensure!(
+                answer.error_code == 0,
+                "{topic}/{partition}: error {}",
+                answer.error_code
+            );
             ensure!(
                 answer.base_offset == self.answered * records,
                 "{topic}/{partition} goes on at {}",

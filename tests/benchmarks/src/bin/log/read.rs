@@ -61,7 +61,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let (cpu_before, began) = (cpu(arguments.pid)?, Instant::now());
     let read = all(arguments.kafka, arguments.topic, arguments.connections).await?;
     let seconds = began.elapsed().as_secs_f64();
-    let cpu_s = cpu(arguments.pid)?.zip(cpu_before).map(|(after, before)| after - before);
+    let cpu_s = cpu(arguments.pid)?
+        .zip(cpu_before)
+        .map(|(after, before)| after - before);
     Ok(json!({
         "records": read.records,
         "batches": read.batches,
@@ -73,7 +75,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
 }
 
 /// Reads topics to where they end while they are read.
-pub async fn all(kafka: SocketAddr, topics: Vec<String>, connections: usize) -> anyhow::Result<Read> {
+pub async fn all(
+    kafka: SocketAddr,
+    topics: Vec<String>,
+    connections: usize,
+) -> anyhow::Result<Read> {
     let mut shares: Vec<Vec<Place>> = vec![Vec::new(); connections];
     let mut client = Client::connect(kafka).await?;
     let mut turn = (0..connections).cycle();
@@ -114,7 +120,10 @@ async fn read_share(kafka: SocketAddr, mut places: Vec<Place>) -> anyhow::Result
         read.requests += 1;
         let answers = response.responses.into_iter().flat_map(|topic| {
             let of = topic.topic.0.to_string();
-            topic.partitions.into_iter().map(move |data| (of.clone(), data))
+            topic
+                .partitions
+                .into_iter()
+                .map(move |data| (of.clone(), data))
         });
         let mut left = Vec::with_capacity(places.len());
         // Both are in the order of the request.

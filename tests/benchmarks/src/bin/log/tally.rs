@@ -43,7 +43,8 @@ impl Tally {
         self.batches += 1;
         self.records += records;
         let us = offered_at.elapsed().as_micros();
-        self.latencies_us.push(u32::try_from(us).unwrap_or(u32::MAX));
+        self.latencies_us
+            .push(u32::try_from(us).unwrap_or(u32::MAX));
     }
 
     pub fn join(&mut self, other: Self) {
@@ -53,7 +54,13 @@ impl Tally {
     }
 
     /// `cpu_s` is that of the server alone.
-    pub fn report(mut self, kind: &Kind, batches: &Batches, seconds: f64, cpu_s: Option<f64>) -> Value {
+    pub fn report(
+        mut self,
+        kind: &Kind,
+        batches: &Batches,
+        seconds: f64,
+        cpu_s: Option<f64>,
+    ) -> Value {
         self.latencies_us.sort_unstable();
         let at = |percent: usize| {
             let index = self.latencies_us.len().saturating_sub(1) * percent / 100;

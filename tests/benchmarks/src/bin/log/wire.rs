@@ -69,7 +69,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
         tally.join(ended??);
     }
     let seconds = began.elapsed().as_secs_f64();
-    let cpu_s = cpu(arguments.pid)?.zip(cpu_before).map(|(after, before)| after - before);
+    let cpu_s = cpu(arguments.pid)?
+        .zip(cpu_before)
+        .map(|(after, before)| after - before);
     Ok(tally.report(&arguments.kind, &batches, seconds, cpu_s))
 }
 
@@ -122,7 +124,10 @@ impl Link {
             room: Semaphore::new(window),
         };
         let mut connection = self.connection;
-        let mut bulk = connection.bulk_out.take().context("an edge has a stream for batches")?;
+        let mut bulk = connection
+            .bulk_out
+            .take()
+            .context("an edge has a stream for batches")?;
         let (tell, told) = oneshot::channel();
         let offering = async {
             let offered = under_way.offer(&mut bulk, batches, count, deadline).await?;
