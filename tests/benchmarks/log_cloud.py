@@ -106,7 +106,7 @@ class Cloud:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def forget(self, *folders):
+    def forget(self):
         """Nothing is in memory: neither its own, nor the page cache's; and what it keeps of objects is gone."""
         self.stop()
         shutil.rmtree(os.path.join(self.data, "cache"), ignore_errors=True)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from log_cloud import GB, Cloud, requests
+from log_cloud import GB, Cloud, kept, requests
 from log_landing import check
 from spine import free_ports
 
@@ -45,7 +45,7 @@ class S3:
         self.process.wait()
 
 
-def figures(bytes_, seconds, cpu_s, asked=None):
+def figures(bytes_, seconds, cpu_s, asked=None, cached=0):
     asked = asked or {}
     stored = asked.get("written", 0) + asked.get("read", 0)
     count = sum(count for name, count in asked.items() if name not in ("written", "read"))
@@ -55,6 +55,7 @@ def figures(bytes_, seconds, cpu_s, asked=None):
         "cpu_s_per_gb": cpu_s * GB / bytes_,
         "requests_per_gb": count * GB / bytes_,
         "store_bytes_per_byte": stored / bytes_,
+        "cached_bytes_per_byte": cached / bytes_,
     }
 
 
@@ -80,11 +81,12 @@ class Stages:
         return landed
 
     def read(self, stage, cloud, landed):
-        before = cloud.metrics()
+        cache = os.path.join(cloud.data, "cache")
+        before, kept_before = cloud.metrics(), kept(cache)
         read = cloud.read()
         check(stage, landed, read)
-        asked = requests(before, cloud.metrics())
-        self.note(stage, read["bytes"], read["seconds"], read["cpu_s"], asked)
+        asked, cached = requests(before, cloud.metrics()), kept(cache) - kept_before
+        self.note(stage, read["bytes"], read["seconds"], read["cpu_s"], asked, cached)
 
     def pack(self, stage, cloud, landed):
         """Starts it anew with a rule by which all is due."""

@@ -74,13 +74,21 @@ def goals(runs):
     return aligned(["goal", "wanted", "measured", "held"], rows)
 
 
+STAGES = [
+    ("mb_per_s", "MB/s", "{:,.0f}"),
+    ("cpu_s_per_gb", "CPU s/GB", "{:,.2f}"),
+    ("requests_per_gb", "requests/GB", "{:,.0f}"),
+    ("store_bytes_per_byte", "store bytes ÷ bytes", "{:.3f}"),
+    ("cached_bytes_per_byte", "kept in the cache ÷ bytes", "{:.3f}"),
+]
+
+
 def stages(runs):
     rows = []
     for stage, of in runs.items():
         row = median(of)
-        asked = (number(row["requests_per_gb"], "{:,.0f}"), number(row["store_bytes_per_byte"], "{:.3f}"))
-        rows.append((stage, number(row["mb_per_s"], "{:,.0f}"), number(row["cpu_s_per_gb"]), *asked))
-    return aligned(["stage", "MB/s", "CPU s/GB", "requests/GB", "store bytes ÷ bytes"], rows)
+        rows.append((stage, *(number(row[figure], form) for figure, _, form in STAGES)))
+    return aligned(["stage", *(title for _, title, _ in STAGES)], rows)
 
 
 def columns(rows, titles):

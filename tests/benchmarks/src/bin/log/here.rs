@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_bridge_protocol::frame::Frame;
 use tidegate_bridge_protocol::hub::HubConnection;
@@ -59,31 +59,20 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
         let (sender, bundles) = mpsc::channel(BUNDLES_AHEAD);
         let (link, edge) = Link::open(&broker, number, arguments.lanes, bundles).await?;
         links.push(link);
-        let share = arguments.until.share(number, arguments.edges);
         makers.push(Maker {
             sender,
-            left: share,
             edge,
+            left: arguments.until.share(number, arguments.edges),
         });
     }
     let (syncs, logged) = written(&broker);
     let (cpu_before, began) = (process_cpu_s(), Instant::now());
     let (deadline, made) = (arguments.until.deadline(), batches.clone());
     let maker = thread::spawn(move || make(makers, made, deadline));
-    let mut running = JoinSet::new();
-    for link in links {
-        running.spawn(link.land());
-    }
-    let mut tally = Tally::default();
-    while let Some(ended) = running.join_next().await {
-        tally.join(ended??);
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    let cpu_s = process_cpu_s() - cpu_before;
-    let maker_cpu_s = maker
-        .join()
-        .map_err(|_| anyhow::anyhow!("the maker has failed"))?;
-    let records = tally.records;
+    let tally = land_all(links).await?;
+    let (seconds, cpu_s) = (began.elapsed().as_secs_f64(), process_cpu_s() - cpu_before);
+    let maker_cpu_s = maker.join().map_err(|_| anyhow!("the maker has failed"))?;
+    check(&cloud, tally.records).await?;
     let mut report = tally.report(
         &arguments.kind,
         &batches,
@@ -93,9 +82,20 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let (syncs_after, logged_after) = written(&broker);
     report["syncs"] = (syncs_after - syncs).into();
     report["log_bytes"] = (logged_after - logged).into();
-    check(&cloud, records).await?;
     cloud.shutdown().await;
     Ok(report)
+}
+
+async fn land_all(links: Vec<Link>) -> anyhow::Result<Tally> {
+    let mut running = JoinSet::new();
+    for link in links {
+        running.spawn(link.land());
+    }
+    let mut tally = Tally::default();
+    while let Some(ended) = running.join_next().await {
+        tally.join(ended??);
+    }
+    Ok(tally)
 }
 
 async fn start(data: &Path, partitions: usize) -> anyhow::Result<Cloud> {
@@ -244,7 +244,7 @@ impl Link {
 
 fn one(frames: Vec<Frame>) -> anyhow::Result<Frame> {
     let [frame] = <[Frame; 1]>::try_from(frames)
-        .map_err(|frames| anyhow::anyhow!("instead of one frame came {frames:?}"))?;
+        .map_err(|frames| anyhow!("instead of one frame came {frames:?}"))?;
     Ok(frame)
 }
 

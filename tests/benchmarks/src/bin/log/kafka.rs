@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey, MetadataRequest, RequestHeader, ResponseHeader, TopicName};
-use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -46,12 +46,9 @@ impl Client {
         ensure!(length <= RESPONSE_BYTES_MAX, "a response of {length} bytes");
         let mut response = BytesMut::with_capacity(length);
         while response.len() < length {
-            let read = (&mut self.stream).take((length - response.len()) as u64);
-            let mut read = read;
-            ensure!(
-                read.read_buf(&mut response).await? > 0,
-                "the server closed the connection"
-            );
+            let mut rest = (&mut self.stream).take((length - response.len()) as u64);
+            let read = rest.read_buf(&mut response).await?;
+            ensure!(read > 0, "the server closed the connection");
         }
         let mut response = response.freeze();
         ResponseHeader::decode(&mut response, R::Response::header_version(version))?;
@@ -87,7 +84,6 @@ impl Client {
 
 /// A whole request, its length included.
 pub fn encode<R: Request>(version: i16, request: &R) -> anyhow::Result<Bytes> {
-    use kafka_protocol::protocol::Encodable;
     let key = ApiKey::try_from(R::KEY).map_err(|()| anyhow::anyhow!("no API {}", R::KEY))?;
     let mut out = BytesMut::new();
     out.put_u32(0);

@@ -16,9 +16,8 @@ use tokio::task::JoinSet;
 
 use crate::batches::{Batches, Kind};
 use crate::kafka::{Client, encode, name};
-use crate::process;
 use crate::read;
-use crate::tally::{Tally, Until};
+use crate::tally::{Tally, Until, Watch};
 
 const PRODUCE_VERSION: i16 = 7;
 const CREATE_TOPICS_VERSION: i16 = 5;
@@ -59,8 +58,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let batches = Batches::new(&arguments.kind);
     create(&arguments).await?;
-    let cpu = |pid: Option<u32>| pid.map(process::cpu_seconds).transpose();
-    let (cpu_before, began) = (cpu(arguments.pid)?, Instant::now());
+    let watch = Watch::start(arguments.pid)?;
     let deadline = arguments.until.deadline();
     let mut running = JoinSet::new();
     for number in 0..arguments.connections {
@@ -84,10 +82,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     while let Some(ended) = running.join_next().await {
         tally.join(ended??);
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let cpu_s = cpu(arguments.pid)?
-        .zip(cpu_before)
-        .map(|(after, before)| after - before);
+    let (seconds, cpu_s) = watch.stop()?;
     Ok(tally.report(&arguments.kind, &batches, seconds, cpu_s))
 }
 

@@ -2,7 +2,6 @@
 //! connections side by side. Each batch's CRC is checked, and that no offset is missing.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -14,7 +13,7 @@ use tidegate_shared::record::split_batches;
 use tokio::task::JoinSet;
 
 use crate::kafka::{Client, name};
-use crate::process;
+use crate::tally::Watch;
 
 const FETCH_VERSION: i16 = 4;
 
@@ -57,13 +56,9 @@ impl Read {
 }
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
-    let cpu = |pid: Option<u32>| pid.map(process::cpu_seconds).transpose();
-    let (cpu_before, began) = (cpu(arguments.pid)?, Instant::now());
+    let watch = Watch::start(arguments.pid)?;
     let read = all(arguments.kafka, arguments.topic, arguments.connections).await?;
-    let seconds = began.elapsed().as_secs_f64();
-    let cpu_s = cpu(arguments.pid)?
-        .zip(cpu_before)
-        .map(|(after, before)| after - before);
+    let (seconds, cpu_s) = watch.stop()?;
     Ok(json!({
         "records": read.records,
         "batches": read.batches,

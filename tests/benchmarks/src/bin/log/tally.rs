@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::batches::{Batches, Kind};
+use crate::process;
 
 /// When to end: what comes first.
 #[derive(Clone, Copy, Debug, Args)]
@@ -27,6 +28,32 @@ impl Until {
     pub fn share(&self, number: usize, of: usize) -> u64 {
         let (each, more) = (self.batches / of as u64, self.batches % of as u64);
         each + u64::from((number as u64) < more)
+    }
+}
+
+/// Time that passes, and CPU time that a process takes meanwhile.
+#[derive(Debug)]
+pub struct Watch {
+    began: Instant,
+    server: Option<(u32, f64)>,
+}
+
+impl Watch {
+    pub fn start(pid: Option<u32>) -> anyhow::Result<Self> {
+        let cpu_s = pid.map(process::cpu_seconds).transpose()?;
+        Ok(Self {
+            began: Instant::now(),
+            server: pid.zip(cpu_s),
+        })
+    }
+
+    /// Seconds, and CPU seconds of the process.
+    pub fn stop(self) -> anyhow::Result<(f64, Option<f64>)> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let Some((pid, before)) = self.server else {
+            return Ok((seconds, None));
+        };
+        Ok((seconds, Some(process::cpu_seconds(pid)? - before)))
     }
 }
 

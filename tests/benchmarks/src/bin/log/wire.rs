@@ -16,8 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::batches::{Batches, Kind};
 use crate::edge::{self, Edge};
-use crate::process;
-use crate::tally::{Tally, Until};
+use crate::tally::{Tally, Until, Watch};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -54,8 +53,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     for number in 0..arguments.edges {
         links.push(Link::open(&arguments, number).await?);
     }
-    let cpu = |pid: Option<u32>| pid.map(process::cpu_seconds).transpose();
-    let (cpu_before, began) = (cpu(arguments.pid)?, Instant::now());
+    let watch = Watch::start(arguments.pid)?;
     let deadline = arguments.until.deadline();
     let mut running = JoinSet::new();
     for (number, link) in links.into_iter().enumerate() {
@@ -68,10 +66,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     while let Some(ended) = running.join_next().await {
         tally.join(ended??);
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let cpu_s = cpu(arguments.pid)?
-        .zip(cpu_before)
-        .map(|(after, before)| after - before);
+    let (seconds, cpu_s) = watch.stop()?;
     Ok(tally.report(&arguments.kind, &batches, seconds, cpu_s))
 }
 
