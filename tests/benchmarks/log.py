@@ -17,7 +17,7 @@ import log_kafka
 import log_scale
 import log_table
 from log_landing import Landing
-from log_stages import S3, Stages
+from log_stages import MISSING, S3, Stages
 
 # Of each part, for a full run and a quick one.
 RUNS = (3, 1)
@@ -26,7 +26,7 @@ WARM_UP_S = (6.0, 2.0)
 STAGES_RUNS = (2, 1)
 STAGES_BYTES = (1_000_000_000, 150_000_000)
 PARTITIONS = ((1, 100, 10_000), (1, 100, 1_000))
-PARTITIONS_BYTES = (400_000_000, 150_000_000)
+PARTITIONS_BYTES = (400_000_000, 100_000_000)
 START = ((10, 10_000), (2, 5_000))
 MEMORY_BATCHES = (1_000_000, 200_000)
 
@@ -65,25 +65,21 @@ class Bench:
             self.say(f"landing, run {number + 1}")
         self.measured["landing"] = landing.runs
 
-    def stages(self, kafka):
-        s3 = S3.start()
-        if s3 is None:
-            self.skip("S3: moto is missing (pip install -r tests/system/clients/requirements.txt)")
-        try:
-            stages = Stages(self.target, self.folder, kafka, s3, STAGES_BYTES[self.quick])
-            for number in range(STAGES_RUNS[self.quick]):
-                stages.round()
-                self.say(f"stages, run {number + 1}")
-        finally:
-            if s3 is not None:
-                s3.close()
+    def stages(self, kafka, s3):
+        stages = Stages(self.target, self.folder, kafka, s3, STAGES_BYTES[self.quick])
+        for number in range(STAGES_RUNS[self.quick]):
+            stages.round()
+            self.say(f"stages, run {number + 1}")
         self.measured["stages"] = stages.runs
 
-    def partitions(self):
+    def partitions(self, s3):
         rows = self.measured["partitions"] = []
         for partitions in PARTITIONS[self.quick]:
-            bytes_ = PARTITIONS_BYTES[self.quick]
-            rows.append(log_scale.by_partitions(self.target, self.folder, partitions, bytes_))
+            where = (self.target, self.folder, partitions, PARTITIONS_BYTES[self.quick])
+            row = log_scale.by_partitions(*where)
+            if s3 is not None:
+                row |= log_scale.asked_of_s3(*where, s3.folder())
+            rows.append(row)
             self.say(f"{partitions} partitions")
 
     def start(self):
@@ -95,14 +91,19 @@ class Bench:
         self.say("memory")
 
     def run(self, parts):
-        kafka = self.kafka() if {"landing", "stages"} & set(parts) else None
+        uses = lambda *some: bool(set(some) & set(parts))
+        peers = {}
         try:
+            if uses("landing", "stages"):
+                peers["kafka"] = self.kafka()
+            if uses("stages", "partitions"):
+                peers["s3"] = S3.start() or self.skip(MISSING)
             for part in parts:
-                with_kafka = (kafka,) if part in ("landing", "stages") else ()
-                getattr(self, part)(*with_kafka)
+                of_part = {"landing": ["kafka"], "stages": ["kafka", "s3"], "partitions": ["s3"]}.get(part, [])
+                getattr(self, part)(*(peers[name] for name in of_part))
         finally:
-            if kafka is not None:
-                kafka.close()
+            for peer in filter(None, peers.values()):
+                peer.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

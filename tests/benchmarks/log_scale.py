@@ -10,7 +10,10 @@ from device import Device
 from log_cloud import GB, Cloud, kept, requests
 from log_landing import check
 
-RESTORE_WINDOW_S = 8
+# Kinds of requests to an object store.
+WRITING, READING = ("put", "part", "multipart"), ("get", "head")
+
+RESTORE_WINDOW_S = 4
 SWEPT_DEADLINE_S = 60
 
 # Behind the snapshot, where the start is measured: just not enough for the next one, which comes with 32 MiB.
@@ -62,8 +65,8 @@ def by_partitions(target, folder, partitions, bytes_):
         "segments": grown("tidegate_packed_segments"),
         "pack_s": pack_s,
         "pack_cpu_s": pack_cpu_s,
-        "puts_per_gb": sum(put.get(name, 0) for name in ("put", "part", "multipart")) * GB / landed_bytes,
-        "gets_per_gb": sum(got.get(name, 0) for name in ("get", "head")) * GB / landed_bytes,
+        "puts_per_gb": asked(put, WRITING) * GB / landed_bytes,
+        "gets_per_gb": asked(got, READING) * GB / landed_bytes,
         "got_bytes_per_byte": got.get("read", 0) / landed_bytes,
         "log_bytes_per_byte": log_bytes,
         "object_bytes_per_byte": put.get("written", 0) / landed_bytes,
@@ -71,6 +74,32 @@ def by_partitions(target, folder, partitions, bytes_):
         "kept_packed_per_byte": kept_packed / landed_bytes,
         "kept_swept_per_byte": kept_swept / landed_bytes,
     }
+
+
+def asked_of_s3(target, folder, partitions, bytes_, store):
+    """Requests alone: there an object that is long is written in parts, each of which is paid for."""
+    cloud = Cloud(target, os.path.join(folder, "cloud"), partitions=partitions, edges=1, store=store)
+    try:
+        cloud.configure(max_age="3s")
+        cloud.start()
+        before = cloud.metrics()
+        landed = cloud.land(records=100, payload="random", batches=bytes_ // 15_600)
+        cloud.wait_packed()
+        put = requests(before, cloud.metrics())
+        cloud.forget()
+        cold = cloud.metrics()
+        check(f"{partitions} partitions in S3", landed, cloud.read())
+        got = requests(cold, cloud.metrics())
+    finally:
+        cloud.remove()
+    return {
+        "s3_puts_per_gb": asked(put, WRITING) * GB / landed["bytes"],
+        "s3_gets_per_gb": asked(got, READING) * GB / landed["bytes"],
+    }
+
+
+def asked(requests_, operations):
+    return sum(requests_.get(operation, 0) for operation in operations)
 
 
 def wait_swept(cloud):

@@ -12,10 +12,11 @@ from spine import free_ports
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUCKET = "tidegate"
+MISSING = "S3: moto is missing (pip install -r tests/system/clients/requirements.txt)"
 
 
 class S3:
-    """moto on loopback, with one bucket; None in `start` where it is missing."""
+    """moto on loopback, with one bucket; `start` gives None where it is missing."""
 
     @classmethod
     def start(cls):
@@ -23,7 +24,7 @@ class S3:
         return cls() if found.returncode == 0 else None
 
     def __init__(self):
-        port = free_ports(1)[0]
+        self.folders, port = 0, free_ports(1)[0]
         script = os.path.join(HERE, "..", "system", "clients", "s3_server.py")
         command = [sys.executable, script, str(port), BUCKET]
         self.process = subprocess.Popen(
@@ -39,6 +40,11 @@ class S3:
             AWS_ACCESS_KEY_ID="bench",
             AWS_SECRET_ACCESS_KEY="bench",
         )
+
+    def folder(self):
+        """A folder of its own in the bucket."""
+        self.folders += 1
+        return f"s3://{BUCKET}/{self.folders}"
 
     def close(self):
         self.process.kill()
@@ -62,7 +68,7 @@ def figures(bytes_, seconds, cpu_s, asked=None, cached=0):
 class Stages:
     def __init__(self, target, folder, kafka, s3, bytes_):
         self.target, self.folder, self.kafka, self.s3, self.bytes = target, folder, kafka, s3, bytes_
-        self.runs, self.worlds = {}, 0
+        self.runs = {}
 
     def note(self, stage, *of):
         self.runs.setdefault(stage, []).append(figures(*of))
@@ -115,9 +121,7 @@ class Stages:
             cloud.remove()
 
     def in_s3(self):
-        self.worlds += 1
-        store = f"s3://{BUCKET}/{self.worlds}"
-        cloud = Cloud(self.target, os.path.join(self.folder, "cloud"), store=store)
+        cloud = Cloud(self.target, os.path.join(self.folder, "cloud"), store=self.s3.folder())
         try:
             cloud.configure(segment_size="256MiB")
             cloud.start()

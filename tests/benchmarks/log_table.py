@@ -93,7 +93,7 @@ def stages(runs):
 
 def columns(rows, titles):
     """A table with a column for each of `rows`."""
-    lines = [[title, *(number(row[figure], form) for row in rows)] for figure, title, form in titles]
+    lines = [[title, *(number(row.get(figure), form) for row in rows)] for figure, title, form in titles]
     return aligned(lines[0], lines[1:])
 
 
@@ -103,8 +103,10 @@ PARTITIONS = [
     ("segments", "segments", "{:,.0f}"),
     ("pack_s", "packed within, s", "{:.1f}"),
     ("pack_cpu_s", "CPU s meanwhile", "{:.2f}"),
-    ("puts_per_gb", "writing requests/GB", "{:,.0f}"),
-    ("gets_per_gb", "reading requests/GB, cold", "{:,.0f}"),
+    ("puts_per_gb", "writing requests/GB, a folder", "{:,.0f}"),
+    ("s3_puts_per_gb", "writing requests/GB, S3", "{:,.0f}"),
+    ("gets_per_gb", "reading requests/GB, cold, a folder", "{:,.0f}"),
+    ("s3_gets_per_gb", "reading requests/GB, cold, S3", "{:,.0f}"),
     ("got_bytes_per_byte", "bytes got ÷ bytes read, cold", "{:.3f}"),
     ("log_bytes_per_byte", "log bytes ÷ bytes", "{:.3f}"),
     ("object_bytes_per_byte", "object bytes ÷ bytes", "{:.3f}"),
