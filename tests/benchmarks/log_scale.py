@@ -25,9 +25,6 @@ MEMORY_EDGES = 48
 # Enough that no tail is packed for its count of batches (65,536).
 MEMORY_PARTITIONS = 24
 
-# What is left of the log in the end: its newest file.
-LOG_FILE_BYTES = 64 << 20
-
 
 def by_partitions(target, folder, partitions, bytes_):
     """Lands, packs and reads; what was asked of the object store, what was written and what is kept."""
@@ -103,9 +100,9 @@ def asked(requests_, operations):
 
 
 def wait_swept(cloud):
-    """Bytes that are kept once what was packed has gone from the log."""
+    """Bytes that are kept once what was packed has gone from the log: its newest file is what stays."""
     log, deadline = os.path.join(cloud.data, "log"), time.monotonic() + SWEPT_DEADLINE_S
-    while kept(log) > 2 * LOG_FILE_BYTES or len(os.listdir(log)) > 1:
+    while len(os.listdir(log)) > 1:
         if time.monotonic() > deadline:
             sys.exit("the log's files are not removed in time")
         time.sleep(0.25)
