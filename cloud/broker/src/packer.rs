@@ -3,8 +3,9 @@
 //! there; a segment that it refuses is deleted. It decides nothing: what is due is
 //! [`tidegate_cloud_protocol::packing`]'s, and whether it counts is the ledger's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -16,7 +17,7 @@ use tidegate_cloud_protocol::compaction::{MergeLimits, Merged, Merger};
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::ledger::command::{Entry, Pack};
 use tidegate_cloud_protocol::ledger::{Effect, Segment, TailBatch, Target};
-use tidegate_cloud_protocol::packing::{PackPlan, PackRule, plan};
+use tidegate_cloud_protocol::packing::{PackPlan, PackRule, due, plan_of};
 use tidegate_cloud_protocol::segment::{PackedBatch, SegmentSummary, SegmentWriter, WriteError};
 use tidegate_shared::record::{Batch, Compression, rewrite_in_place};
 
@@ -25,7 +26,7 @@ use crate::limits::{
     MERGED_RECORDS_BYTES_MAX, PACK_BYTES_AT_ONCE_MAX, PACK_ROUND_MAX, PACKS_AT_ONCE_MAX,
 };
 use crate::reading::StorageError;
-use crate::state::Shared;
+use crate::state::{Shared, State};
 use crate::store::StoreError;
 use crate::submission::SubmitError;
 
@@ -99,40 +100,67 @@ impl Packer {
         // What failed is not tried again in this round.
         let mut busy = BTreeSet::new();
         while Instant::now() < until {
-            let plans = self.plans(&busy);
-            if plans.is_empty() {
+            let mut due = self.due(&busy);
+            if due.is_empty() {
                 return;
             }
-            let packs = plans.iter().map(|plan| self.pack(plan));
-            let results = futures_util::future::join_all(packs).await;
-            for (plan, result) in plans.iter().zip(results) {
-                match result {
-                    Ok(true) => {}
-                    Ok(false) => drop(busy.insert(plan.target)),
-                    Err(error) => {
-                        self.failed(plan, &error);
-                        busy.insert(plan.target);
-                        if matches!(&error, PackError::Store(error) if error.may_pass()) {
-                            return;
-                        }
-                    }
+            while !due.is_empty() && Instant::now() < until {
+                let plans = self.plans(&mut due);
+                if self.pack_all(&plans, &mut busy).await.is_break() {
+                    return;
                 }
             }
         }
     }
 
-    /// As many as may be in memory at once.
-    fn plans(&self, busy: &BTreeSet<Target>) -> Vec<PackPlan> {
+    /// Side by side; to break is to end the round.
+    async fn pack_all(&self, plans: &[PackPlan], busy: &mut BTreeSet<Target>) -> ControlFlow<()> {
+        let packs = plans.iter().map(|plan| self.pack(plan));
+        let results = futures_util::future::join_all(packs).await;
+        for (plan, result) in plans.iter().zip(results) {
+            match result {
+                Ok(true) => {}
+                Ok(false) => drop(busy.insert(plan.target)),
+                Err(error) => {
+                    self.failed(plan, &error);
+                    busy.insert(plan.target);
+                    if matches!(&error, PackError::Store(error) if error.may_pass()) {
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Looked for once for many: with tens of thousands of partitions the look is what costs, and landing waits
+    /// for it.
+    fn due(&self, busy: &BTreeSet<Target>) -> VecDeque<Target> {
         let state = self.broker.shared().state();
-        let now_ms = self.broker.clock().now_ms().max(state.ledger.now_ms());
-        let plans = plan(&state.ledger, self.rule, now_ms, busy, PACKS_AT_ONCE_MAX);
-        let mut bytes = 0;
-        let fits = |(at, plan): &(usize, PackPlan)| {
-            bytes += plan.bytes;
-            *at == 0 || bytes <= PACK_BYTES_AT_ONCE_MAX
-        };
-        let plans = plans.into_iter().enumerate().take_while(fits);
-        plans.map(|(_, plan)| plan).collect()
+        due(&state.ledger, self.rule, self.now_ms(&state), busy).into()
+    }
+
+    /// The next ones, as many as may be in memory at once.
+    fn plans(&self, due: &mut VecDeque<Target>) -> Vec<PackPlan> {
+        let state = self.broker.shared().state();
+        let now_ms = self.now_ms(&state);
+        let (mut plans, mut bytes) = (Vec::new(), 0);
+        while let Some(target) = due.front().filter(|_| plans.len() < PACKS_AT_ONCE_MAX) {
+            // It may have been given up meanwhile.
+            if let Some(plan) = plan_of(&state.ledger, *target, self.rule, now_ms) {
+                bytes += plan.bytes;
+                if !plans.is_empty() && bytes > PACK_BYTES_AT_ONCE_MAX {
+                    break;
+                }
+                plans.push(plan);
+            }
+            due.pop_front();
+        }
+        plans
+    }
+
+    fn now_ms(&self, state: &State) -> i64 {
+        self.broker.clock().now_ms().max(state.ledger.now_ms())
     }
 
     fn failed(&self, plan: &PackPlan, error: &PackError) {

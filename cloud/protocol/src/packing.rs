@@ -48,15 +48,28 @@ pub fn plan(
     busy: &BTreeSet<Target>,
     plans_max: usize,
 ) -> Vec<PackPlan> {
+    let due = due(ledger, rule, now_ms, busy).into_iter();
+    let plans = due.filter_map(|target| plan_of(ledger, target, rule, now_ms));
+    plans.take(plans_max).collect()
+}
+
+/// The partitions that have something to be packed now, but for those in `busy`; those that wait longest
+/// first. Looks at all that there are: who packs many asks once, and then for the plan of each.
+pub fn due(ledger: &Ledger, rule: PackRule, now_ms: i64, busy: &BTreeSet<Target>) -> Vec<Target> {
     let mut due: Vec<(i64, Target)> = ledger
         .logs()
         .filter(|(target, log)| !busy.contains(target) && is_due(log, rule, now_ms))
         .filter_map(|(target, log)| Some((log.tail().front()?.landed_ms, target)))
         .collect();
     due.sort_unstable();
-    let due = due.into_iter().take(plans_max);
-    due.map(|(_, target)| one(target, ledger.log(target), rule))
-        .collect()
+    due.into_iter().map(|(_, target)| target).collect()
+}
+
+/// The next segment of a partition, if it is due.
+pub fn plan_of(ledger: &Ledger, target: Target, rule: PackRule, now_ms: i64) -> Option<PackPlan> {
+    let log = ledger.log(target);
+    let is_planned = !log.tail().is_empty() && is_due(log, rule, now_ms);
+    is_planned.then(|| one(target, log, rule))
 }
 
 fn is_due(log: &PartitionLog, rule: PackRule, now_ms: i64) -> bool {

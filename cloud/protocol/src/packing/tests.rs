@@ -193,6 +193,25 @@ fn a_tail_is_packed_at_its_size_or_its_age() {
 }
 
 #[test]
+fn what_was_packed_or_given_up_since_it_was_due_is_not_planned() {
+    let mut world = World::new();
+    let planned = |world: &World| plan_of(&world.ledger, TARGET, RULE, world.now_ms);
+    assert_eq!(planned(&world), None);
+    world.land(3, 1_000);
+    world.land(3, 1_000);
+    let due = |world: &World| due(&world.ledger, RULE, world.now_ms, &BTreeSet::new());
+    assert_eq!(due(&world), [TARGET]);
+    world.pack_all();
+    // There is more than one segment takes.
+    let next = planned(&world).unwrap();
+    assert_eq!((next.base(), next.end()), (KafkaOffset(3), KafkaOffset(6)));
+    let (target, start) = (TARGET, KafkaOffset(6));
+    world.one(Entry::Trim(Trim { target, start }));
+    assert_eq!(planned(&world), None);
+    assert_eq!(due(&world), []);
+}
+
+#[test]
 fn a_segment_of_a_closed_epoch_or_of_what_has_changed_is_nobodys() {
     let mut world = World::new();
     world.land(3, 1_000);
