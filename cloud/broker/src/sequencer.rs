@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::limits::{TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
-use crate::log::{Appended, Log};
+use crate::log::{Appended, Log, LogEnd};
 use crate::metrics::{ForkLabels, GapLabels, Metrics, ReasonLabels};
 use crate::snapshotter::Snapshotter;
 use crate::state::Shared;
@@ -36,6 +36,8 @@ pub(crate) enum Work {
     Command { command: Command, answer: Answer },
     /// A snapshot of what there is now, if anything is new since the last one.
     Snapshot,
+    /// Tell where the log ends.
+    End { answer: oneshot::Sender<LogEnd> },
     /// End, after all that came before.
     Stop,
 }
@@ -68,6 +70,10 @@ impl Sequencer {
                     if !self.snapshots.is_busy() {
                         self.snapshot();
                     }
+                    Ok(())
+                }
+                Work::End { answer } => {
+                    let _ = answer.send(self.log.end());
                     Ok(())
                 }
                 Work::Command { command, answer } => {

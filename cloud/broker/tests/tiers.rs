@@ -6,14 +6,14 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, RequestKind, ResponseKind};
-use support::{Client, Edge, START_MS, fetch_request, start_with, telemetry};
+use support::stored::{DEADLINE, fetch, fetch_all, files, segments, until, until_packed};
+use support::{Client, Edge, START_MS, start_with, telemetry};
 use tidegate_cloud::Cloud;
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
@@ -29,55 +29,6 @@ const NEVER: &str = ", pack: {max_age: 7d}";
 /// Everything is packed at once, and what is replaced goes as soon as a snapshot allows.
 const AND_SWEPT: &str = ", pack: {max_age: 0}, restore_window: 0";
 
-/// No wait of these tests takes as long when all is well.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Waits until the ledger is as it should be.
-async fn until(cloud: &Cloud, what: &str, is_so: impl Fn(&Ledger) -> bool) {
-    let waiting = async {
-        while !cloud.broker().ledger(&is_so) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    let waited = tokio::time::timeout(DEADLINE, waiting).await;
-    assert!(waited.is_ok(), "not within {DEADLINE:?}: {what}");
-}
-
-async fn until_packed(cloud: &Cloud, target: Target, offset: i64) {
-    until(cloud, "it is packed", |ledger| {
-        let mut segments = ledger.log(target).segments();
-        segments
-            .next_back()
-            .is_some_and(|newest| newest.end.0 >= offset)
-    })
-    .await;
-}
-
-async fn fetch(client: &mut Client, target: Target, offset: i64) -> PartitionData {
-    let request = RequestKind::Fetch(fetch_request(13, target, offset, 0));
-    let response = client.ask(ApiKey::Fetch, 13, request).await;
-    let ResponseKind::Fetch(mut response) = response else {
-        panic!("no fetch response");
-    };
-    response.responses.remove(0).partitions.remove(0)
-}
-
-/// All batches from an offset to the end, as they are fetched.
-async fn fetch_all(client: &mut Client, target: Target, from: i64) -> Vec<Bytes> {
-    let (mut next, mut all) = (from, Vec::new());
-    loop {
-        let data = fetch(client, target, next).await;
-        assert_eq!(data.error_code, 0);
-        let batches = split_batches(data.records.unwrap());
-        let batches: Vec<_> = batches.map(Result::unwrap).collect();
-        let Some(last) = batches.last() else {
-            return all;
-        };
-        next = last.header().base_offset + last.header().offset_count() as i64;
-        all.extend(batches.iter().map(|batch| batch.bytes().clone()));
-    }
-}
-
 /// Offset of the first record at a time or later.
 async fn at_time(client: &mut Client, target: Target, time_ms: i64) -> i64 {
     let partition = ListOffsetsPartition::default()
@@ -92,20 +43,6 @@ async fn at_time(client: &mut Client, target: Target, time_ms: i64) -> i64 {
         ResponseKind::ListOffsets(response) => response.topics[0].partitions[0].offset,
         other => panic!("{other:?}"),
     }
-}
-
-fn segments(data: &Path) -> Vec<PathBuf> {
-    let of_clouds = files(&data.join("objects/segments")).into_iter();
-    of_clouds.flat_map(|folder| files(&folder)).collect()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
-        Err(_) => Vec::new(),
-    };
-    files.sort();
-    files
 }
 
 #[tokio::test]
