@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tidegate_bridge_protocol::landing::RefusedReason;
 use tidegate_cloud_protocol::gathering::{Gathering, Wish};
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects};
 use tidegate_shared::gap::GapReason;
@@ -185,6 +186,7 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
     let metrics = &shared.metrics;
     metrics.log_syncs.inc();
     metrics.log_written_bytes.inc_by(appended.frame_bytes);
+    let mut is_to_decide = false;
     for effect in effects {
         match effect {
             Effect::Landed(landed) => {
@@ -203,7 +205,7 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
                 metrics.forked_streams.get_or_create(&labels).inc();
             }
             Effect::Begun { .. } | Effect::SessionRefused { .. } | Effect::EdgeReleased { .. } => {
-                shared.measure();
+                is_to_decide = true;
             }
             Effect::Duplicate { .. } => {
                 metrics.duplicate_batches.inc();
@@ -213,9 +215,14 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
                     reason: reason.name(),
                 };
                 metrics.refused_offers.get_or_create(&labels).inc();
+                // Where a session was granted, its streams can tell that the cloud is behind.
+                is_to_decide |= *reason == RefusedReason::CloudBehind;
             }
             _ => {}
         }
+    }
+    if is_to_decide {
+        shared.measure();
     }
 }
 

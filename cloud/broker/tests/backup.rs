@@ -252,10 +252,19 @@ async fn what_was_cut_short_is_no_backup_and_what_was_copied_of_it_is_used() {
     assert_eq!((next.copied, next.kept), (0, 1));
     let newest = restored(&place, None, &target).await.unwrap();
     assert_eq!(newest.manifest.name, named("tuesday"));
-    let other = scratch.path().join("a");
-    let error = restored(&place, Some("friday"), &other).await;
+    let other = stopped(&scratch.path().join("other")).await;
+    made(&other, &place, "wednesday", 3).await.unwrap();
+    let data = scratch.path().join("b");
+    let error = restored(&place, None, &data).await.unwrap_err();
+    assert!(
+        matches!(error, RestoreError::SeveralClouds { .. }),
+        "{error}"
+    );
+    restored(&place, Some("wednesday"), &data).await.unwrap();
+
+    let error = restored(&place, Some("friday"), &scratch.path().join("a")).await;
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("monday, tuesday"), "{error}");
+    assert!(error.contains("monday, tuesday, wednesday"), "{error}");
 }
 
 /// One that fails says so, and leaves nothing that looks like one.

@@ -19,6 +19,7 @@ pub mod node;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod s3;
 pub mod scratch;
 pub mod standing;
 pub mod wait;

@@ -6,7 +6,8 @@ use std::path::Path;
 use thiserror::Error;
 use tidegate_cloud_protocol::ledger::{ApplyError, Command, DecodeError, Ledger, Segment};
 
-use super::manifest::{Crc, Position, TopicState};
+use super::manifest::{Position, TopicState};
+use super::names::Crc;
 use crate::log::{LogCopy, LogError, LogFile, older_files, read_for_copy};
 use crate::snapshots::{self, SnapshotError, SnapshotFile};
 use crate::state::place_of;

@@ -7,61 +7,17 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use thiserror::Error;
 use tidegate_cloud_protocol::ledger::Segment;
 
-use super::contents::{Contents, ContentsError};
-use super::manifest::{
-    BackupName, Crc, FileEntry, FilePath, LogStoreId, Manifest, ObjectEntry, ObjectStoreState,
-};
+use super::contents::Contents;
+use super::errors::BackupError;
+use super::manifest::{FileEntry, Manifest, ObjectEntry, ObjectStoreState};
+use super::names::{BackupName, Crc, FilePath, LogStoreId};
 use super::place::{Copied, Place, segments_in};
 use super::{Progress, Report};
 use crate::limits::SEGMENT_COPIES_AT_ONCE_MAX;
 use crate::segments;
-use crate::store::{Created, Store, StoreError};
-
-/// Why there is no backup. What was written of it is removed again, where that can be done.
-#[derive(Debug, Error)]
-pub enum BackupError {
-    #[error("there is a backup {name:?} at {place} already: give another name")]
-    Exists { name: String, place: String },
-    #[error(transparent)]
-    Contents(#[from] ContentsError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error("{} holds no cloud's data: there is no log", _0.display())]
-    NoData(PathBuf),
-    #[error(
-        "the data in {} is that of cloud {found:032x}, and the one that runs is {expected:032x}: give the folder of that one",
-        path.display()
-    )]
-    OtherCloud {
-        path: PathBuf,
-        found: u128,
-        expected: u128,
-    },
-    #[error(
-        "the cloud's segments are in the memory of its process: they cannot be copied. Give it an object_store"
-    )]
-    InMemory,
-    #[error("{store} lacks segment {key}, which the cloud relies on: see `tidegate topic verify`")]
-    SegmentMissing { store: String, key: String },
-    #[error(
-        "segment {key} in {store} has {found} bytes and should have {expected}: see `tidegate topic verify`"
-    )]
-    SegmentLength {
-        store: String,
-        key: String,
-        found: u64,
-        expected: u64,
-    },
-}
+use crate::store::{Created, Store};
 
 /// A cloud of which a backup is made.
 #[derive(Clone, Debug)]
@@ -116,12 +72,7 @@ pub async fn make(
             expected,
         });
     }
-    if place
-        .list()
-        .await?
-        .iter()
-        .any(|one| one.name == name.as_str())
-    {
+    if place.has(&name).await? {
         return Err(exists(&name, place));
     }
     let mut making = Making {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tidegate_cloud_protocol::index::SegmentId;
 
+use super::names::{BackupName, Crc, FilePath, LogStoreId};
 use crate::segments;
 
 /// Counts up when the format changes.
@@ -22,101 +23,6 @@ pub enum ManifestError {
     UnknownFormat { found: u32 },
     #[error("it is damaged: its values do not have the CRC that it tells")]
     Damaged,
-}
-
-/// What a backup is called: 1 to 64 of a-z A-Z 0-9 . _ -, and no dot at the start.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BackupName(String);
-
-/// The longest name, in characters.
-const NAME_CHARS_MAX: usize = 64;
-
-impl BackupName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for BackupName {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        match is_plain(&name) && name.len() <= NAME_CHARS_MAX {
-            true => Ok(Self(name)),
-            false => Err(format!(
-                "{name:?} is no name of a backup: 1 to {NAME_CHARS_MAX} of a-z A-Z 0-9 . _ -, and no dot at the start"
-            )),
-        }
-    }
-}
-
-impl std::str::FromStr for BackupName {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        name.to_owned().try_into()
-    }
-}
-
-impl From<BackupName> for String {
-    fn from(name: BackupName) -> Self {
-        name.0
-    }
-}
-
-/// Whether it names one thing in a folder, and nothing elsewhere.
-fn is_plain(name: &str) -> bool {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    !name.is_empty() && !name.starts_with('.') && name.bytes().all(known)
-}
-
-/// A CRC32C, as eight hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Crc(pub u32);
-
-impl Crc {
-    pub(super) fn of(bytes: &[u8]) -> Self {
-        Self(crc32c::crc32c(bytes))
-    }
-}
-
-impl TryFrom<String> for Crc {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let crc = u32::from_str_radix(&text, 16).map(Self);
-        let whole = crc.ok().filter(|crc| String::from(*crc) == text);
-        whole.ok_or_else(|| format!("{text:?} is no CRC of eight hexadecimal digits"))
-    }
-}
-
-impl From<Crc> for String {
-    fn from(crc: Crc) -> Self {
-        format!("{:08x}", crc.0)
-    }
-}
-
-/// The cloud's own id, as 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct LogStoreId(pub u128);
-
-impl TryFrom<String> for LogStoreId {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let id = u128::from_str_radix(&text, 16).map(Self);
-        let whole = id.ok().filter(|id| String::from(*id) == text);
-        whole.ok_or_else(|| format!("{text:?} is no id of 32 hexadecimal digits"))
-    }
-}
-
-impl From<LogStoreId> for String {
-    fn from(id: LogStoreId) -> Self {
-        format!("{:032x}", id.0)
-    }
 }
 
 /// Where the log ends in a backup: all that had landed before is in it, and nothing after.
@@ -159,43 +65,6 @@ pub struct ObjectStoreState {
     pub url: Option<String>,
     /// How long it keeps segments that others have taken the place of; `null` where that was not known.
     pub restore_window_ms: Option<u64>,
-}
-
-/// A path below the cloud's data folder, of a file that a backup can hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct FilePath(String);
-
-/// The folders that such files are in.
-const FOLDERS: [&str; 3] = ["log", "snapshots", "tls"];
-
-impl FilePath {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether only its owner may read it.
-    pub fn is_secret(&self) -> bool {
-        self.0.ends_with(".key")
-    }
-}
-
-impl TryFrom<String> for FilePath {
-    type Error = String;
-
-    fn try_from(path: String) -> Result<Self, String> {
-        let parts = path.split_once('/');
-        match parts.is_some_and(|(folder, name)| FOLDERS.contains(&folder) && is_plain(name)) {
-            true => Ok(Self(path)),
-            false => Err(format!("{path:?} is no file of a cloud's data folder")),
-        }
-    }
-}
-
-impl From<FilePath> for String {
-    fn from(path: FilePath) -> Self {
-        path.0
-    }
 }
 
 /// A file in a backup.
@@ -400,23 +269,8 @@ mod tests {
         assert!(error.to_string().contains("newer"), "{error}");
     }
 
-    /// What is put back by a manifest stays where it belongs.
     #[test]
-    fn no_path_and_no_key_leads_elsewhere() {
-        for path in [
-            "log/../../x",
-            "/etc/passwd",
-            "log/",
-            "lock",
-            "log/a/b",
-            "objects/a",
-            "tls/.x",
-        ] {
-            assert!(FilePath::try_from(path.to_owned()).is_err(), "{path}");
-        }
-        for name in ["", "..", ".hidden", "a/b", "a b", &"a".repeat(65)] {
-            assert!(name.parse::<BackupName>().is_err(), "{name}");
-        }
+    fn no_key_is_that_of_another_cloud() {
         for key in ["segments/0/1-2", "../x", ""] {
             let mut manifest = manifest();
             manifest.objects[0].key = key.to_owned();

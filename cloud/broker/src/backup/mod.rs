@@ -6,21 +6,24 @@
 //! they come.
 
 mod contents;
+mod errors;
 mod make;
 mod manifest;
+mod names;
 mod place;
 pub(crate) mod restore;
 
 use std::fmt;
 
 pub use contents::ContentsError;
-pub use make::{BackupError, Made, Source, make};
+pub use errors::{BackupError, RestoreError};
+pub use make::{Made, Source, make};
 pub use manifest::{
-    BackupName, Crc, FileEntry, FilePath, LogStoreId, Manifest, ManifestError, ObjectEntry,
-    ObjectStoreState, Position, TopicState,
+    FileEntry, Manifest, ManifestError, ObjectEntry, ObjectStoreState, Position, TopicState,
 };
+pub use names::{BackupName, Crc, FilePath, LogStoreId};
 pub use place::{BackupState, Listed, Place};
-pub use restore::{RestoreError, Restored, Wish, restore};
+pub use restore::{Restored, Wish, restore};
 
 /// How far a backup or a restore has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

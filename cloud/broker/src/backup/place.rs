@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::manifest::{BackupName, Crc, FilePath, Manifest, ManifestError};
+use super::manifest::{Manifest, ManifestError};
+use super::names::{BackupName, Crc, FilePath};
 use crate::segments;
 use crate::store::limits::LIST_PAGE_MAX;
 use crate::store::{Created, ObjectInfo, Store, StoreError};
@@ -80,6 +81,12 @@ impl Place {
             listed.push(Listed { name, state });
         }
         Ok(listed)
+    }
+
+    /// Whether anything of that name is there.
+    pub(super) async fn has(&self, name: &BackupName) -> Result<bool, StoreError> {
+        let folder = format!("{BACKUPS}/{}", name.as_str());
+        Ok(!self.store.list(&folder, None, 1).await?.objects.is_empty())
     }
 
     async fn state(&self, name: &str) -> Result<BackupState, StoreError> {

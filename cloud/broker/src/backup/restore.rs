@@ -10,75 +10,17 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use thiserror::Error;
 
-use super::contents::{Contents, ContentsError};
-use super::manifest::{BackupName, Crc, FileEntry, Manifest, ManifestError, ObjectEntry};
+use super::contents::Contents;
+use super::errors::RestoreError;
+use super::manifest::{FileEntry, Manifest, ObjectEntry};
+use super::names::{BackupName, Crc};
 use super::place::{BackupState, Listed, Place, copy_key, file_key, segments_in};
 use super::{Progress, Report};
 use crate::folders::sync_folder;
 use crate::limits::SEGMENT_COPIES_AT_ONCE_MAX;
 use crate::segments;
-use crate::store::{Store, StoreError, StoreMetrics, StoreOptions, StoreUrl, UrlError};
-
-/// Why nothing was restored; what was written into the folder is removed again.
-#[derive(Debug, Error)]
-pub enum RestoreError {
-    #[error("{place} holds no backup")]
-    NoBackup { place: String },
-    #[error("{place} has no backup {name:?}; there are: {names}")]
-    Unknown {
-        place: String,
-        name: String,
-        names: String,
-    },
-    #[error(
-        "{place}: the making of backup {name:?} did not come to its end: take another (`tidegate cloud backups`)"
-    )]
-    Unfinished { place: String, name: String },
-    #[error("{place}: {key} cannot be used: {source}. Another backup is taken with --backup NAME")]
-    Manifest {
-        place: String,
-        key: String,
-        source: ManifestError,
-    },
-    #[error(
-        "{} is not empty, and a restore never mixes with what is there: name a new folder, or move that one away",
-        _0.display()
-    )]
-    NotEmpty(PathBuf),
-    #[error("{place}: {key} is damaged ({what}): take another backup (`tidegate cloud backups`)")]
-    Damaged {
-        place: String,
-        key: String,
-        what: String,
-    },
-    #[error(
-        "{count} of the {of} segments that the backup relies on are missing in {store}, such as {first}, and it has no copies of them: were they replaced longer ago than restore_window? Backups made with --with-objects do not depend on that; --object-store names another store"
-    )]
-    SegmentsMissing {
-        store: String,
-        count: usize,
-        of: usize,
-        first: String,
-    },
-    #[error("segments cannot be kept in memory:// beyond this process")]
-    InMemory,
-    #[error(transparent)]
-    Url(#[from] UrlError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error("what was restored does not open: {0}")]
-    Contents(#[from] ContentsError),
-    #[error("what was restored is not what the manifest tells: {0}")]
-    NotAsTold(&'static str),
-}
+use crate::store::{Store, StoreError, StoreMetrics, StoreOptions, StoreUrl};
 
 /// What is to be restored, and to where.
 #[derive(Clone, Debug)]
@@ -179,10 +121,11 @@ async fn choose(place: &Place, name: Option<&BackupName>) -> Result<Manifest, Re
     let finished = |one: &&Listed| !matches!(one.state, BackupState::Unfinished);
     for one in listed.iter().filter(finished) {
         let manifest = whole(place, one)?;
-        if newest
-            .as_ref()
-            .is_none_or(|found| found.made_ms <= manifest.made_ms)
-        {
+        let found = newest.as_ref();
+        if found.is_some_and(|found| found.store_id != manifest.store_id) {
+            return Err(RestoreError::SeveralClouds { place: url() });
+        }
+        if found.is_none_or(|found| found.made_ms <= manifest.made_ms) {
             newest = Some(manifest);
         }
     }
