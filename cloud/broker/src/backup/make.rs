@@ -17,7 +17,7 @@ use super::place::{Copied, Place, segments_in};
 use super::{Progress, Report};
 use crate::limits::SEGMENT_COPIES_AT_ONCE_MAX;
 use crate::segments;
-use crate::store::{Created, Store};
+use crate::store::Store;
 
 /// A cloud of which a backup is made.
 #[derive(Clone, Debug)]
@@ -72,8 +72,11 @@ pub async fn make(
             expected,
         });
     }
-    if place.has(&name).await? {
-        return Err(exists(&name, place));
+    if !place.take_name(&name).await? {
+        return Err(BackupError::Exists {
+            name: name.as_str().to_owned(),
+            place: place.url().to_owned(),
+        });
     }
     let mut making = Making {
         source,
@@ -94,13 +97,6 @@ pub async fn make(
     made
 }
 
-fn exists(name: &BackupName, place: &Place) -> BackupError {
-    BackupError::Exists {
-        name: name.as_str().to_owned(),
-        place: place.url().to_owned(),
-    }
-}
-
 struct Making<'a> {
     source: &'a Source,
     place: &'a Place,
@@ -119,17 +115,39 @@ impl Making<'_> {
         made_ms: i64,
         copies: bool,
     ) -> Result<Made, BackupError> {
+        let segments: Vec<Segment> = contents.segments().copied().collect();
+        let to_copy = if copies { segments.len() } else { 0 };
+        self.put_files(&mut contents, to_copy).await?;
+        let objects = match copies {
+            true => self.copy_segments(contents.store_id(), &segments).await?,
+            false => self.name_segments(contents.store_id(), &segments).await?,
+        };
+        let manifest = self.manifest(&contents, made_ms, objects);
+        self.place.finish(&manifest).await?;
+        let (copied, copied_bytes) = self.copied;
+        Ok(Made {
+            manifest,
+            copied,
+            copied_bytes,
+            kept: to_copy as u64 - copied,
+        })
+    }
+
+    async fn put_files(
+        &mut self,
+        contents: &mut Contents,
+        to_copy: usize,
+    ) -> Result<(), BackupError> {
         let prepared = self.place.prepare(self.name);
         prepared.map_err(io_error(
             "make the folder of",
             Path::new(self.name.as_str()),
         ))?;
         let tls = tls_files(&self.source.data.join("tls"));
-        let segments: Vec<Segment> = contents.segments().copied().collect();
-        self.progress.total =
-            (contents.log_files.len() + 1 + tls.len() + segments.len() * usize::from(copies))
-                as u64;
-        if let Some(snapshot) = contents.snapshot.take() {
+        let snapshot = contents.snapshot.take();
+        let files = contents.log_files.len() + tls.len() + usize::from(snapshot.is_some());
+        self.progress.total = (files + to_copy) as u64;
+        if let Some(snapshot) = snapshot {
             let path = format!("snapshots/{}", snapshot.name);
             self.put(path_of(path), snapshot.bytes).await?;
         }
@@ -138,29 +156,10 @@ impl Making<'_> {
             self.put(path_in("log", &file.path), bytes).await?;
         }
         for path in &tls {
-            self.put(path_in("tls", path), read_file(path, None)?)
-                .await?;
+            let bytes = read_file(path, None)?;
+            self.put(path_in("tls", path), bytes).await?;
         }
-        let objects = match copies {
-            true => self.copy_segments(contents.store_id(), &segments).await?,
-            false => self.name_segments(contents.store_id(), &segments).await?,
-        };
-        let manifest = self.manifest(&contents, made_ms, objects);
-        match self.place.finish(&manifest).await? {
-            Created::New => {}
-            Created::Exists => return Err(exists(self.name, self.place)),
-        }
-        let (copied, copied_bytes) = self.copied;
-        Ok(Made {
-            kept: if copies {
-                segments.len() as u64 - copied
-            } else {
-                0
-            },
-            manifest,
-            copied,
-            copied_bytes,
-        })
+        Ok(())
     }
 
     fn manifest(

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::manifest::{Manifest, ManifestError};
 use super::names::{BackupName, Crc, FilePath};
@@ -19,6 +20,9 @@ use crate::store::{Created, ObjectInfo, Store, StoreError};
 const BACKUPS: &str = "backups";
 const OBJECTS: &str = "objects";
 const MANIFEST: &str = "manifest.json";
+
+/// Its bytes mean nothing.
+const TAKEN: &str = "begun";
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -83,12 +87,6 @@ impl Place {
         Ok(listed)
     }
 
-    /// Whether anything of that name is there.
-    pub(super) async fn has(&self, name: &BackupName) -> Result<bool, StoreError> {
-        let folder = format!("{BACKUPS}/{}", name.as_str());
-        Ok(!self.store.list(&folder, None, 1).await?.objects.is_empty())
-    }
-
     async fn state(&self, name: &str) -> Result<BackupState, StoreError> {
         let bytes = self.store.read_whole(&manifest_key(name)).await?;
         Ok(match Manifest::decode(&bytes) {
@@ -101,6 +99,19 @@ impl Place {
             ))),
             Err(error) => BackupState::Wrong(error),
         })
+    }
+
+    /// Takes a name; `false` where another backup has it, whole or not.
+    pub(super) async fn take_name(&self, name: &BackupName) -> Result<bool, StoreError> {
+        let folder = format!("{BACKUPS}/{}", name.as_str());
+        if !self.store.list(&folder, None, 1).await?.objects.is_empty() {
+            return Ok(false);
+        }
+        // Whoever takes it at the same time writes something else.
+        let taker = Uuid::new_v4().to_string().into_bytes();
+        let key = format!("{folder}/{TAKEN}");
+        let taken = self.store.create(&key, taker.into()).await?;
+        Ok(taken == Created::New)
     }
 
     /// Makes room for a backup's files. In a folder, nobody else can look into the one that gets the keys.
@@ -143,9 +154,10 @@ impl Place {
     }
 
     /// Ends a backup: from now on it is one.
-    pub(super) async fn finish(&self, manifest: &Manifest) -> Result<Created, StoreError> {
+    pub(super) async fn finish(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let key = manifest_key(manifest.name.as_str());
-        self.store.create(&key, manifest.encode()).await
+        // The name is this one's: nobody else has made one.
+        self.store.create(&key, manifest.encode()).await.map(drop)
     }
 
     /// Removes what a backup that failed has written, but for segments: the next one can use them.
