@@ -20,6 +20,7 @@ pub mod ports;
 pub mod process;
 pub mod random;
 pub mod s3;
+pub mod s3_relay;
 pub mod scratch;
 pub mod standing;
 pub mod wait;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::node::Cloud;
 use crate::process::Process;
+use crate::s3_relay::Relay;
 use crate::scratch::Scratch;
 use crate::{ports, wait, workspace};
 
@@ -14,7 +15,9 @@ const BUCKET: &str = "tidegate";
 #[derive(Debug)]
 pub struct S3 {
     pub process: Process,
-    pub address: SocketAddr,
+    address: SocketAddr,
+    /// Where others find it: its own address, or that of a relay.
+    endpoint: SocketAddr,
 }
 
 impl S3 {
@@ -25,7 +28,18 @@ impl S3 {
         let log = scratch.path().join("s3.log");
         let process = Process::start("s3_server.py", command, &log);
         process.wait_for_log("ready", wait::SOON * 4);
-        Self { process, address }
+        Self {
+            process,
+            address,
+            endpoint: address,
+        }
+    }
+
+    /// A relay before it, through which others find it from now on.
+    pub fn relay(&mut self) -> Relay {
+        let relay = Relay::new(self.address);
+        self.endpoint = relay.address();
+        relay
     }
 
     /// The URL of a prefix in the bucket.
@@ -49,10 +63,24 @@ impl S3 {
 
     /// Deletes the first object below a prefix; returns its key.
     pub fn delete_first(&self, prefix: &str) -> String {
+        let program =
+            "key = list(prefix)[0]['Key']\ns3.delete_object(Bucket=bucket, Key=key)\nprint(key)";
+        self.boto(prefix, program)
+    }
+
+    /// How many objects there are below a prefix.
+    pub fn count(&self, prefix: &str) -> usize {
+        let said = self.boto(prefix, "print(len(list(prefix)))");
+        said.parse().expect("it prints a number")
+    }
+
+    /// Asks the server itself, whatever is before it.
+    fn boto(&self, prefix: &str, program: &str) -> String {
         let program = format!(
-            "import boto3\ns3 = boto3.client('s3', endpoint_url='http://{}')\n\
-             key = s3.list_objects_v2(Bucket='{BUCKET}', Prefix='{prefix}')['Contents'][0]['Key']\n\
-             s3.delete_object(Bucket='{BUCKET}', Key=key)\nprint(key)",
+            "import boto3\nbucket, prefix = '{BUCKET}', '{prefix}'\n\
+             s3 = boto3.client('s3', endpoint_url='http://{}')\n\
+             list = lambda prefix: s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get('Contents', [])\n\
+             {program}",
             self.address
         );
         let mut python = workspace::python_at(Path::new("-c"));
@@ -70,7 +98,7 @@ impl S3 {
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
-            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.endpoint)),
         ]
     }
 }
