@@ -202,10 +202,7 @@ fn records(response: &[u8], topic: &str) -> Vec<u8> {
     let at = 4 + 4 + 4 + 2 + topic.len() + 4 + 4;
     assert_eq!(response[at..at + 2], [0, 0], "the fetch's error code");
     let aborted_at = at + 2 + 8 + 8;
-    let number = |at: usize| {
-        let bytes = response[at..at + 4].try_into().expect("four bytes");
-        i32::from_be_bytes(bytes)
-    };
+    let number = |at: usize| number_at(response, at);
     let aborted = number(aborted_at).max(0) as usize;
     let length_at = aborted_at + 4 + aborted * 16;
     let length = number(length_at).max(0) as usize;

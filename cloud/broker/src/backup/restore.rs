@@ -17,7 +17,7 @@ use super::manifest::{FileEntry, Manifest, ObjectEntry};
 use super::names::{BackupName, Crc};
 use super::place::{BackupState, Listed, Place, copy_key, file_key, segments_in};
 use super::{Progress, Report};
-use crate::folders::sync_folder;
+use crate::folders::{make_durable, sync_folder};
 use crate::limits::SEGMENT_COPIES_AT_ONCE_MAX;
 use crate::segments;
 use crate::store::{Store, StoreError, StoreMetrics, StoreOptions, StoreUrl};
@@ -163,7 +163,8 @@ fn check_empty(data: &Path) -> Result<(), RestoreError> {
 
 /// Makes the folder with its mark, durable before anything else is in it.
 fn begin(data: &Path) -> Result<(), RestoreError> {
-    fs::create_dir_all(data).map_err(io_error("make", data))?;
+    let made = std::path::absolute(data).and_then(|data| make_durable(&data));
+    made.map_err(io_error("make", data))?;
     let mark = data.join(MARK);
     let made = File::create_new(&mark).and_then(|file| file.sync_all());
     made.map_err(io_error("write", &mark))?;

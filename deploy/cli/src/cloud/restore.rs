@@ -264,3 +264,68 @@ fn text(restored: &Restored, arguments: &RestoreArguments) -> String {
     );
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_cloud::backup::ManifestError;
+
+    use super::*;
+
+    fn manifest(url: Option<&str>, crc32c: Option<&str>) -> Manifest {
+        let key = format!("segments/{:032x}/{:016x}-{:016x}", 7, 1, 2);
+        let manifest = json!({
+            "name": "monday", "made_ms": 1_700_000_000_000_i64, "tidegate": "0.1.0",
+            "store_id": format!("{:032x}", 7), "cluster_incarnation": "1-ab",
+            "position": {"frame": 9, "previous_crc": "0000000a", "ledger_ms": 1_700_000_000_000_i64},
+            "object_store": {"url": url, "restore_window_ms": 3_600_000},
+            "topics": [{"name": "telemetry", "topic_id": "5", "start": [0], "end": [10]}],
+            "edges": 1, "groups": 2,
+            "files": [{"path": "log/1.log", "bytes": 52, "crc32c": "0000000b"}],
+            "objects": [{"key": key, "bytes": 100, "crc32c": crc32c}],
+        });
+        serde_json::from_value(manifest).unwrap()
+    }
+
+    #[test]
+    fn a_listing_tells_what_each_is_good_for() {
+        let listed = |state| Listed {
+            name: "monday".to_owned(),
+            state,
+        };
+        let whole = |manifest| row(&listed(BackupState::Whole(Box::new(manifest))));
+        let copied = whole(manifest(None, Some("0000000c")));
+        assert_eq!(copied[2..], ["whole", "10", "152", "1 copied"]);
+        let named = whole(manifest(Some("s3://bucket"), None));
+        assert_eq!(
+            named[4..],
+            ["52", "1 elsewhere, until 2023-11-14 23:13:20Z"]
+        );
+        let unfinished = row(&listed(BackupState::Unfinished));
+        assert_eq!(unfinished[1..3], ["-", "unfinished"]);
+        let damaged = listed(BackupState::Wrong(ManifestError::Damaged));
+        assert_eq!(told(&damaged)["state"], "damaged");
+    }
+
+    #[test]
+    fn what_comes_next_can_be_pasted() {
+        let restored = Restored {
+            manifest: manifest(Some("s3://bucket"), None),
+            object_store: Some("s3://bucket".to_owned()),
+            copied: 0,
+            kept: 1,
+        };
+        let arguments = RestoreArguments {
+            place: PlaceArguments {
+                from: "/backups".to_owned(),
+            },
+            backup: None,
+            data: PathBuf::from("/new"),
+            object_store: None,
+        };
+        let text = text(&restored, &arguments);
+        let next = "tidegate-cloud --data /new --object-store s3://bucket,";
+        assert!(text.contains(next), "{text}");
+        assert!(text.contains("tidegate cloud begin-incarnation"), "{text}");
+        assert!(text.contains("10 records in 1 topic"), "{text}");
+    }
+}
