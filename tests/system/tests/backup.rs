@@ -208,6 +208,25 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Has a backup killed while it copies segments; how many were copied.
+fn kill_in_the_middle(cloud: &Cloud, scratch: &Scratch, data: &Path) -> u64 {
+    let place = place(scratch);
+    // What has a # in its name is being written.
+    let is_whole = |path: &PathBuf| !path.to_string_lossy().contains('#');
+    let copied = || files(&place.join("objects")).into_iter().filter(is_whole);
+    let copies = || copied().count() as u64;
+    let command = cli::command(cloud.http, &words("backup", "--to", &place));
+    let mut backup = Process::start("backup", command, &scratch.path().join("backup.log"));
+    let cut_at = wait::until("segments are copied", wait::SOON, || {
+        (copies() >= 3).then(|| backup.kill()).map(|()| copies())
+    });
+    let listed = backups(cloud, &place);
+    assert_eq!(listed[0]["state"], "unfinished", "{listed:?}");
+    let refused = restore(cloud, &place, data).fails(1);
+    assert!(refused.error.contains("holds no backup"), "{refused:?}");
+    cut_at
+}
+
 #[test]
 fn killed_in_the_middle_it_is_none_and_the_next_one_copies_only_what_is_missing() {
     let scratch = Scratch::new("backup-killed");
@@ -217,22 +236,14 @@ fn killed_in_the_middle_it_is_none_and_the_next_one_copies_only_what_is_missing(
     site.edge.wait_landed(400);
     wait_packed(&site);
     let place = place(&scratch);
-    // What has a # in its name is being written.
-    let is_whole = |path: &PathBuf| !path.to_string_lossy().contains('#');
-    let copied = || files(&place.join("objects")).into_iter().filter(is_whole);
-    let copies = || copied().count() as u64;
-    let command = cli::command(site.cloud.http, &words("backup", "--to", &place));
-    let mut backup = Process::start("backup", command, &scratch.path().join("backup.log"));
-    let cut_at = wait::until("segments are copied", wait::SOON, || {
-        (copies() >= 3).then(|| backup.kill()).map(|()| copies())
-    });
-    let listed = backups(&site.cloud, &place);
-    assert_eq!(listed[0]["state"], "unfinished", "{listed:?}");
     let data = scratch.path().join("elsewhere");
-    let refused = restore(&site.cloud, &place, &data).fails(1);
-    assert!(refused.error.contains("holds no backup"), "{refused:?}");
+    let cut_at = kill_in_the_middle(&site.cloud, &scratch, &data);
 
-    let first = back_up(&site.cloud, &place);
+    // Its folder is named, and a cloud runs there: it is asked.
+    let data_of_cloud = site.cloud.data.display().to_string();
+    let mut by_folder = words("backup", "--to", &place);
+    by_folder.extend(["--data", &data_of_cloud]);
+    let first = told(&json(site.cloud.http, &by_folder));
     let number = |told: &Value, name: &str| told[name].as_u64().unwrap();
     println!(
         "{cut_at} of {} segments were copied before the kill",
@@ -246,12 +257,9 @@ fn killed_in_the_middle_it_is_none_and_the_next_one_copies_only_what_is_missing(
     send_padded(&site, 400, 410);
     site.edge.wait_landed(410);
     wait_packed(&site);
-    // The cloud is not running any more: its folder is named.
     site.cloud.process().signal("TERM");
     assert!(site.cloud.process().wait(wait::SOON).success());
-    let mut offline = words("backup", "--to", &place);
-    offline.extend(["--data", site.cloud.data.to_str().unwrap()]);
-    let second = told(&json(site.cloud.http, &offline));
+    let second = told(&json(site.cloud.http, &by_folder));
     assert_eq!(number(&second, "kept"), number(&first, "segments"));
     assert!(number(&second, "copied") > 0 && number(&second, "copied") <= 10);
     assert_eq!(second["records"], 410);
@@ -293,6 +301,11 @@ fn nobody_to_ask_and_nowhere_to_look_says_what_to_do() {
     let refused = tidegate(site.cloud.http, &nothing).fails(1);
     assert!(refused.error.contains("no cloud's data"), "{refused:?}");
     tidegate(site.cloud.http, &["cloud", "backup"]).fails(2);
+    let missing = tidegate(
+        site.cloud.http,
+        &words("backups", "--from", Path::new("/nowhere")),
+    );
+    assert!(missing.fails(1).error.contains("no folder /nowhere"));
     let memory = ["cloud", "backup", "--to", "memory://"];
     tidegate(site.cloud.http, &memory).fails(1);
 }
@@ -325,8 +338,33 @@ fn with_segments_in_s3_they_stay_there_or_are_copied_where_that_is_asked_for() {
     assert_eq!(copied["copied"], named["segments"]);
     site.cloud.kill();
 
+    from_here_while_they_are_there(&server, &scratch, &run, &named);
+    let three = scratch.path().join("three").display().to_string();
+    let other = server.url("other");
+    let from_there = ["cloud", "restore", "--from", &there, "--data", &three];
+    let elsewhere = [&from_there[..], &["--object-store", &other]].concat();
+    let restored = told(&run(&elsewhere));
+    assert_eq!(restored["copied"], named["segments"]);
+    assert_eq!(restored["object_store"], other);
+    site.cloud
+        .set_variable("TIDEGATE_CLOUD_OBJECT_STORE", other);
+    site.cloud.move_to(PathBuf::from(three));
+    site.cloud.start();
+    site.cloud.wait_ready();
+    assert_eq!(consumed(&site.cloud, &scratch), payloads("kept", 0, 200));
+    tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
+}
+
+/// A backup without copies is restored as long as what it names is there.
+fn from_here_while_they_are_there(
+    server: &S3,
+    scratch: &Scratch,
+    run: &dyn Fn(&[&str]) -> Said,
+    named: &Value,
+) {
+    let here = place(scratch);
     let data = |name: &str| scratch.path().join(name).display().to_string();
-    let (one, two, three) = (data("one"), data("two"), data("three"));
+    let (one, two) = (data("one"), data("two"));
     let mut from_here = words("restore", "--from", &here);
     from_here.extend(["--data", &one]);
     let restored = told(&run(&from_here));
@@ -341,18 +379,4 @@ fn with_segments_in_s3_they_stay_there_or_are_copied_where_that_is_asked_for() {
     let name = gone.rsplit('/').next().unwrap();
     assert!(refused.error.contains(name), "{refused:?}");
     assert!(refused.error.contains("--with-objects"), "{refused:?}");
-
-    let other = server.url("other");
-    let from_there = ["cloud", "restore", "--from", &there, "--data", &three];
-    let elsewhere = [&from_there[..], &["--object-store", &other]].concat();
-    let restored = told(&run(&elsewhere));
-    assert_eq!(restored["copied"], named["segments"]);
-    assert_eq!(restored["object_store"], other);
-    site.cloud
-        .set_variable("TIDEGATE_CLOUD_OBJECT_STORE", other);
-    site.cloud.move_to(PathBuf::from(three));
-    site.cloud.start();
-    site.cloud.wait_ready();
-    assert_eq!(consumed(&site.cloud, &scratch), payloads("kept", 0, 200));
-    tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
 }

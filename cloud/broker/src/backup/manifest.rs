@@ -240,6 +240,14 @@ mod tests {
         assert_eq!(secret.collect::<Vec<_>>(), [false, true]);
     }
 
+    /// What one build has written every later one reads.
+    #[test]
+    fn the_golden_manifest_of_format_1_is_read() {
+        let golden = include_bytes!("golden_manifest_1.json");
+        assert_eq!(Manifest::decode(golden), Ok(manifest()));
+        assert_eq!(manifest().encode(), &golden[..], "format 1 is as it was");
+    }
+
     #[test]
     fn a_flipped_bit_and_a_missing_end_are_found() {
         let whole = manifest().encode();

@@ -92,46 +92,54 @@ fn name_of(now: SystemTime) -> anyhow::Result<BackupName> {
 
 /// Where the data is: as the command line says, else as the running cloud does.
 fn find(remote: &Remote, arguments: &BackupArguments) -> anyhow::Result<Found> {
-    let mut config = match &arguments.config {
-        Some(path) => Some(Config::load(path)?),
-        None => None,
-    };
-    if let Some(data) = &arguments.data {
-        config.get_or_insert_default().data.clone_from(data);
-    }
-    let Some(mut config) = config else {
+    let Some(config) = named(arguments)? else {
         let found = find_running(remote, arguments);
         return found.map_err(|error| match error.is::<NoAnswer>() {
             true => anyhow!("{error}. One that does not run is named by its folder: --data DIR"),
             false => error,
         });
     };
-    if arguments.object_store.is_some() {
-        config.object_store.clone_from(&arguments.object_store);
-    }
+    let data = config.data.clone();
     // A lock is made where there is none: not in a folder that is no cloud's.
-    if !config.data.join("log").is_dir() {
-        bail!(
-            "{} holds no cloud's data: there is no log",
-            config.data.display()
-        );
+    if !data.join("log").is_dir() {
+        bail!("{} holds no cloud's data: there is no log", data.display());
     }
-    match DataLock::take(&config.data) {
+    match DataLock::take(&data) {
         Ok(lock) => Ok(Found {
             object_store: config.store_url()?,
             restore_window_ms: u64::try_from(config.restore_window.0.as_millis()).ok(),
-            data: config.data,
+            data,
             running: None,
             _lock: Some(lock),
         }),
         Err(DataLockError::InUse(_)) => {
-            let mut found = find_running(remote, arguments)
-                .with_context(|| format!("{} is in use", config.data.display()))?;
-            found.data = config.data;
+            let found = find_running(remote, arguments);
+            let mut found = found.with_context(|| format!("{} is in use", data.display()))?;
+            // The cloud may know its folder by another path.
+            if found.object_store.as_folder() == Some(&found.data.join("objects")) {
+                let objects = std::path::absolute(data.join("objects"))?;
+                found.object_store = StoreUrl::folder(&objects);
+            }
+            found.data = data;
             Ok(found)
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The configuration that the command line names, by itself or by its folder.
+fn named(arguments: &BackupArguments) -> anyhow::Result<Option<Config>> {
+    let config = arguments.config.as_deref().map(Config::load).transpose()?;
+    let Some(mut config) = config.or(arguments.data.is_some().then(Config::default)) else {
+        return Ok(None);
+    };
+    if let Some(data) = &arguments.data {
+        config.data.clone_from(data);
+    }
+    if arguments.object_store.is_some() {
+        config.object_store.clone_from(&arguments.object_store);
+    }
+    Ok(Some(config))
 }
 
 /// Asks the running cloud, which holds what there is from now on.

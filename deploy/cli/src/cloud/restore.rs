@@ -38,7 +38,16 @@ pub(crate) struct RestoreArguments {
     object_store: Option<String>,
 }
 
-/// Opens a place for backups.
+/// Opens a place where there are backups.
+fn open_to_read(url: &str) -> anyhow::Result<Place> {
+    let folder: StoreUrl = url.parse()?;
+    if let Some(folder) = folder.as_folder() {
+        anyhow::ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    }
+    open_place(url)
+}
+
+/// Opens a place for backups; a folder that is missing is made.
 pub(super) fn open_place(url: &str) -> anyhow::Result<Place> {
     let url: StoreUrl = url.parse()?;
     anyhow::ensure!(
@@ -85,7 +94,7 @@ impl Shown {
 }
 
 pub(super) fn list(arguments: &PlaceArguments) -> anyhow::Result<Said> {
-    let place = open_place(&arguments.from)?;
+    let place = open_to_read(&arguments.from)?;
     let listed = runtime()?.block_on(place.list())?;
     let told: Vec<Value> = listed.iter().map(told).collect();
     let rows = listed.iter().map(row).collect::<Vec<_>>();
@@ -207,7 +216,7 @@ pub(super) fn describe_position(manifest: &Manifest) -> [String; 2] {
 }
 
 pub(super) fn run(arguments: &RestoreArguments) -> anyhow::Result<Said> {
-    let place = open_place(&arguments.place.from)?;
+    let place = open_to_read(&arguments.place.from)?;
     let object_store = arguments.object_store.as_deref().map(str::parse);
     let wish = Wish {
         backup: arguments.backup.clone(),

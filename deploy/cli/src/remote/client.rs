@@ -104,7 +104,8 @@ impl Client {
     #[cfg(feature = "up")]
     pub(crate) fn post_and_read(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
         let request = self.agent.post(self.at(path));
-        let request = request.config().timeout_global(None).build();
+        let config = request.config().timeout_global(None);
+        let request = config.timeout_recv_response(Some(ANSWER_MAX)).build();
         let response = self.sent(request.send_empty())?;
         if !response.status().is_success() {
             self.json(response)?;
