@@ -189,6 +189,8 @@ fn a_store_that_fails_in_every_way_costs_time_and_nothing_else() {
         let at = random.below(2 * BY_CHANCE.len() as u64);
         BY_CHANCE.get(at as usize).copied()
     });
+    // It is asked for once in a life: chance may miss it.
+    world.relay.fail("GET", "list-type", Fault::HalfAnswer, 1);
     all_is_seen(&mut world);
     world.relay.heal();
     an_outage_and_half_an_upload(&mut world);

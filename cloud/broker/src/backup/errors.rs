@@ -12,7 +12,7 @@ use crate::store::{StoreError, UrlError};
 /// Why there is no backup. What was written of it is removed again, where that can be done.
 #[derive(Debug, Error)]
 pub enum BackupError {
-    #[error("there is a backup {name:?} at {place} already: give another name")]
+    #[error("{place} has a backup {name:?} already, whole or not: give another name")]
     Exists { name: String, place: String },
     #[error(transparent)]
     Contents(#[from] ContentsError),

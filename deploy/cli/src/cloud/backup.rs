@@ -78,7 +78,7 @@ pub(super) fn run(remote: &Remote, arguments: &BackupArguments) -> anyhow::Resul
     let making = backup::make(&source, &place, named, arguments.with_objects, &report);
     let made = runtime()?.block_on(making);
     shown.end();
-    let made = made.context("there is no backup")?;
+    let made = made.context("no backup was made")?;
     Ok((told(&made, &place), text(&made, &place)))
 }
 
