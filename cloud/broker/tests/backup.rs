@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use support::stored::{DEADLINE, fetch_all, files, segments, until_packed};
 use support::{Client, Edge, start_with};
 use tidegate_cloud::backup::{
     BackupError, BackupName, BackupState, Made, Place, RestoreError, Restored, Source, Wish, make,
-    restore,
+    restore, verify,
 };
 use tidegate_cloud::store::{Store, StoreMetrics, StoreOptions, StoreUrl};
 use tidegate_cloud::{Cloud, Config};
@@ -201,7 +202,7 @@ async fn a_flipped_byte_in_any_file_is_told_with_its_name_and_nothing_is_restore
     let scratch = tempfile::tempdir().unwrap();
     let source = stopped(&scratch.path().join("cloud")).await;
     let place = place(scratch.path());
-    made(&source, &place, "monday", 1).await.unwrap();
+    let manifest = made(&source, &place, "monday", 1).await.unwrap().manifest;
     let target = scratch.path().join("elsewhere");
     let found = all_files(&scratch.path().join("kept"));
     // Manifest, snapshot, at least one file of the log, four of the CA and the hub, one segment.
@@ -225,10 +226,19 @@ async fn a_flipped_byte_in_any_file_is_told_with_its_name_and_nothing_is_restore
             }
             let error = restored(&place, None, &target).await.unwrap_err();
             assert!(error.to_string().contains(name), "{name}: {error}");
+            if name != "manifest" {
+                let verified = verify(&place, &manifest, &mut BTreeSet::new(), &|_| {}).await;
+                let error = verified.unwrap_err().to_string();
+                assert!(error.contains(name), "{name}: {error}");
+            }
             assert_eq!(all_files(&target), Vec::<PathBuf>::new(), "{name}");
         }
         fs::write(&path, &whole).unwrap();
     }
+    let mut checked = BTreeSet::new();
+    let verified = verify(&place, &manifest, &mut checked, &|_| {}).await;
+    verified.unwrap();
+    assert_eq!(checked.len(), 1);
     restored(&place, None, &target).await.unwrap();
 }
 

@@ -34,7 +34,7 @@ enum Verb {
     Backup(backup::BackupArguments),
     /// The backups that are at a place
     #[cfg(feature = "up")]
-    Backups(restore::PlaceArguments),
+    Backups(restore::ListArguments),
     /// Put a backup back into an empty folder; every byte of it is checked
     #[cfg(feature = "up")]
     Restore(restore::RestoreArguments),
@@ -49,25 +49,29 @@ enum Verb {
 
 pub(crate) fn run(arguments: &CloudArguments) -> anyhow::Result<ExitCode> {
     let remote = &arguments.remote;
-    let (answer, text) = match &arguments.verb {
-        Verb::Status => status(&remote.client()?)?,
-        Verb::BeginIncarnation { yes } => begin_incarnation(&remote.client()?, *yes)?,
+    let ((answer, text), code) = match &arguments.verb {
+        Verb::Status => done(status(&remote.client()?)?),
+        Verb::BeginIncarnation { yes } => done(begin_incarnation(&remote.client()?, *yes)?),
         #[cfg(feature = "up")]
-        Verb::Backup(arguments) => backup::run(remote, arguments)?,
+        Verb::Backup(arguments) => done(backup::run(remote, arguments)?),
         #[cfg(feature = "up")]
         Verb::Backups(arguments) => restore::list(arguments)?,
         #[cfg(feature = "up")]
-        Verb::Restore(arguments) => restore::run(arguments)?,
+        Verb::Restore(arguments) => done(restore::run(arguments)?),
     };
     print(&match remote.output {
         Output::Json => answer.to_string(),
         Output::Table => text,
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// An answer as JSON, and as text.
 type Said = (Value, String);
+
+fn done(said: Said) -> (Said, ExitCode) {
+    (said, ExitCode::SUCCESS)
+}
 
 fn ask_status(client: &Client) -> anyhow::Result<Value> {
     client.get("/api/v1/cluster", &[])

@@ -286,7 +286,12 @@ fn damaged_it_is_refused(cloud: &Cloud, place: &Path, data: &Path) {
     let name = segment.file_name().unwrap().to_str().unwrap();
     assert!(refused.error.contains(name), "{refused:?}");
     assert_eq!(files(data), Vec::<PathBuf>::new());
+    let mut verify = words("backups", "--from", place);
+    verify.push("--verify");
+    let verified = tidegate(cloud.http, &verify).fails(1);
+    assert!(verified.out.contains(name), "{verified:?}");
     fs::write(&segment, whole).unwrap();
+    tidegate(cloud.http, &verify).ok();
 }
 
 #[test]

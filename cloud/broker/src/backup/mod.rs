@@ -5,6 +5,7 @@
 //! [`restore()`] puts one back. It decides nothing about edges that have seen a newer state: the ledger does, when
 //! they come.
 
+mod check;
 mod contents;
 mod errors;
 mod make;
@@ -15,6 +16,7 @@ pub(crate) mod restore;
 
 use std::fmt;
 
+pub use check::verify;
 pub use contents::ContentsError;
 pub use errors::{BackupError, RestoreError};
 pub use make::{Made, Source, make};

@@ -8,19 +8,19 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::check;
 use super::contents::Contents;
 use super::errors::RestoreError;
 use super::manifest::{FileEntry, Manifest, ObjectEntry};
 use super::names::{BackupName, Crc};
-use super::place::{BackupState, Listed, Place, copy_key, file_key, segments_in};
+use super::place::{BackupState, Listed, Place, segments_in};
 use super::{Progress, Report};
 use crate::folders::{make_durable, sync_folder};
 use crate::limits::SEGMENT_COPIES_AT_ONCE_MAX;
 use crate::segments;
-use crate::store::{Store, StoreError, StoreMetrics, StoreOptions, StoreUrl};
+use crate::store::{Store, StoreMetrics, StoreOptions, StoreUrl};
 
 /// What is to be restored, and to where.
 #[derive(Clone, Debug)]
@@ -212,10 +212,7 @@ impl Restoring<'_> {
     }
 
     async fn file(&mut self, file: &FileEntry) -> Result<(), RestoreError> {
-        let name = &self.manifest.name;
-        let key = file_key(name, &file.path);
-        let read = self.place.read_file(name, &file.path).await;
-        let bytes = self.checked(key, read, file.bytes, file.crc32c)?;
+        let bytes = check::read_file(self.place, &self.manifest.name, file).await?;
         let path = self.data.join(file.path.as_str());
         let mode = if file.path.is_secret() { 0o600 } else { 0o644 };
         let folder = path.parent().unwrap_or(self.data);
@@ -229,30 +226,6 @@ impl Restoring<'_> {
         written.map_err(io_error("write", &path))?;
         (self.report)(self.progress.add(file.bytes));
         Ok(())
-    }
-
-    /// What was read, if it is what the manifest tells.
-    fn checked(
-        &self,
-        key: String,
-        read: Result<Bytes, StoreError>,
-        bytes: u64,
-        crc: Crc,
-    ) -> Result<Bytes, RestoreError> {
-        let what = match read {
-            Ok(read) if read.len() as u64 != bytes => {
-                format!("it has {} bytes and should have {bytes}", read.len())
-            }
-            Ok(read) if Crc::of(&read) != crc => "its CRC is another one".to_owned(),
-            Ok(read) => return Ok(read),
-            Err(error) if error.is_not_found() => "it is missing".to_owned(),
-            Err(error) => return Err(error.into()),
-        };
-        Err(RestoreError::Damaged {
-            place: self.place.url().to_owned(),
-            key,
-            what,
-        })
     }
 
     /// The folder that is the object store where none is named.
@@ -310,8 +283,7 @@ impl Restoring<'_> {
         object: &ObjectEntry,
         crc: Crc,
     ) -> Result<u64, RestoreError> {
-        let read = self.place.read_copy(&object.key, crc).await;
-        let bytes = self.checked(copy_key(&object.key, crc), read, object.bytes, crc)?;
+        let bytes = check::read_copy(self.place, object, crc).await?;
         store.put(&object.key, vec![bytes]).await?;
         Ok(object.bytes)
     }

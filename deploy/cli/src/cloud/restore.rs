@@ -1,14 +1,17 @@
 //! `tidegate cloud backups` and `restore`: what there is at a place, and putting one of it back.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 use tidegate_cloud::backup::{
-    BackupName, BackupState, Listed, Manifest, Place, Progress, Restored, Wish, restore,
+    BackupName, BackupState, Listed, Manifest, Place, Progress, RestoreError, Restored, Wish,
+    restore, verify,
 };
 use tidegate_cloud::store::{Store, StoreMetrics, StoreOptions, StoreUrl};
 use tokio::runtime::Runtime;
@@ -21,6 +24,16 @@ pub(crate) struct PlaceArguments {
     /// Where the backups are: a folder, file:///…, s3://bucket/prefix
     #[arg(long, value_name = "URL")]
     from: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub(crate) struct ListArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// Read all of each, and hold it against its CRC; exit 1 where one is damaged. Segments that were not
+    /// copied are not read
+    #[arg(long)]
+    verify: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -93,21 +106,67 @@ impl Shown {
     }
 }
 
-pub(super) fn list(arguments: &PlaceArguments) -> anyhow::Result<Said> {
-    let place = open_to_read(&arguments.from)?;
-    let listed = runtime()?.block_on(place.list())?;
-    let told: Vec<Value> = listed.iter().map(told).collect();
-    let rows = listed.iter().map(row).collect::<Vec<_>>();
+/// With `--verify` the exit code is 1 where one of them is damaged.
+pub(super) fn list(arguments: &ListArguments) -> anyhow::Result<(Said, ExitCode)> {
+    let place = open_to_read(&arguments.place.from)?;
+    let runtime = runtime()?;
+    let listed = runtime.block_on(place.list())?;
+    let why = match arguments.verify {
+        true => runtime.block_on(damaged(&place, &listed))?,
+        false => BTreeMap::new(),
+    };
+    let why = |one: &Listed| why.get(&one.name).map(String::as_str);
+    let told: Vec<Value> = listed.iter().map(|one| told(one, why(one))).collect();
+    let rows: Vec<_> = listed.iter().map(|one| row(one, why(one))).collect();
     let columns = ["BACKUP", "MADE", "STATE", "RECORDS", "BYTES", "SEGMENTS"];
-    let text = match rows.is_empty() {
+    let mut text = match rows.is_empty() {
         true => format!("{} holds no backup", place.url()),
         false => table(columns, &rows),
     };
-    Ok((json!({ "place": place.url(), "backups": told }), text))
+    for one in &listed {
+        if let Some(why) = why(one) {
+            text.push_str(&format!("\n{}: {why}", one.name));
+        }
+    }
+    let is_damaged = told.iter().any(|one| one["state"] == "damaged");
+    let code = match arguments.verify && is_damaged {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    };
+    let answer = json!({ "place": place.url(), "backups": told });
+    Ok(((answer, text), code))
 }
 
-fn told(listed: &Listed) -> Value {
+/// Why backups are damaged, by their names: all of them is read. A store that does not answer is an error.
+async fn damaged(place: &Place, listed: &[Listed]) -> anyhow::Result<BTreeMap<String, String>> {
+    let shown = Shown::new();
+    let report = |progress| shown.show(progress);
+    let (mut checked, mut why) = (BTreeSet::new(), BTreeMap::new());
+    for one in listed {
+        let BackupState::Whole(manifest) = &one.state else {
+            continue;
+        };
+        match verify(place, manifest, &mut checked, &report).await {
+            Ok(()) => {}
+            Err(error @ RestoreError::Damaged { .. }) => {
+                why.insert(one.name.clone(), error.to_string());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    shown.end();
+    Ok(why)
+}
+
+/// `why` it is damaged, where that was found out.
+fn told(listed: &Listed, why: Option<&str>) -> Value {
     match &listed.state {
+        BackupState::Whole(manifest) if why.is_some() => {
+            let mut told = manifest_json(manifest);
+            told["state"] = json!("damaged");
+            told["why"] = json!(why);
+            told
+        }
         BackupState::Whole(manifest) => {
             let mut told = manifest_json(manifest);
             told["state"] = json!("whole");
@@ -120,7 +179,7 @@ fn told(listed: &Listed) -> Value {
     }
 }
 
-fn row(listed: &Listed) -> [String; 6] {
+fn row(listed: &Listed, why: Option<&str>) -> [String; 6] {
     let without = |state: &str| {
         let nothing = || "-".to_owned();
         let name = cell(&json!(listed.name));
@@ -137,7 +196,7 @@ fn row(listed: &Listed) -> [String; 6] {
         BackupState::Whole(manifest) => [
             manifest.name.as_str().to_owned(),
             time(&json!(manifest.made_ms)),
-            "whole".to_owned(),
+            if why.is_some() { "damaged" } else { "whole" }.to_owned(),
             manifest.records().to_string(),
             manifest.bytes().to_string(),
             segments(manifest),
@@ -301,7 +360,7 @@ mod tests {
             name: "monday".to_owned(),
             state,
         };
-        let whole = |manifest| row(&listed(BackupState::Whole(Box::new(manifest))));
+        let whole = |manifest| row(&listed(BackupState::Whole(Box::new(manifest))), None);
         let copied = whole(manifest(None, Some("0000000c")));
         assert_eq!(copied[2..], ["whole", "10", "152", "1 copied"]);
         let named = whole(manifest(Some("s3://bucket"), None));
@@ -309,10 +368,13 @@ mod tests {
             named[4..],
             ["52", "1 elsewhere, until 2023-11-14 23:13:20Z"]
         );
-        let unfinished = row(&listed(BackupState::Unfinished));
+        let unfinished = row(&listed(BackupState::Unfinished), None);
         assert_eq!(unfinished[1..3], ["-", "unfinished"]);
         let damaged = listed(BackupState::Wrong(ManifestError::Damaged));
-        assert_eq!(told(&damaged)["state"], "damaged");
+        assert_eq!(told(&damaged, None)["state"], "damaged");
+        let found = listed(BackupState::Whole(Box::new(manifest(None, None))));
+        assert_eq!(told(&found, Some("a"))["why"], "a");
+        assert_eq!(row(&found, Some("a"))[2], "damaged");
     }
 
     #[test]
