@@ -49,6 +49,21 @@ impl Fact {
         })
     }
 
+    /// What it says of `[from, to)` of the partition; `None` where that is nothing.
+    pub fn within(&self, from: KafkaOffset, to: KafkaOffset) -> Option<Self> {
+        let first = from.max(self.kafka_offset);
+        let end = to.min(self.kafka_offset.plus(self.count as i64));
+        let count = u64::try_from(end.0.checked_sub(first.0)?).ok()?;
+        (count > 0).then(|| Self {
+            edge_offset: self
+                .edge_offset
+                .plus((first.0 - self.kafka_offset.0) as u64),
+            kafka_offset: first,
+            count,
+            ..*self
+        })
+    }
+
     /// Where an edge offset landed; `None` outside the interval.
     pub fn to_kafka(&self, edge_offset: EdgeOffset) -> Option<KafkaOffset> {
         let delta = edge_offset
@@ -92,6 +107,13 @@ mod tests {
             let (edge, kafka) = (EdgeOffset(100 + delta), KafkaOffset(5000 + delta as i64));
             assert_eq!(fact.to_kafka(edge), Some(kafka));
             assert_eq!(fact.to_edge(kafka), Some(edge));
+        }
+        let cut = |from, to| fact.within(KafkaOffset(from), KafkaOffset(to));
+        let part = cut(5003, 5005).unwrap();
+        assert_eq!((part.edge_offset, part.count), (EdgeOffset(103), 2));
+        assert_eq!(cut(0, 9000), Some(fact));
+        for (from, to) in [(0, 5000), (5010, 9000), (5004, 5004), (5006, 5002)] {
+            assert_eq!(cut(from, to), None);
         }
         assert_eq!(fact.to_kafka(EdgeOffset(99)), None);
         assert_eq!(fact.to_kafka(EdgeOffset(110)), None);

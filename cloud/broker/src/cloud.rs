@@ -180,6 +180,7 @@ impl Cloud {
             coordinator,
             place: Arc::new(place),
             scrub: Arc::new(Semaphore::new(1)),
+            imports: Arc::default(),
         });
         self.tasks.spawn(async move {
             tokio::select! {

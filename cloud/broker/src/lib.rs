@@ -19,6 +19,7 @@ mod hub;
 mod kafka;
 pub mod limits;
 pub mod log;
+mod look_up;
 pub mod metrics;
 mod open_files;
 mod packer;

@@ -125,6 +125,9 @@ pub const WRONG_FACTS_SHOWN_MAX: usize = 20;
 /// Index entries that one search for a message looks at; then it says how far it came.
 pub const WHERE_ENTRIES_MAX: usize = 100_000;
 
+/// Facts that a search takes at once; those of one segment at most.
+pub const WHERE_FACTS_MAX: usize = 1_000;
+
 /// Batches that one search for a message unpacks, and what they may take.
 pub const WHERE_BATCHES_MAX: usize = 256;
 pub const WHERE_BATCH_BYTES_MAX: usize = 64 << 20;

@@ -189,6 +189,7 @@ impl Packer {
             target,
             segment: segment_of(id, summary),
             replaces,
+            facts: Some(summary.facts),
         };
         self.propose(pack).await
     }
@@ -315,25 +316,17 @@ fn facts_of<'a>(
         if fact.kafka_offset >= batch.end() {
             break;
         }
-        of_batch.push(cut(named, batch));
+        let cut = fact.within(batch.base_offset, batch.end());
+        of_batch.extend(cut.map(|fact| NamedFact {
+            fact,
+            ..(*named).clone()
+        }));
         if fact.kafka_offset.plus(fact.count as i64) > batch.end() {
             break;
         }
         facts.next();
     }
     of_batch
-}
-
-/// What a fact says of a batch's offsets.
-fn cut(named: &NamedFact, batch: &TailBatch) -> NamedFact {
-    let mut cut = named.clone();
-    let fact = &mut cut.fact;
-    let end = fact.kafka_offset.plus(fact.count as i64).min(batch.end());
-    let before = (batch.base_offset.0 - fact.kafka_offset.0).max(0);
-    fact.edge_offset = fact.edge_offset.plus(before as u64);
-    fact.kafka_offset = fact.kafka_offset.plus(before);
-    fact.count = (end.0 - fact.kafka_offset.0) as u64;
-    cut
 }
 
 /// A batch as it is to be packed: as it landed, with the offset that the ledger has given it.

@@ -200,8 +200,7 @@ impl Shared {
         let (segments, mut newest_first) = {
             let state = self.state();
             let log = state.ledger.log(target);
-            let segments = log.segments();
-            let segments = segments.filter(|segment| from < segment.end && segment.base < to);
+            let segments = log.segments_within(from, to);
             let tail = log
                 .tail_from(from)
                 .take_while(|batch| batch.base_offset < to);

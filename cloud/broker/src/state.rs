@@ -69,9 +69,9 @@ impl State {
         let effects = self.ledger.apply(command, place_of(appended))?;
         let life = self.ledger.cluster_incarnation().unwrap_or_default();
         for effect in &effects {
-            // Only a fact that was imported: the ledger gives each offset once, and what lands outweighs.
-            if let Err(clash) = self.offset_map.apply(effect, life) {
-                tracing::error!(%clash, "the offset map contradicts what has landed");
+            // Only by facts that were imported: the ledger gives each offset once, and what lands outweighs.
+            if let Err(error) = self.offset_map.apply(effect, life) {
+                tracing::error!(%error, "the offset map contradicts what it is told");
             }
         }
         Ok(effects)

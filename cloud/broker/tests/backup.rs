@@ -13,8 +13,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::stored::{DEADLINE, fetch_all, files, segments, until_packed};
-use support::{Client, Edge, start_with};
+use support::stored::fetch_all;
+use support::{AT_ONCE, Client, DEADLINE, Edge, NEVER, files, segments, start_with, until_packed};
 use tidegate_cloud::backup::{
     BackupError, BackupName, BackupState, Made, Place, RestoreError, Restored, Source, Wish, make,
     restore, verify,
@@ -26,8 +26,6 @@ use tidegate_shared::id::KafkaOffset;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-const AT_ONCE: &str = ", pack: {max_age: 0}";
-const NEVER: &str = ", pack: {max_age: 7d}";
 const AND_SWEPT: &str = ", pack: {max_age: 0}, restore_window: 0";
 
 fn store(folder: &Path) -> Store {

@@ -6,8 +6,9 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Edge, START_MS, start};
+use support::{AT_ONCE, Edge, NEVER, START_MS, segments, start, start_with, until_packed};
 use tidegate_cloud::Cloud;
+use tidegate_cloud_protocol::ledger::Target;
 use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
 use tidegate_shared::id::{GroupName, KafkaOffset};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -423,5 +424,154 @@ async fn a_look_up_means_this_clouds_own_records_whatever_was_imported() {
     let path = format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={offset}");
     let found = get(&cloud, &path).await;
     assert_eq!(found["edge"], own["edge"], "{found}");
+    cloud.shutdown().await;
+}
+
+/// What is found, without who has read it.
+async fn where_is(cloud: &Cloud, path: &str) -> Value {
+    let mut found = get(cloud, path).await["found"].clone();
+    found["groups"] = Value::Null;
+    found
+}
+
+/// All that is said of two edges' offsets.
+async fn answers(cloud: &Cloud, targets: [Target; 2]) -> Vec<Value> {
+    let mut told = Vec::new();
+    for target in targets {
+        let partition = target.partition;
+        for offset in 0..12 {
+            let path =
+                format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={offset}");
+            told.push(get(cloud, &path).await);
+        }
+    }
+    for edge in ["first", "second"] {
+        for offset in 0..12 {
+            let path = format!("/offsets/translate?edge={edge}&stream=telemetry&offset={offset}");
+            told.push(get(cloud, &path).await);
+            let path = format!("/where?edge={edge}&stream=telemetry&offset={offset}");
+            told.push(where_is(cloud, &path).await);
+        }
+        let path = format!("/where?edge={edge}&at_ms={}", START_MS + 1_000_000);
+        told.push(where_is(cloud, &path).await);
+        for offset in [0, 5, 7] {
+            let body = json!({"edge": edge, "stream": "telemetry", "offset": offset}).to_string();
+            let (status, set) = ask(cloud, "POST", "/offsets/groups/g", &body).await;
+            assert_eq!(status, 200, "{set}");
+            told.push(set);
+            let mut rows = get(cloud, "/offsets/groups/g").await["offsets"]
+                .as_array()
+                .unwrap()
+                .clone();
+            rows.sort_by_key(Value::to_string);
+            told.push(Value::Array(rows));
+        }
+    }
+    told
+}
+
+/// Facts that lie in segments are told as they were told from memory, also after a restart; and where their
+/// segment cannot be read, that is said.
+#[tokio::test]
+async fn what_is_packed_is_told_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("cloud");
+    let cloud = start_with(&data, NEVER).await;
+    let (first, second) = two_edges(&cloud).await;
+    let targets = [first.target, second.target];
+    let before = answers(&cloud, targets).await;
+    let (_, lines) = ask_text(&cloud, "GET", "/offsets/export", "").await;
+    let facts = get(&cloud, "/offsets/verify").await["facts"].clone();
+    cloud.shutdown().await;
+
+    let cloud = start_with(&data, AT_ONCE).await;
+    for target in targets {
+        let end = cloud
+            .broker()
+            .ledger(|ledger| ledger.partition(target).unwrap().next.0);
+        until_packed(&cloud, target, end).await;
+    }
+    let (in_map, entries) = cloud
+        .broker()
+        .look(|_, map| (map.facts().count(), map.size().0));
+    assert_eq!((in_map, entries > 0), (0, true), "all of it is packed");
+    all_are(&answers(&cloud, targets).await, &before);
+    let (_, packed) = ask_text(&cloud, "GET", "/offsets/export", "").await;
+    let (_, held) = ask(&cloud, "POST", "/offsets/verify", &lines).await;
+    assert_eq!(held["wrong_count"], 0, "{held}");
+    let (_, known) = ask(&cloud, "POST", "/offsets/import", &lines).await;
+    assert_eq!(
+        (&known["new"], &known["known"]),
+        (&json!(0), &json!(lines.lines().count()))
+    );
+    let (status, refused) = ask(&cloud, "POST", "/offsets/import", &moved(&lines)).await;
+    assert_eq!(status, 409, "{refused}");
+    let sound = get(&cloud, "/offsets/verify").await;
+    assert_eq!(
+        (&sound["wrong_count"], &sound["facts"]),
+        (&json!(0), &facts),
+        "{sound}"
+    );
+    cloud.shutdown().await;
+
+    // Elsewhere they say the same as those that were not packed.
+    let other = start(&folder.path().join("other")).await;
+    let (status, taken) = ask(&other, "POST", "/offsets/import", &packed).await;
+    assert_eq!(status, 200, "{taken}");
+    let (_, held) = ask(&other, "POST", "/offsets/verify", &lines).await;
+    assert_eq!(held["wrong_count"], 0, "{held}");
+    other.shutdown().await;
+
+    let cloud = start_with(&data, AT_ONCE).await;
+    all_are(&answers(&cloud, targets).await, &before);
+    cloud.shutdown().await;
+}
+
+fn all_are(told: &[Value], expected: &[Value]) {
+    assert_eq!(told.len(), expected.len());
+    for (told, expected) in told.iter().zip(expected) {
+        assert_eq!(told, expected);
+    }
+}
+
+/// The first line, with its fact one further in the partition.
+fn moved(lines: &str) -> String {
+    let mut fact = strip_names(lines)[0].clone();
+    fact["kafka_offset"] = json!(fact["kafka_offset"].as_i64().unwrap() + 1);
+    fact.to_string()
+}
+
+#[tokio::test]
+async fn facts_in_a_segment_that_is_gone_are_not_made_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start_with(folder.path(), AT_ONCE).await;
+    let mut edge = Edge::connect(cloud.broker(), "first").await;
+    edge.land(5).await;
+    until_packed(&cloud, edge.target, 5).await;
+    cloud.shutdown().await;
+    let segments = segments(folder.path());
+    assert!(!segments.is_empty());
+    segments
+        .iter()
+        .for_each(|file| std::fs::write(file, b"").unwrap());
+    let _ = std::fs::remove_dir_all(folder.path().join("cache"));
+    let cloud = start_with(folder.path(), AT_ONCE).await;
+    for path in [
+        "/offsets/translate?edge=first&stream=telemetry&offset=2".to_owned(),
+        format!(
+            "/offsets/lookup?topic=telemetry&partition={}&offset=2",
+            edge.target.partition
+        ),
+        "/where?edge=first".to_owned(),
+    ] {
+        let (status, told) = ask(&cloud, "GET", &path, "").await;
+        assert_eq!(status, 500, "{path}: {told}");
+        assert!(
+            told["error"].as_str().unwrap().contains("segments/"),
+            "{told}"
+        );
+    }
+    let sound = get(&cloud, "/offsets/verify").await;
+    assert_eq!(sound["wrong_count"], 1, "{sound}");
     cloud.shutdown().await;
 }

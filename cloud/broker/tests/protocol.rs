@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
-use support::{Client, Edge, fetch_request, start, telemetry};
+use support::{Client, Edge, delete_request, fetch_request, start, telemetry};
 use tidegate_cloud_protocol::ledger::Target;
 
 /// Every API at every version that is advertised gives an answer that a client can decode.
@@ -129,6 +129,7 @@ fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
             RequestKind::LeaveGroup(request)
         }
         ApiKey::ApiVersions => RequestKind::ApiVersions(ApiVersionsRequest::default()),
+        ApiKey::DeleteRecords => delete_request(&[(0, 0)]),
         other => panic!("{other:?} is advertised and not tested"),
     }
 }

@@ -12,19 +12,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, RequestKind, ResponseKind};
-use support::stored::{DEADLINE, fetch, fetch_all, files, segments, until, until_packed};
-use support::{Client, Edge, START_MS, start_with, telemetry};
+use support::stored::{fetch, fetch_all};
+use support::{
+    AT_ONCE, Client, DEADLINE, Edge, NEVER, START_MS, delete_request, files, segments, start_with,
+    telemetry, until, until_packed,
+};
 use tidegate_cloud::Cloud;
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
 use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::split_batches;
-
-/// Everything is packed as soon as the housekeeping looks.
-const AT_ONCE: &str = ", pack: {max_age: 0}";
-
-/// Nothing is packed.
-const NEVER: &str = ", pack: {max_age: 7d}";
 
 /// Everything is packed at once, and what is replaced goes as soon as a snapshot allows.
 const AND_SWEPT: &str = ", pack: {max_age: 0}, restore_window: 0";
@@ -384,4 +381,54 @@ async fn tiny_neighbours_are_packed_as_one_where_the_topic_says_so() {
     };
     assert_eq!(records(after), records(before));
     cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn records_are_deleted_by_kafka_or_it_is_said_why_not() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(10).await;
+    let mut client = Client::connect(&cloud).await;
+    let partition = edge.target.partition.0;
+    let below = [
+        (partition, 11),
+        (partition, 4),
+        (99, 0),
+        (partition, -2),
+        (partition, -1),
+    ];
+    let told = deleted(&mut client, &below).await;
+    let out_of_range = 1;
+    assert_eq!(
+        told,
+        [
+            (-1, out_of_range),
+            (10, 0),
+            (-1, 3),
+            (-1, out_of_range),
+            (10, 0)
+        ]
+    );
+    let compacts = vec![TopicChange::CleanupPolicy(TopicChange::COMPACTS)];
+    alter(&cloud, edge.target, compacts).await;
+    let policy_violation = 44;
+    assert_eq!(
+        deleted(&mut client, &[(partition, 4)]).await,
+        [(-1, policy_violation)]
+    );
+    cloud.shutdown().await;
+}
+
+/// Where each partition begins then, and the error code.
+async fn deleted(client: &mut Client, below: &[(i32, i64)]) -> Vec<(i64, i16)> {
+    let response = client
+        .ask(ApiKey::DeleteRecords, 2, delete_request(below))
+        .await;
+    let ResponseKind::DeleteRecords(response) = response else {
+        panic!("{response:?}");
+    };
+    let partitions = response.topics[0].partitions.iter();
+    let told = partitions.map(|partition| (partition.low_watermark, partition.error_code));
+    told.collect()
 }

@@ -12,7 +12,7 @@ use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
 use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Segment, Target};
-use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap};
+use tidegate_cloud_protocol::offset_map::{AllFacts, FactsMark, InCloud, OffsetMap, Opened};
 use tidegate_cloud_protocol::segment::{
     PackedBatch, SegmentHeader, SegmentIndex, SegmentSummary, SegmentWriter,
 };
@@ -135,6 +135,18 @@ fn fact() -> NamedFact {
     }
 }
 
+fn pack_of_all() -> Pack {
+    Pack {
+        target: target(),
+        segment: packed(),
+        replaces: Vec::new(),
+        facts: Some(FactsMark {
+            count: 2,
+            crc: 0x1234_5678,
+        }),
+    }
+}
+
 /// Each entry that there is, by its name, in an order in which a ledger can take them.
 fn entries() -> Vec<(&'static str, Entry)> {
     let part = Part {
@@ -196,14 +208,7 @@ fn entries() -> Vec<(&'static str, Entry)> {
             "entry-13-open-broker-v1",
             Entry::OpenBroker(OpenBroker { id: 21 }),
         ),
-        (
-            "entry-9-pack-v1",
-            Entry::Pack(Pack {
-                target: target(),
-                segment: packed(),
-                replaces: Vec::new(),
-            }),
-        ),
+        ("entry-9-pack-v2", Entry::Pack(pack_of_all())),
         (
             "entry-10-trim-v1",
             Entry::Trim(Trim {
@@ -315,6 +320,12 @@ fn older_entries_are_read_as_what_they_were() {
     assert_eq!(session, Ok(tick(vec![Entry::OpenSession(opened)])));
     let stream = Command::decode(golden("entry-2-open-stream-v1"));
     assert_eq!(stream, Ok(tick(vec![Entry::OpenStream(open_stream())])));
+    let pack = Command::decode(golden("entry-9-pack-v1"));
+    let packed = Pack {
+        facts: None,
+        ..pack_of_all()
+    };
+    assert_eq!(pack, Ok(tick(vec![Entry::Pack(packed)])));
 }
 
 /// A ledger that all commands have made but the last one, which deletes the topic.
@@ -338,6 +349,7 @@ fn ledger() -> Ledger {
         target: target(),
         segment: replacing,
         replaces: vec![packed().id],
+        facts: None,
     });
     let land = Entry::Land(Land {
         edge: edge(),
@@ -512,13 +524,48 @@ fn offset_map() -> OffsetMap {
     map
 }
 
+/// The same, with some of it packed.
+fn packed_offset_map() -> OffsetMap {
+    let mut map = offset_map();
+    let summary = segment().1;
+    let segment = Segment {
+        base: KafkaOffset(103),
+        end: KafkaOffset(106),
+        ..packed()
+    };
+    let mut writer = SegmentWriter::new(summary.target, segment.base);
+    let facts = map.facts_in(summary.target, segment.base, segment.end);
+    writer.push_facts(&facts).expect("they are in order");
+    let (_, summary) = writer.finish_at(segment.end).expect("they fit");
+    let packed = Effect::Packed {
+        target: summary.target,
+        segment,
+        facts: Some(summary.facts),
+    };
+    map.apply(&packed, LIFE).expect("no clash");
+    map
+}
+
 #[test]
 fn an_offset_map_is_read_as_what_it_was() {
+    let map = packed_offset_map();
+    assert_eq!(map.facts().count(), 2, "some is not packed");
+    is_written("offset-map-v2", &map.snapshot());
+    let read = OffsetMap::restore(golden("offset-map-v2")).expect("it is one");
+    assert_eq!(read.snapshot(), map.snapshot());
+}
+
+#[test]
+fn an_older_offset_map_is_read_as_what_it_was() {
     let map = offset_map();
-    is_written("offset-map-v1", &map.snapshot());
     let read = OffsetMap::restore(golden("offset-map-v1")).expect("it is one");
     assert_eq!(read.snapshot(), map.snapshot());
-    let at = |offset| read.in_cloud(&edge(), &stream(), Incarnation(1), EdgeOffset(offset));
+    let (ledger, opened) = (Ledger::new(), Opened::new());
+    let at = |offset| {
+        let all = AllFacts::new(&ledger, &read, &opened);
+        let found = all.in_cloud(&edge(), &stream(), Incarnation(1), EdgeOffset(offset));
+        found.expect("nothing is packed")
+    };
     assert_eq!(at(2), Some(InCloud::Expired));
     assert!(matches!(
         at(3),

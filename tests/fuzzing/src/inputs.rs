@@ -12,8 +12,9 @@ use tidegate_cloud_protocol::ledger::command::{
     Begin, CreateTopic, DeleteTopic, Entry, ForkStream, GrowTopic, Land, LandGap, OpenSession,
     OpenStream, Part, ReleaseEdge, Tick,
 };
-use tidegate_cloud_protocol::ledger::{Command, Ledger};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, Segment, Target};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tidegate_cloud_protocol::segment::SegmentWriter;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
@@ -327,8 +328,37 @@ pub fn offset_map(random: &mut Random) -> Vec<u8> {
         };
         // Some contradict others.
         let _ = map.add(&edge(random), &stream(random), &fact);
+        if random.below(4) == 0 {
+            pack(&mut map, &fact);
+        }
     }
     map.snapshot().to_vec()
+}
+
+/// Facts about a fact's partition go into a segment.
+fn pack(map: &mut OffsetMap, fact: &Fact) {
+    let target = Target {
+        topic_id: fact.topic_id,
+        partition: fact.partition,
+    };
+    let (base, end) = (KafkaOffset(0), KafkaOffset(100));
+    let mut writer = SegmentWriter::new(target, base);
+    let facts = map.facts_in(target, base, end);
+    let pushed = writer.push_facts(&facts);
+    if let (Ok(()), Ok((_, summary))) = (pushed, writer.finish_at(end)) {
+        let segment = Segment {
+            base,
+            end,
+            ..Segment::default()
+        };
+        let facts = Some(summary.facts);
+        let packed = Effect::Packed {
+            target,
+            segment,
+            facts,
+        };
+        let _ = map.apply(&packed, fact.cluster_incarnation);
+    }
 }
 
 /// `user`, whose password nobody here knows.

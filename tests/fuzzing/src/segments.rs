@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_cloud_protocol::ledger::Target;
+use tidegate_cloud_protocol::offset_map::Source;
 use tidegate_cloud_protocol::segment::{FOOTER_BYTES, PackedBatch, SegmentIndex, SegmentWriter};
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
@@ -85,21 +86,31 @@ pub fn run(input: &[u8]) -> Result<bool, String> {
     }
     let facts = index.facts();
     for NamedFact { edge, stream, fact } in facts.within(index.base(), index.end()) {
+        let source = Source {
+            edge,
+            stream,
+            incarnation: fact.incarnation,
+            cluster_incarnation: fact.cluster_incarnation,
+        };
         let last = fact.edge_offset.plus(fact.count - 1);
-        let there = facts.in_cloud(&edge, &stream, fact.incarnation, last);
         let expected = fact.kafka_offset.plus(fact.count as i64 - 1);
-        // A newer life may have it elsewhere.
-        let (life, offset) = there.ok_or("a fact is not found by its edge offset")?;
-        if life == fact.cluster_incarnation && offset != expected {
-            return Err(format!("{fact:?} leads to {offset}"));
+        match facts.in_cloud(&source, last) {
+            Some(offset) if offset == expected => {}
+            other => return Err(format!("{fact:?} leads to {other:?}")),
         }
         match facts.at_edge(expected) {
-            Some((source, back)) if source.edge == edge && back == last => {}
+            Some((back, offset)) if *back == source && offset == last => {}
             other => return Err(format!("{fact:?} leads back to {other:?}")),
         }
+        let first = facts.first_from(&source, last, index.base());
+        if first != Some((last, expected)) {
+            return Err(format!("{fact:?} ends first at {first:?}"));
+        }
+        facts
+            .read_of(&source, (index.base(), index.end()))
+            .ok_or("nothing of it is read")?;
     }
-    facts.intervals();
-    facts.read_below(index.end());
+    facts.mark();
     Ok(true)
 }
 

@@ -24,12 +24,12 @@ def main(bootstrap, topic, out):
         }
     )
     metadata = consumer.list_topics(topic, timeout=30).topics[topic]
-    ends = {}
+    starts, ends = {}, {}
     for partition in metadata.partitions:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
         if high > low:
-            ends[partition] = high
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
+            starts[partition], ends[partition] = low, high
+    consumer.assign([TopicPartition(topic, *start) for start in starts.items()])
     deadline = time.monotonic() + DEADLINE_S
     left = dict(ends)
     with open(out, "w") as lines:

@@ -33,6 +33,22 @@ pub fn read_all(kafka: SocketAddr, topic: &str, out: &Path) -> Vec<Record> {
     text.lines().map(parse).collect()
 }
 
+/// Has confluent-kafka delete the records of a partition below an offset; says where it begins then.
+pub fn delete(kafka: SocketAddr, topic: &str, partition: i32, offset: i64) -> Result<i64, String> {
+    let mut command = workspace::python("kafka_delete.py");
+    command.arg(kafka.to_string()).arg(topic);
+    command.arg(partition.to_string()).arg(offset.to_string());
+    let output = command.output().expect("python can be run");
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    Ok(said
+        .trim()
+        .parse()
+        .expect("kafka_delete.py prints an offset"))
+}
+
 /// The partition that Kafka's own partitioner takes for a key: `murmur2`, without its sign.
 pub fn partition_of(key: &str, partitions: u32) -> i32 {
     const MIX: u32 = 0x5bd1_e995;

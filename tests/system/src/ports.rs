@@ -11,18 +11,22 @@ use crate::random::Random;
 const FIRST: u16 = 15_000;
 const LAST: u16 = 32_000;
 
-static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+/// Those that were given, and where the next are sought.
+static GIVEN: Mutex<Option<(HashSet<u16>, Random)>> = Mutex::new(None);
 
 /// A loopback address whose port is free for TCP and UDP, and given only once by this process.
 pub fn free() -> SocketAddr {
-    let mut taken = TAKEN.lock().expect("no panic happens under this lock");
-    let taken = taken.get_or_insert_default();
-    let mut random = Random::seeded(u64::from(std::process::id()) << 20);
+    let mut given = GIVEN.lock().expect("no panic happens under this lock");
+    let (given, random) = given.get_or_insert_with(|| {
+        let random = Random::seeded(u64::from(std::process::id()) << 20);
+        (HashSet::new(), random)
+    });
     loop {
         let port = FIRST + random.below(u64::from(LAST - FIRST)) as u16;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let free = TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok();
-        if taken.insert(port) && free {
+        // One that was given is not even tried: who has it may be about to bind it.
+        let is_new = given.insert(port);
+        if is_new && TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             return address;
         }
     }

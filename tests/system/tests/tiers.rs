@@ -131,6 +131,38 @@ fn a_flipped_byte_in_a_segment_is_found_and_told() {
 }
 
 #[test]
+fn a_kafka_client_deletes_records() {
+    let scratch = Scratch::new("tiers-delete");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    site.start();
+    publish_tier(&site, 0, 30);
+    site.edge.wait_landed(30);
+    let records = kafka::read_all(site.cloud.kafka, STREAM, &scratch.path().join("before"));
+    let partition = records[0].partition;
+    let delete = |offset: i64| kafka::delete(site.cloud.kafka, STREAM, partition, offset);
+    assert_eq!(delete(12), Ok(12));
+    assert_eq!(
+        delete(5),
+        Ok(12),
+        "what begins later begins no earlier again"
+    );
+    let beyond = delete(31).unwrap_err();
+    assert!(beyond.contains("OFFSET_OUT_OF_RANGE"), "{beyond}");
+    let left = kafka::read_all(site.cloud.kafka, STREAM, &scratch.path().join("after"));
+    let offsets: Vec<_> = left.iter().map(|record| record.offset).collect();
+    assert_eq!(offsets, (12..30).collect::<Vec<_>>());
+    site.cloud.kill();
+    site.cloud.start();
+    site.cloud.wait_ready();
+    assert_eq!(
+        kafka::delete(site.cloud.kafka, STREAM, partition, -1),
+        Ok(30)
+    );
+    let left = kafka::read_all(site.cloud.kafka, STREAM, &scratch.path().join("nothing"));
+    assert_eq!(left.len(), 0);
+}
+
+#[test]
 fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
     let scratch = Scratch::new("tiers-s3");
     let mut site = Site::new(scratch.path(), scratch.path());
@@ -154,6 +186,9 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
     site.cloud.wait_ready();
     assert_eq!(consumed(&site, &scratch), each_once(200));
     tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
+    // Where each came from is in the store, too.
+    let sound = tidegate(site.cloud.http, &["offsets", "verify"]).ok();
+    assert!(sound.out.contains("all true both ways"), "{sound:?}");
 
     // The store does not answer: what lands is taken and served all the same, and packed afterwards.
     server.process.signal("STOP");

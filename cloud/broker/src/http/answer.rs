@@ -8,12 +8,15 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use thiserror::Error;
+use tidegate_cloud_protocol::offset_map::Unopened;
 use tidegate_shared::id::{ClusterIncarnation, NameError};
 
 use crate::submission::SubmitError;
 
 /// What is wrong, as the status code and one line say.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("{why}")]
 pub(super) struct ApiError {
     status: StatusCode,
     why: String,
@@ -40,6 +43,26 @@ impl ApiError {
     fn new(status: StatusCode, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { status, why }
+    }
+}
+
+/// Why a question of the offset map has no answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    Wrong(ApiError),
+    /// Not yet.
+    Unopened(Unopened),
+}
+
+impl From<ApiError> for Unanswered {
+    fn from(error: ApiError) -> Self {
+        Self::Wrong(error)
+    }
+}
+
+impl From<Unopened> for Unanswered {
+    fn from(unopened: Unopened) -> Self {
+        Self::Unopened(unopened)
     }
 }
 

@@ -45,7 +45,7 @@ async fn hold(State(context): State<Context>) -> Result<impl IntoResponse, ApiEr
             "a backup begins: nothing is deleted meanwhile"
         );
         let mut piece = line(&first);
-        while pieces.send(piece).await.is_ok() {
+        while pieces.send(Ok(piece)).await.is_ok() {
             tokio::time::sleep(BACKUP_BEAT_EVERY).await;
             piece = Bytes::from_static(b"{}\n");
         }

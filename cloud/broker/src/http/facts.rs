@@ -1,6 +1,8 @@
 //! The facts of the offset map as a whole, one JSON line each: export, import, verification. An import
 //! is a union; what contradicts what is known changes nothing.
 
+use std::io;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
@@ -10,9 +12,9 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
-use tidegate_cloud_protocol::ledger::Ledger;
 use tidegate_cloud_protocol::ledger::command::{Entry, FACTS_MAX, ImportFacts};
-use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap};
+use tidegate_cloud_protocol::ledger::{Ledger, Target};
+use tidegate_cloud_protocol::offset_map::{Behind, Clash, Known, OffsetMap};
 use tidegate_shared::id::{
     EdgeId, EdgeOffset, Incarnation, KafkaOffset, PartitionId, StreamName, TopicName,
 };
@@ -49,33 +51,73 @@ async fn export(
     };
     let (pieces, lines) = Lines::new();
     tokio::spawn(async move {
-        let mut after = None;
-        loop {
-            let (facts, topics) = context.broker.look(|ledger, map| {
-                let facts = map.facts_behind(&mut after, EXPORT_FACTS_MAX);
-                let topic =
-                    |named: &NamedFact| Some(ledger.topic(named.fact.topic_id)?.name.clone());
-                let topics: Vec<_> = facts.iter().map(topic).collect();
-                (facts, topics)
-            });
-            if facts.is_empty() {
-                return;
-            }
-            let mut piece = String::new();
-            for (named, topic) in facts
-                .iter()
-                .zip(&topics)
-                .filter(|(named, _)| is_asked(named))
-            {
-                piece.push_str(&line(topic.as_ref().map(TopicName::as_str), named).to_string());
-                piece.push('\n');
-            }
-            if pieces.send(piece.into()).await.is_err() {
+        let mut walk = Walk::default();
+        while let Some(facts) = walk.next(&context).await.transpose() {
+            let asked =
+                facts.map(|facts| facts.into_iter().filter(|named| is_asked(named)).collect());
+            let piece = asked.map(|asked: Vec<_>| tell(&context, &asked));
+            let is_last = piece.is_err();
+            if pieces.send(piece.map_err(io::Error::other)).await.is_err() || is_last {
                 return;
             }
         }
     });
     ([(CONTENT_TYPE, "application/x-ndjson")], Body::new(lines))
+}
+
+/// All facts, in pieces: what is not packed first, so that what is packed meanwhile comes twice rather than not.
+#[derive(Debug, Default)]
+struct Walk {
+    behind: Option<Behind>,
+    /// Up to where segments' facts were handed out.
+    packed: Option<(Target, KafkaOffset)>,
+}
+
+impl Walk {
+    /// `None` at the end.
+    async fn next(&mut self, context: &Context) -> Result<Option<Vec<NamedFact>>, ApiError> {
+        if self.packed.is_none() {
+            let behind = &mut self.behind;
+            let facts = context
+                .broker
+                .look(|_, map| map.facts_behind(behind, EXPORT_FACTS_MAX));
+            if !facts.is_empty() {
+                return Ok(Some(facts));
+            }
+        }
+        let (target, from) = self.packed.unwrap_or_default();
+        let found = context.look_up(|all| {
+            let Some((of, index)) = all.segment_from(target, from)? else {
+                return Ok(None);
+            };
+            let from = if of == target { from } else { index.base() };
+            let (facts, to) = all.facts_in_segment(of, &index, from, EXPORT_FACTS_MAX);
+            Ok(Some((facts, (of, to))))
+        });
+        let Some((facts, told_to)) = found.await? else {
+            return Ok(None);
+        };
+        self.packed = Some(told_to);
+        Ok(Some(facts))
+    }
+}
+
+/// One line of JSON for each.
+fn tell(context: &Context, facts: &[NamedFact]) -> Bytes {
+    let topic = |ledger: &Ledger, named: &NamedFact| {
+        let topic = ledger.topic(named.fact.topic_id);
+        topic.map(|topic| topic.name.clone())
+    };
+    let topics: Vec<_> = context.broker.ledger(|ledger| {
+        let topics = facts.iter().map(|named| topic(ledger, named));
+        topics.collect()
+    });
+    let mut piece = String::new();
+    for (named, topic) in facts.iter().zip(&topics) {
+        piece.push_str(&line(topic.as_ref().map(TopicName::as_str), named).to_string());
+        piece.push('\n');
+    }
+    piece.into()
 }
 
 fn line(topic: Option<&str>, named: &NamedFact) -> Value {
@@ -181,54 +223,128 @@ fn facts_of(ledger: &Ledger, lines: Vec<(usize, Line)>) -> Result<Vec<NamedFact>
 /// they would be in the way of what lands.
 async fn import(State(context): State<Context>, body: Bytes) -> Answer {
     let lines = parse(&body)?;
-    let (facts, new) = context.broker.look(|ledger, map| {
-        let facts = facts_of(ledger, lines)?;
-        let new = map.would_add(&facts);
-        let new = new.map_err(|clash| ApiError::conflict(format!("{clash}; nothing was taken")))?;
-        let own = ledger.cluster_incarnation().unwrap_or_default();
-        if let Some(named) = map.first_not_made(&facts, own) {
-            let why = format!(
-                "{}, and {} is this cloud's own life, whose facts it makes itself; nothing was taken",
-                missing(named),
-                life(own)
-            );
-            return Err(ApiError::conflict(why));
+    // The next one finds what this one has brought.
+    let _turn = context.imports.lock().await;
+    let facts = context.broker.ledger(|ledger| facts_of(ledger, lines))?;
+    let own = context.broker.ledger(Ledger::cluster_incarnation);
+    let refused = |clash: Clash| ApiError::conflict(format!("{clash}; nothing was taken"));
+    let mut beside = OffsetMap::new();
+    let mut new = Vec::new();
+    let mut new_lines = 0;
+    for named in &facts {
+        let is_other = beside.add(&named.edge, &named.stream, &named.fact);
+        let is_other = is_other.map_err(refused)?;
+        let before = new.len();
+        for (part, known) in known_parts(&context, named).await? {
+            match known {
+                Known::Otherwise => return Err(refused(Clash(Box::new(named.clone())))),
+                Known::Whole => {}
+                Known::Not if Some(part.fact.cluster_incarnation) == own => {
+                    let life = life(part.fact.cluster_incarnation);
+                    return Err(ApiError::conflict(format!(
+                        "{}, and {life} is this cloud's own life, whose facts it makes itself; nothing was taken",
+                        missing(&part)
+                    )));
+                }
+                Known::Not if is_other => new.push(part),
+                Known::Not => {}
+            }
         }
-        Ok::<_, ApiError>((facts, new))
-    })?;
-    let known = facts.len() - new;
-    for facts in facts.chunks(FACTS_MAX) {
+        new_lines += usize::from(new.len() > before);
+    }
+    for facts in new.chunks(FACTS_MAX) {
         let facts = facts.to_vec();
         let wish = (Entry::ImportFacts(ImportFacts { facts }), None);
         context.broker.submit(vec![wish]).await?;
     }
-    Ok(Json(json!({ "new": new, "known": known })))
+    Ok(Json(
+        json!({ "new": new_lines, "known": facts.len() - new_lines }),
+    ))
 }
 
-/// Looks at every fact from both sides, and holds the map against what has landed.
+/// A fact in parts, each of which at most one segment of its partition has, with what is known of them: so
+/// that few indexes are in memory at once.
+async fn known_parts(
+    context: &Context,
+    named: &NamedFact,
+) -> Result<Vec<(NamedFact, Known)>, ApiError> {
+    let parts = context.broker.ledger(|ledger| parts_of(ledger, named));
+    let mut known = Vec::with_capacity(parts.len());
+    for part in parts {
+        let found = context.look_up(|all| Ok(all.compare(&part)?)).await?;
+        known.push((part, found));
+        // The rest says nothing that would be taken.
+        if found == Known::Otherwise {
+            break;
+        }
+    }
+    Ok(known)
+}
+
+fn parts_of(ledger: &Ledger, named: &NamedFact) -> Vec<NamedFact> {
+    let fact = &named.fact;
+    let target = Target {
+        topic_id: fact.topic_id,
+        partition: fact.partition,
+    };
+    let (mut at, end) = (fact.kafka_offset, fact.kafka_offset.plus(fact.count as i64));
+    let segments = ledger.log(target).segments_within(at, end);
+    let ends = segments.map(|segment| segment.end.min(end)).chain([end]);
+    let parts = ends.filter_map(|to| {
+        let fact = fact.within(at, to)?;
+        at = to;
+        let (edge, stream) = (named.edge.clone(), named.stream.clone());
+        Some(NamedFact { edge, stream, fact })
+    });
+    parts.collect()
+}
+
+/// Holds the map against what has landed, looks at its facts from both sides, and whether those in segments are
+/// looked up there. A segment that cannot be read is wrong.
 async fn verify(State(context): State<Context>) -> Answer {
-    let (facts, wrong) = context.broker.look(|ledger, map| {
+    let (mut facts, mut wrong) = context.broker.look(|ledger, map| {
         let mut wrong = map.check();
         wrong.extend(against_heads(ledger, map));
         (map.facts().count(), wrong)
     });
+    let mut at = (Target::default(), KafkaOffset(0));
+    let next = |(target, from)| {
+        context
+            .broker
+            .ledger(|ledger| ledger.segment_from(target, from))
+    };
+    while let Some((target, segment)) = next(at) {
+        let found = context.look_up(|all| {
+            let Some((target, index)) = all.segment_from(at.0, at.1)? else {
+                return Ok((0, Vec::new()));
+            };
+            let (facts, _) = all.facts_in_segment(target, &index, index.base(), usize::MAX);
+            Ok((facts.len(), all.check_segment(target, &index)))
+        });
+        match found.await {
+            Ok((found, of_segment)) => {
+                facts += found;
+                wrong.extend(of_segment);
+            }
+            Err(error) => wrong.push(error.to_string()),
+        }
+        at = (target, segment.end);
+    }
     Ok(Json(verdict(facts, wrong)))
 }
 
 /// Looks whether each fact of the lines is known here, and leads from either side to the other.
 async fn verify_facts(State(context): State<Context>, body: Bytes) -> Answer {
     let lines = parse(&body)?;
-    let (facts, wrong) = context.broker.look(|ledger, map| {
-        let facts = facts_of(ledger, lines)?;
-        let wrong = facts
-            .iter()
-            .enumerate()
-            .filter(|(_, named)| !map.holds(named));
-        let wrong = wrong.map(|(index, named)| format!("fact {}: {}", index + 1, missing(named)));
-        let wrong: Vec<_> = wrong.collect();
-        Ok::<_, ApiError>((facts.len(), wrong))
-    })?;
-    Ok(Json(verdict(facts, wrong)))
+    let facts = context.broker.ledger(|ledger| facts_of(ledger, lines))?;
+    let mut wrong = Vec::new();
+    for (number, named) in (1..).zip(&facts) {
+        let parts = known_parts(&context, named).await?;
+        if parts.iter().any(|(_, known)| *known != Known::Whole) {
+            wrong.push(format!("fact {number}: {}", missing(named)));
+        }
+    }
+    Ok(Json(verdict(facts.len(), wrong)))
 }
 
 fn missing(named: &NamedFact) -> String {
@@ -265,11 +381,10 @@ fn against_heads(ledger: &Ledger, map: &OffsetMap) -> Vec<String> {
             .back()
             .filter(|fork| fork.incarnation == head.incarnation);
         let nothing_landed = head.next == begins_at.map_or(EdgeOffset(0), |fork| fork.from);
-        let known = map.in_cloud(edge, name, head.incarnation, head.next);
+        let known = map.end_of(edge, name, head.incarnation);
         let agrees = match known {
             None => nothing_landed,
-            Some(InCloud::NotYet { known_up_to }) => known_up_to == head.next || nothing_landed,
-            Some(_) => false,
+            Some(end) => end == head.next || (nothing_landed && end < head.next),
         };
         (!agrees).then(|| {
             format!(

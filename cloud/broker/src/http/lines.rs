@@ -1,6 +1,7 @@
-//! A body that is made while it is sent, piece by piece: no more than a few of them are in memory.
+//! A body that is made while it is sent, piece by piece: no more than a few of them are in memory. An error
+//! breaks it off, so that whoever reads sees that it is not whole.
 
-use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -17,10 +18,10 @@ const PIECES_MAX: usize = 4;
 
 /// What is read of it was sent into it; it ends when nobody sends any more.
 #[derive(Debug)]
-pub(super) struct Lines(mpsc::Receiver<Bytes>);
+pub(super) struct Lines(mpsc::Receiver<io::Result<Bytes>>);
 
 impl Lines {
-    pub(super) fn new() -> (mpsc::Sender<Bytes>, Self) {
+    pub(super) fn new() -> (mpsc::Sender<io::Result<Bytes>>, Self) {
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
         (pieces, Self(receiver))
     }
@@ -33,13 +34,13 @@ pub(super) fn line(value: &Value) -> Bytes {
 
 impl HttpBody for Lines {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let received = self.0.poll_recv(context);
-        received.map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        received.map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

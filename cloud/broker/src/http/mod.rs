@@ -21,10 +21,13 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::sync::Semaphore;
+use tidegate_cloud_protocol::offset_map::AllFacts;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::broker::Broker;
 use crate::coordinator::Coordinator;
+use crate::reading::StorageError;
+use answer::{ApiError, Unanswered};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -36,6 +39,29 @@ pub(crate) struct Context {
     pub place: Arc<Place>,
     /// One scrub at a time: it holds a whole segment in memory.
     pub scrub: Arc<Semaphore>,
+    /// One import of facts at a time: each is held against what the one before it has brought.
+    pub imports: Arc<Mutex<()>>,
+}
+
+impl Context {
+    /// Asks the offset map, also of what is packed; see [`Shared::look_up`](crate::state::Shared).
+    async fn look_up<T>(
+        &self,
+        ask: impl Fn(AllFacts<'_>) -> Result<T, Unanswered>,
+    ) -> Result<T, ApiError> {
+        let asked = |all: AllFacts<'_>| match ask(all) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(Unanswered::Wrong(error)) => Ok(Err(error)),
+            Err(Unanswered::Unopened(unopened)) => Err(unopened),
+        };
+        let answer = self.broker.shared().look_up(asked).await;
+        answer.map_err(|error| self.unreadable(&error))?
+    }
+
+    fn unreadable(&self, error: &StorageError) -> ApiError {
+        self.broker.metrics().storage_errors.inc();
+        ApiError::unreadable(error.to_string())
+    }
 }
 
 /// Where the node keeps what it keeps: for who makes a backup of it.

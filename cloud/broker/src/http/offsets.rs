@@ -11,13 +11,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
 use tidegate_cloud_protocol::ledger::{Ledger, Stream, Target};
-use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
+use tidegate_cloud_protocol::offset_map::{AllFacts, InCloud, Place};
 use tidegate_shared::id::{
     EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset, PartitionId, StreamName, TopicId,
+    TopicName,
 };
 
 use super::Context;
-use super::answer::{Answer, ApiError, Asked, Sent, life};
+use super::answer::{Answer, ApiError, Asked, Sent, Unanswered, life};
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -35,13 +36,12 @@ struct InPartition {
 
 /// A Kafka offset to the edge's.
 async fn lookup(State(context): State<Context>, Asked(asked): Asked<InPartition>) -> Answer {
-    let found = context
-        .broker
-        .look(|ledger, map| look_up(ledger, map, &asked));
+    let found = context.look_up(|all| look_up(all, &asked)).await;
     found.map(Json)
 }
 
-fn look_up(ledger: &Ledger, map: &OffsetMap, asked: &InPartition) -> Result<Value, ApiError> {
+fn look_up(all: AllFacts<'_>, asked: &InPartition) -> Result<Value, Unanswered> {
+    let ledger = all.ledger;
     // By its id also a topic of another cloud, whose facts were imported.
     let topic_id = ledger
         .topic_id(&asked.topic)
@@ -67,18 +67,19 @@ fn look_up(ledger: &Ledger, map: &OffsetMap, asked: &InPartition) -> Result<Valu
     // This cloud's own life, else the newest that has a fact about it: what was imported by a topic's name may be
     // another cloud's.
     let own = ledger.cluster_incarnation().unwrap_or_default();
-    let mut lives = map.lives_of(target);
+    let mut lives = all.map.lives_of(target);
     lives.sort_by_key(|life| {
         let is_older = life.counter < own.counter;
         (*life != own, !is_older, Reverse(*life))
     });
-    let found = lives.into_iter().find_map(|cluster_incarnation| {
+    let asked = lives.into_iter().map(|cluster_incarnation| {
         let place = Place {
             cluster_incarnation,
             target,
         };
-        map.at_edge(&place, offset)
+        all.at_edge(&place, offset)
     });
+    let found = asked.filter_map(Result::transpose).next().transpose()?;
     Ok(match found {
         None => json!({ "status": "not_from_an_edge" }),
         Some((source, edge_offset)) => json!({
@@ -112,10 +113,8 @@ async fn translate(State(context): State<Context>, Asked(asked): Asked<AtEdge>) 
     let stream = StreamName::new(asked.stream)?;
     let offset = EdgeOffset(asked.offset);
     let incarnation = asked.incarnation.map(Incarnation);
-    let found = context
-        .broker
-        .look(|ledger, map| find(ledger, map, (&edge, &stream, incarnation), offset));
-    found.map(Json)
+    let found = context.look_up(|all| find(all, (&edge, &stream, incarnation), offset));
+    found.await.map(Json)
 }
 
 /// A numbering; where none is named, the newest that has the offset in question.
@@ -123,18 +122,17 @@ type Numbering<'a> = (&'a EdgeId, &'a StreamName, Option<Incarnation>);
 
 /// Where an edge offset is, with the incarnation that was meant.
 pub(super) fn find(
-    ledger: &Ledger,
-    map: &OffsetMap,
+    all: AllFacts<'_>,
     numbering: Numbering<'_>,
     offset: EdgeOffset,
-) -> Result<Value, ApiError> {
+) -> Result<Value, Unanswered> {
     let (edge, stream, _) = numbering;
-    let incarnation = incarnation_of(ledger, map, numbering, offset)?;
-    let in_cloud = map.in_cloud(edge, stream, incarnation, offset);
-    let mut answer = describe(ledger, in_cloud);
+    let incarnation = incarnation_of(all, numbering, offset)?;
+    let in_cloud = all.in_cloud(edge, stream, incarnation, offset)?;
+    let mut answer = describe(all.ledger, in_cloud);
     answer["incarnation"] = json!(incarnation);
     // An incarnation that has ended gets no more.
-    let known = ledger.stream(edge, stream);
+    let known = all.ledger.stream(edge, stream);
     let mut forks = known.iter().flat_map(|known| &known.forks);
     let next = forks.find(|fork| fork.ended == incarnation);
     if let Some(fork) = next.filter(|_| answer["status"] == "not_yet") {
@@ -147,21 +145,20 @@ pub(super) fn find(
 
 /// The incarnation that is meant: of the ledger's, or of facts that were imported.
 fn incarnation_of(
-    ledger: &Ledger,
-    map: &OffsetMap,
+    all: AllFacts<'_>,
     (edge, stream, asked): Numbering<'_>,
     offset: EdgeOffset,
-) -> Result<Incarnation, ApiError> {
-    let known = ledger.stream(edge, stream);
+) -> Result<Incarnation, Unanswered> {
+    let known = all.ledger.stream(edge, stream);
     let head = known.map(|known| known.head.incarnation);
-    let mapped = map.incarnations(edge, stream);
+    let mapped = all.map.incarnations(edge, stream);
     let newest = head.or_else(|| mapped.last().copied());
     let newest = newest.ok_or_else(|| {
         ApiError::not_found(format!("edge {edge} has never sent a stream {stream}"))
     })?;
     let Some(asked) = asked else {
         let begun = || known.map_or(newest, |known| begun_at(known, offset));
-        return Ok(map.meant(edge, stream, offset).unwrap_or_else(begun));
+        return Ok(all.meant(edge, stream, offset)?.unwrap_or_else(begun));
     };
     if asked == newest || mapped.contains(&asked) {
         return Ok(asked);
@@ -170,7 +167,8 @@ fn incarnation_of(
     Err(ApiError::not_found(format!(
         "stream {stream} of edge {edge} has no incarnation {asked}; known: {}",
         known.join(", ")
-    )))
+    ))
+    .into())
 }
 
 /// The newest incarnation of a stream that does not begin behind an offset.
@@ -216,35 +214,47 @@ pub(super) fn describe(ledger: &Ledger, in_cloud: Option<InCloud>) -> Value {
 /// first offset that the group has not read.
 async fn group(State(context): State<Context>, Path(group): Path<String>) -> Answer {
     let group = GroupName::new(group)?;
-    let rows = context.broker.look(|ledger, map| {
-        let mut rows = Vec::new();
-        for (target, committed) in ledger.committed(&group) {
-            let topic = ledger
-                .topic(target.topic_id)
-                .map(|topic| topic.name.as_str());
-            for cluster_incarnation in map.lives_of(target) {
-                let place = Place {
-                    cluster_incarnation,
-                    target,
-                };
-                for (source, next) in map.read_below(&place, committed.offset) {
-                    rows.push(json!({
-                        "topic": topic,
-                        "partition": target.partition,
-                        "kafka_offset": committed.offset,
-                        "edge": source.edge,
-                        "stream": source.stream,
-                        "incarnation": source.incarnation,
-                        "edge_offset": next,
-                    }));
-                }
-            }
-        }
+    let committed = context.broker.ledger(|ledger| {
         let is_known = ledger.groups().any(|known| *known == group);
-        is_known.then_some(rows)
+        let committed = ledger.committed(&group);
+        let committed = committed.map(|(target, committed)| (target, committed.offset));
+        is_known.then(|| committed.collect::<Vec<_>>())
     });
     let unknown = || ApiError::not_found(format!("group {group} has never committed an offset"));
-    Ok(Json(json!({ "offsets": rows.ok_or_else(unknown)? })))
+    let mut rows = Vec::new();
+    // One partition after the other: each may need a segment's index.
+    for (target, offset) in committed.ok_or_else(unknown)? {
+        rows.extend(context.look_up(|all| read_in(all, target, offset)).await?);
+    }
+    Ok(Json(json!({ "offsets": rows })))
+}
+
+fn read_in(
+    all: AllFacts<'_>,
+    target: Target,
+    offset: KafkaOffset,
+) -> Result<Vec<Value>, Unanswered> {
+    let topic = all.ledger.topic(target.topic_id);
+    let topic = topic.map(|topic| topic.name.as_str());
+    let mut rows = Vec::new();
+    for cluster_incarnation in all.map.lives_of(target) {
+        let place = Place {
+            cluster_incarnation,
+            target,
+        };
+        for (source, next) in all.read_below(&place, offset)? {
+            rows.push(json!({
+                "topic": topic,
+                "partition": target.partition,
+                "kafka_offset": offset,
+                "edge": source.edge,
+                "stream": source.stream,
+                "incarnation": source.incarnation,
+                "edge_offset": next,
+            }));
+        }
+    }
+    Ok(rows)
 }
 
 #[derive(Debug, Deserialize)]
@@ -268,27 +278,9 @@ async fn set_group(
         let why = format!("group {group} has members: stop its consumers first");
         return Err(ApiError::conflict(why));
     }
-    let found = context.broker.look(|ledger, map| {
-        let numbering = (&edge, &stream, asked.incarnation.map(Incarnation));
-        let offset = EdgeOffset(asked.offset);
-        let incarnation = incarnation_of(ledger, map, numbering, offset)?;
-        let newer = map.incarnations(&edge, &stream).into_iter();
-        let newer = newer.filter(|newer| asked.incarnation.is_none() && *newer > incarnation);
-        // Where nothing more of it has landed, its successor goes on.
-        let mut firsts = std::iter::once(incarnation)
-            .chain(newer)
-            .filter_map(|incarnation| map.first_from(&edge, &stream, incarnation, offset));
-        let first = firsts.next();
-        let named = first.and_then(|(place, kafka_offset)| {
-            let topic = ledger.topic(place.target.topic_id)?.name.clone();
-            Some((place.target, kafka_offset, topic))
-        });
-        let why = format!(
-            "nothing of edge {edge} stream {stream} incarnation {incarnation} that is here has landed from {offset} on"
-        );
-        named.ok_or_else(|| ApiError::not_found(why))
-    });
-    let (target, offset, topic) = found?;
+    let numbering = (&edge, &stream, asked.incarnation.map(Incarnation));
+    let found = context.look_up(|all| first_of(all, numbering, EdgeOffset(asked.offset)));
+    let (target, offset, topic) = found.await?;
     let commit = CommitOffsets {
         group,
         offsets: vec![OffsetCommit {
@@ -306,4 +298,30 @@ async fn set_group(
         "partition": target.partition,
         "kafka_offset": offset,
     })))
+}
+
+/// Where the first record of a numbering lies that is at an offset or behind it.
+fn first_of(
+    all: AllFacts<'_>,
+    numbering: Numbering<'_>,
+    offset: EdgeOffset,
+) -> Result<(Target, KafkaOffset, TopicName), Unanswered> {
+    let (edge, stream, asked) = numbering;
+    let incarnation = incarnation_of(all, numbering, offset)?;
+    let newer = all.map.incarnations(edge, stream).into_iter();
+    let newer = newer.filter(|newer| asked.is_none() && *newer > incarnation);
+    // Where nothing more of it has landed, its successor goes on.
+    for incarnation in std::iter::once(incarnation).chain(newer) {
+        let first = all.first_from(edge, stream, incarnation, offset)?;
+        let Some((place, kafka_offset)) = first else {
+            continue;
+        };
+        if let Some(topic) = all.ledger.topic(place.target.topic_id) {
+            return Ok((place.target, kafka_offset, topic.name.clone()));
+        }
+    }
+    Err(ApiError::not_found(format!(
+        "nothing of edge {edge} stream {stream} incarnation {incarnation} that is here has landed from {offset} on"
+    ))
+    .into())
 }

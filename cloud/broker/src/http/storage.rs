@@ -220,13 +220,13 @@ async fn verify(
             objects += 1;
             bytes += finding.bytes;
             wrong += u64::from(finding.wrong.is_some());
-            if pieces.send(line(&told(&finding))).await.is_err() {
+            if pieces.send(Ok(line(&told(&finding)))).await.is_err() {
                 return;
             }
         }
         let last = json!({ "objects": objects, "bytes": bytes, "damaged": wrong });
         // Nobody may be there any more to read it.
-        let _ = pieces.send(line(&last)).await;
+        let _ = pieces.send(Ok(line(&last))).await;
     });
     Ok(([(CONTENT_TYPE, NDJSON)], Body::new(lines)))
 }

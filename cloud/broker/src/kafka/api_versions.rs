@@ -8,7 +8,7 @@ use super::reply_code;
 
 /// API, first and last version. The first versions are as low as the codec has them: librdkafka
 /// takes a broker for one without groups unless the oldest versions of the group APIs are there.
-pub(super) const APIS: [(ApiKey, i16, i16); 12] = [
+pub(super) const APIS: [(ApiKey, i16, i16); 13] = [
     (ApiKey::Produce, 3, 9),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
@@ -21,6 +21,7 @@ pub(super) const APIS: [(ApiKey, i16, i16); 12] = [
     (ApiKey::LeaveGroup, 0, 5),
     (ApiKey::SyncGroup, 0, 5),
     (ApiKey::ApiVersions, 0, 4),
+    (ApiKey::DeleteRecords, 0, 2),
 ];
 
 pub(super) fn serves(key: ApiKey, version: i16) -> bool {

@@ -3,8 +3,8 @@
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
-    Context, api_versions, fetch, find_coordinator, groups, list_offsets, metadata, offsets,
-    produce,
+    Context, api_versions, delete_records, fetch, find_coordinator, groups, list_offsets, metadata,
+    offsets, produce,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -25,6 +25,9 @@ pub(super) async fn handle(
         }
         RequestKind::ListOffsets(request) => {
             ResponseKind::ListOffsets(list_offsets::handle(context, version, request).await)
+        }
+        RequestKind::DeleteRecords(request) => {
+            ResponseKind::DeleteRecords(delete_records::handle(context, request).await?)
         }
         RequestKind::FindCoordinator(request) => {
             ResponseKind::FindCoordinator(find_coordinator::handle(context, version, request))

@@ -6,6 +6,7 @@
 
 mod api_versions;
 mod connection;
+mod delete_records;
 mod dispatch;
 mod fetch;
 mod find_coordinator;

@@ -59,6 +59,7 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::LeaveGroup => (4, LEAVE_GROUP),
         ApiKey::OffsetCommit => (8, OFFSET_COMMIT),
         ApiKey::OffsetFetch => (6, OFFSET_FETCH),
+        ApiKey::DeleteRecords => (2, DELETE_RECORDS),
         _ => return None,
     })
 }
@@ -245,6 +246,22 @@ const OFFSET_FETCH: &[Field] = &[
         ANY,
     ),
     Field(Fixed(1), 7, ANY),
+];
+
+const DELETE_RECORDS: &[Field] = &[
+    Field(
+        Array(&[
+            Field(Text, 0, ANY),
+            Field(
+                Array(&[Field(Fixed(4), 0, ANY), Field(Fixed(8), 0, ANY)]),
+                0,
+                ANY,
+            ),
+        ]),
+        0,
+        ANY,
+    ),
+    Field(Fixed(4), 0, ANY),
 ];
 
 /// Checks a whole request (header and body).

@@ -10,19 +10,25 @@
 
 pub mod stored;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
-    ApiKey, FetchRequest, RequestHeader, RequestKind, ResponseHeader, ResponseKind, TopicName,
+    ApiKey, DeleteRecordsRequest, FetchRequest, RequestHeader, RequestKind, ResponseHeader,
+    ResponseKind, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
 use tidegate_cloud::{Broker, Cloud, Config};
 use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::{Entry, ForkStream, OpenSession, OpenStream};
-use tidegate_cloud_protocol::ledger::{Effect, Target};
+use tidegate_cloud_protocol::ledger::{Effect, Ledger, Target};
 use tidegate_cloud_protocol::questions::land_wish;
 use tidegate_shared::id::{
     BoundaryHash, EdgeId, EdgeOffset, Incarnation, SessionEpoch, StoreId, StreamName,
@@ -34,6 +40,64 @@ use uuid::Uuid;
 
 /// The first record's time.
 pub const START_MS: i64 = 1_700_000_000_000;
+
+/// Deletes what lies below the offsets of these partitions.
+pub fn delete_request(below: &[(i32, i64)]) -> RequestKind {
+    let partitions = below.iter().map(|(partition, offset)| {
+        DeleteRecordsPartition::default()
+            .with_partition_index(*partition)
+            .with_offset(*offset)
+    });
+    let topic = DeleteRecordsTopic::default()
+        .with_name(telemetry())
+        .with_partitions(partitions.collect());
+    RequestKind::DeleteRecords(DeleteRecordsRequest::default().with_topics(vec![topic]))
+}
+
+/// Everything is packed as soon as the housekeeping looks.
+pub const AT_ONCE: &str = ", pack: {max_age: 0}";
+
+/// Nothing is packed.
+pub const NEVER: &str = ", pack: {max_age: 7d}";
+
+/// No wait of these tests takes as long when all is well.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until the ledger is as it should be.
+pub async fn until(cloud: &Cloud, what: &str, is_so: impl Fn(&Ledger) -> bool) {
+    let waiting = async {
+        while !cloud.broker().ledger(&is_so) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(DEADLINE, waiting).await;
+    assert!(waited.is_ok(), "not within {DEADLINE:?}: {what}");
+}
+
+pub async fn until_packed(cloud: &Cloud, target: Target, offset: i64) {
+    until(cloud, "it is packed", |ledger| {
+        let mut segments = ledger.log(target).segments();
+        segments
+            .next_back()
+            .is_some_and(|newest| newest.end.0 >= offset)
+    })
+    .await;
+}
+
+/// The files of all segments of a folder store.
+pub fn segments(data: &Path) -> Vec<PathBuf> {
+    let of_clouds = files(&data.join("objects/segments")).into_iter();
+    of_clouds.flat_map(|folder| files(&folder)).collect()
+}
+
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(_) => Vec::new(),
+    };
+    files.sort();
+    files
+}
 
 pub async fn start(data: &Path) -> Cloud {
     start_with(data, "").await

@@ -14,6 +14,7 @@ use super::command::Part;
 use super::partition_log::Segment;
 use super::state::Fork;
 use crate::index::SegmentId;
+use crate::offset_map::FactsMark;
 
 /// What one command did: one effect for each entry of a `Tick`, in its order; exactly one for any
 /// other command.
@@ -78,6 +79,8 @@ pub enum Effect {
     Packed {
         target: Target,
         segment: Segment,
+        /// Which facts it holds, where that is told.
+        facts: Option<FactsMark>,
     },
     /// The segment is nobody's, and can be deleted.
     PackRefused {
@@ -109,7 +112,7 @@ pub enum PackRefusal {
 }
 
 /// The partition that a stream goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     pub topic_id: TopicId,
     pub partition: PartitionId,
@@ -127,13 +130,9 @@ pub struct Opened {
 impl Opened {
     /// A stream that is not opened: only its head says something.
     pub(crate) fn refused(head: Head) -> Self {
-        let target = Target {
-            topic_id: TopicId::default(),
-            partition: PartitionId(0),
-        };
         Self {
             head,
-            target,
+            target: Target::default(),
             partitions: 0,
         }
     }

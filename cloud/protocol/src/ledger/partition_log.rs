@@ -140,6 +140,17 @@ impl PartitionLog {
         self.segments.get(first)
     }
 
+    /// The segments that have offsets of `[from, to)`.
+    pub fn segments_within(
+        &self,
+        from: KafkaOffset,
+        to: KafkaOffset,
+    ) -> impl DoubleEndedIterator<Item = &Segment> {
+        let first = self.segments.partition_point(|segment| segment.end <= from);
+        let behind = self.segments.partition_point(|segment| segment.base < to);
+        self.segments.range(first..behind.max(first))
+    }
+
     /// The first segment, or batch of the tail, that reaches beyond `from` and has a record at `timestamp_ms`
     /// or later.
     pub fn at_time(&self, from: KafkaOffset, timestamp_ms: i64) -> Option<Found> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_shared::id::TopicId;
+use tidegate_shared::id::{KafkaOffset, TopicId};
 
 use super::command::{AlterTopic, OpenBroker, Pack, Swept, Trim};
 use super::{Effect, Ledger, PackRefusal, PartitionLog, Segment, TailBatch, Target};
@@ -58,6 +58,14 @@ impl Ledger {
     /// The partitions that have batches.
     pub fn logs(&self) -> impl Iterator<Item = (Target, &PartitionLog)> {
         self.logs.iter().map(|(target, log)| (*target, log))
+    }
+
+    /// The first segment that reaches beyond `from` of `target`, or that lies in a partition behind it.
+    pub fn segment_from(&self, target: Target, from: KafkaOffset) -> Option<(Target, Segment)> {
+        self.logs.range(target..).find_map(|(of, log)| {
+            let from = if *of == target { from } else { KafkaOffset(0) };
+            Some((*of, *log.segment_at(from)?))
+        })
     }
 
     /// The epoch under which segments are written now.
@@ -134,7 +142,12 @@ impl Ledger {
             },
         };
         self.free_segments_of(&replaced);
-        Effect::Packed { target, segment }
+        let facts = pack.facts;
+        Effect::Packed {
+            target,
+            segment,
+            facts,
+        }
     }
 
     pub(super) fn trim(&mut self, trim: &Trim) -> Effect {

@@ -4,7 +4,8 @@
 //!
 //! **Gaps** have no data to go with. A gap goes when a fact behind it in its numbering has gone and none
 //! before it is left: then nobody can still read their way up to it. So a numbering never keeps more runs
-//! of gaps than facts, and one at its end.
+//! of gaps than facts, and one at its end. Facts that are packed go segment by segment, and until then what
+//! of them lies below the log's start is only not told any more.
 
 use tidegate_shared::id::{EdgeOffset, KafkaOffset};
 
@@ -14,7 +15,7 @@ use crate::ledger::Target;
 
 impl OffsetMap {
     /// The partition begins at `log_start` now, in every life of the cloud: takes out what is below it.
-    /// Says how many facts were taken out or cut.
+    /// Says how many facts, and intervals of packed ones, were taken out or cut.
     pub fn expire_below(&mut self, target: Target, log_start: KafkaOffset) -> usize {
         let Ok(log_start) = u64::try_from(log_start.0) else {
             return 0;
@@ -33,6 +34,11 @@ impl OffsetMap {
                 *newest = (*newest).max(behind);
                 expired += 1;
             }
+            for (source, packed) in self.packed.take_below(place, log_start) {
+                let newest = gone.entry(source).or_default();
+                *newest = (*newest).max(EdgeOffset(packed.to));
+                expired += 1;
+            }
         }
         for (source, behind) in gone {
             self.expire_gaps(source, behind);
@@ -42,8 +48,11 @@ impl OffsetMap {
 
     /// Takes out the gaps of a source that lie before `behind` and before all facts that are left.
     fn expire_gaps(&mut self, source: u32, behind: EdgeOffset) {
+        let packed = self.packed.of_source(source).first();
+        let packed_from = packed.map_or(u64::MAX, |packed| packed.from);
         let spans = &mut self.by_source[source as usize];
-        let goes = |span: &&Span| span.other >= GAP && span.end() <= behind.0;
+        let goes =
+            |span: &&Span| span.other >= GAP && span.end() <= behind.0 && span.from < packed_from;
         let last = spans.iter().take_while(goes).last().map(Span::end);
         if let Some(end) = last {
             spans.take_below(end);

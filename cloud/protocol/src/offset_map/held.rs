@@ -5,17 +5,17 @@ use std::ops::Bound;
 
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_shared::gap::GapReason;
-use tidegate_shared::id::{ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, StreamName};
+use tidegate_shared::id::{EdgeId, EdgeOffset, Incarnation, StreamName};
 
 use super::spans::{Span, Spans};
-use super::{Behind, Clash, InCloud, NamedFact, OffsetMap, Source, place_of, spans_of};
+use super::{Behind, InCloud, NamedFact, OffsetMap, Source, place_of, spans_of};
 
 /// No place, no source and no gap: it agrees with none.
 const NOWHERE: u32 = u32::MAX;
 
 /// What is known of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+pub enum Known {
     /// Nothing, or not all of it.
     Not,
     Whole,
@@ -24,43 +24,12 @@ enum Known {
 }
 
 impl OffsetMap {
-    /// How many of these facts would be new.
-    ///
-    /// # Errors
-    /// One contradicts what is known, or another one of them.
-    pub fn would_add(&self, facts: &[NamedFact]) -> Result<usize, Clash> {
-        let mut beside = Self::new();
-        let mut new = 0;
-        for named in facts {
-            let known = self.compare(named);
-            if known == Known::Otherwise {
-                return Err(Clash(Box::new(named.clone())));
-            }
-            let is_other = beside.add(&named.edge, &named.stream, &named.fact)?;
-            new += usize::from(is_other && known == Known::Not);
-        }
-        Ok(new)
-    }
-
-    /// Whether the whole fact is known, and true both ways.
+    /// Whether the whole fact is known, not packed, and true both ways.
     pub fn holds(&self, named: &NamedFact) -> bool {
         self.compare(named) == Known::Whole
     }
 
-    /// The first of these facts that a ledger which lives in `life` has not made: it alone can tell what
-    /// lands in its own life.
-    pub fn first_not_made<'a>(
-        &self,
-        facts: &'a [NamedFact],
-        life: ClusterIncarnation,
-    ) -> Option<&'a NamedFact> {
-        let mut of_life = facts
-            .iter()
-            .filter(|named| named.fact.cluster_incarnation == life);
-        of_life.find(|named| !self.holds(named))
-    }
-
-    fn compare(&self, named: &NamedFact) -> Known {
+    pub(super) fn compare(&self, named: &NamedFact) -> Known {
         let (source, place) = (source_of(named), place_of(&named.fact));
         let (source, place) = (self.sources.find(&source), self.places.find(&place));
         let (there, back) = spans_of(
@@ -85,7 +54,7 @@ impl OffsetMap {
         }
     }
 
-    /// All facts in pieces, for those who cannot hold the map for as long as it takes: the next ones
+    /// All facts that are not packed in pieces, for those who cannot hold the map for as long as it takes: the next ones
     /// behind `after`, which is moved on. Empty at the end.
     pub fn facts_behind(&self, after: &mut Option<Behind>, facts_max: usize) -> Vec<NamedFact> {
         let mut found = Vec::new();
@@ -112,7 +81,7 @@ impl OffsetMap {
         found
     }
 
-    /// Facts of an interval of one numbering, at most `facts_max`.
+    /// Facts of an interval of one numbering that are not packed, at most `facts_max`.
     pub fn facts_of(
         &self,
         edge: &EdgeId,
@@ -123,36 +92,29 @@ impl OffsetMap {
     ) -> Vec<Fact> {
         let mut found = Vec::new();
         for (source, number) in self.sources_of(edge, stream, incarnation, incarnation) {
-            let spans = self.by_source[number as usize].from(from.0);
-            let spans = spans.take_while(|span| span.from < to.0);
-            let facts = spans.filter_map(|span| {
-                let named = self.fact(source, &span.cut(from.0, to.0))?;
-                Some(named.fact)
-            });
+            let spans = self.by_source[number as usize].within(from.0, to.0);
+            let facts = spans.filter_map(|span| Some(self.fact(source, &span)?.fact));
             // No more are made than are wanted: the ledger waits meanwhile.
             found.extend(facts.take(facts_max - found.len()));
         }
         found
     }
 
-    /// The newest facts of one numbering, newest first, at most `facts_max`.
-    pub fn newest_facts(
+    /// The newest facts of an interval of a source that are not packed, newest first.
+    pub(super) fn here_before(
         &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
+        source: u32,
+        (from, before): (EdgeOffset, EdgeOffset),
         facts_max: usize,
     ) -> Vec<Fact> {
-        let mut found = Vec::new();
-        for number in self.lives(edge, stream, incarnation).into_iter().rev() {
-            let Some(source) = self.sources.get(number) else {
-                continue;
-            };
-            let spans = self.by_source[number as usize].iter().rev();
-            let facts = spans.filter_map(|span| Some(self.fact(source, span)?.fact));
-            found.extend(facts.take(facts_max - found.len()));
-        }
-        found
+        let Some(name) = self.sources.get(source) else {
+            return Vec::new();
+        };
+        let spans = self.by_source[source as usize]
+            .within(from.0, before.0)
+            .rev();
+        let facts = spans.filter_map(|span| Some(self.fact(name, &span)?.fact));
+        facts.take(facts_max).collect()
     }
 
     /// The newest intervals of one numbering that are declared lost, newest first.
@@ -200,7 +162,7 @@ impl OffsetMap {
     }
 }
 
-fn source_of(named: &NamedFact) -> Source {
+pub(super) fn source_of(named: &NamedFact) -> Source {
     Source {
         edge: named.edge.clone(),
         stream: named.stream.clone(),

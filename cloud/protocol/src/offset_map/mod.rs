@@ -1,14 +1,20 @@
-//! The offset map: all facts, and gaps, found from either side. Exact in both directions; where
-//! nothing is known it says so.
+//! The offset map: facts, and gaps, found from either side. Exact in both directions; where nothing is known it
+//! says so. Facts whose batches are in segments are in the segments' indexes: of these the map says where, and
+//! [`AllFacts`] asks both.
 //!
 //! It is made of the ledger's effects (and of facts that were imported), and can be made again from
 //! them at any time: the ledger itself keeps only heads. Merging is a union: in any order, any number
 //! of times, with the same result; facts that contradict each other are an error and change nothing.
 
+mod everywhere;
+#[cfg(test)]
+mod everywhere_tests;
 mod expiry;
 mod held;
+mod mark;
 pub(crate) mod numbers;
 mod of_partition;
+mod packed;
 pub(crate) mod snapshot;
 #[cfg(test)]
 mod snapshot_tests;
@@ -16,7 +22,6 @@ mod spans;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use thiserror::Error;
@@ -27,7 +32,11 @@ use tidegate_shared::id::{
 };
 
 use crate::ledger::{Effect, Target};
+pub use everywhere::{AllFacts, Opened, Unopened};
+pub use held::Known;
+pub use mark::FactsMark;
 use numbers::Numbers;
+use packed::Packed;
 pub use snapshot::RestoreError;
 use spans::{Span, Spans};
 
@@ -83,6 +92,22 @@ pub enum InCloud {
 )]
 pub struct Clash(pub Box<NamedFact>);
 
+/// Why not all of an effect was taken up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Contradiction {
+    #[error(transparent)]
+    Clash(#[from] Clash),
+    #[error(
+        "the segment of offsets {from}..{to} of partition {} of topic {} does not hold the facts that are known of them: they stay in memory as well",
+        .target.partition, .target.topic_id
+    )]
+    Segment {
+        target: Target,
+        from: KafkaOffset,
+        to: KafkaOffset,
+    },
+}
+
 /// Spans that lead to a gap carry its reason in place of a place.
 const GAP: u32 = 0xffff_ff00;
 
@@ -93,6 +118,7 @@ pub struct OffsetMap {
     places: Numbers<Place>,
     by_source: Vec<Spans>,
     by_place: Vec<Spans>,
+    packed: Packed,
 }
 
 impl OffsetMap {
@@ -103,8 +129,12 @@ impl OffsetMap {
     /// Takes up what the ledger has decided, in the cluster incarnation in which it did.
     ///
     /// # Errors
-    /// The ledger has contradicted itself; nothing has changed.
-    pub fn apply(&mut self, effect: &Effect, life: ClusterIncarnation) -> Result<(), Clash> {
+    /// What contradicts what is known is left out.
+    pub fn apply(
+        &mut self,
+        effect: &Effect,
+        life: ClusterIncarnation,
+    ) -> Result<(), Contradiction> {
         match effect {
             // The ledger gives each offset once: what says otherwise was imported, and yields.
             Effect::Landed(landed) => {
@@ -116,10 +146,14 @@ impl OffsetMap {
                 Ok(())
             }
             Effect::FactsImported(facts) => {
-                for named in facts {
-                    self.add(&named.edge, &named.stream, &named.fact)?;
-                }
-                Ok(())
+                let added = facts
+                    .iter()
+                    .map(|named| self.add(&named.edge, &named.stream, &named.fact));
+                let clashes: Vec<Clash> = added.filter_map(Result::err).collect();
+                clashes
+                    .into_iter()
+                    .next()
+                    .map_or(Ok(()), |clash| Err(clash.into()))
             }
             Effect::GapLanded(gap) => {
                 let source = self.source(&gap.edge, &gap.stream, gap.incarnation, life);
@@ -141,6 +175,11 @@ impl OffsetMap {
                 self.expire_below(*target, *start);
                 Ok(())
             }
+            Effect::Packed {
+                target,
+                segment,
+                facts: Some(mark),
+            } => self.pack(*target, (segment.base, segment.end), *mark),
             _ => Ok(()),
         }
     }
@@ -178,7 +217,7 @@ impl OffsetMap {
     fn lose(&mut self, source: u32, from: EdgeOffset, count: u64, reason: GapReason) {
         let (mut at, end) = (from.0, from.0.saturating_add(count));
         let spans = &mut self.by_source[source as usize];
-        let overlapping = spans.from(at).take_while(|span| span.from < end);
+        let overlapping = spans.within(at, end);
         let known: Vec<_> = overlapping.map(|span| (span.from, span.end())).collect();
         for (known_from, known_end) in known.into_iter().chain([(end, end)]) {
             if at < known_from {
@@ -221,52 +260,21 @@ impl OffsetMap {
         for (number, spans) in (0..).zip(&mut self.by_place) {
             if gone(number) {
                 *spans = Spans::default();
+                self.packed.take_below(number, u64::MAX);
             }
         }
     }
 
-    /// Where an offset of an edge's stream is, in the newest life of the cloud that knows of it.
-    /// `None` where the incarnation is not known at all.
-    pub fn in_cloud(
-        &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
-        offset: EdgeOffset,
-    ) -> Option<InCloud> {
-        let lives = self.lives(edge, stream, incarnation);
-        let mut known_up_to = None;
-        for source in lives.into_iter().rev() {
-            let spans = &self.by_source[source as usize];
-            if let Some(span) = spans.at(offset.0) {
-                return Some(self.lead(span, offset));
-            }
-            known_up_to = known_up_to.max(Some(spans.end()));
-        }
-        let known_up_to = EdgeOffset(known_up_to?);
+    /// What is said of an offset that none of these sources has; `None` where there are none.
+    fn not_here(&self, lives: &[u32], offset: EdgeOffset) -> Option<InCloud> {
+        let ends = lives
+            .iter()
+            .map(|source| self.by_source[*source as usize].end());
+        let known_up_to = EdgeOffset(ends.max()?);
         Some(match offset < known_up_to {
             true => InCloud::Expired,
             false => InCloud::NotYet { known_up_to },
         })
-    }
-
-    /// The incarnation that an offset means where none is named: the newest in which it has landed; else
-    /// the newest in which it is declared lost. `None` where it is neither.
-    pub fn meant(
-        &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        offset: EdgeOffset,
-    ) -> Option<Incarnation> {
-        let mut lost = None;
-        for incarnation in self.incarnations(edge, stream).into_iter().rev() {
-            match self.in_cloud(edge, stream, incarnation, offset) {
-                Some(InCloud::Landed { .. }) => return Some(incarnation),
-                Some(InCloud::Lost { .. }) => lost = lost.or(Some(incarnation)),
-                _ => {}
-            }
-        }
-        lost
     }
 
     fn lead(&self, span: &Span, offset: EdgeOffset) -> InCloud {
@@ -287,8 +295,8 @@ impl OffsetMap {
         }
     }
 
-    /// Whose record lies at an offset of a partition; `None` where no fact says.
-    pub fn at_edge(&self, place: &Place, offset: KafkaOffset) -> Option<(&Source, EdgeOffset)> {
+    /// Whose record lies at an offset of a partition, where the fact that says so is not packed.
+    fn at_edge(&self, place: &Place, offset: KafkaOffset) -> Option<(&Source, EdgeOffset)> {
         let number = u64::try_from(offset.0).ok()?;
         let place = self.places.find(place)?;
         let span = self.by_place[place as usize].at(number)?;
@@ -296,52 +304,31 @@ impl OffsetMap {
         Some((self.sources.get(span.other)?, at_edge))
     }
 
-    /// For each numbering that has landed in a partition below an offset: the edge offset behind the
-    /// last record that lies there. It is what a consumer that stands at `offset` has of each.
-    pub fn read_below(&self, place: &Place, offset: KafkaOffset) -> Vec<(&Source, EdgeOffset)> {
-        let (Some(place), Ok(end)) = (self.places.find(place), u64::try_from(offset.0)) else {
-            return Vec::new();
-        };
-        let mut read: BTreeMap<u32, u64> = BTreeMap::new();
-        for span in self.by_place[place as usize].iter() {
-            if span.from >= end {
-                break;
-            }
-            let count = span.count.min(end - span.from);
-            let behind = read.entry(span.other).or_default();
-            *behind = (*behind).max(span.other_from + count);
-        }
-        let named = |(source, behind)| Some((self.sources.get(source)?, EdgeOffset(behind)));
-        read.into_iter().filter_map(named).collect()
-    }
-
-    /// The first offset of a partition at which a record of a numbering lies that is at `offset` or
-    /// behind it: there a consumer has everything before, and nothing more of that numbering.
-    pub fn first_from(
-        &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
-        offset: EdgeOffset,
-    ) -> Option<(Place, KafkaOffset)> {
-        // A numbering can go on over several lives: the first record counts, of the newest life that
-        // has it.
-        let lives = self.lives(edge, stream, incarnation).into_iter().rev();
-        let firsts = lives.filter_map(|source| {
-            let mut spans = self.by_source[source as usize].from(offset.0);
-            spans.find(|span| span.other < GAP)
-        });
-        let span = firsts.min_by_key(|span| span.from.max(offset.0))?;
-        let skipped = offset.0.saturating_sub(span.from);
-        let place = self.places.get(span.other)?;
-        Some((*place, KafkaOffset((span.other_from + skipped) as i64)))
-    }
-
     /// The incarnations of a stream that are known, oldest first.
     pub fn incarnations(&self, edge: &EdgeId, stream: &StreamName) -> Vec<Incarnation> {
         let all = self.sources_of(edge, stream, Incarnation(0), Incarnation(u64::MAX));
         let mut found: Vec<_> = all.map(|(source, _)| source.incarnation).collect();
         found.dedup();
+        found
+    }
+
+    /// The offset behind the last of a numbering that was ever known; `None` where none was.
+    pub fn end_of(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+    ) -> Option<EdgeOffset> {
+        let lives = self.lives(edge, stream, incarnation).into_iter();
+        let ends = lives.map(|source| self.by_source[source as usize].end());
+        ends.max().map(EdgeOffset)
+    }
+
+    /// A stream's numberings, the newest first.
+    pub fn sources_of_stream(&self, edge: &EdgeId, stream: &StreamName) -> Vec<Source> {
+        let all = self.sources_of(edge, stream, Incarnation(0), Incarnation(u64::MAX));
+        let mut found: Vec<_> = all.map(|(source, _)| source.clone()).collect();
+        found.reverse();
         found
     }
 
@@ -369,7 +356,7 @@ impl OffsetMap {
         ))
     }
 
-    /// All facts, by source and edge offset.
+    /// All facts that are not packed, by source and edge offset.
     pub fn facts(&self) -> impl Iterator<Item = NamedFact> {
         let sources = self.sources.iter();
         sources.flat_map(|(source, number)| {
@@ -395,11 +382,12 @@ impl OffsetMap {
         })
     }
 
-    /// Spans in both directions, and the bytes that they take.
+    /// Spans in both directions and intervals of packed facts, and the bytes that they take.
     pub fn size(&self) -> (usize, usize) {
         let all = || self.by_source.iter().chain(&self.by_place);
-        let spans = all().map(Spans::len).sum();
-        (spans, all().map(Spans::bytes).sum())
+        let spans: usize = all().map(Spans::len).sum();
+        let bytes: usize = all().map(Spans::bytes).sum();
+        (spans + self.packed.len(), bytes + self.packed.bytes())
     }
 
     fn source(

@@ -1,6 +1,5 @@
 //! The map from a partition's side: what is known of an interval of its offsets, whoever it came from.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
@@ -11,36 +10,51 @@ use super::{OffsetMap, Place};
 use crate::ledger::Target;
 
 impl OffsetMap {
-    /// All facts about a partition's offsets of `[from, to)`, in their order, one at most for each offset: where
-    /// lives of the cloud say different things of one (what was imported of a life that was lost, say), the
-    /// newest is right.
+    /// All facts about a partition's offsets of `[from, to)` that are here, in their order, one at most for each
+    /// offset: where lives of the cloud say different things of one (what was imported of a life that was lost,
+    /// say), the newest is right.
     pub fn facts_in(&self, target: Target, from: KafkaOffset, to: KafkaOffset) -> Vec<NamedFact> {
+        let placed = self.placed_in(target, from, to).into_iter();
+        let named = placed.filter_map(|(place, span)| self.led_back(place, &span));
+        named.collect()
+    }
+
+    /// The same as spans, each with its place.
+    pub(super) fn placed_in(
+        &self,
+        target: Target,
+        from: KafkaOffset,
+        to: KafkaOffset,
+    ) -> Vec<(u32, Span)> {
         let (from, to) = (from.0 as u64, to.0 as u64);
-        let mut found: BTreeMap<u64, NamedFact> = BTreeMap::new();
-        for life in self.all_lives().into_iter().rev() {
+        let mut found = Vec::<(u32, Span)>::new();
+        for cluster_incarnation in self.all_lives().into_iter().rev() {
             let place = Place {
-                cluster_incarnation: life,
+                cluster_incarnation,
                 target,
             };
-            let spans = self.places.find(&place);
-            let Some(spans) = spans.and_then(|number| self.by_place.get(number as usize)) else {
+            let Some(place) = self.places.find(&place) else {
                 continue;
             };
-            for span in spans.from(from).take_while(|span| span.from < to) {
-                let span = span.cut(from, to);
-                let before = found.range(..span.end()).next_back();
-                let is_taken = before.is_some_and(|(at, named)| at + named.fact.count > span.from);
-                if !is_taken && let Some(named) = self.led_back(&place, &span) {
-                    found.insert(span.from, named);
+            let spans = self.by_place[place as usize].within(from, to);
+            let older: Vec<_> = spans
+                .filter(|span| is_free(&found, span))
+                .map(|span| (place, span))
+                .collect();
+            match found.is_empty() {
+                true => found = older,
+                false => {
+                    found.extend(older);
+                    found.sort_unstable_by_key(|(_, span)| span.from);
                 }
             }
         }
-        found.into_values().collect()
+        found
     }
 
     /// The fact that a span on a partition's side tells.
-    fn led_back(&self, place: &Place, span: &Span) -> Option<NamedFact> {
-        let source = self.sources.get(span.other)?;
+    pub(super) fn led_back(&self, place: u32, span: &Span) -> Option<NamedFact> {
+        let (place, source) = (self.places.get(place)?, self.sources.get(span.other)?);
         Some(NamedFact {
             edge: source.edge.clone(),
             stream: source.stream.clone(),
@@ -70,6 +84,13 @@ impl OffsetMap {
         }
         lives
     }
+}
+
+/// Whether none of these, which are in order, overlaps a span.
+fn is_free(found: &[(u32, Span)], span: &Span) -> bool {
+    let before = found.partition_point(|(_, other)| other.from < span.end());
+    let newest = found[..before].last();
+    newest.is_none_or(|(_, other)| other.end() <= span.from)
 }
 
 /// Behind all partitions.

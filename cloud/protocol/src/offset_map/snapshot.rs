@@ -5,7 +5,8 @@
 //! In this order, numbers as varints: version (one byte); the sources, and the places, in the order of their
 //! numbers; for each source its spans (count, then for each where it leads, the offsets left out before it,
 //! its count, and, where it leads to a place, how far from where the last one ended there), and how far
-//! behind them its end is.
+//! behind them its end is; from version 2 on for each source its intervals of packed facts (count, then for each
+//! its place, how far from the end of the last one it begins and how long it is, on both sides).
 
 use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
@@ -15,13 +16,14 @@ use tidegate_shared::id::{
 };
 use tidegate_shared::wire::WireError;
 
+use super::packed::PackedInterval;
 use super::spans::{Span, Spans};
 use super::{GAP, OffsetMap, Place, Source};
 use crate::ledger::Target;
 use crate::varint::{Input, put, put_signed, put_string};
 
 /// Counts up when the format changes; older ones stay readable.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Where a span leads is a gap's reason below this, and a place's number from it on.
 const PLACES_FROM: u64 = 16;
@@ -30,6 +32,7 @@ const PLACES_FROM: u64 = 16;
 const SOURCE_BYTES_MIN: usize = 22;
 const PLACE_BYTES_MIN: usize = 34;
 const SPAN_BYTES_MIN: usize = 3;
+const INTERVAL_BYTES_MIN: usize = 5;
 
 /// Why bytes are not an offset map.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -58,6 +61,8 @@ impl OffsetMap {
         self.by_source
             .iter()
             .for_each(|spans| put_spans(&mut out, spans));
+        (0..self.sources.len() as u32)
+            .for_each(|source| put_intervals(&mut out, self.packed.of_source(source)));
         out.freeze()
     }
 
@@ -68,7 +73,7 @@ impl OffsetMap {
     pub fn restore(bytes: Bytes) -> Result<Self, RestoreError> {
         let mut input = Input::new(&bytes);
         let [version] = input.array("version")?;
-        if version != VERSION {
+        if version == 0 || version > VERSION {
             return Err(RestoreError::Version(version));
         }
         let mut map = Self::new();
@@ -87,11 +92,39 @@ impl OffsetMap {
             let spans = take_spans(&mut input, map.places.len())?;
             map.by_source.push(spans);
         }
+        if version >= 2 {
+            for source in 0..map.sources.len() as u32 {
+                map.take_intervals(&mut input, source)?;
+            }
+        }
         if !input.is_empty() {
             return Err(RestoreError::Contradiction("its length"));
         }
         map.by_place = map.back()?;
         Ok(map)
+    }
+
+    fn take_intervals(&mut self, input: &mut Input, source: u32) -> Result<(), RestoreError> {
+        let (mut to, mut kafka_to) = (0, 0);
+        for _ in 0..input.count("intervals", INTERVAL_BYTES_MIN)? {
+            let place = input.u32("an interval's place")?;
+            let from = step(input, to)?;
+            to = length(input, from)?;
+            let kafka_from = step(input, kafka_to)?;
+            kafka_to = length(input, kafka_from)?;
+            if place as usize >= self.places.len() || i64::try_from(kafka_to).is_err() {
+                return Err(RestoreError::Contradiction("an interval's place"));
+            }
+            let interval = PackedInterval {
+                from,
+                to,
+                place,
+                kafka_from,
+                kafka_to,
+            };
+            self.packed.insert(source, interval);
+        }
+        Ok(())
     }
 
     /// The direction from the cloud to the edges, by the other one.
@@ -190,6 +223,33 @@ fn put_spans(out: &mut BytesMut, spans: &Spans) {
         }
     }
     put(out, spans.end() - end);
+}
+
+fn put_intervals(out: &mut BytesMut, intervals: &[PackedInterval]) {
+    put(out, intervals.len() as u64);
+    let (mut to, mut kafka_to) = (0, 0);
+    for interval in intervals {
+        put(out, interval.place.into());
+        put_signed(out, interval.from.wrapping_sub(to) as i64);
+        put(out, interval.to - interval.from);
+        put_signed(out, interval.kafka_from.wrapping_sub(kafka_to) as i64);
+        put(out, interval.kafka_to - interval.kafka_from);
+        (to, kafka_to) = (interval.to, interval.kafka_to);
+    }
+}
+
+/// Where an interval begins, seen from the end of the last one.
+fn step(input: &mut Input, end: u64) -> Result<u64, RestoreError> {
+    let further = input.signed("where an interval begins")?;
+    let begins = end.checked_add_signed(further);
+    begins.ok_or(RestoreError::Contradiction("an interval's offsets"))
+}
+
+/// Where it ends.
+fn length(input: &mut Input, from: u64) -> Result<u64, RestoreError> {
+    let length = input.number("an interval's length")?;
+    let end = from.checked_add(length).filter(|_| length > 0);
+    end.ok_or(RestoreError::Contradiction("an interval's offsets"))
 }
 
 fn take_spans(input: &mut Input, places: usize) -> Result<Spans, RestoreError> {

@@ -17,6 +17,16 @@ impl Span {
         self.from + self.count
     }
 
+    /// The same from the other side, where this one is in `own`.
+    pub(super) fn turned(&self, own: u32) -> Self {
+        Self {
+            from: self.other_from,
+            count: self.count,
+            other: own,
+            other_from: self.from,
+        }
+    }
+
     /// The part that lies in an interval which it overlaps.
     pub(super) fn cut(&self, from: u64, to: u64) -> Self {
         let first = self.from.max(from);
@@ -53,6 +63,14 @@ impl Spans {
     /// The spans that end behind a number, from there on.
     pub(super) fn from(&self, number: u64) -> impl Iterator<Item = &Span> {
         self.spans.range(self.first_ending_behind(number)..)
+    }
+
+    /// What the spans say of an interval, cut to it.
+    pub(super) fn within(&self, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Span> {
+        let first = self.first_ending_behind(from);
+        let behind = self.spans.partition_point(|span| span.from < to);
+        let spans = self.spans.range(first..behind.max(first));
+        spans.map(move |span| span.cut(from, to))
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Span> {
@@ -158,6 +176,33 @@ impl Spans {
                 }
             }
         }
+    }
+
+    /// Takes out parts of spans, which are in order.
+    pub(super) fn take_all(&mut self, gone: &[Span]) {
+        let (Some(first), Some(last)) = (gone.first(), gone.last()) else {
+            return;
+        };
+        let (from, to) = (first.from, last.end());
+        if self.within(from, to).count() == gone.len() {
+            return self.take(from, to - from);
+        }
+        // Something stays in between: one pass, however much that is.
+        let mut gone = gone.iter().peekable();
+        let mut kept = VecDeque::with_capacity(self.spans.len());
+        for span in &self.spans {
+            let mut at = span.from;
+            while let Some(part) = gone.next_if(|part| part.from < span.end()) {
+                if at < part.from {
+                    kept.push_back(span.cut(at, part.from));
+                }
+                at = part.end();
+            }
+            if at < span.end() {
+                kept.push_back(span.cut(at, span.end()));
+            }
+        }
+        self.spans = kept;
     }
 
     /// Takes out, and gives, all below a number.

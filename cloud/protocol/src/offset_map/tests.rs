@@ -39,6 +39,49 @@ pub(super) fn fact(edge_offset: u64, count: u64, partition: i32, kafka_offset: i
     }
 }
 
+/// What a map says of which nothing is packed.
+impl OffsetMap {
+    pub(super) fn everywhere<T>(&self, ask: impl Fn(AllFacts<'_>) -> Result<T, Unopened>) -> T {
+        let (ledger, opened) = (crate::ledger::Ledger::new(), Opened::new());
+        ask(AllFacts::new(&ledger, self, &opened)).expect("nothing is packed")
+    }
+
+    fn in_cloud(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        offset: EdgeOffset,
+    ) -> Option<InCloud> {
+        self.everywhere(|all| all.in_cloud(edge, stream, incarnation, offset))
+    }
+
+    fn first_from(
+        &self,
+        edge: &EdgeId,
+        stream: &StreamName,
+        incarnation: Incarnation,
+        offset: EdgeOffset,
+    ) -> Option<(Place, KafkaOffset)> {
+        self.everywhere(|all| all.first_from(edge, stream, incarnation, offset))
+    }
+
+    fn meant(&self, edge: &EdgeId, stream: &StreamName, offset: EdgeOffset) -> Option<Incarnation> {
+        self.everywhere(|all| all.meant(edge, stream, offset))
+    }
+
+    pub(super) fn read_below(
+        &self,
+        place: &Place,
+        offset: KafkaOffset,
+    ) -> Vec<(Source, EdgeOffset)> {
+        self.everywhere(|all| {
+            let read = all.read_below(place, offset)?.into_iter();
+            Ok(read.map(|(source, at)| (source.clone(), at)).collect())
+        })
+    }
+}
+
 pub(super) fn in_cloud(map: &OffsetMap, number: u8, offset: u64) -> Option<InCloud> {
     map.in_cloud(&edge(number), &stream(), Incarnation(1), EdgeOffset(offset))
 }

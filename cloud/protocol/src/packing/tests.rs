@@ -147,6 +147,7 @@ impl World {
             target: plan.target,
             segment,
             replaces: Vec::new(),
+            facts: None,
         }))
     }
 
@@ -302,6 +303,7 @@ impl World {
             target: TARGET,
             segment,
             replaces: joined.iter().map(|segment| segment.id).collect(),
+            facts: None,
         }));
         assert!(matches!(effect, Effect::Packed { .. }), "{effect:?}");
     }

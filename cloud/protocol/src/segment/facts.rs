@@ -3,14 +3,11 @@
 //! nothing of other segments, nor of gaps.
 
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
-use tidegate_shared::id::{
-    ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, StreamName,
-};
+use tidegate_shared::id::{EdgeOffset, KafkaOffset};
 
-use super::SegmentInterval;
 use crate::ledger::Target;
-use crate::offset_map::Source;
 use crate::offset_map::numbers::Numbers;
+use crate::offset_map::{FactsMark, Source};
 
 /// `count` offsets of the partition, from `kafka_offset` on, are those of a source from `edge_offset` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,61 +120,40 @@ impl SegmentFacts {
         Some((source, EdgeOffset(fact.edge_offset + delta)))
     }
 
-    /// Where an offset of an edge's stream is in the partition, by the newest life of the cloud that has
-    /// it here.
-    pub fn in_cloud(
-        &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
-        offset: EdgeOffset,
-    ) -> Option<(ClusterIncarnation, KafkaOffset)> {
-        let lives = self.lives(edge, stream, incarnation);
-        lives.into_iter().rev().find_map(|(life, source)| {
-            let fact = self.of_source(source, offset).next()?;
-            let delta = offset.0.checked_sub(fact.edge_offset)?;
-            Some((life, KafkaOffset(fact.kafka_offset + delta as i64)))
-        })
+    /// Where an offset of a numbering is in the partition.
+    pub fn in_cloud(&self, source: &Source, offset: EdgeOffset) -> Option<KafkaOffset> {
+        let fact = self.of_source(self.sources.find(source)?, offset).next()?;
+        let delta = offset.0.checked_sub(fact.edge_offset)?;
+        Some(KafkaOffset(fact.kafka_offset + delta as i64))
     }
 
-    /// The first offset of a numbering at or behind `offset` that is here, with where it lies: by the
-    /// newest life that has it.
+    /// The first offset of a numbering at or behind `offset` that is here and lies at or behind `at_least` in
+    /// the partition, with where it lies.
     pub fn first_from(
         &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
+        source: &Source,
         offset: EdgeOffset,
-    ) -> Option<(ClusterIncarnation, EdgeOffset, KafkaOffset)> {
-        let lives = self.lives(edge, stream, incarnation).into_iter().rev();
-        let firsts = lives.filter_map(|(life, source)| {
-            let fact = self.of_source(source, offset).next()?;
-            let skipped = offset.0.saturating_sub(fact.edge_offset);
-            let at_edge = EdgeOffset(fact.edge_offset + skipped);
-            Some((
-                life,
-                at_edge,
-                KafkaOffset(fact.kafka_offset + skipped as i64),
-            ))
-        });
-        firsts.min_by_key(|(_, at_edge, _)| *at_edge)
+        at_least: KafkaOffset,
+    ) -> Option<(EdgeOffset, KafkaOffset)> {
+        let mut facts = self.of_source(self.sources.find(source)?, offset);
+        let fact = facts.find(|fact| fact.end() > at_least.0)?;
+        let before_edge = offset.0.saturating_sub(fact.edge_offset);
+        let before_kafka = at_least.0.saturating_sub(fact.kafka_offset).max(0) as u64;
+        let skipped = before_edge.max(before_kafka);
+        let at_edge = EdgeOffset(fact.edge_offset + skipped);
+        Some((at_edge, KafkaOffset(fact.kafka_offset + skipped as i64)))
     }
 
-    /// For each numbering that has records here below an offset of the partition: the edge offset behind
-    /// the last of them.
-    pub fn read_below(&self, offset: KafkaOffset) -> Vec<(&Source, EdgeOffset)> {
-        let mut read = std::collections::BTreeMap::<u32, u64>::new();
-        let below = self
-            .placed
-            .iter()
-            .take_while(|fact| fact.kafka_offset < offset.0);
-        for fact in below {
-            let part = fact.cut(fact.kafka_offset, offset.0);
-            let behind = read.entry(part.source).or_default();
-            *behind = (*behind).max(part.edge_end());
-        }
-        let named = |(source, behind)| Some((self.sources.get(source)?, EdgeOffset(behind)));
-        read.into_iter().filter_map(named).collect()
+    /// The edge offset behind the last record of a numbering that lies in `[from, to)` of the partition.
+    pub fn read_of(
+        &self,
+        source: &Source,
+        (from, to): (KafkaOffset, KafkaOffset),
+    ) -> Option<EdgeOffset> {
+        let facts = self.of_source(self.sources.find(source)?, EdgeOffset(0));
+        let within = facts.filter(|fact| fact.kafka_offset.max(from.0) < fact.end().min(to.0));
+        let behind = within.map(|fact| fact.cut(from.0, to.0).edge_end());
+        behind.max().map(EdgeOffset)
     }
 
     /// Facts about `[from, to)` of the partition, in its order, cut to it.
@@ -188,19 +164,16 @@ impl SegmentFacts {
         facts.filter_map(move |fact| self.named(&fact.cut(from.0, to.0)))
     }
 
-    /// Facts of an interval of one numbering, in its order and life by life, cut to it.
+    /// Facts of an interval of one numbering, in its order, cut to it.
     pub fn of(
         &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
+        source: &Source,
         (from, to): (EdgeOffset, EdgeOffset),
-    ) -> impl Iterator<Item = NamedFact> {
-        let lives = self.lives(edge, stream, incarnation).into_iter();
-        let facts = lives.flat_map(move |(_, source)| {
-            let facts = self.of_source(source, from);
-            facts.take_while(move |fact| fact.edge_offset < to.0)
-        });
+    ) -> impl DoubleEndedIterator<Item = NamedFact> {
+        let known = self.sources.find(source);
+        let facts = known.map_or(&[][..], |source| self.numbered(source, from));
+        let within = facts.partition_point(|at| self.placed[*at as usize].edge_offset < to.0);
+        let facts = facts[..within].iter().map(|at| &self.placed[*at as usize]);
         facts.filter_map(move |fact| {
             let shift = fact.edge_offset.wrapping_sub(fact.kafka_offset as u64);
             let in_cloud = |edge: u64| edge.wrapping_sub(shift) as i64;
@@ -209,26 +182,14 @@ impl SegmentFacts {
         })
     }
 
-    /// What is here of each numbering.
-    pub fn intervals(&self) -> Vec<SegmentInterval> {
-        let mut found: Vec<SegmentInterval> = Vec::new();
-        let mut newest = None;
-        for at in &self.by_source {
-            let fact = &self.placed[*at as usize];
-            let to = EdgeOffset(fact.edge_end());
-            if newest == Some(fact.source) {
-                found.last_mut().expect("it has a newest").to = to;
-            } else if let Some(source) = self.sources.get(fact.source) {
-                newest = Some(fact.source);
-                found.push(SegmentInterval {
-                    source: source.clone(),
-                    from: EdgeOffset(fact.edge_offset),
-                    to,
-                });
-            }
-        }
-        found.sort_by(|one, other| one.source.cmp(&other.source));
-        found
+    /// Tells these facts from all others.
+    pub fn mark(&self) -> FactsMark {
+        let facts = self.placed.iter().filter_map(|placed| {
+            let source = self.sources.get(placed.source)?;
+            let (edge_offset, kafka_offset) = (placed.edge_offset, placed.kafka_offset as u64);
+            Some((source, edge_offset, placed.count, kafka_offset))
+        });
+        FactsMark::of(facts)
     }
 
     /// Bytes in memory, without the names.
@@ -238,31 +199,19 @@ impl SegmentFacts {
 
     /// A source's facts that end behind an offset of it, in its order.
     fn of_source(&self, source: u32, offset: EdgeOffset) -> impl Iterator<Item = &Placed> {
-        let fact = |at: &u32| &self.placed[*at as usize];
-        let first = self.by_source.partition_point(|at| {
-            let fact = fact(at);
-            (fact.source, fact.edge_end()) <= (source, offset.0)
-        });
-        let facts = self.by_source[first..].iter().map(fact);
-        facts.take_while(move |fact| fact.source == source)
+        let facts = self.numbered(source, offset).iter();
+        facts.map(|at| &self.placed[*at as usize])
     }
 
-    fn lives(
-        &self,
-        edge: &EdgeId,
-        stream: &StreamName,
-        incarnation: Incarnation,
-    ) -> Vec<(ClusterIncarnation, u32)> {
-        let bound = |counter, id| Source {
-            edge: edge.clone(),
-            stream: stream.clone(),
-            incarnation,
-            cluster_incarnation: ClusterIncarnation { counter, id },
+    /// The same, as places in `placed`.
+    fn numbered(&self, source: u32, offset: EdgeOffset) -> &[u32] {
+        let key = |at: &u32| {
+            let fact = &self.placed[*at as usize];
+            (fact.source, fact.edge_end())
         };
-        let lives = self.sources.range(bound(0, 0)..=bound(u32::MAX, u128::MAX));
-        lives
-            .map(|(source, number)| (source.cluster_incarnation, number))
-            .collect()
+        let first = (self.by_source).partition_point(|at| key(at) <= (source, offset.0));
+        let behind = self.by_source.partition_point(|at| key(at).0 <= source);
+        &self.by_source[first.min(behind)..behind]
     }
 
     fn named(&self, placed: &Placed) -> Option<NamedFact> {

@@ -44,7 +44,7 @@ pub use index::{Run, SegmentIndex};
 pub use writer::{PackedBatch, SegmentWriter};
 
 use crate::ledger::Target;
-use crate::offset_map::Source;
+use crate::offset_map::{FactsMark, Source};
 
 /// The format's version; counts up when it changes, and older ones stay readable.
 pub const VERSION: u16 = 1;
@@ -101,10 +101,7 @@ pub struct SegmentSummary {
     pub min_timestamp_ms: Option<i64>,
     pub landed_ms_min: Option<i64>,
     pub landed_ms_max: Option<i64>,
-    /// After those that follow on from one another have become one.
-    pub facts: u32,
-    /// What it has of each numbering, by source.
-    pub intervals: Vec<SegmentInterval>,
+    pub facts: FactsMark,
 }
 
 impl SegmentSummary {
@@ -112,15 +109,6 @@ impl SegmentSummary {
     pub fn tail_bytes(&self) -> u64 {
         u64::from(self.index_bytes) + FOOTER_BYTES as u64
     }
-}
-
-/// The smallest interval of a numbering that has all which a segment holds of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentInterval {
-    pub source: Source,
-    pub from: EdgeOffset,
-    /// The offset after the last.
-    pub to: EdgeOffset,
 }
 
 /// Why something cannot go into a segment; the writer is as it was before.

@@ -8,6 +8,7 @@ use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
 use super::*;
 use crate::ledger::Target;
+use crate::offset_map::Source;
 
 const TARGET: Target = Target {
     topic_id: TopicId(5),
@@ -24,6 +25,15 @@ fn edge(number: u8) -> EdgeId {
 
 fn stream() -> StreamName {
     StreamName::new("telemetry").unwrap()
+}
+
+fn source(number: u8) -> Source {
+    Source {
+        edge: edge(number),
+        stream: stream(),
+        incarnation: Incarnation(1),
+        cluster_incarnation: life(1 + u32::from(number % 2)),
+    }
 }
 
 fn fact(number: u8, edge_offset: u64, count: u64, kafka_offset: i64) -> NamedFact {
@@ -218,16 +228,14 @@ proptest! {
             let end = of.last().map_or(0, |(_, (_, at))| at.0 + 1);
             for offset in (0..=end).map(EdgeOffset) {
                 let expected = of.iter().find(|(_, (_, at))| *at == offset);
-                let expected = expected.map(|(kafka, _)| (life(1 + u32::from(number % 2)), **kafka));
-                prop_assert_eq!(facts.in_cloud(&edge(number), &stream(), Incarnation(1), offset), expected);
-                let first = of.iter().find(|(_, (_, at))| *at >= offset);
-                let first = first.map(|(kafka, (_, at))| (*at, **kafka));
-                let found = facts.first_from(&edge(number), &stream(), Incarnation(1), offset);
-                prop_assert_eq!(found.map(|(_, at, kafka)| (at, kafka)), first);
+                let expected = expected.map(|(kafka, _)| **kafka);
+                prop_assert_eq!(facts.in_cloud(&source(number), offset), expected);
+                for at_least in [0, base + offset.0 as i64].map(KafkaOffset) {
+                    let first = of.iter().find(|(kafka, (_, at))| *at >= offset && **kafka >= at_least);
+                    let first = first.map(|(kafka, (_, at))| (*at, **kafka));
+                    prop_assert_eq!(facts.first_from(&source(number), offset, at_least), first);
+                }
             }
-            let interval = made.summary.intervals.iter().find(|interval| interval.source.edge == edge(number));
-            let expected = of.first().map(|(_, (_, at))| (*at, EdgeOffset(end)));
-            prop_assert_eq!(interval.map(|interval| (interval.from, interval.to)), expected);
         }
     }
 
@@ -241,25 +249,26 @@ proptest! {
         let parts: Vec<_> = facts.within(index.base(), cut).chain(facts.within(cut, end)).collect();
         let mut writer = SegmentWriter::new(TARGET, KafkaOffset(3));
         writer.push_facts(&parts).unwrap();
-        prop_assert_eq!(&writer.finish_at(end).unwrap().1.intervals, &made.summary.intervals);
-        for interval in &made.summary.intervals {
-            let source = &interval.source;
+        prop_assert_eq!(&writer.finish_at(end).unwrap().1.facts, &made.summary.facts);
+        prop_assert_eq!(facts.mark(), made.summary.facts);
+        for number in 0..4 {
+            let source = source(number);
             let all = (EdgeOffset(0), EdgeOffset(u64::MAX));
-            let of: Vec<_> = facts.of(&source.edge, &source.stream, source.incarnation, all).collect();
+            let of: Vec<_> = facts.of(&source, all).collect();
             let expected: Vec<_> = facts.within(index.base(), end).filter(|named| named.edge == source.edge).collect();
             prop_assert_eq!(&of, &expected);
-            let one = EdgeOffset(interval.from.0 + 1);
-            let some: u64 = facts.of(&source.edge, &source.stream, source.incarnation, (one, interval.to))
+            let Some(first) = of.first() else { continue };
+            let one = first.fact.edge_offset.plus(1);
+            let some: u64 = facts.of(&source, (one, all.1))
                 .inspect(|named| assert!(named.fact.edge_offset >= one))
                 .map(|named| named.fact.count).sum();
             prop_assert_eq!(some + 1, expected.iter().map(|named| named.fact.count).sum::<u64>());
-        }
-        let below: Vec<_> = facts.read_below(cut).into_iter().map(|(source, at)| (source.edge.clone(), at)).collect();
-        for (edge, behind) in below {
-            let last = facts.in_cloud(&edge, &stream(), Incarnation(1), EdgeOffset(behind.0 - 1));
-            prop_assert!(last.unwrap().1 < cut);
-            let next = facts.first_from(&edge, &stream(), Incarnation(1), behind);
-            prop_assert!(next.is_none_or(|(_, _, at)| at >= cut));
+            let behind = facts.read_of(&source, (KafkaOffset(0), cut));
+            let below = expected.iter().filter(|named| named.fact.kafka_offset < cut).map(|named| {
+                let read = named.fact.count.min((cut.0 - named.fact.kafka_offset.0) as u64);
+                named.fact.edge_offset.plus(read)
+            });
+            prop_assert_eq!(behind, below.max());
         }
     }
 
@@ -393,7 +402,7 @@ fn facts_that_follow_on_become_one() {
         edges,
         expected.map(|(edge, at, count)| (edge.to_owned(), at, count))
     );
-    assert_eq!((made.summary.facts, made.summary.records), (3, 7));
+    assert_eq!((made.summary.facts.count, made.summary.records), (3, 7));
 }
 
 #[test]
@@ -532,7 +541,7 @@ fn an_index_is_small() {
     }
     let (parts, summary) = writer.finish().unwrap();
     assert_eq!(
-        (u64::from(summary.facts), summary.records),
+        (u64::from(summary.facts.count), summary.records),
         (BATCHES, 10 * BATCHES)
     );
     let source_bytes = 1 + "edge-0000".len() + 1 + "telemetry".len() + 1 + 1 + 16;

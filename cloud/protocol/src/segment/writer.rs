@@ -192,8 +192,7 @@ impl SegmentWriter {
             min_timestamp_ms: minimum.flatten(),
             landed_ms_min: entries().map(|entry| entry.landed_ms).min(),
             landed_ms_max: entries().map(|entry| entry.landed_ms).max(),
-            facts: facts.len() as u32,
-            intervals: facts.intervals(),
+            facts: facts.mark(),
         }
     }
 

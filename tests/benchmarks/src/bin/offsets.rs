@@ -1,23 +1,28 @@
 //! The offset map at scale: thousands of edges land in turn in a few partitions, through the real ledger
-//! and the real map, in memory. Shows that the ledger does not grow with batches, what the map takes for
-//! one, and how long a question takes; says so with exit code 1 where the ledger does grow.
+//! and the real map, in memory, and what has landed is packed as the cloud does, with its facts in real
+//! segments' indexes. Shows that neither ledger nor map grows with batches, what the indexes take for one, and
+//! how long a question takes with the index at hand; says so with exit code 1 where they do grow.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
+use bytes::{Bytes, BytesMut};
 use clap::Parser;
 use tidegate_bridge_protocol::landing::Offer;
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::{
     Begin, CreateTopic, Entry, Land, OpenSession, OpenStream, Pack, Part, Tick,
 };
-use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, Segment, Target};
-use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, Segment, TailBatch, Target};
+use tidegate_cloud_protocol::offset_map::{AllFacts, InCloud, OffsetMap, Opened, Place};
 use tidegate_cloud_protocol::packing::{PackPlan, PackRule, plan};
+use tidegate_cloud_protocol::segment::{PackedBatch, SegmentIndex, SegmentWriter};
 use tidegate_shared::id::*;
+use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record, rewrite_in_place};
 
 const TOPIC: TopicId = TopicId(1);
 const PARTITIONS: u32 = 12;
@@ -70,6 +75,9 @@ impl Random {
 struct World {
     ledger: Ledger,
     map: OffsetMap,
+    /// The indexes of all segments; bytes of them as they are stored.
+    opened: Opened,
+    index_bytes: u64,
     life: ClusterIncarnation,
     next: Vec<u64>,
     random: Random,
@@ -89,6 +97,8 @@ impl World {
         let mut world = Self {
             ledger: Ledger::new(),
             map: OffsetMap::new(),
+            opened: Opened::new(),
+            index_bytes: 0,
             life: ClusterIncarnation::default(),
             next: vec![0; EDGES as usize],
             random: Random(1),
@@ -169,7 +179,7 @@ impl World {
     fn pack(&mut self, now_ms: i64) -> anyhow::Result<()> {
         let plans = plan(&self.ledger, PACK, now_ms, &BTreeSet::new(), usize::MAX);
         let packs = plans.iter().map(|plan| self.packed(plan));
-        let entries: Vec<Entry> = packs.collect();
+        let entries = packs.collect::<anyhow::Result<Vec<Entry>>>()?;
         match entries.is_empty() {
             true => Ok(()),
             false => self.apply(Command::Tick(Tick { now_ms: 3, entries })),
@@ -181,24 +191,44 @@ impl World {
         logs.map(|(_, log)| log.segments().len()).sum()
     }
 
-    fn packed(&self, plan: &PackPlan) -> Entry {
+    /// The segment has the batches' headers alone, with one record each.
+    fn packed(&mut self, plan: &PackPlan) -> anyhow::Result<Entry> {
+        let mut builder = BatchBuilder::new();
+        builder.push(&Record::default());
+        let one = builder.seal(0, Compression::None, &mut Compressor::new());
+        let mut writer = SegmentWriter::new(plan.target, plan.base());
+        for batch in &plan.batches {
+            let (base, end) = (batch.base_offset, batch.end());
+            let facts = self.map.facts_in(plan.target, base, end);
+            writer.push(batch_of(batch, &one), &facts)?;
+        }
+        let (parts, summary) = writer.finish_at(plan.end())?;
         let segment = Segment {
             id: SegmentId {
-                number: plan.base().0 as u64,
+                number: self.opened.len() as u64,
                 ..SegmentId::default()
             },
             base: plan.base(),
             end: plan.end(),
-            bytes: plan.bytes,
-            index_position: plan.bytes,
-            batches: plan.batches.len() as u32,
+            bytes: summary.bytes,
+            index_position: summary.index_position,
+            batches: summary.batches,
             ..Segment::default()
         };
-        Entry::Pack(Pack {
+        let tail: Vec<u8> = parts[parts.len() - 2..].iter().flatten().copied().collect();
+        let index = SegmentIndex::decode(&tail, summary.bytes)?;
+        self.opened.insert(segment.id, Arc::new(index));
+        self.index_bytes += u64::from(summary.index_bytes);
+        Ok(Entry::Pack(Pack {
             target: plan.target,
             segment,
             replaces: Vec::new(),
-        })
+            facts: Some(summary.facts),
+        }))
+    }
+
+    fn all(&self) -> AllFacts<'_> {
+        AllFacts::new(&self.ledger, &self.map, &self.opened)
     }
 
     fn records(&self) -> u64 {
@@ -215,19 +245,21 @@ impl World {
             };
             let (edge, offset) = (edge(number), EdgeOffset(self.random.below(end)));
             let began = Instant::now();
-            let found = self.map.in_cloud(&edge, &stream(), Incarnation(1), offset);
+            let all = AllFacts::new(&self.ledger, &self.map, &self.opened);
+            let found = all.in_cloud(&edge, &stream(), Incarnation(1), offset);
             there.push(began.elapsed().as_nanos() as u64);
-            let Some(InCloud::Landed {
+            let Ok(Some(InCloud::Landed {
                 place,
                 kafka_offset,
-            }) = found
+            })) = found
             else {
                 anyhow::bail!("{edge} {offset}: {found:?}");
             };
             let began = Instant::now();
-            let source = self.map.at_edge(&place, kafka_offset);
+            let source = all.at_edge(&place, kafka_offset);
             back.push(began.elapsed().as_nanos() as u64);
-            let leads_back = source.is_some_and(|(of, at)| of.edge == edge && at == offset);
+            let leads_back =
+                matches!(source, Ok(Some((of, at))) if of.edge == edge && at == offset);
             ensure!(leads_back, "{edge} {offset} does not lead back");
         }
         there.sort_unstable();
@@ -251,8 +283,8 @@ impl World {
                 .partition(target)
                 .map_or(0, |known| known.next.0);
             let began = Instant::now();
-            let read = self.map.read_below(&place, KafkaOffset(next / 2));
-            std::hint::black_box(read);
+            let read = self.all().read_below(&place, KafkaOffset(next / 2));
+            drop(std::hint::black_box(read));
             began.elapsed().as_micros() as u64
         };
         let mut times: Vec<u64> = (0..PARTITIONS as i32).map(ask).collect();
@@ -260,6 +292,25 @@ impl World {
         times
     }
 }
+
+/// All that a segment's index needs of a batch: its header, with one record behind it where there would be
+/// `count`.
+fn batch_of(batch: &TailBatch, one: &Bytes) -> PackedBatch {
+    let mut bytes = BytesMut::from(&one[..]);
+    rewrite_in_place(&mut bytes, batch.base_offset.0, 0);
+    let count = batch.count as i32;
+    bytes[LAST_OFFSET_DELTA..][..4].copy_from_slice(&(count - 1).to_be_bytes());
+    bytes[RECORDS_COUNT..][..4].copy_from_slice(&count.to_be_bytes());
+    PackedBatch {
+        bytes: bytes.freeze(),
+        landed_ms: batch.landed_ms,
+        min_timestamp_ms: None,
+    }
+}
+
+/// Where the fields are in a batch.
+const LAST_OFFSET_DELTA: usize = 23;
+const RECORDS_COUNT: usize = 57;
 
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let last = sorted.len().saturating_sub(1);
@@ -273,6 +324,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let mut world = World::begin()?;
     let (mut ledger_bytes, mut segments) = (Vec::new(), Vec::new());
+    let (mut map_bytes, mut map_entries) = (Vec::new(), Vec::new());
     let (mut landing, tenth) = (0.0, arguments.records / 10);
     for part in 1..=10 {
         let began = Instant::now();
@@ -283,12 +335,14 @@ fn main() -> anyhow::Result<ExitCode> {
         world.pack(i64::MAX)?;
         ledger_bytes.push(world.ledger.snapshot().len());
         segments.push(world.segments());
+        map_bytes.push(world.map.snapshot().len());
+        map_entries.push(world.map.size().0);
     }
-    let (spans, map_bytes) = world.map.size();
+    let map_memory = world.map.size().1;
     let (there, back) = world.ask()?;
     let translate = world.translate();
     let (records, batches) = (world.records(), world.batches);
-    let per_batch = map_bytes as f64 / batches as f64;
+    let per_batch = world.index_bytes as f64 / batches as f64;
     let (first, last) = (ledger_bytes[0], ledger_bytes[9]);
     let (few, many) = (segments[0], segments[9]);
     println!("| {records} records, {batches} batches, {EDGES} edges, {PARTITIONS} partitions | |");
@@ -297,8 +351,15 @@ fn main() -> anyhow::Result<ExitCode> {
     println!("| landing, batches/s | {:.0} |", batches as f64 / landing);
     println!("| ledger's bytes at a tenth, at the end | {first}, {last} |");
     println!("| segments at a tenth, at the end | {few}, {many} |");
-    println!("| map's spans, bytes | {spans}, {map_bytes} |");
-    println!("| map's bytes per batch, both directions | {per_batch:.1} |");
+    println!(
+        "| map's snapshot at a tenth, at the end, bytes | {}, {} |",
+        map_bytes[0], map_bytes[9]
+    );
+    println!(
+        "| its entries at the end, bytes in memory | {}, {map_memory} |",
+        map_entries[9]
+    );
+    println!("| segments' indexes, bytes per batch, as stored | {per_batch:.1} |");
     let times = [
         ("edge to cloud, ns", &there),
         ("cloud to edge, ns", &back),
@@ -309,7 +370,7 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("| {name}, p50, p99 | {p50}, {p99} |");
     }
     let json = format!(
-        "{{\"records\": {records}, \"batches\": {batches}, \"records_per_s\": {:.0}, \"ledger_bytes\": {ledger_bytes:?}, \"map_spans\": {spans}, \"map_bytes\": {map_bytes}, \"to_cloud_ns\": [{}, {}], \"to_edge_ns\": [{}, {}], \"consumer_us\": [{}, {}]}}\n",
+        "{{\"records\": {records}, \"batches\": {batches}, \"records_per_s\": {:.0}, \"ledger_bytes\": {ledger_bytes:?}, \"segments\": {segments:?}, \"map_bytes\": {map_bytes:?}, \"map_entries\": {map_entries:?}, \"map_memory\": {map_memory}, \"index_bytes_per_batch\": {per_batch:.1}, \"to_cloud_ns\": [{}, {}], \"to_edge_ns\": [{}, {}], \"consumer_us\": [{}, {}]}}\n",
         records as f64 / landing,
         percentile(&there, 50),
         percentile(&there, 99),
@@ -324,6 +385,11 @@ fn main() -> anyhow::Result<ExitCode> {
     std::fs::write(&arguments.json, json)?;
     if last - first != (many - few) * SEGMENT_BYTES {
         println!("the ledger has grown with batches");
+        return Ok(ExitCode::FAILURE);
+    }
+    // Everything is packed: an edge is in one partition, and in each of its segments at most once.
+    if map_entries[9] > many * (EDGES / u64::from(PARTITIONS)) as usize * 2 {
+        println!("the map has grown with batches");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -93,6 +93,7 @@ impl Replica {
                     ..Segment::default()
                 },
                 replaces: Vec::new(),
+                facts: None,
             })
         });
         let tick = Tick {

@@ -78,9 +78,8 @@ async fn at_offset(
     let stream = stream.ok_or_else(|| ApiError::bad_request("an offset needs its stream"))?;
     let stream = StreamName::new(stream)?;
     let incarnation = asked.incarnation.map(Incarnation);
-    let mut answer = context
-        .broker
-        .look(|ledger, map| offsets::find(ledger, map, (edge, &stream, incarnation), offset))?;
+    let found = context.look_up(|all| offsets::find(all, (edge, &stream, incarnation), offset));
+    let mut answer = found.await?;
     answer["stream"] = json!(stream);
     answer["edge_offset"] = json!(offset);
     let place = || {

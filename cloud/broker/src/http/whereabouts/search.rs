@@ -5,6 +5,7 @@ use bytes::Bytes;
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_cloud_protocol::index::IndexEntry;
 use tidegate_cloud_protocol::ledger::Target;
+use tidegate_cloud_protocol::offset_map::Source;
 use tidegate_shared::id::{EdgeId, EdgeOffset, KafkaOffset, StreamName};
 use tidegate_shared::record::{Batch, Record};
 use tidegate_shared::topic::TopicFilter;
@@ -12,8 +13,7 @@ use tidegate_shared::topic::TopicFilter;
 use super::super::Context;
 use super::super::answer::ApiError;
 use super::is_of;
-use crate::limits::{WHERE_BATCH_BYTES_MAX, WHERE_BATCHES_MAX, WHERE_ENTRIES_MAX};
-use crate::reading::StorageError;
+use crate::limits::{WHERE_BATCH_BYTES_MAX, WHERE_BATCHES_MAX, WHERE_ENTRIES_MAX, WHERE_FACTS_MAX};
 
 /// The header in which a record carries its MQTT topic.
 const TOPIC_HEADER: &[u8] = b"mqtt.topic";
@@ -110,60 +110,55 @@ impl Search {
 
     /// Newest first in each stream; whether that is all there are.
     async fn candidates(&self, context: &Context) -> Result<(Vec<Candidate>, bool), ApiError> {
-        let (facts, mut is_all) = self.facts(context);
         let mut candidates = Vec::new();
         let mut entries = 0;
-        for (stream, fact) in facts {
-            let target = Target {
-                topic_id: fact.topic_id,
-                partition: fact.partition,
-            };
-            let end = fact.kafka_offset.plus(fact.count as i64);
-            let left = WHERE_ENTRIES_MAX - entries;
-            let shared = context.broker.shared();
-            let found = shared.entries_within(target, fact.kafka_offset, end, left);
-            let found = found.await.map_err(|error| unreadable(context, &error))?;
-            for entry in self.newest_of(&found, &mut entries) {
-                let stream = stream.clone();
-                candidates.push(Candidate {
-                    stream,
-                    target,
-                    fact,
-                    entry,
+        for source in self.sources(context) {
+            let mut before = EdgeOffset(u64::MAX);
+            loop {
+                let facts = context.look_up(|all| {
+                    let facts = all.facts_before(&source, before, WHERE_FACTS_MAX);
+                    Ok(facts?)
                 });
-            }
-            if entries >= WHERE_ENTRIES_MAX || candidates.len() > WHERE_BATCHES_MAX {
-                is_all = false;
-                break;
+                let facts = facts.await?;
+                let Some(oldest) = facts.last() else {
+                    break;
+                };
+                before = oldest.edge_offset;
+                for fact in facts {
+                    entries += 1;
+                    let left = WHERE_ENTRIES_MAX - entries;
+                    let found = entries_of(context, &fact, left).await?;
+                    let found = self.newest_of(&found, &mut entries).into_iter();
+                    candidates.extend(found.map(|entry| Candidate {
+                        stream: source.stream.clone(),
+                        target: target_of(&fact),
+                        fact,
+                        entry,
+                    }));
+                    if entries >= WHERE_ENTRIES_MAX || candidates.len() > WHERE_BATCHES_MAX {
+                        return Ok((candidates, false));
+                    }
+                }
             }
         }
-        Ok((candidates, is_all))
+        Ok((candidates, true))
     }
 
-    /// The facts of all streams that are asked for, newest first in each; whether that is all there are.
-    fn facts(&self, context: &Context) -> (Vec<(StreamName, Fact)>, bool) {
+    /// The numberings of all streams that are asked for, newest first in each.
+    fn sources(&self, context: &Context) -> Vec<Source> {
         let state = context.broker.shared().state();
-        let mut found = Vec::new();
         let Some(known) = state.ledger.edge(&self.edge) else {
-            return (found, true);
+            return Vec::new();
         };
         let asked = |name: &&StreamName| {
             self.stream
                 .as_deref()
                 .is_none_or(|asked| is_of(name, asked))
         };
+        let names = known.streams.keys().filter(asked);
         let map = &state.offset_map;
-        for name in known.streams.keys().filter(asked) {
-            for incarnation in map.incarnations(&self.edge, name).into_iter().rev() {
-                let left = WHERE_ENTRIES_MAX - found.len();
-                let facts = map.newest_facts(&self.edge, name, incarnation, left);
-                found.extend(facts.into_iter().map(|fact| (name.clone(), fact)));
-                if found.len() >= WHERE_ENTRIES_MAX {
-                    return (found, false);
-                }
-            }
-        }
-        (found, true)
+        let sources = names.flat_map(|name| map.sources_of_stream(&self.edge, name));
+        sources.collect()
     }
 
     /// Of the batches of a fact those in which a record may be old enough, newest first.
@@ -203,6 +198,25 @@ impl Search {
     }
 }
 
+fn target_of(fact: &Fact) -> Target {
+    Target {
+        topic_id: fact.topic_id,
+        partition: fact.partition,
+    }
+}
+
+/// The newest batches that have records of a fact.
+async fn entries_of(
+    context: &Context,
+    fact: &Fact,
+    entries_max: usize,
+) -> Result<Vec<IndexEntry>, ApiError> {
+    let (from, to) = (fact.kafka_offset, fact.kafka_offset.plus(fact.count as i64));
+    let shared = context.broker.shared();
+    let found = shared.entries_within(target_of(fact), from, to, entries_max);
+    found.await.map_err(|error| context.unreadable(&error))
+}
+
 /// The record at an offset of a partition; `None` where no batch holds it (any more).
 pub(super) async fn record_at(
     context: &Context,
@@ -210,7 +224,7 @@ pub(super) async fn record_at(
     offset: KafkaOffset,
 ) -> Result<Option<FoundRecord>, ApiError> {
     let entry = context.broker.shared().entry_at(target, offset).await;
-    let entry = entry.map_err(|error| unreadable(context, &error))?;
+    let entry = entry.map_err(|error| context.unreadable(&error))?;
     match entry.filter(|entry| entry.base_offset <= offset) {
         Some(entry) => last_in(context, entry, move |at, _| at == offset.0).await,
         None => Ok(None),
@@ -224,7 +238,7 @@ async fn last_in(
     fits: impl Fn(i64, &Record) -> bool + Send + 'static,
 ) -> Result<Option<FoundRecord>, ApiError> {
     let read = context.broker.shared().read(vec![entry], 0).await;
-    let bytes = read.map_err(|error| unreadable(context, &error))?;
+    let bytes = read.map_err(|error| context.unreadable(&error))?;
     let unpacked = tokio::task::spawn_blocking(move || unpack(bytes, fits)).await;
     let found = unpacked.map_err(|error| ApiError::unreadable(error.to_string()))?;
     Ok(found.map(|(offset, record)| FoundRecord {
@@ -233,11 +247,6 @@ async fn last_in(
         mqtt_topic: topic_of(&record),
         landed_ms: entry.landed_ms,
     }))
-}
-
-fn unreadable(context: &Context, error: &StorageError) -> ApiError {
-    context.broker.metrics().storage_errors.inc();
-    ApiError::unreadable(error.to_string())
 }
 
 /// A batch that cannot be unpacked holds nothing that could be told.

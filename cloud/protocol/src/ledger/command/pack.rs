@@ -2,11 +2,12 @@
 
 use bytes::{BufMut, BytesMut};
 use tidegate_shared::id::KafkaOffset;
-use tidegate_shared::wire::Reader;
+use tidegate_shared::wire::{Reader, WireError};
 
 use super::{DecodeError, Row, put_target, take_target};
 use crate::index::SegmentId;
 use crate::ledger::{Segment, Target};
+use crate::offset_map::FactsMark;
 
 /// A segment is durable in its object store, and is to be read instead of the batches of the tail that it
 /// covers, or of the segments that it replaces.
@@ -16,25 +17,49 @@ pub struct Pack {
     pub segment: Segment,
     /// Segments side by side; none where it takes from the tail.
     pub replaces: Vec<SegmentId>,
+    /// Which facts it holds: the offset map can let go of these. `None` before version 2.
+    pub facts: Option<FactsMark>,
 }
 
 impl Row for Pack {
     const WHAT: &'static str = "entry pack";
     const NUMBER: u8 = 9;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 
     fn put(&self, out: &mut BytesMut) {
         put_target(out, &self.target);
         put_segment(out, &self.segment);
         put_segment_ids(out, &self.replaces);
+        out.put_u8(u8::from(self.facts.is_some()));
+        if let Some(facts) = self.facts {
+            out.put_u32_le(facts.count);
+            out.put_u32_le(facts.crc);
+        }
     }
 
-    fn take(reader: &mut Reader, _version: u8) -> Result<Self, DecodeError> {
+    fn take(reader: &mut Reader, version: u8) -> Result<Self, DecodeError> {
         Ok(Self {
             target: take_target(reader)?,
             segment: take_segment(reader)?,
             replaces: take_segment_ids(reader)?,
+            facts: take_facts(reader, version)?,
         })
+    }
+}
+
+fn take_facts(reader: &mut Reader, version: u8) -> Result<Option<FactsMark>, DecodeError> {
+    let field = "whether facts are told of";
+    let are_told = match version {
+        1 => 0,
+        _ => reader.u8(field)?,
+    };
+    match are_told {
+        0 => Ok(None),
+        1 => Ok(Some(FactsMark {
+            count: reader.u32("facts")?,
+            crc: reader.u32("facts' checksum")?,
+        })),
+        _ => Err(WireError::Invalid { field }.into()),
     }
 }
 

@@ -10,6 +10,7 @@ use tidegate_shared::id::*;
 use super::*;
 use crate::index::SegmentId;
 use crate::ledger::Segment;
+use crate::offset_map::FactsMark;
 
 pub(in super::super) fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
@@ -80,9 +81,11 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::ImportFacts(ImportFacts { facts: facts.collect() })
         }),
         1 => any::<u8>().prop_map(|id| Entry::OpenBroker(OpenBroker { id: u128::from(id) })),
-        6 => (target(), segment(), vec(segment_id(), 0..2)).prop_map(|(target, segment, replaces)| {
-            Entry::Pack(Pack { target, segment, replaces })
-        }),
+        6 => (target(), segment(), vec(segment_id(), 0..2), prop::option::of((0..9_u32, any::<u32>())))
+            .prop_map(|(target, segment, replaces, facts)| {
+                let facts = facts.map(|(count, crc)| FactsMark { count, crc });
+                Entry::Pack(Pack { target, segment, replaces, facts })
+            }),
         2 => (target(), 0i64..20).prop_map(|(target, start)| {
             Entry::Trim(Trim { target, start: KafkaOffset(start) })
         }),

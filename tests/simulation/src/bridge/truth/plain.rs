@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_bridge_protocol::fact::Fact;
 use tidegate_cloud_protocol::ledger::Target;
-use tidegate_cloud_protocol::offset_map::{InCloud, OffsetMap, Place};
+use tidegate_cloud_protocol::offset_map::{AllFacts, InCloud, Place, Unopened};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{
     ClusterIncarnation, EdgeId, EdgeOffset, Incarnation, KafkaOffset, StreamName, TopicId,
@@ -111,7 +111,7 @@ impl PlainMap {
     }
 
     /// The real map says the same of every record from both sides, and of what is not there.
-    pub fn check(&self, map: &OffsetMap, random: &mut Random) -> Result<(), Stop> {
+    pub fn check(&self, map: AllFacts<'_>, random: &mut Random) -> Result<(), Stop> {
         for (numbering, fates) in &self.fates {
             self.check_numbering(map, numbering, fates)?;
             let from = random.below(fates.len() as u64 + 2);
@@ -127,7 +127,7 @@ impl PlainMap {
 
     fn check_numbering(
         &self,
-        map: &OffsetMap,
+        map: AllFacts<'_>,
         numbering: &Numbering,
         fates: &BTreeMap<u64, Fate>,
     ) -> Result<(), Stop> {
@@ -136,7 +136,7 @@ impl PlainMap {
             return Ok(());
         };
         for offset in 0..last + 3 {
-            let found = map.in_cloud(edge, stream, *incarnation, EdgeOffset(offset));
+            let found = here(map.in_cloud(edge, stream, *incarnation, EdgeOffset(offset)))?;
             let fate = fates.get(&offset).copied();
             let is_true = match (fate, found) {
                 (Some(_), Some(InCloud::Lost { .. }))
@@ -179,7 +179,7 @@ impl PlainMap {
 
     fn check_partition(
         &self,
-        map: &OffsetMap,
+        map: AllFacts<'_>,
         target: Target,
         records: &[Record],
     ) -> Result<(), Stop> {
@@ -189,7 +189,7 @@ impl PlainMap {
                 cluster_incarnation: *cluster_incarnation,
                 target,
             };
-            let found = map.at_edge(&place, KafkaOffset(at as i64));
+            let found = here(map.at_edge(&place, KafkaOffset(at as i64)))?;
             let is_true = match found {
                 None => is_gone,
                 Some((source, found)) => {
@@ -212,7 +212,7 @@ impl PlainMap {
     /// What a consumer at an offset has of each stream, by the newest life in that partition.
     fn check_read_below(
         &self,
-        map: &OffsetMap,
+        map: AllFacts<'_>,
         target: Target,
         records: &[Record],
         below: usize,
@@ -233,8 +233,8 @@ impl PlainMap {
             cluster_incarnation: *life,
             target,
         };
-        let mut found: Vec<_> = map
-            .read_below(&place, KafkaOffset(below as i64))
+        let read_below = here(map.read_below(&place, KafkaOffset(below as i64)))?;
+        let mut found: Vec<_> = read_below
             .into_iter()
             .map(|(source, behind)| {
                 let (edge, stream) = (source.edge.clone(), source.stream.clone());
@@ -255,7 +255,7 @@ impl PlainMap {
     /// The first record at or behind an edge offset.
     fn check_first_from(
         &self,
-        map: &OffsetMap,
+        map: AllFacts<'_>,
         numbering: &Numbering,
         fates: &BTreeMap<u64, Fate>,
         from: u64,
@@ -267,7 +267,7 @@ impl PlainMap {
             _ => None,
         });
         let (edge, stream, incarnation) = numbering;
-        let found = map.first_from(edge, stream, *incarnation, EdgeOffset(from));
+        let found = here(map.first_from(edge, stream, *incarnation, EdgeOffset(from)))?;
         let expected = landed.into_iter().next();
         if found != expected {
             let what = format!("{numbering:?} {from}: {expected:?}, the map says {found:?}");
@@ -275,4 +275,9 @@ impl PlainMap {
         }
         Ok(())
     }
+}
+
+/// Nothing is packed here.
+fn here<T>(answer: Result<T, Unopened>) -> Result<T, Stop> {
+    answer.or_else(|unopened| violated("nothing is packed", format!("{unopened:?}")))
 }

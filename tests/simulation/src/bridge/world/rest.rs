@@ -1,5 +1,7 @@
 //! The end of a run: faults end, everything must come to rest, and then all is looked at once more.
 
+use tidegate_cloud_protocol::offset_map::{AllFacts, Opened};
+
 use super::{Part, REST_FIRST, World};
 use crate::bridge::Step;
 use crate::bridge::node::{KEYED, STREAMS, sender_limits};
@@ -94,7 +96,9 @@ impl World {
         let cut = self.random.below(self.log.durable as u64 + 1) as usize;
         self.truth.check_state(&self.log, cut)?;
         let Truth { plain, replica, .. } = &self.truth;
-        plain.check(&replica.map, &mut self.random)
+        let opened = Opened::new();
+        let all = AllFacts::new(&replica.ledger, &replica.map, &opened);
+        plain.check(all, &mut self.random)
     }
 
     fn check_node(&self, at: usize) -> Result<(), Stop> {
