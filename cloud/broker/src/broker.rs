@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX, SUBMISSION_ENTRIES_MAX};
-use crate::log::{Log, LogReader};
+use crate::log::{Log, LogEnd, LogReader};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::segments::Segments;
@@ -204,6 +204,17 @@ impl Broker {
     pub(crate) async fn snapshot(&self) {
         // Where the sequencer has ended there is nothing to make one of.
         let _ = self.queue.send(Work::Snapshot).await;
+    }
+
+    /// Where the log ends now: all before that is durable and applied.
+    ///
+    /// # Errors
+    /// The log is closed.
+    pub(crate) async fn log_end(&self) -> Result<LogEnd, SubmitError> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.queue.send(Work::End { answer }).await;
+        asked.map_err(|_| self.closed())?;
+        answered.await.map_err(|_| self.closed())
     }
 
     /// Ends the sequencer after what is queued now. Later submissions get `Closed`.

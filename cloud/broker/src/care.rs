@@ -80,7 +80,11 @@ impl Care {
             self.snapshot().await;
         }
         self.note_kept();
-        if let Some(kept) = self.safely_kept() {
+        // A backup copies what the ledger named when it began.
+        let is_held = self.broker.shared().holds.count() > 0;
+        if let Some(kept) = self.safely_kept()
+            && !is_held
+        {
             self.sweep(kept).await;
             if !self.orphans_looked_for {
                 self.orphans_looked_for = self.delete_orphans().await;

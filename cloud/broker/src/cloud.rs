@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::backup::restore;
 use crate::broker::{Broker, Folders};
 use crate::care::Care;
 use crate::config::{Config, TopicConfig, split_host_port};
@@ -51,6 +52,7 @@ impl Cloud {
         config.check()?;
         open_files::raise_limit();
         let lock = DataLock::take(&config.data)?;
+        restore::check_ended(&config.data)?;
         let kafka = bind("kafka", config.kafka.address).await?;
         let http = bind("http", config.http.address).await?;
         let bridge = bind_bridge(&config)?;
@@ -77,8 +79,12 @@ impl Cloud {
             _lock: lock,
         };
         let coordinator = Coordinator::new(GroupLimits::default());
+        let place = http::Place {
+            data: std::path::absolute(&config.data)?,
+            restore_window: config.restore_window.0,
+        };
         cloud.serve_kafka(kafka, &config, Arc::clone(&coordinator), stopping.clone())?;
-        cloud.serve_http(http, coordinator, stopping.clone());
+        cloud.serve_http(http, coordinator, place, stopping.clone());
         let mut stop = stopping.clone();
         cloud.tasks.spawn(async move {
             let mut care = tokio::spawn(care.run());
@@ -166,11 +172,13 @@ impl Cloud {
         &mut self,
         listener: TcpListener,
         coordinator: Arc<Coordinator>,
+        place: http::Place,
         mut stopping: watch::Receiver<bool>,
     ) {
         let router = http::router(http::Context {
             broker: self.broker.clone(),
             coordinator,
+            place: Arc::new(place),
             scrub: Arc::new(Semaphore::new(1)),
             imports: Arc::default(),
         });

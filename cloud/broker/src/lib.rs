@@ -4,6 +4,7 @@
 //! the ledger, and answers with the result of applying. Everything else looks at the ledger and the
 //! indexes, and hands in what it wants through [`Broker::submit`].
 
+pub mod backup;
 mod broker;
 mod care;
 mod clock;
@@ -12,6 +13,7 @@ mod compactor;
 pub mod config;
 mod coordinator;
 mod folders;
+mod holds;
 mod http;
 mod hub;
 mod kafka;

@@ -49,6 +49,15 @@ pub const SWEPT_AT_ONCE_MAX: usize = 1_000;
 /// Decoded indexes of segments in memory; those not used for longest go first.
 pub const SEGMENT_INDEXES_BYTES_MAX: usize = 32 << 20;
 
+/// Backups of a running cloud at once; the next one is refused (409).
+pub const BACKUPS_AT_ONCE_MAX: usize = 4;
+
+/// A backup that is under way is told so often that it is still held: a connection that broke is noticed then.
+pub const BACKUP_BEAT_EVERY: Duration = Duration::from_secs(2);
+
+/// Segments that a backup or a restore copies at once: each is in memory meanwhile.
+pub const SEGMENT_COPIES_AT_ONCE_MAX: usize = 4;
+
 /// One tick gathers until its batches reach this; what is queued beyond waits for the next.
 pub const TICK_BATCHES_BYTES_MAX: usize = 8 << 20;
 

@@ -30,7 +30,7 @@ impl Segments {
         Self {
             store,
             cache,
-            folder: format!("segments/{store_id:032x}"),
+            folder: folder(store_id),
             indexes: Mutex::default(),
         }
     }
@@ -116,11 +116,16 @@ impl Segments {
     }
 }
 
-fn key(folder: &str, id: SegmentId) -> String {
+/// Where a cloud's segments are in an object store.
+pub(crate) fn folder(store_id: u128) -> String {
+    format!("segments/{store_id:032x}")
+}
+
+pub(crate) fn key(folder: &str, id: SegmentId) -> String {
     format!("{folder}/{:016x}-{:016x}", id.broker_epoch, id.number)
 }
 
-fn id_of(folder: &str, key: &str) -> Option<SegmentId> {
+pub(crate) fn id_of(folder: &str, key: &str) -> Option<SegmentId> {
     let name = key.strip_prefix(folder)?.strip_prefix('/')?;
     let (epoch, number) = name.split_once('-')?;
     let number_of = |digits: &str| {

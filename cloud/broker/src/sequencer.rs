@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tidegate_bridge_protocol::landing::RefusedReason;
 use tidegate_cloud_protocol::gathering::{Gathering, Wish};
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects};
 use tidegate_shared::gap::GapReason;
@@ -14,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::limits::{TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
-use crate::log::{Appended, Log};
+use crate::log::{Appended, Log, LogEnd};
 use crate::metrics::{ForkLabels, GapLabels, Metrics, ReasonLabels};
 use crate::snapshotter::Snapshotter;
 use crate::state::Shared;
@@ -36,6 +37,8 @@ pub(crate) enum Work {
     Command { command: Command, answer: Answer },
     /// A snapshot of what there is now, if anything is new since the last one.
     Snapshot,
+    /// Tell where the log ends.
+    End { answer: oneshot::Sender<LogEnd> },
     /// End, after all that came before.
     Stop,
 }
@@ -68,6 +71,10 @@ impl Sequencer {
                     if !self.snapshots.is_busy() {
                         self.snapshot();
                     }
+                    Ok(())
+                }
+                Work::End { answer } => {
+                    let _ = answer.send(self.log.end());
                     Ok(())
                 }
                 Work::Command { command, answer } => {
@@ -179,6 +186,7 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
     let metrics = &shared.metrics;
     metrics.log_syncs.inc();
     metrics.log_written_bytes.inc_by(appended.frame_bytes);
+    let mut is_to_decide = false;
     for effect in effects {
         match effect {
             Effect::Landed(landed) => {
@@ -197,7 +205,7 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
                 metrics.forked_streams.get_or_create(&labels).inc();
             }
             Effect::Begun { .. } | Effect::SessionRefused { .. } | Effect::EdgeReleased { .. } => {
-                shared.measure();
+                is_to_decide = true;
             }
             Effect::Duplicate { .. } => {
                 metrics.duplicate_batches.inc();
@@ -207,9 +215,14 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
                     reason: reason.name(),
                 };
                 metrics.refused_offers.get_or_create(&labels).inc();
+                // Where a session was granted, its streams can tell that the cloud is behind.
+                is_to_decide |= *reason == RefusedReason::CloudBehind;
             }
             _ => {}
         }
+    }
+    if is_to_decide {
+        shared.measure();
     }
 }
 

@@ -163,6 +163,44 @@ pub fn load(directory: &Path) -> Result<Option<Snapshot>, SnapshotError> {
     Ok(None)
 }
 
+/// A snapshot's file as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    pub name: String,
+    pub bytes: Bytes,
+    pub snapshot: Snapshot,
+}
+
+/// As [`load`], but nothing in the folder is changed: somebody else may be writing there. Blocks.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_newest(directory: &Path) -> Result<Option<SnapshotFile>, SnapshotError> {
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    'again: loop {
+        for next_frame in list(directory)? {
+            let path = path_of(directory, next_frame);
+            let bytes: Bytes = match fs::read(&path) {
+                Ok(bytes) => bytes.into(),
+                // There are newer ones by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue 'again,
+                Err(error) => return Err(io_error("cannot read", &path)(error)),
+            };
+            if let Some(snapshot) = decode(&path, bytes.clone())? {
+                let name = path.file_name().unwrap_or_default();
+                return Ok(Some(SnapshotFile {
+                    name: name.to_string_lossy().into_owned(),
+                    bytes,
+                    snapshot,
+                }));
+            }
+        }
+        return Ok(None);
+    }
+}
+
 /// Those whose writing was cut short would take room for ever.
 fn remove_unfinished(directory: &Path) -> Result<(), SnapshotError> {
     let failed = || io_error("cannot list", directory);
@@ -258,6 +296,10 @@ mod tests {
             fs::write(&path, &flipped).unwrap();
             assert_eq!(load(folder).unwrap(), Some(snapshot(3)), "flipped at {at}");
             assert!(!path.exists(), "it is set aside");
+            fs::write(&path, &flipped).unwrap();
+            let read = read_newest(folder).unwrap().unwrap();
+            assert_eq!(read.snapshot, snapshot(3));
+            assert!(path.exists(), "nothing is changed");
             fs::write(&path, &whole[..at]).unwrap();
             assert_eq!(load(folder).unwrap(), Some(snapshot(3)), "cut at {at}");
         }

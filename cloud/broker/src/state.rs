@@ -14,6 +14,7 @@ use tidegate_cloud_protocol::offset_map::{OffsetMap, RestoreError};
 use tidegate_shared::id::EdgeId;
 use tokio::sync::watch;
 
+use crate::holds::Holds;
 use crate::log::{Appended, LogEnd, LogReader};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
@@ -83,7 +84,8 @@ impl State {
     }
 }
 
-fn place_of(appended: &Appended) -> LogPlace {
+/// Where a frame's batches lie.
+pub(crate) fn place_of(appended: &Appended) -> LogPlace {
     LogPlace {
         object: appended.file,
         position: appended.attachments_position,
@@ -100,6 +102,7 @@ pub(crate) struct Shared {
     pub(crate) log: LogReader,
     pub(crate) segments: Segments,
     pub(crate) presence: Presence,
+    pub(crate) holds: Holds,
     pub(crate) metrics: Metrics,
 }
 
@@ -112,6 +115,7 @@ impl Shared {
             log,
             segments,
             presence: Presence::default(),
+            holds: Holds::default(),
             metrics,
         };
         shared.measure();

@@ -10,12 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{ApiKey, ListOffsetsRequest, RequestKind, ResponseKind};
+use support::stored::{fetch, fetch_all};
 use support::{
-    AT_ONCE, Client, DEADLINE, Edge, NEVER, START_MS, delete_request, fetch_request, files,
-    segments, start_with, telemetry, until, until_packed,
+    AT_ONCE, Client, DEADLINE, Edge, NEVER, START_MS, delete_request, files, segments, start_with,
+    telemetry, until, until_packed,
 };
 use tidegate_cloud::Cloud;
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
@@ -25,31 +25,6 @@ use tidegate_shared::record::split_batches;
 
 /// Everything is packed at once, and what is replaced goes as soon as a snapshot allows.
 const AND_SWEPT: &str = ", pack: {max_age: 0}, restore_window: 0";
-
-async fn fetch(client: &mut Client, target: Target, offset: i64) -> PartitionData {
-    let request = RequestKind::Fetch(fetch_request(13, target, offset, 0));
-    let response = client.ask(ApiKey::Fetch, 13, request).await;
-    let ResponseKind::Fetch(mut response) = response else {
-        panic!("no fetch response");
-    };
-    response.responses.remove(0).partitions.remove(0)
-}
-
-/// All batches from an offset to the end, as they are fetched.
-async fn fetch_all(client: &mut Client, target: Target, from: i64) -> Vec<Bytes> {
-    let (mut next, mut all) = (from, Vec::new());
-    loop {
-        let data = fetch(client, target, next).await;
-        assert_eq!(data.error_code, 0);
-        let batches = split_batches(data.records.unwrap());
-        let batches: Vec<_> = batches.map(Result::unwrap).collect();
-        let Some(last) = batches.last() else {
-            return all;
-        };
-        next = last.header().base_offset + last.header().offset_count() as i64;
-        all.extend(batches.iter().map(|batch| batch.bytes().clone()));
-    }
-}
 
 /// Offset of the first record at a time or later.
 async fn at_time(client: &mut Client, target: Target, time_ms: i64) -> i64 {

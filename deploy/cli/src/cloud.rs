@@ -1,5 +1,10 @@
-//! `tidegate cloud`: how the cloud's own state stands, and the one decision that only an operator takes: to
-//! go on after it was restored from a copy.
+//! `tidegate cloud`: how the cloud's own state stands, backups of it, and the one decision that only an operator
+//! takes: to go on after it was restored from a copy.
+
+#[cfg(feature = "up")]
+mod backup;
+#[cfg(feature = "up")]
+mod restore;
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -23,6 +28,16 @@ pub(crate) struct CloudArguments {
 enum Verb {
     /// Its incarnation, whether it lands, and what waits for a decision
     Status,
+    /// Make a backup, while the cloud runs or while it does not: its state, what has landed, and its CA with
+    /// the private key
+    #[cfg(feature = "up")]
+    Backup(backup::BackupArguments),
+    /// The backups that are at a place
+    #[cfg(feature = "up")]
+    Backups(restore::ListArguments),
+    /// Put a backup back into an empty folder; every byte of it is checked
+    #[cfg(feature = "up")]
+    Restore(restore::RestoreArguments),
     /// After a restore from an older copy: begin a new cluster incarnation. Edges then send again what
     /// they keep; what they no longer keep is declared lost
     BeginIncarnation {
@@ -33,30 +48,50 @@ enum Verb {
 }
 
 pub(crate) fn run(arguments: &CloudArguments) -> anyhow::Result<ExitCode> {
-    let client = arguments.remote.client()?;
-    let status = client.get("/api/v1/cluster", &[])?;
-    let (answer, text) = match arguments.verb {
-        Verb::Status => {
-            let text = describe(&status);
-            (status, text)
-        }
-        Verb::BeginIncarnation { yes } => {
-            if !yes {
-                confirm(&client, &status)?;
-            }
-            let answer = client.post("/api/v1/cluster/incarnation", &json!({}))?;
-            let life = cell(&answer["cluster_incarnation"]);
-            (
-                answer,
-                format!("cluster incarnation {life} has begun; edges connect anew"),
-            )
-        }
+    let remote = &arguments.remote;
+    let ((answer, text), code) = match &arguments.verb {
+        Verb::Status => done(status(&remote.client()?)?),
+        Verb::BeginIncarnation { yes } => done(begin_incarnation(&remote.client()?, *yes)?),
+        #[cfg(feature = "up")]
+        Verb::Backup(arguments) => done(backup::run(remote, arguments)?),
+        #[cfg(feature = "up")]
+        Verb::Backups(arguments) => restore::list(arguments)?,
+        #[cfg(feature = "up")]
+        Verb::Restore(arguments) => done(restore::run(arguments)?),
     };
-    print(&match arguments.remote.output {
+    print(&match remote.output {
         Output::Json => answer.to_string(),
         Output::Table => text,
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// An answer as JSON, and as text.
+type Said = (Value, String);
+
+fn done(said: Said) -> (Said, ExitCode) {
+    (said, ExitCode::SUCCESS)
+}
+
+fn ask_status(client: &Client) -> anyhow::Result<Value> {
+    client.get("/api/v1/cluster", &[])
+}
+
+fn status(client: &Client) -> anyhow::Result<Said> {
+    let status = ask_status(client)?;
+    let text = describe(&status);
+    Ok((status, text))
+}
+
+fn begin_incarnation(client: &Client, yes: bool) -> anyhow::Result<Said> {
+    let status = ask_status(client)?;
+    if !yes {
+        confirm(client, &status)?;
+    }
+    let answer = client.post("/api/v1/cluster/incarnation", &json!({}))?;
+    let life = cell(&answer["cluster_incarnation"]);
+    let text = format!("cluster incarnation {life} has begun; edges connect anew");
+    Ok((answer, text))
 }
 
 fn confirm(client: &Client, status: &Value) -> anyhow::Result<()> {

@@ -38,11 +38,21 @@ impl Said {
 
 /// Runs `tidegate` against a cloud; no terminal is there to ask.
 pub fn tidegate(cloud: SocketAddr, words: &[&str]) -> Said {
+    run(command(cloud, words))
+}
+
+/// What does that.
+pub fn command(cloud: SocketAddr, words: &[&str]) -> Command {
     let mut command = Command::new(workspace::binary("tidegate"));
     command
         .args(words)
         .env("TIDEGATE_CLOUD", format!("http://{cloud}"))
         .stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub fn run(mut command: Command) -> Said {
     let output = command.output().expect("tidegate can be run");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     Said {

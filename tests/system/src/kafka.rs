@@ -149,6 +149,44 @@ pub fn fetch(kafka: SocketAddr, topic: &str, partition: i32, offset: i64) -> Vec
     records(&response, topic)
 }
 
+/// Where in a batch its length lies, what the length does not count, and the last record's offset from the first.
+const BATCH_LENGTH_AT: usize = 8;
+const BATCH_REST_AT: usize = 12;
+const BATCH_LAST_DELTA_AT: usize = 23;
+
+/// Splits a record set into batches.
+pub fn batches(mut set: &[u8]) -> Vec<&[u8]> {
+    let mut batches = Vec::new();
+    while set.len() > BATCH_REST_AT {
+        let length = number_at(set, BATCH_LENGTH_AT);
+        let (batch, rest) = set.split_at(BATCH_REST_AT + length as usize);
+        batches.push(batch);
+        set = rest;
+    }
+    batches
+}
+
+fn number_at(bytes: &[u8], at: usize) -> i32 {
+    i32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// The batches of a partition from its beginning to where it ends now, each with the offset behind it.
+pub fn fetch_all(kafka: SocketAddr, topic: &str, partition: i32) -> Vec<(i64, Vec<u8>)> {
+    let (mut next, mut all) = (0, Vec::new());
+    loop {
+        let set = fetch(kafka, topic, partition, next);
+        let batches = batches(&set);
+        if batches.is_empty() {
+            return all;
+        }
+        for batch in batches {
+            let base = batch[..8].try_into().expect("eight bytes");
+            next = i64::from_be_bytes(base) + i64::from(number_at(batch, BATCH_LAST_DELTA_AT)) + 1;
+            all.push((next, batch.to_vec()));
+        }
+    }
+}
+
 fn put_string(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as i16).to_be_bytes());
     out.extend(text.as_bytes());
@@ -180,10 +218,7 @@ fn records(response: &[u8], topic: &str) -> Vec<u8> {
     let at = 4 + 4 + 4 + 2 + topic.len() + 4 + 4;
     assert_eq!(response[at..at + 2], [0, 0], "the fetch's error code");
     let aborted_at = at + 2 + 8 + 8;
-    let number = |at: usize| {
-        let bytes = response[at..at + 4].try_into().expect("four bytes");
-        i32::from_be_bytes(bytes)
-    };
+    let number = |at: usize| number_at(response, at);
     let aborted = number(aborted_at).max(0) as usize;
     let length_at = aborted_at + 4 + aborted * 16;
     let length = number(length_at).max(0) as usize;

@@ -19,6 +19,8 @@ pub mod node;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod s3;
+pub mod s3_relay;
 pub mod scratch;
 pub mod standing;
 pub mod wait;

@@ -105,6 +105,12 @@ impl Cloud {
         self.environment.push((name, value));
     }
 
+    /// Its data is elsewhere from its next start on.
+    pub fn move_to(&mut self, data: PathBuf) {
+        self.set_variable("TIDEGATE_CLOUD_DATA", data.display().to_string());
+        self.data = data;
+    }
+
     pub fn start(&mut self) {
         let process = Process::start("tidegate-cloud", self.command(), &self.log);
         self.process = Some(process);

@@ -17,18 +17,6 @@ const LENGTH_AT: usize = 8;
 const EPOCH_AT: usize = 12;
 const REST_AT: usize = 16;
 
-/// Splits a record set into batches.
-fn batches(mut set: &[u8]) -> Vec<&[u8]> {
-    let mut batches = Vec::new();
-    while set.len() > REST_AT {
-        let length: [u8; 4] = set[LENGTH_AT..EPOCH_AT].try_into().unwrap();
-        let (batch, rest) = set.split_at(EPOCH_AT + u32::from_be_bytes(length) as usize);
-        batches.push(batch);
-        set = rest;
-    }
-    batches
-}
-
 /// Whether some file below a folder has the batch, whatever its base offset and leader epoch.
 fn has_batch(folder: &Path, batch: &[u8]) -> bool {
     files(folder).iter().any(|bytes| {
@@ -98,7 +86,7 @@ fn a_batch_is_the_same_in_journal_log_and_fetch() {
     // What is compared is on the medium, not in a process.
     site.edge.kill();
     site.cloud.kill();
-    let batches = batches(&fetched);
+    let batches = kafka::batches(&fetched);
     let kinds: Vec<_> = batches.iter().map(|batch| compression(batch)).collect();
     println!("{} batches, compression {kinds:?}", batches.len());
     assert!(

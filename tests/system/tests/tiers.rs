@@ -12,10 +12,10 @@ use tidegate_system_tests::cli::{json, tidegate};
 use tidegate_system_tests::kafka;
 use tidegate_system_tests::lines::{Publisher, payloads, publish};
 use tidegate_system_tests::node::{STREAM, Site};
-use tidegate_system_tests::process::Process;
 use tidegate_system_tests::random::Random;
+use tidegate_system_tests::s3::S3;
 use tidegate_system_tests::scratch::Scratch;
-use tidegate_system_tests::{ports, wait, workspace};
+use tidegate_system_tests::wait;
 
 /// What lands is packed in the next second; what is replaced goes as soon as snapshots allow.
 const HASTY: &str = "pack: {max_age: 0}\nrestore_window: 0\n";
@@ -162,37 +162,14 @@ fn a_kafka_client_deletes_records() {
     assert_eq!(left.len(), 0);
 }
 
-const BUCKET: &str = "tidegate";
-
-/// An S3 server for a cloud; it ends with the test.
-fn with_s3(site: &mut Site, scratch: &Scratch) -> Process {
-    let address = ports::free();
-    let mut command = workspace::python("s3_server.py");
-    command.arg(address.port().to_string()).arg(BUCKET);
-    let log = scratch.path().join("s3.log");
-    let server = Process::start("s3_server.py", command, &log);
-    server.wait_for_log("ready", wait::SOON * 4);
-    for (name, value) in [
-        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-        ("AWS_REGION", "us-east-1".to_owned()),
-        ("AWS_ALLOW_HTTP", "true".to_owned()),
-        ("AWS_ENDPOINT_URL", format!("http://{address}")),
-    ] {
-        site.cloud.set_variable(name, value);
-    }
-    site.cloud
-        .configure(&format!("object_store: s3://{BUCKET}/plant\n"));
-    server
-}
-
 #[test]
 fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
     let scratch = Scratch::new("tiers-s3");
     let mut site = Site::new(scratch.path(), scratch.path());
     site.edge.reconnect_soon();
     site.cloud.configure(HASTY);
-    let server = with_s3(&mut site, &scratch);
+    let server = S3::start(&scratch);
+    server.serve(&mut site.cloud, "plant");
     site.start();
     publish_tier(&site, 0, 200);
     site.edge.wait_landed(200);
@@ -214,10 +191,10 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
     assert!(sound.out.contains("all true both ways"), "{sound:?}");
 
     // The store does not answer: what lands is taken and served all the same, and packed afterwards.
-    server.signal("STOP");
+    server.process.signal("STOP");
     publish_tier(&site, 200, 300);
     site.edge.wait_landed(300);
-    server.signal("CONT");
+    server.process.signal("CONT");
     wait_packed(&site, wait::SOON * 4);
     assert_eq!(consumed(&site, &scratch), each_once(300));
     let cost = json(site.cloud.http, &["topic", "cost"]).ok().json();

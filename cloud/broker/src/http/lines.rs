@@ -7,7 +7,11 @@ use std::task::{Context, Poll};
 
 use axum::body::{Bytes, HttpBody};
 use http_body::Frame;
+use serde_json::Value;
 use tokio::sync::mpsc;
+
+/// The body's type.
+pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// Pieces that wait for a slow reader.
 const PIECES_MAX: usize = 4;
@@ -21,6 +25,11 @@ impl Lines {
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
         (pieces, Self(receiver))
     }
+}
+
+/// One line of such a body.
+pub(super) fn line(value: &Value) -> Bytes {
+    Bytes::from(format!("{value}\n"))
 }
 
 impl HttpBody for Lines {

@@ -2,6 +2,7 @@
 //! topics. Answers are JSON; what is wrong is told as `{"error": …}` with what to do.
 
 mod answer;
+mod backup;
 mod edges;
 mod facts;
 mod lines;
@@ -10,7 +11,9 @@ mod storage;
 mod topics;
 mod whereabouts;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -33,6 +36,7 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(crate) struct Context {
     pub broker: Broker,
     pub coordinator: Arc<Coordinator>,
+    pub place: Arc<Place>,
     /// One scrub at a time: it holds a whole segment in memory.
     pub scrub: Arc<Semaphore>,
     /// One import of facts at a time: each is held against what the one before it has brought.
@@ -60,6 +64,13 @@ impl Context {
     }
 }
 
+/// Where the node keeps what it keeps: for who makes a backup of it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub data: PathBuf,
+    pub restore_window: Duration,
+}
+
 /// `/healthz`: the process lives. `/readyz`: submissions are decided. `/metrics`: Prometheus.
 pub(crate) fn router(context: Context) -> Router {
     Router::new()
@@ -73,6 +84,7 @@ pub(crate) fn router(context: Context) -> Router {
                 .merge(facts::routes())
                 .merge(whereabouts::routes())
                 .merge(edges::routes())
+                .merge(backup::routes())
                 .merge(topics::routes())
                 .merge(storage::routes())
                 .fallback(answer::unknown_path),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -19,13 +19,11 @@ use tokio::sync::mpsc;
 
 use super::Context;
 use super::answer::{Answer, ApiError, Sent};
-use super::lines::Lines;
+use super::lines::{Lines, NDJSON, line};
 use super::topics::find;
 use crate::scrub::{self, Finding};
 use crate::store::Price;
 use crate::topic_settings;
-
-const NDJSON: &str = "application/x-ndjson";
 
 /// Findings that wait for a slow reader.
 const FINDINGS_MAX: usize = 16;
@@ -242,8 +240,4 @@ fn told(finding: &Finding) -> Value {
         "bytes": finding.bytes,
         "wrong": finding.wrong,
     })
-}
-
-fn line(value: &Value) -> Bytes {
-    Bytes::from(format!("{value}\n"))
 }

@@ -9,12 +9,14 @@
 //! was written, or the CRC shows it; an unsynced one may be lost, torn or kept; after a failed sync
 //! nothing is known, so the log refuses to go on.
 
+mod copy;
 mod file;
 mod frame;
 mod reader;
 mod recovery;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::limits::LOG_FILE_BYTES_MAX;
+pub use copy::{LogCopy, LogFile, older_files, read_for_copy};
 use file::FileHeader;
 use frame::FrameHeader;
 pub use reader::LogReader;
@@ -69,6 +72,15 @@ pub enum LogError {
         path.display()
     )]
     EndsBeforeSnapshot {
+        path: PathBuf,
+        found: u64,
+        expected: u64,
+    },
+    #[error(
+        "the log in {} ends at frame {found}, and the cloud says that it has come to {expected}: it is another one's folder, or files are missing",
+        path.display()
+    )]
+    EndsEarly {
         path: PathBuf,
         found: u64,
         expected: u64,

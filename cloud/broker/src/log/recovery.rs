@@ -11,40 +11,15 @@
 //! page cache shows what the medium never got. Those before it were synced before it was written.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::file::{self, FileHeader};
-use super::frame::{FRAME_HEADER_BYTES, FrameHeader, MAGIC};
+use super::walk::{Chain, NOT_OF_SNAPSHOT, check_store, damaged, length_of, walk_file};
 use super::{Appended, Log, LogEnd, LogError, LogReader};
-
-const READ_BUFFER_BYTES: usize = 1 << 20;
-
-/// Where the chain of frames stands.
-struct Chain {
-    store_id: u128,
-    next_frame: u64,
-    previous_crc: u32,
-    /// Frames before the snapshot's end are not handed out.
-    after: Option<LogEnd>,
-}
-
-impl Chain {
-    fn is_behind_snapshot(&self) -> bool {
-        self.after
-            .is_none_or(|end| self.next_frame >= end.next_frame)
-    }
-
-    /// Whether the log is another one than that of which the snapshot was made.
-    fn differs_from_snapshot(&self) -> bool {
-        self.after.is_some_and(|end| {
-            self.next_frame == end.next_frame && self.previous_crc != end.previous_crc
-        })
-    }
-}
 
 pub(super) fn open<E: From<LogError>>(
     directory: &Path,
@@ -55,12 +30,7 @@ pub(super) fn open<E: From<LogError>>(
 ) -> Result<Log, E> {
     fs::create_dir_all(directory).map_err(LogError::io("cannot create the folder", directory))?;
     let sequences = list(directory)?;
-    let mut chain = Chain {
-        store_id: after.map_or(new_store_id, |end| end.store_id),
-        next_frame: 0,
-        previous_crc: 0,
-        after,
-    };
+    let mut chain = Chain::new(new_store_id, after, None);
     let first = first_to_read(directory, &sequences, after)?;
     let reader = LogReader::default();
     for sequence in &sequences[..first] {
@@ -118,7 +88,7 @@ fn first_file(
 }
 
 /// The files' sequences, in order.
-fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
+pub(super) fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
     let mut sequences = Vec::new();
     let failed = || LogError::io("cannot list", directory);
     for entry in fs::read_dir(directory).map_err(failed())? {
@@ -130,7 +100,7 @@ fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
 }
 
 /// The first file with frames behind the snapshot, as an index; from there on none may be missing.
-fn first_to_read(
+pub(super) fn first_to_read(
     directory: &Path,
     sequences: &[u64],
     after: Option<LogEnd>,
@@ -165,7 +135,7 @@ fn first_to_read(
 }
 
 /// Opens a file of which no frame is read here; what is in it is checked when it is read.
-fn open_old(
+pub(super) fn open_old(
     directory: &Path,
     sequence: u64,
     store_id: u128,
@@ -181,7 +151,7 @@ fn open_old(
     Ok((file, header))
 }
 
-fn read_header(file: &File, path: &Path) -> Result<Option<FileHeader>, LogError> {
+pub(super) fn read_header(file: &File, path: &Path) -> Result<Option<FileHeader>, LogError> {
     let mut bytes = Vec::new();
     let mut file = file;
     Read::by_ref(&mut file)
@@ -191,21 +161,8 @@ fn read_header(file: &File, path: &Path) -> Result<Option<FileHeader>, LogError>
     FileHeader::decode(path, &bytes)
 }
 
-fn check_store(path: &Path, header: &FileHeader, expected: u128) -> Result<(), LogError> {
-    match header.store_id == expected {
-        true => Ok(()),
-        false => Err(LogError::ForeignStore {
-            path: path.to_owned(),
-            found: header.store_id,
-            expected,
-        }),
-    }
-}
-
-const NOT_OF_SNAPSHOT: &str = "it is not the log of which the newest snapshot was made";
-
 /// The log must reach to where the snapshot ends, and be the one of which that was made.
-fn check_end(directory: &Path, chain: &Chain) -> Result<(), LogError> {
+pub(super) fn check_end(directory: &Path, chain: &Chain) -> Result<(), LogError> {
     match chain.after {
         Some(end) if chain.next_frame < end.next_frame => Err(LogError::EndsBeforeSnapshot {
             path: directory.to_owned(),
@@ -241,35 +198,11 @@ fn open_file(
         file::sync_directory(directory)?;
         return Ok(None);
     };
-    if first && chain.after.is_none() {
-        chain.store_id = header.store_id;
-    }
-    check_store(&path, &header, chain.store_id)?;
-    if first && let Some(end) = chain.after {
-        if header.first_frame > end.next_frame {
-            return Err(LogError::Missing {
-                path: file::path(directory, sequence.saturating_sub(1)),
-                before: sequence.saturating_sub(2),
-                after: sequence,
-            });
-        }
-        // What came before it is in the snapshot.
-        chain.next_frame = header.first_frame;
-        chain.previous_crc = header.previous_crc;
-    }
-    let expected = FileHeader {
-        store_id: chain.store_id,
-        sequence,
-        first_frame: chain.next_frame,
-        previous_crc: chain.previous_crc,
-    };
-    if header != expected {
-        return Err(damaged(&path, 0, "it does not follow the file before it"));
-    }
+    chain.enter(directory, sequence, &header, first)?;
     Ok(Some((file, header)))
 }
 
-/// Hands out all frames of a file; returns where the next one goes.
+/// Hands out the frames of a file, and cuts off what is no frame behind them; returns where the next one goes.
 fn replay_file<E: From<LogError>>(
     directory: &Path,
     sequence: u64,
@@ -279,43 +212,15 @@ fn replay_file<E: From<LogError>>(
     replay: &mut impl FnMut(Appended, Bytes) -> Result<(), E>,
 ) -> Result<u64, E> {
     let path = file::path(directory, sequence);
-    let length = length_of(file, &path)?;
-    let mut input = BufReader::with_capacity(READ_BUFFER_BYTES, file);
-    let mut position = file::HEADER_BYTES;
-    let mut last_frame = position;
-    input
-        .seek(SeekFrom::Start(position))
-        .map_err(LogError::io("cannot seek in", &path))?;
-    while position < length {
-        let found = next_frame(&mut input, length - position, chain, last)
-            .map_err(LogError::io("cannot read", &path))?;
-        let Some((header, crc, command)) = found else {
-            if !last || valid_frame_behind(file, &path, position, length, chain)? {
-                return Err(damaged(&path, position, "a frame is not valid").into());
-            }
-            cut(file, &path, position, length)?;
-            break;
-        };
-        let appended = Appended {
-            file: sequence,
-            attachments_position: position + header.attachments_offset(),
-            frame_bytes: header.frame_bytes(),
-        };
-        if chain.differs_from_snapshot() {
-            return Err(damaged(&path, position, NOT_OF_SNAPSHOT).into());
-        }
-        if chain.is_behind_snapshot() {
-            replay(appended, command)?;
-        }
-        last_frame = position;
-        position += header.frame_bytes();
-        chain.next_frame += 1;
-        chain.previous_crc = crc;
-    }
+    let walked = walk_file(&path, sequence, file, chain, last, replay)?;
     if last {
-        write_again(file, &path, last_frame, position)?;
+        let length = length_of(file, &path)?;
+        if walked.end < length {
+            cut(file, &path, walked.end, length)?;
+        }
+        write_again(file, &path, walked.last_frame, walked.end)?;
     }
-    Ok(position)
+    Ok(walked.end)
 }
 
 /// Makes the bytes between two places durable, whatever became of an earlier sync of theirs.
@@ -325,77 +230,6 @@ fn write_again(file: &File, path: &Path, from: u64, to: u64) -> Result<(), LogEr
         .and_then(|()| file.write_all_at(&bytes, from))
         .and_then(|()| file.sync_all())
         .map_err(LogError::io("cannot write and sync", path))
-}
-
-/// Reads the frame that must come next; `None` where it does not. Attachments are checked in the
-/// last file only: in the others they were synced before the next file was begun, and each batch's
-/// own CRC is checked when it is read.
-fn next_frame(
-    input: &mut BufReader<&File>,
-    left: u64,
-    chain: &Chain,
-    check_attachments: bool,
-) -> std::io::Result<Option<(FrameHeader, u32, Bytes)>> {
-    if left < FRAME_HEADER_BYTES as u64 {
-        return Ok(None);
-    }
-    let mut bytes = [0; FRAME_HEADER_BYTES];
-    input.read_exact(&mut bytes)?;
-    let Some((header, crc)) = FrameHeader::decode(&bytes) else {
-        return Ok(None);
-    };
-    let follows = header.number == chain.next_frame && header.previous_crc == chain.previous_crc;
-    if !follows || header.frame_bytes() > left {
-        return Ok(None);
-    }
-    let mut command = BytesMut::zeroed(header.command_bytes as usize);
-    input.read_exact(&mut command)?;
-    if header.crc(chain.store_id, &command) != crc {
-        return Ok(None);
-    }
-    if !check_attachments {
-        input.seek_relative(i64::from(header.attachment_bytes))?;
-    } else if attachment_crc(input, header.attachment_bytes as usize)? != header.attachment_crc {
-        return Ok(None);
-    }
-    Ok(Some((header, crc, command.freeze())))
-}
-
-fn attachment_crc(input: &mut BufReader<&File>, mut left: usize) -> std::io::Result<u32> {
-    let mut buffer = vec![0; left.min(READ_BUFFER_BYTES)];
-    let mut crc = 0;
-    while left > 0 {
-        let part = left.min(READ_BUFFER_BYTES);
-        input.read_exact(&mut buffer[..part])?;
-        crc = crc32c::crc32c_append(crc, &buffer[..part]);
-        left -= part;
-    }
-    Ok(crc)
-}
-
-/// Whether anything behind a bad frame is a frame of this store that was written later.
-fn valid_frame_behind(
-    file: &File,
-    path: &Path,
-    position: u64,
-    length: u64,
-    chain: &Chain,
-) -> Result<bool, LogError> {
-    let mut rest = vec![0; (length - position) as usize];
-    file.read_exact_at(&mut rest, position)
-        .map_err(LogError::io("cannot read", path))?;
-    let magic = MAGIC.to_le_bytes();
-    let starts = (1..rest.len()).filter(|at| rest[*at..].starts_with(&magic));
-    Ok(starts.into_iter().any(|at| is_frame(&rest[at..], chain)))
-}
-
-fn is_frame(bytes: &[u8], chain: &Chain) -> bool {
-    let Some((header, crc)) = FrameHeader::decode(bytes) else {
-        return false;
-    };
-    let command = bytes[FRAME_HEADER_BYTES..].get(..header.command_bytes as usize);
-    let valid = command.is_some_and(|command| header.crc(chain.store_id, command) == crc);
-    valid && header.number > chain.next_frame
 }
 
 fn cut(file: &File, path: &Path, position: u64, length: u64) -> Result<(), LogError> {
@@ -408,17 +242,4 @@ fn cut(file: &File, path: &Path, position: u64, length: u64) -> Result<(), LogEr
     file.set_len(position)
         .and_then(|()| file.sync_all())
         .map_err(LogError::io("cannot truncate", path))
-}
-
-fn length_of(file: &File, path: &Path) -> Result<u64, LogError> {
-    let metadata = file.metadata();
-    Ok(metadata.map_err(LogError::io("cannot stat", path))?.len())
-}
-
-fn damaged(path: &Path, position: u64, reason: &'static str) -> LogError {
-    LogError::Damaged {
-        path: path.to_owned(),
-        position,
-        reason,
-    }
 }

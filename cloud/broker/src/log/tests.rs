@@ -253,3 +253,77 @@ fn a_snapshot_of_the_whole_log_hands_out_nothing_and_one_beyond_it_is_refused() 
         Err(LogError::ForeignStore { .. })
     ));
 }
+
+/// As a copy of the log reads it: the numbers of its commands, and what it is made of.
+fn copied(
+    directory: &Path,
+    after: Option<LogEnd>,
+    until: Option<u64>,
+) -> Result<(Vec<u8>, LogCopy), LogError> {
+    let mut numbers = Vec::new();
+    let copy = read_for_copy(directory, after, until, |_, command| {
+        numbers.push(command[0]);
+        Ok::<(), LogError>(())
+    })?;
+    Ok((numbers, copy))
+}
+
+/// A copy ends at any frame, and what it takes of the files opens as a log that ends there.
+#[test]
+fn a_copy_that_ends_at_any_frame_opens_and_ends_there() {
+    let directory = tempfile::tempdir().unwrap();
+    written(directory.path(), 60);
+    for until in [0, 1, 20, 21, 22, 23, 59, 60] {
+        let (numbers, copy) = copied(directory.path(), None, Some(until)).unwrap();
+        assert_eq!(numbers, (0..until as u8).collect::<Vec<_>>());
+        let target = tempfile::tempdir().unwrap();
+        for file in &copy.files {
+            let bytes = std::fs::read(&file.path).unwrap();
+            let name = file.path.file_name().unwrap();
+            std::fs::write(target.path().join(name), &bytes[..file.bytes as usize]).unwrap();
+        }
+        let (log, frames) = open(target.path()).unwrap();
+        assert_eq!((log.end(), frames.len() as u64), (copy.end, until));
+    }
+    let error = copied(directory.path(), None, Some(61)).unwrap_err();
+    assert!(
+        matches!(error, LogError::EndsEarly { found: 60, .. }),
+        "{error}"
+    );
+}
+
+/// Behind a snapshot only the files that a start reads are taken, and older ones where they are asked for.
+#[test]
+fn a_copy_behind_a_snapshot_leaves_out_what_no_start_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let appended = written(directory.path(), 60);
+    let (_, copy) = copied(directory.path(), None, Some(40)).unwrap();
+    let (numbers, behind) = copied(directory.path(), Some(copy.end), Some(50)).unwrap();
+    assert_eq!(numbers, (40..50).collect::<Vec<_>>());
+    assert_eq!(behind.first, appended[40].file);
+    assert!(behind.first > 1);
+    let needed = [1, behind.first].into_iter();
+    let older = older_files(directory.path(), &behind, needed).unwrap();
+    assert_eq!(older.len(), 1);
+    assert_eq!(older[0].path, file::path(directory.path(), 1));
+    std::fs::remove_file(&older[0].path).unwrap();
+    assert!(older_files(directory.path(), &behind, [1].into_iter()).is_err());
+}
+
+/// Nobody appends: what was cut short is left out, and the log is as it was; damage is refused.
+#[test]
+fn a_copy_leaves_a_torn_tail_out_and_refuses_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let appended = written(directory.path(), 5);
+    let file = last_file(directory.path());
+    let length = file.metadata().unwrap().len();
+    file.set_len(length - 1).unwrap();
+    let (numbers, copy) = copied(directory.path(), None, None).unwrap();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    assert_eq!(copy.files[0].bytes, length - appended[4].frame_bytes);
+    assert_eq!(file.metadata().unwrap().len(), length - 1);
+    file.write_all_at(b"x", appended[2].attachments_position)
+        .unwrap();
+    let error = copied(directory.path(), None, None).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+}

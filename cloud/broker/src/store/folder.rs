@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::folders::sync_folder;
+use crate::folders::{make_durable, make_if_missing, sync_folder};
 
 /// Folders that are known to be durable; with more, all are synced anew.
 const FOLDERS_MAX: usize = 65_536;
@@ -67,26 +67,6 @@ impl Folders {
         }
         Ok(())
     }
-}
-
-fn make_if_missing(folder: &Path) -> io::Result<()> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-        made => made,
-    }
-}
-
-/// Makes a folder and all above it that are missing, each synced into the one above it.
-fn make_durable(folder: &Path) -> io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let Some(parent) = folder.parent() else {
-        return Ok(());
-    };
-    make_durable(parent)?;
-    make_if_missing(folder)?;
-    sync_folder(parent)
 }
 
 #[cfg(test)]

@@ -87,6 +87,14 @@ impl StoreUrl {
         }
     }
 
+    /// The URL as it is told to others: a folder's path means the same to all on this machine.
+    pub fn absolute(&self) -> String {
+        match self.as_folder().map(std::path::absolute) {
+            Some(Ok(folder)) => folder.display().to_string(),
+            _ => self.text.clone(),
+        }
+    }
+
     pub fn as_str(&self) -> &str {
         &self.text
     }

@@ -8,7 +8,7 @@ use tidegate_cloud::store::limits::PUT_SINGLE_BYTES_MAX;
 use tidegate_cloud::store::{Created, Operation, Retry, Store, StoreError};
 
 use crate::contract::body;
-use crate::proxy::{Fault, Proxy};
+use crate::s3_relay::{Fault, Relay};
 use crate::servers::S3;
 
 const RETRY: Retry = Retry {
@@ -19,7 +19,7 @@ const RETRY: Retry = Retry {
 };
 
 pub(crate) async fn stand_all(server: &S3) {
-    let proxy = Proxy::new(server.address);
+    let proxy = Relay::new(server.address);
     let store = server.store_with("s3://tidegate/faults", &proxy.endpoint(), RETRY);
     writes(&store, &proxy).await;
     reads(&store, &proxy).await;
@@ -40,7 +40,7 @@ const ALL: [Fault; 7] = [
     Fault::Silence,
 ];
 
-async fn writes(store: &Store, proxy: &Proxy) {
+async fn writes(store: &Store, proxy: &Relay) {
     for (at, fault) in ALL.into_iter().enumerate() {
         let key = format!("written/{at}");
         proxy.fail("PUT", "", fault, 2);
@@ -50,7 +50,7 @@ async fn writes(store: &Store, proxy: &Proxy) {
     }
 }
 
-async fn reads(store: &Store, proxy: &Proxy) {
+async fn reads(store: &Store, proxy: &Relay) {
     let object = body(100_000, 2);
     store.put("read", vec![object.clone()]).await.unwrap();
     for fault in ALL.into_iter().chain([Fault::HalfAnswer]) {
@@ -73,7 +73,7 @@ async fn reads(store: &Store, proxy: &Proxy) {
     }
 }
 
-async fn creations(store: &Store, proxy: &Proxy) {
+async fn creations(store: &Store, proxy: &Relay) {
     for (at, fault) in ALL.into_iter().enumerate() {
         let key = format!("created/{at}");
         proxy.fail("PUT", "", fault, 1);
@@ -88,7 +88,7 @@ async fn creations(store: &Store, proxy: &Proxy) {
     }
 }
 
-async fn long_objects(store: &Store, proxy: &Proxy, server: &S3) {
+async fn long_objects(store: &Store, proxy: &Relay, server: &S3) {
     let object = body(PUT_SINGLE_BYTES_MAX as usize + 1, 5);
     let lines = [
         ("POST", "uploads"),
@@ -135,7 +135,7 @@ async fn long_objects(store: &Store, proxy: &Proxy, server: &S3) {
     }
 }
 
-async fn listings_and_deletions(store: &Store, proxy: &Proxy) {
+async fn listings_and_deletions(store: &Store, proxy: &Relay) {
     for at in 0..5 {
         store
             .put(&format!("listed/{at}"), vec![body(10, at)])
@@ -159,7 +159,7 @@ async fn listings_and_deletions(store: &Store, proxy: &Proxy) {
 }
 
 /// A store that stays broken: an error in time, that says so.
-async fn for_ever(server: &S3, proxy: &Proxy) {
+async fn for_ever(server: &S3, proxy: &Relay) {
     let retry = Retry {
         total_max: Duration::from_secs(1),
         request_max: Duration::from_millis(300),
@@ -197,7 +197,7 @@ async fn for_ever(server: &S3, proxy: &Proxy) {
 }
 
 /// What trying again does not help: told at once.
-async fn refusals(server: &S3, proxy: &Proxy) {
+async fn refusals(server: &S3, proxy: &Relay) {
     let store = server.store_with("s3://tidegate/faults", &proxy.endpoint(), RETRY);
     for status in [400, 403, 501] {
         proxy.fail("PUT", "", Fault::Answer(status), u32::MAX);

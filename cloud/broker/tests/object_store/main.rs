@@ -6,7 +6,9 @@
 
 mod contract;
 mod faults;
-mod proxy;
+#[allow(dead_code, reason = "the system tests use the rest")]
+#[path = "../../../../tests/system/src/s3_relay.rs"]
+mod s3_relay;
 mod servers;
 mod synced;
 

@@ -8,6 +8,8 @@
 )]
 #![allow(missing_debug_implementations, reason = "helpers of tests")]
 
+pub mod stored;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -100,6 +100,20 @@ impl Client {
         self.json(self.sent(request.send(body.to_string()))?)
     }
 
+    /// A body that the node goes on sending for as long as it is read.
+    #[cfg(feature = "up")]
+    pub(crate) fn post_and_read(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
+        let request = self.agent.post(self.at(path));
+        let config = request.config().timeout_global(None);
+        let request = config.timeout_recv_response(Some(ANSWER_MAX)).build();
+        let response = self.sent(request.send_empty())?;
+        if !response.status().is_success() {
+            self.json(response)?;
+            bail!("{} sent no lines", self.base);
+        }
+        Ok(response.into_body().into_reader())
+    }
+
     pub(crate) fn post_lines(&self, path: &str, lines: &str) -> anyhow::Result<Value> {
         let request = self.agent.post(self.at(path));
         let request = request.content_type("application/x-ndjson");

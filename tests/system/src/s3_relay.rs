@@ -1,14 +1,17 @@
 //! A relay before an S3 server that does, to the requests it is told of, what a store may do wrong. One request
-//! for each connection.
+//! for each connection. It needs nothing but the standard library: the broker's own tests use this file, too.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// What goes wrong with a request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
     /// The server is not asked; the answer is this.
     Answer(u16),
     /// The server does it; the answer is this.
@@ -21,6 +24,8 @@ pub(crate) enum Fault {
     Silence,
     /// Half of the answer's body comes; then the connection ends.
     HalfAnswer,
+    /// The answer comes after this time, in small pieces.
+    Slow(Duration),
 }
 
 struct Rule {
@@ -31,22 +36,75 @@ struct Rule {
     times: u32,
 }
 
+/// Says of a request, by its line, what goes wrong with it where no rule does.
+type Chance = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
+
 #[derive(Default)]
 struct State {
     rules: Vec<Rule>,
+    chance: Option<Chance>,
     hits: u32,
+    /// All that ever went wrong, by operation and fault.
+    histogram: BTreeMap<(&'static str, String), u32>,
+}
+
+impl State {
+    fn fault(&mut self, line: &str) -> Option<Fault> {
+        let rule = self.rules.iter_mut().find(|rule| {
+            rule.times > 0 && line.starts_with(rule.method) && line.contains(rule.text)
+        });
+        let fault = match rule {
+            Some(rule) => {
+                rule.times -= 1;
+                Some(rule.fault)
+            }
+            None => self.chance.as_mut().and_then(|chance| chance(line)),
+        };
+        if let Some(fault) = fault {
+            self.hits += 1;
+            let name = (operation(line), format!("{fault:?}"));
+            *self.histogram.entry(name).or_default() += 1;
+        }
+        fault
+    }
+}
+
+/// What a request asks of the store, by its line.
+fn operation(line: &str) -> &'static str {
+    let of_upload = [
+        ("POST", "uploads", "begin upload"),
+        ("PUT", "partNumber", "part"),
+        ("POST", "uploadId", "end upload"),
+        ("DELETE", "uploadId", "abort upload"),
+        ("GET", "list-type", "LIST"),
+    ];
+    let of_upload = of_upload
+        .iter()
+        .find(|(method, text, _)| line.starts_with(method) && line.contains(text));
+    let plain = ["PUT", "GET", "HEAD", "DELETE"].into_iter();
+    let plain = || plain.clone().find(|method| line.starts_with(method));
+    match of_upload {
+        Some((_, _, name)) => name,
+        None => plain().unwrap_or("other"),
+    }
 }
 
 /// The relay; its threads end with the test's process.
-pub(crate) struct Proxy {
+pub struct Relay {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
 
-impl Proxy {
-    pub(crate) fn new(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+impl fmt::Debug for Relay {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Relay({})", self.address)
+    }
+}
+
+impl Relay {
+    pub fn new(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = listener.local_addr().expect("it is bound");
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -58,44 +116,55 @@ impl Proxy {
         Self { address, state }
     }
 
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// From now on so many requests of a method, with a text in their line, go wrong.
-    pub(crate) fn fail(&self, method: &'static str, text: &'static str, fault: Fault, times: u32) {
+    pub fn fail(&self, method: &'static str, text: &'static str, fault: Fault, times: u32) {
         let rule = Rule {
             method,
             text,
             fault,
             times,
         };
-        self.state.lock().unwrap().rules.push(rule);
+        lock(&self.state).rules.push(rule);
+    }
+
+    /// From now on it is asked of each request, by its line, what goes wrong with it.
+    pub fn fail_by_chance(&self, chance: impl FnMut(&str) -> Option<Fault> + Send + 'static) {
+        lock(&self.state).chance = Some(Box::new(chance));
     }
 
     /// How many requests went wrong since it was last asked; nothing goes wrong from now on.
-    pub(crate) fn heal(&self) -> u32 {
-        let mut state = self.state.lock().unwrap();
+    pub fn heal(&self) -> u32 {
+        let mut state = lock(&self.state);
         state.rules.clear();
+        state.chance = None;
         std::mem::take(&mut state.hits)
     }
+
+    /// How often what has gone wrong since the start, by operation and fault.
+    pub fn histogram(&self) -> BTreeMap<(&'static str, String), u32> {
+        lock(&self.state).histogram.clone()
+    }
 }
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A slow answer comes in so many.
+const SLOW_PIECES: u32 = 4;
 
 fn relay(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> std::io::Result<()> {
     let (head, body) = read_request(&mut client)?;
     let line = head.lines().next().unwrap_or_default();
-    let fault = {
-        let mut state = state.lock().unwrap();
-        let rule = state.rules.iter_mut().find(|rule| {
-            rule.times > 0 && line.starts_with(rule.method) && line.contains(rule.text)
-        });
-        let fault = rule.map(|rule| {
-            rule.times -= 1;
-            rule.fault
-        });
-        state.hits += u32::from(fault.is_some());
-        fault
-    };
+    let fault = lock(state).fault(line);
     match fault {
         Some(Fault::Answer(status)) => return answer(&mut client, status),
         Some(Fault::Cut) => return Ok(()),
@@ -117,6 +186,13 @@ fn relay(mut client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> std
                 .unwrap_or(0)
                 + 4;
             client.write_all(&response[..split + (response.len() - split) / 2])
+        }
+        Some(Fault::Slow(time)) => {
+            for piece in response.chunks(response.len().div_ceil(SLOW_PIECES as usize)) {
+                thread::sleep(time / SLOW_PIECES);
+                client.write_all(piece)?;
+            }
+            Ok(())
         }
         _ => client.write_all(&response),
     }

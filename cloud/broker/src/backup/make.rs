@@ -1,0 +1,342 @@
+//! Making a backup: the files of one moment, then the segments that they rely on, then the manifest.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tidegate_cloud_protocol::ledger::Segment;
+
+use super::contents::Contents;
+use super::errors::BackupError;
+use super::manifest::{FileEntry, Manifest, ObjectEntry, ObjectStoreState};
+use super::names::{BackupName, Crc, FilePath, LogStoreId};
+use super::place::{Copied, Place, segments_in};
+use super::{Progress, Report};
+use crate::limits::SEGMENT_COPIES_AT_ONCE_MAX;
+use crate::segments;
+use crate::store::Store;
+
+/// A cloud of which a backup is made.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Where its segments are.
+    pub store: Store,
+    pub restore_window_ms: Option<u64>,
+    /// Of a cloud that runs: its store id, and the frame before which all is durable. It must hold what that
+    /// state needs. Without this, no cloud may be running there.
+    pub running: Option<(u128, u64)>,
+}
+
+/// A backup that is there.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub manifest: Manifest,
+    /// Segments that were copied by this one, and their bytes.
+    pub copied: u64,
+    pub copied_bytes: u64,
+    /// Copies that were there before.
+    pub kept: u64,
+}
+
+/// Makes a backup. Segments in a folder are copied, others only `with_objects`. Blocks while it reads the
+/// data folder: it is for a process of its own.
+///
+/// # Errors
+/// There is no backup then.
+pub async fn make(
+    source: &Source,
+    place: &Place,
+    (name, made_ms): (BackupName, i64),
+    with_objects: bool,
+    report: Report<'_>,
+) -> Result<Made, BackupError> {
+    let store_url = source.store.url();
+    if store_url.is_memory() {
+        return Err(BackupError::InMemory);
+    }
+    if !source.data.join("log").is_dir() {
+        return Err(BackupError::NoData(source.data.clone()));
+    }
+    let contents = Contents::read(&source.data, source.running.map(|(_, frame)| frame))?;
+    if let Some((expected, _)) = source.running
+        && contents.store_id() != expected
+    {
+        return Err(BackupError::OtherCloud {
+            path: source.data.clone(),
+            found: contents.store_id(),
+            expected,
+        });
+    }
+    if !place.take_name(&name).await? {
+        return Err(BackupError::Exists {
+            name: name.as_str().to_owned(),
+            place: place.url().to_owned(),
+        });
+    }
+    let mut making = Making {
+        source,
+        place,
+        name: &name,
+        files: Vec::new(),
+        progress: Progress::default(),
+        report,
+        copied: (0, 0),
+    };
+    let copies = with_objects || store_url.as_folder().is_some();
+    let made = making.all(contents, made_ms, copies).await;
+    if made.is_err()
+        && let Err(error) = place.discard(&name).await
+    {
+        tracing::warn!(%error, "cannot remove what was written of the backup that failed");
+    }
+    made
+}
+
+struct Making<'a> {
+    source: &'a Source,
+    place: &'a Place,
+    name: &'a BackupName,
+    files: Vec<FileEntry>,
+    progress: Progress,
+    report: Report<'a>,
+    /// Segments, and their bytes.
+    copied: (u64, u64),
+}
+
+impl Making<'_> {
+    async fn all(
+        &mut self,
+        mut contents: Contents,
+        made_ms: i64,
+        copies: bool,
+    ) -> Result<Made, BackupError> {
+        let segments: Vec<Segment> = contents.segments().copied().collect();
+        let to_copy = if copies { segments.len() } else { 0 };
+        self.put_files(&mut contents, to_copy).await?;
+        let objects = match copies {
+            true => self.copy_segments(contents.store_id(), &segments).await?,
+            false => self.name_segments(contents.store_id(), &segments).await?,
+        };
+        let manifest = self.manifest(&contents, made_ms, objects);
+        self.place.finish(&manifest).await?;
+        let (copied, copied_bytes) = self.copied;
+        Ok(Made {
+            manifest,
+            copied,
+            copied_bytes,
+            kept: to_copy as u64 - copied,
+        })
+    }
+
+    async fn put_files(
+        &mut self,
+        contents: &mut Contents,
+        to_copy: usize,
+    ) -> Result<(), BackupError> {
+        let prepared = self.place.prepare(self.name);
+        prepared.map_err(io_error(
+            "make the folder of",
+            Path::new(self.name.as_str()),
+        ))?;
+        let tls = tls_files(&self.source.data.join("tls"));
+        let snapshot = contents.snapshot.take();
+        let files = contents.log_files.len() + tls.len() + usize::from(snapshot.is_some());
+        self.progress.total = (files + to_copy) as u64;
+        if let Some(snapshot) = snapshot {
+            let path = format!("snapshots/{}", snapshot.name);
+            self.put(path_of(path), snapshot.bytes).await?;
+        }
+        for file in &contents.log_files {
+            let bytes = read_file(&file.path, Some(file.bytes))?;
+            self.put(path_in("log", &file.path), bytes).await?;
+        }
+        for path in &tls {
+            let bytes = read_file(path, None)?;
+            self.put(path_in("tls", path), bytes).await?;
+        }
+        Ok(())
+    }
+
+    fn manifest(
+        &mut self,
+        contents: &Contents,
+        made_ms: i64,
+        objects: Vec<ObjectEntry>,
+    ) -> Manifest {
+        let ledger = &contents.ledger;
+        let life = ledger.cluster_incarnation().unwrap_or_default();
+        let url = self.source.store.url();
+        let in_data = url.as_folder().is_some_and(|folder| {
+            let is = |path: &Path| fs::canonicalize(path).ok();
+            is(folder) == is(&self.source.data.join("objects"))
+        });
+        Manifest {
+            name: self.name.clone(),
+            made_ms,
+            tidegate: env!("CARGO_PKG_VERSION").to_owned(),
+            store_id: LogStoreId(contents.store_id()),
+            cluster_incarnation: life.to_string(),
+            position: contents.position(),
+            object_store: ObjectStoreState {
+                url: (!in_data).then(|| url.absolute()),
+                restore_window_ms: self.source.restore_window_ms,
+            },
+            topics: contents.topics(),
+            edges: ledger.edges().count() as u64,
+            groups: ledger.groups().count() as u64,
+            files: std::mem::take(&mut self.files),
+            objects,
+        }
+    }
+
+    async fn put(&mut self, path: FilePath, bytes: Bytes) -> Result<(), BackupError> {
+        let entry = FileEntry {
+            bytes: bytes.len() as u64,
+            crc32c: Crc::of(&bytes),
+            path,
+        };
+        self.place.put_file(self.name, &entry.path, bytes).await?;
+        if entry.path.is_secret() {
+            let protected = self.place.protect(self.name, &entry.path);
+            protected.map_err(io_error("protect", Path::new(entry.path.as_str())))?;
+        }
+        (self.report)(self.progress.add(entry.bytes));
+        self.files.push(entry);
+        Ok(())
+    }
+
+    /// Copies what is not there yet, some at once.
+    async fn copy_segments(
+        &mut self,
+        store_id: u128,
+        segments: &[Segment],
+    ) -> Result<Vec<ObjectEntry>, BackupError> {
+        let there = self.place.copies(store_id).await?;
+        let folder = segments::folder(store_id);
+        let (source, place) = (&self.source.store, self.place);
+        let copies = segments.iter().copied().map(|segment| {
+            let key = segments::key(&folder, segment.id);
+            let there = there.get(&key).copied();
+            copy_segment(source, place, key, segment.bytes, there)
+        });
+        let mut copies = stream::iter(copies).buffered(SEGMENT_COPIES_AT_ONCE_MAX);
+        let mut entries = Vec::with_capacity(segments.len());
+        while let Some((entry, is_new)) = copies.try_next().await? {
+            if is_new {
+                self.copied.0 += 1;
+                self.copied.1 += entry.bytes;
+            }
+            (self.report)(self.progress.add(entry.bytes * u64::from(is_new)));
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// Names those that stay where they are; each must be there.
+    async fn name_segments(
+        &mut self,
+        store_id: u128,
+        segments: &[Segment],
+    ) -> Result<Vec<ObjectEntry>, BackupError> {
+        let there: BTreeMap<String, u64> = match segments.is_empty() {
+            true => BTreeMap::new(),
+            false => segments_in(&self.source.store, store_id).await?,
+        };
+        let folder = segments::folder(store_id);
+        let store = self.source.store.url().as_str();
+        let entries = segments.iter().map(|segment| {
+            let key = segments::key(&folder, segment.id);
+            let Some(found) = there.get(&key) else {
+                let store = store.to_owned();
+                return Err(BackupError::SegmentMissing { store, key });
+            };
+            check_length(store, &key, *found, segment.bytes)?;
+            Ok(ObjectEntry {
+                key,
+                bytes: segment.bytes,
+                crc32c: None,
+            })
+        });
+        entries.collect()
+    }
+}
+
+/// The copy of a segment, and whether it was made now.
+async fn copy_segment(
+    source: &Store,
+    place: &Place,
+    key: String,
+    bytes: u64,
+    there: Option<Copied>,
+) -> Result<(ObjectEntry, bool), BackupError> {
+    let entry = |key, crc| ObjectEntry {
+        key,
+        bytes,
+        crc32c: Some(crc),
+    };
+    if let Some(copied) = there.filter(|copied| copied.bytes == bytes) {
+        return Ok((entry(key, copied.crc32c), false));
+    }
+    let store = source.url().as_str();
+    let read = match source.read_whole(&key).await {
+        Err(error) if error.is_not_found() => {
+            let store = store.to_owned();
+            return Err(BackupError::SegmentMissing { store, key });
+        }
+        read => read?,
+    };
+    check_length(store, &key, read.len() as u64, bytes)?;
+    let crc = place.put_copy(&key, read).await?;
+    Ok((entry(key, crc), true))
+}
+
+fn check_length(store: &str, key: &str, found: u64, expected: u64) -> Result<(), BackupError> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(BackupError::SegmentLength {
+            store: store.to_owned(),
+            key: key.to_owned(),
+            found,
+            expected,
+        }),
+    }
+}
+
+/// Those of the CA's files and the hub's that are there.
+fn tls_files(folder: &Path) -> Vec<PathBuf> {
+    let names = ["ca.crt", "ca.key", "hub.crt", "hub.key"];
+    let paths = names.map(|name| folder.join(name)).into_iter();
+    paths.filter(|path| path.exists()).collect()
+}
+
+/// A file's bytes: so many, or all.
+fn read_file(path: &Path, bytes: Option<u64>) -> Result<Bytes, BackupError> {
+    let mut read = Vec::new();
+    let file = File::open(path).map_err(io_error("open", path))?;
+    let done = file.take(bytes.unwrap_or(u64::MAX)).read_to_end(&mut read);
+    done.map_err(io_error("read", path))?;
+    Ok(read.into())
+}
+
+fn path_in(folder: &str, path: &Path) -> FilePath {
+    let name = path.file_name().unwrap_or_default();
+    path_of(format!("{folder}/{}", name.to_string_lossy()))
+}
+
+fn path_of(path: String) -> FilePath {
+    FilePath::try_from(path).expect("the cloud gives its files such names")
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io {
+        action,
+        path,
+        source,
+    }
+}
