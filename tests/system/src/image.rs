@@ -53,6 +53,8 @@ impl Image {
     /// is written just before and not synced shows that the cut is one.
     pub fn power_cycle(&self, stop: impl FnOnce()) {
         let unsynced = self.mount.join("unsynced");
+        // Anew each time: what is written over an old file of the name is synced by ext4 itself.
+        let _ = std::fs::remove_file(&unsynced);
         std::fs::write(&unsynced, UNSYNCED).expect("the file system can be written");
         self.cut_power();
         stop();

@@ -1,7 +1,7 @@
 //! A map that lets go of what is packed, with the segments beside it, against one that keeps all: by a real
 //! ledger and real segments they must say the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -476,13 +476,14 @@ impl World {
     }
 }
 
-/// Each record of a numbering, the newest life's first and in each life the newest first, by small parts.
+/// Each record of a numbering, as it is told from the newest on by small parts; what was imported a second time may
+/// be told a second time.
 fn every(
     all: AllFacts<'_>,
     edge: &EdgeId,
     incarnation: Incarnation,
-) -> Vec<(ClusterIncarnation, EdgeOffset, KafkaOffset)> {
-    let mut found = Vec::new();
+) -> BTreeSet<(ClusterIncarnation, EdgeOffset, KafkaOffset)> {
+    let mut found = BTreeSet::new();
     let sources = all.map.sources_of_stream(edge, &stream());
     for source in sources
         .iter()

@@ -68,8 +68,11 @@ impl Spans {
     /// What the spans say of an interval, cut to it.
     pub(super) fn within(&self, from: u64, to: u64) -> impl DoubleEndedIterator<Item = Span> {
         let first = self.first_ending_behind(from);
-        let behind = self.spans.partition_point(|span| span.from < to);
-        let spans = self.spans.range(first..behind.max(first));
+        let behind = match from < to {
+            true => self.spans.partition_point(|span| span.from < to),
+            false => first,
+        };
+        let spans = self.spans.range(first..behind);
         spans.map(move |span| span.cut(from, to))
     }
 

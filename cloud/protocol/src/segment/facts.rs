@@ -160,7 +160,7 @@ impl SegmentFacts {
     pub fn within(&self, from: KafkaOffset, to: KafkaOffset) -> impl Iterator<Item = NamedFact> {
         let first = self.placed.partition_point(|fact| fact.end() <= from.0);
         let facts = self.placed[first..].iter();
-        let facts = facts.take_while(move |fact| fact.kafka_offset < to.0);
+        let facts = facts.take_while(move |fact| fact.kafka_offset.max(from.0) < to.0);
         facts.filter_map(move |fact| self.named(&fact.cut(from.0, to.0)))
     }
 
@@ -171,6 +171,7 @@ impl SegmentFacts {
         (from, to): (EdgeOffset, EdgeOffset),
     ) -> impl DoubleEndedIterator<Item = NamedFact> {
         let known = self.sources.find(source);
+        let known = known.filter(|_| from < to);
         let facts = known.map_or(&[][..], |source| self.numbered(source, from));
         let within = facts.partition_point(|at| self.placed[*at as usize].edge_offset < to.0);
         let facts = facts[..within].iter().map(|at| &self.placed[*at as usize]);

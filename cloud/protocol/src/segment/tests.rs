@@ -246,6 +246,7 @@ proptest! {
         let (index, end) = (made.index(), made.summary.end);
         let cut = KafkaOffset(3 + cut.index((end.0 - 3) as usize + 1) as i64);
         let facts = index.facts();
+        prop_assert_eq!(facts.within(cut, cut).count(), 0);
         let parts: Vec<_> = facts.within(index.base(), cut).chain(facts.within(cut, end)).collect();
         let mut writer = SegmentWriter::new(TARGET, KafkaOffset(3));
         writer.push_facts(&parts).unwrap();
@@ -259,6 +260,7 @@ proptest! {
             prop_assert_eq!(&of, &expected);
             let Some(first) = of.first() else { continue };
             let one = first.fact.edge_offset.plus(1);
+            prop_assert_eq!(facts.of(&source, (one, one)).count(), 0);
             let some: u64 = facts.of(&source, (one, all.1))
                 .inspect(|named| assert!(named.fact.edge_offset >= one))
                 .map(|named| named.fact.count).sum();
