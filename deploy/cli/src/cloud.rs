@@ -35,7 +35,7 @@ enum Verb {
     /// The backups that are at a place
     #[cfg(feature = "up")]
     Backups(restore::ListArguments),
-    /// Put a backup back into an empty folder; every byte of it is checked
+    /// Put a backup back into an empty folder; all that is copied is checked
     #[cfg(feature = "up")]
     Restore(restore::RestoreArguments),
     /// After a restore from an older copy: begin a new cluster incarnation. Edges then send again what

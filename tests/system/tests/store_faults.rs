@@ -1,6 +1,6 @@
 //! An object store that fails before the whole cloud, while an edge lands, consumers read, and packing, compaction and
 //! deletion run: errors, 503, slow and half answers, cuts, what was done and answered as an error, an outage longer
-//! than any retry, and half an upload in parts. Once the store is well again, all is there, once, and nothing else.
+//! than any retry, and half an upload in parts. Once the store is well again, all is there, once, and no other object.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

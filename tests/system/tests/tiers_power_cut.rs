@@ -79,6 +79,8 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                // What is not whole yet has `#` in its name.
+                _ if entry.file_name().to_string_lossy().contains('#') => {}
                 _ => drop(found.insert(entry.path())),
             }
         }

@@ -189,7 +189,9 @@ impl Spans {
         let (from, to) = (first.from, last.end());
         let goes: u64 = gone.iter().map(|part| part.count).sum();
         if self.within(from, to).map(|span| span.count).sum::<u64>() == goes {
-            return self.take(from, to - from);
+            self.take(from, to - from);
+            // Packing takes most of what there is: it is not kept for what may come.
+            return self.spans.shrink_to(2 * self.spans.len());
         }
         // Something stays in between: one pass, however much that is.
         let mut gone = gone.iter().peekable();
