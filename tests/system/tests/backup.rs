@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::Value;
 use tidegate_system_tests::cli::{self, Said, json, tidegate};
@@ -208,23 +209,38 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The segments that were copied to a place; what has a # in its name is being written, or was when a kill came.
+fn copied(place: &Path) -> Vec<PathBuf> {
+    let mut copied = files(&place.join("objects"));
+    copied.retain(|path| !path.to_string_lossy().contains('#'));
+    copied
+}
+
+/// A backup can be done before its first copy is seen and the signal comes; then it is tried once more.
+const KILLS_MAX: usize = 20;
+
 /// Has a backup killed while it copies segments; how many were copied.
 fn kill_in_the_middle(cloud: &Cloud, scratch: &Scratch, data: &Path) -> u64 {
     let place = place(scratch);
-    // What has a # in its name is being written.
-    let is_whole = |path: &PathBuf| !path.to_string_lossy().contains('#');
-    let copied = || files(&place.join("objects")).into_iter().filter(is_whole);
-    let copies = || copied().count() as u64;
-    let command = cli::command(cloud.http, &words("backup", "--to", &place));
-    let mut backup = Process::start("backup", command, &scratch.path().join("backup.log"));
-    let cut_at = wait::until("segments are copied", wait::SOON, || {
-        (copies() >= 3).then(|| backup.kill()).map(|()| copies())
-    });
-    let listed = backups(cloud, &place);
-    assert_eq!(listed[0]["state"], "unfinished", "{listed:?}");
-    let refused = restore(cloud, &place, data).fails(1);
-    assert!(refused.error.contains("holds no backup"), "{refused:?}");
-    cut_at
+    let copies = || copied(&place).len() as u64;
+    for _ in 0..KILLS_MAX {
+        let command = cli::command(cloud.http, &words("backup", "--to", &place));
+        let mut backup = Process::start("backup", command, &scratch.path().join("backup.log"));
+        let deadline = Instant::now() + wait::SOON;
+        // Without a pause: the whole takes some tens of milliseconds.
+        while copies() == 0 {
+            assert!(Instant::now() < deadline, "no segment is copied");
+        }
+        backup.kill();
+        let listed = backups(cloud, &place);
+        if listed[0]["state"] == "unfinished" {
+            let refused = restore(cloud, &place, data).fails(1);
+            assert!(refused.error.contains("holds no backup"), "{refused:?}");
+            return copies();
+        }
+        fs::remove_dir_all(&place).unwrap();
+    }
+    panic!("{KILLS_MAX} backups were all done before they were killed");
 }
 
 #[test]
@@ -277,7 +293,7 @@ fn killed_in_the_middle_it_is_none_and_the_next_one_copies_only_what_is_missing(
 }
 
 fn damaged_it_is_refused(cloud: &Cloud, place: &Path, data: &Path) {
-    let segment = files(&place.join("objects")).remove(0);
+    let segment = copied(place).remove(0);
     let whole = fs::read(&segment).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
