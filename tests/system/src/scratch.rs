@@ -1,5 +1,6 @@
 //! A folder for one test, under the target folder. It stays for a look when the test fails.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::workspace;
@@ -41,4 +42,26 @@ impl Drop for Scratch {
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// All files below a folder; none where it is not there, and whatever goes meanwhile is left out.
+pub fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                _ => drop(found.insert(entry.path())),
+            }
+        }
+    }
+    found
+}
+
+/// The same, without what an object store is writing, or was when a kill came: that has a `#` in its name.
+pub fn objects(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = files(folder);
+    found.retain(|path| !path.to_string_lossy().contains('#'));
+    found
 }

@@ -18,7 +18,7 @@ use tidegate_system_tests::node::{Cloud, EDGE_ID, STREAM, Site};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::random::Random;
 use tidegate_system_tests::s3::S3;
-use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::scratch::{Scratch, files, objects};
 use tidegate_system_tests::wait;
 
 /// What lands is packed in the next second, into small segments; what is replaced goes after a second.
@@ -201,28 +201,13 @@ fn wait_packed(site: &Site) {
     });
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let (folders, mut found): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
-    found.extend(folders.iter().flat_map(|folder| files(folder)));
-    found
-}
-
-/// The segments that were copied to a place; what has a # in its name is being written, or was when a kill came.
-fn copied(place: &Path) -> Vec<PathBuf> {
-    let mut copied = files(&place.join("objects"));
-    copied.retain(|path| !path.to_string_lossy().contains('#'));
-    copied
-}
-
 /// A backup can be done before its first copy is seen and the signal comes; then it is tried once more.
 const KILLS_MAX: usize = 20;
 
 /// Has a backup killed while it copies segments; how many were copied.
 fn kill_in_the_middle(cloud: &Cloud, scratch: &Scratch, data: &Path) -> u64 {
     let place = place(scratch);
-    let copies = || copied(&place).len() as u64;
+    let copies = || objects(&place.join("objects")).len() as u64;
     for _ in 0..KILLS_MAX {
         let command = cli::command(cloud.http, &words("backup", "--to", &place));
         let mut backup = Process::start("backup", command, &scratch.path().join("backup.log"));
@@ -293,7 +278,7 @@ fn killed_in_the_middle_it_is_none_and_the_next_one_copies_only_what_is_missing(
 }
 
 fn damaged_it_is_refused(cloud: &Cloud, place: &Path, data: &Path) {
-    let segment = copied(place).remove(0);
+    let segment = objects(&place.join("objects")).pop_first().unwrap();
     let whole = fs::read(&segment).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
@@ -301,7 +286,7 @@ fn damaged_it_is_refused(cloud: &Cloud, place: &Path, data: &Path) {
     let refused = restore(cloud, place, data).fails(1);
     let name = segment.file_name().unwrap().to_str().unwrap();
     assert!(refused.error.contains(name), "{refused:?}");
-    assert_eq!(files(data), Vec::<PathBuf>::new());
+    assert_eq!(files(data), BTreeSet::new());
     let mut verify = words("backups", "--from", place);
     verify.push("--verify");
     let verified = tidegate(cloud.http, &verify).fails(1);
@@ -352,7 +337,7 @@ fn with_segments_in_s3_they_stay_there_or_are_copied_where_that_is_asked_for() {
     assert_eq!(named["has_copies"], false, "{named}");
     assert_eq!(named["object_store"], server.url("plant"));
     assert!(named["good_until_ms"].as_i64() > named["made_ms"].as_i64());
-    assert_eq!(files(&here.join("objects")), Vec::<PathBuf>::new());
+    assert_eq!(files(&here.join("objects")), BTreeSet::new());
     let there = server.url("backups");
     let copied = told(&run(&["cloud", "backup", "--with-objects", "--to", &there]));
     assert_eq!(copied["has_copies"], true, "{copied}");

@@ -4,9 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use tidegate_system_tests::image::Image;
 use tidegate_system_tests::lines::{Publisher, payloads, publish};
 use tidegate_system_tests::node::{Cloud, EDGE_ID, Edge, STREAM, Site};
 use tidegate_system_tests::random::Random;
-use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::scratch::{Scratch, objects};
 use tidegate_system_tests::{kafka, skip, wait};
 
 /// What lands is packed in the next second; what is replaced goes as soon as snapshots allow.
@@ -54,10 +53,10 @@ impl Moment {
             Self::Snapshots => (cloud.join("snapshots"), true),
             Self::Removes => (cloud.join("objects"), false),
         };
-        let before = files(&folder);
+        let before = objects(&folder);
         let deadline = Instant::now() + wait::SOON;
         while Instant::now() < deadline {
-            let now = files(&folder);
+            let now = objects(&folder);
             let (more, less) = if is_new {
                 (&now, &before)
             } else {
@@ -69,23 +68,6 @@ impl Moment {
         }
         false
     }
-}
-
-/// All files below a folder.
-fn files(folder: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                // What is not whole yet has `#` in its name.
-                _ if entry.file_name().to_string_lossy().contains('#') => {}
-                _ => drop(found.insert(entry.path())),
-            }
-        }
-    }
-    found
 }
 
 #[test]

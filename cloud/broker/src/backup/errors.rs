@@ -1,13 +1,34 @@
 //! What can be wrong with making a backup and with putting one back, and what to do about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use super::contents::ContentsError;
 use super::manifest::ManifestError;
 use crate::store::{StoreError, UrlError};
+
+/// What could not be done with a file or a folder.
+#[derive(Debug, Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct FileError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    /// What an error means while this is done.
+    pub(super) fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self {
+            action,
+            path,
+            source,
+        }
+    }
+}
 
 /// Why there is no backup. What was written of it is removed again, where that can be done.
 #[derive(Debug, Error)]
@@ -18,12 +39,8 @@ pub enum BackupError {
     Contents(#[from] ContentsError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("{} holds no cloud's data: there is no log", _0.display())]
     NoData(PathBuf),
     #[error(
@@ -101,12 +118,8 @@ pub enum RestoreError {
     Url(#[from] UrlError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("what was restored does not open: {0}")]
     Contents(#[from] ContentsError),
     #[error("what was restored is not what the manifest tells: {0}")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tidegate_cloud_protocol::ledger::Segment;
 
 use super::contents::Contents;
-use super::errors::BackupError;
+use super::errors::{BackupError, FileError};
 use super::manifest::{FileEntry, Manifest, ObjectEntry, ObjectStoreState};
 use super::names::{BackupName, Crc, FilePath, LogStoreId};
 use super::place::{Copied, Place, segments_in};
@@ -139,7 +139,7 @@ impl Making<'_> {
         to_copy: usize,
     ) -> Result<(), BackupError> {
         let prepared = self.place.prepare(self.name);
-        prepared.map_err(io_error(
+        prepared.map_err(FileError::at(
             "make the folder of",
             Path::new(self.name.as_str()),
         ))?;
@@ -203,7 +203,7 @@ impl Making<'_> {
         self.place.put_file(self.name, &entry.path, bytes).await?;
         if entry.path.is_secret() {
             let protected = self.place.protect(self.name, &entry.path);
-            protected.map_err(io_error("protect", Path::new(entry.path.as_str())))?;
+            protected.map_err(FileError::at("protect", Path::new(entry.path.as_str())))?;
         }
         (self.report)(self.progress.add(entry.bytes));
         self.files.push(entry);
@@ -317,9 +317,9 @@ fn tls_files(folder: &Path) -> Vec<PathBuf> {
 /// A file's bytes: so many, or all.
 fn read_file(path: &Path, bytes: Option<u64>) -> Result<Bytes, BackupError> {
     let mut read = Vec::new();
-    let file = File::open(path).map_err(io_error("open", path))?;
+    let file = File::open(path).map_err(FileError::at("open", path))?;
     let done = file.take(bytes.unwrap_or(u64::MAX)).read_to_end(&mut read);
-    done.map_err(io_error("read", path))?;
+    done.map_err(FileError::at("read", path))?;
     Ok(read.into())
 }
 
@@ -330,13 +330,4 @@ fn path_in(folder: &str, path: &Path) -> FilePath {
 
 fn path_of(path: String) -> FilePath {
     FilePath::try_from(path).expect("the cloud gives its files such names")
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
-    let path = path.to_owned();
-    move |source| BackupError::Io {
-        action,
-        path,
-        source,
-    }
 }

@@ -18,7 +18,7 @@ use std::fmt;
 
 pub use check::verify;
 pub use contents::ContentsError;
-pub use errors::{BackupError, RestoreError};
+pub use errors::{BackupError, FileError, RestoreError};
 pub use make::{Made, Source, make};
 pub use manifest::{
     FileEntry, Manifest, ManifestError, ObjectEntry, ObjectStoreState, Position, TopicState,

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::check;
 use super::contents::Contents;
-use super::errors::RestoreError;
+use super::errors::{FileError, RestoreError};
 use super::manifest::{FileEntry, Manifest, ObjectEntry};
 use super::names::{BackupName, Crc};
 use super::place::{BackupState, Listed, Place, segments_in};
@@ -151,10 +151,10 @@ fn whole(place: &Place, listed: &Listed) -> Result<Manifest, RestoreError> {
 fn check_empty(data: &Path) -> Result<(), RestoreError> {
     let entries = match fs::read_dir(data) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(io_error("list", data))?,
+        entries => entries.map_err(FileError::at("list", data))?,
     };
     for entry in entries {
-        if entry.map_err(io_error("list", data))?.file_name() != IGNORED {
+        if entry.map_err(FileError::at("list", data))?.file_name() != IGNORED {
             return Err(RestoreError::NotEmpty(data.to_owned()));
         }
     }
@@ -164,11 +164,11 @@ fn check_empty(data: &Path) -> Result<(), RestoreError> {
 /// Makes the folder with its mark, durable before anything else is in it.
 fn begin(data: &Path) -> Result<(), RestoreError> {
     let made = std::path::absolute(data).and_then(|data| make_durable(&data));
-    made.map_err(io_error("make", data))?;
+    made.map_err(FileError::at("make", data))?;
     let mark = data.join(MARK);
     let made = File::create_new(&mark).and_then(|file| file.sync_all());
-    made.map_err(io_error("write", &mark))?;
-    sync_folder(data).map_err(io_error("sync", data))
+    made.map_err(FileError::at("write", &mark))?;
+    Ok(sync_folder(data).map_err(FileError::at("sync", data))?)
 }
 
 /// Removes all but the folder; the mark goes last, as nothing can be started beside it.
@@ -200,13 +200,13 @@ impl Restoring<'_> {
         let (copied, kept) = self.segments(&store).await?;
         for folder in ["log", "snapshots", "tls"].map(|name| self.data.join(name)) {
             if folder.is_dir() {
-                sync_folder(&folder).map_err(io_error("sync", &folder))?;
+                sync_folder(&folder).map_err(FileError::at("sync", &folder))?;
             }
         }
         self.check()?;
         let mark = self.data.join(MARK);
-        fs::remove_file(&mark).map_err(io_error("remove", &mark))?;
-        sync_folder(self.data).map_err(io_error("sync", self.data))?;
+        fs::remove_file(&mark).map_err(FileError::at("remove", &mark))?;
+        sync_folder(self.data).map_err(FileError::at("sync", self.data))?;
         let in_data = url.as_folder() == Some(&self.objects()?);
         Ok(((!in_data).then(|| url.absolute()), copied, kept))
     }
@@ -216,14 +216,14 @@ impl Restoring<'_> {
         let path = self.data.join(file.path.as_str());
         let mode = if file.path.is_secret() { 0o600 } else { 0o644 };
         let folder = path.parent().unwrap_or(self.data);
-        fs::create_dir_all(folder).map_err(io_error("make", folder))?;
+        fs::create_dir_all(folder).map_err(FileError::at("make", folder))?;
         let mut options = OpenOptions::new();
         let opened = options.write(true).create_new(true).mode(mode).open(&path);
         let written = opened.and_then(|mut opened| {
             opened.write_all(&bytes)?;
             opened.sync_all()
         });
-        written.map_err(io_error("write", &path))?;
+        written.map_err(FileError::at("write", &path))?;
         (self.report)(self.progress.add(file.bytes));
         Ok(())
     }
@@ -231,7 +231,7 @@ impl Restoring<'_> {
     /// The folder that is the object store where none is named.
     fn objects(&self) -> Result<PathBuf, RestoreError> {
         let folder = self.data.join("objects");
-        std::path::absolute(&folder).map_err(io_error("name", &folder))
+        Ok(std::path::absolute(&folder).map_err(FileError::at("name", &folder))?)
     }
 
     fn object_store(&self, wish: &Wish) -> Result<StoreUrl, RestoreError> {
@@ -308,14 +308,5 @@ impl Restoring<'_> {
             true => Ok(()),
             false => Err(RestoreError::NotAsTold("its ledger knows other segments")),
         }
-    }
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RestoreError {
-    let path = path.to_owned();
-    move |source| RestoreError::Io {
-        action,
-        path,
-        source,
     }
 }

@@ -283,12 +283,8 @@ async fn known_parts(
 
 fn parts_of(ledger: &Ledger, named: &NamedFact) -> Vec<NamedFact> {
     let fact = &named.fact;
-    let target = Target {
-        topic_id: fact.topic_id,
-        partition: fact.partition,
-    };
     let (mut at, end) = (fact.kafka_offset, fact.kafka_offset.plus(fact.count as i64));
-    let segments = ledger.log(target).segments_within(at, end);
+    let segments = ledger.log(Target::of(fact)).segments_within(at, end);
     let ends = segments.map(|segment| segment.end.min(end)).chain([end]);
     let parts = ends.filter_map(|to| {
         let fact = fact.within(at, to)?;

@@ -118,6 +118,16 @@ pub struct Target {
     pub partition: PartitionId,
 }
 
+impl Target {
+    /// The partition that a fact tells of.
+    pub fn of(fact: &Fact) -> Self {
+        Self {
+            topic_id: fact.topic_id,
+            partition: fact.partition,
+        }
+    }
+}
+
 /// Where a stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {

@@ -421,10 +421,7 @@ impl OffsetMap {
 fn place_of(fact: &Fact) -> Place {
     Place {
         cluster_incarnation: fact.cluster_incarnation,
-        target: Target {
-            topic_id: fact.topic_id,
-            partition: fact.partition,
-        },
+        target: Target::of(fact),
     }
 }
 

@@ -131,7 +131,7 @@ impl Search {
                     let found = self.newest_of(&found, &mut entries).into_iter();
                     candidates.extend(found.map(|entry| Candidate {
                         stream: source.stream.clone(),
-                        target: target_of(&fact),
+                        target: Target::of(&fact),
                         fact,
                         entry,
                     }));
@@ -198,13 +198,6 @@ impl Search {
     }
 }
 
-fn target_of(fact: &Fact) -> Target {
-    Target {
-        topic_id: fact.topic_id,
-        partition: fact.partition,
-    }
-}
-
 /// The newest batches that have records of a fact.
 async fn entries_of(
     context: &Context,
@@ -213,7 +206,7 @@ async fn entries_of(
 ) -> Result<Vec<IndexEntry>, ApiError> {
     let (from, to) = (fact.kafka_offset, fact.kafka_offset.plus(fact.count as i64));
     let shared = context.broker.shared();
-    let found = shared.entries_within(target_of(fact), from, to, entries_max);
+    let found = shared.entries_within(Target::of(fact), from, to, entries_max);
     found.await.map_err(|error| context.unreadable(&error))
 }
 
