@@ -4,6 +4,7 @@
 //! the ledger, and answers with the result of applying. Everything else looks at the ledger and the
 //! indexes, and hands in what it wants through [`Broker::submit`].
 
+mod authority;
 pub mod backup;
 mod broker;
 mod care;
@@ -22,6 +23,7 @@ pub mod log;
 mod look_up;
 pub mod metrics;
 mod open_files;
+mod opening;
 mod packer;
 pub mod presence;
 mod reading;
@@ -36,6 +38,7 @@ pub mod store;
 mod submission;
 pub mod topic_settings;
 
+pub use authority::authority;
 pub use broker::Broker;
 pub use cloud::Cloud;
 pub use config::Config;
