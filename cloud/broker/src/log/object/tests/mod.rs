@@ -79,11 +79,12 @@ impl History {
         }
     }
 
-    fn opened(&mut self, numbers: &[u64]) {
+    /// `before` were acknowledged when the opening began; another cloud may have gone on since.
+    fn opened(&mut self, numbers: &[u64], before: usize) {
         assert!(
-            numbers.len() >= self.acknowledged,
+            numbers.len() >= before,
             "lost: {:?}",
-            &self.longest[numbers.len()..self.acknowledged]
+            &self.longest[numbers.len()..before]
         );
         if numbers.len() > self.acknowledged {
             self.saw("on its way, and part of the log");
@@ -121,8 +122,9 @@ impl World {
     }
 
     async fn open(&self) -> anyhow::Result<(ObjectLog, Numbers)> {
+        let before = self.history().acknowledged;
         let opened: Opened<ObjectLog, Numbers> = in_store(&self.place).await?;
-        self.history().opened(&opened.state.0);
+        self.history().opened(&opened.state.0, before);
         Ok((opened.log, opened.state))
     }
 
