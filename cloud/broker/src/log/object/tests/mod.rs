@@ -224,7 +224,7 @@ impl World {
 #[test]
 fn what_was_acknowledged_is_there_whoever_takes_over() {
     let seeds: u64 =
-        std::env::var("TIDEGATE_TEST_SEEDS").map_or(60, |seeds| seeds.parse().unwrap());
+        std::env::var("TIDEGATE_TEST_SEEDS").map_or(100, |seeds| seeds.parse().unwrap());
     let first: u64 = std::env::var("TIDEGATE_TEST_SEED").map_or(0, |seed| seed.parse().unwrap());
     let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
     for seed in first..first + seeds {
@@ -246,7 +246,7 @@ fn what_was_acknowledged_is_there_whoever_takes_over() {
         }
     }
     println!("{seen:#?}");
-    if seeds >= 60 {
+    if seeds >= 100 {
         for what in [
             "on its way, and part of the log",
             "fenced",
