@@ -1,4 +1,4 @@
-//! The cloud's housekeeping, in one task: packs what is due, compacts, gives up what retention says, and deletes
+//! The cloud's housekeeping, in one task: packs what is due, compacts, joins small segments, gives up what retention says, and deletes
 //! what nothing needs any more, once that is safe. Each is tried again in the next round where it fails.
 //!
 //! An object goes only when what took its place has been in a durable snapshot for `restore_window`: so a
@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::compactor::Compaction;
+use crate::joiner::Joiner;
 use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
@@ -28,6 +29,7 @@ pub(crate) struct Care {
     broker: Broker,
     packer: Packer,
     compaction: Compaction,
+    joiner: Joiner,
     restore_window: Duration,
     kept: watch::Receiver<Kept>,
     /// Snapshots that are kept, and since when; only those that are not older than the window, and one
@@ -49,6 +51,7 @@ impl Care {
             broker,
             packer,
             compaction: Compaction::default(),
+            joiner: Joiner::default(),
             restore_window,
             kept,
             safe: VecDeque::new(),
@@ -74,6 +77,7 @@ impl Care {
         self.packer.delete_doubtful().await;
         self.packer.pack_due().await;
         self.compaction.one_due(&self.broker, &self.packer).await;
+        self.joiner.round(&self.broker, &self.packer).await;
         self.retain().await;
         if self.snapshot_asked.elapsed() >= self.snapshot_every() {
             self.snapshot_asked = Instant::now();

@@ -57,6 +57,9 @@ pub const PACK_ROUND_MAX: Duration = Duration::from_secs(10);
 /// Bytes of the segments that are made at once; one larger than this is made alone.
 pub const PACK_BYTES_AT_ONCE_MAX: u64 = 32 << 20;
 
+/// The housekeeping looks so often for small segments to be joined.
+pub const JOIN_EVERY: Duration = Duration::from_secs(10);
+
 /// Records of one batch that is merged of tiny ones, not packed.
 pub const MERGED_RECORDS_BYTES_MAX: usize = 64 << 10;
 

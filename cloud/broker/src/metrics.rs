@@ -59,6 +59,7 @@ pub struct Metrics {
     pub packed_segments: Counter<u64, AtomicU64>,
     pub packed_bytes: Counter<u64, AtomicU64>,
     pub compacted_segments: Counter<u64, AtomicU64>,
+    pub joined_segments: Counter<u64, AtomicU64>,
     pub pack_failures: Counter<u64, AtomicU64>,
     pub swept_segments: Counter<u64, AtomicU64>,
     pub swept_log_files: Counter<u64, AtomicU64>,
@@ -137,6 +138,11 @@ impl Metrics {
                 "compacted_segments",
                 "Segments written anew without what later records of their keys outdo",
                 &self.compacted_segments,
+            ),
+            (
+                "joined_segments",
+                "Small segments that have become part of a larger one",
+                &self.joined_segments,
             ),
             (
                 "pack_failures",

@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -74,6 +74,16 @@ impl Packer {
             next_number: AtomicU64::new(first_number),
             doubtful: Mutex::default(),
         }
+    }
+
+    /// No segment takes more, but for one whose only batch does.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.rule.segment_bytes
+    }
+
+    /// Segments come so often.
+    pub(crate) fn max_age(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.rule.max_age_ms).unwrap_or(0))
     }
 
     /// Deletes what an earlier round may have left in the store; what still cannot be deleted waits on.
