@@ -35,6 +35,9 @@ pub const LOG_DELETIONS_AT_ONCE_MAX: usize = 16;
 /// What is on its way to the log when the cloud is stopped has so long to be durable.
 pub const LOG_DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// The log has so long to end: longer than that, and for the last snapshot.
+pub const LOG_STOP_MAX: Duration = Duration::from_secs(30);
+
 /// A snapshot is made when the log has grown by so much since the last one, or by
 /// [`SNAPSHOT_LOG_RATIO`] times what the last one took.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 32 << 20;

@@ -36,7 +36,7 @@ pub(crate) enum PackError {
     #[error(transparent)]
     Read(#[from] StorageError),
     #[error(
-        "the oldest batch that is not packed is damaged, and what landed behind it stays in the log: restore the log file from a copy, or give the batch up by `tidegate topic trim TOPIC --partition {partition} --before {end}`"
+        "the oldest batch that is not packed is damaged, and what landed behind it stays in the log: put that back from a copy, or give the batch up by `tidegate topic trim TOPIC --partition {partition} --before {end}`"
     )]
     DamagedBatch { partition: i32, end: i64 },
     #[error("the segment cannot be made: {0}")]
