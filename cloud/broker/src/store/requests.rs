@@ -136,6 +136,10 @@ impl Inner {
             let mut first = BTreeMap::new();
             while let Some(meta) = stream.try_next().await? {
                 seen += 1;
+                // Not every server knows where a listing is to begin; who begins at the first gives it again.
+                if after.is_some_and(|after| meta.location <= *after) {
+                    continue;
+                }
                 first.insert(meta.location.to_string(), meta);
                 if first.len() > max {
                     if self.backend.ordered {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use object_store::path::Path as ObjectPath;
 use serde::Deserialize;
-use url::Url;
+use url::{Position, Url};
 
 /// A store's URL, or a folder's path.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -33,7 +33,7 @@ pub(super) enum Place {
     Azure {
         url: String,
     },
-    /// Can only be read.
+    /// Can only be read. The URL to where the path begins: in a listing, names are whole paths.
     Http {
         url: String,
     },
@@ -176,7 +176,10 @@ impl FromStr for StoreUrl {
                     Place::Azure { url: whole },
                 )?
             }
-            "http" | "https" => built("http", cfg!(feature = "http"), Place::Http { url: whole })?,
+            "http" | "https" => {
+                let url = url[..Position::BeforePath].to_owned();
+                built("http", cfg!(feature = "http"), Place::Http { url })?
+            }
             "hdfs" => {
                 let port = url.port().map(|port| format!(":{port}"));
                 let url = format!("hdfs://{}{}", host()?, port.unwrap_or_default());
@@ -186,7 +189,7 @@ impl FromStr for StoreUrl {
         };
         let prefix = match place {
             // The path is part of the place.
-            Place::Folder(_) | Place::Memory | Place::Http { .. } => ObjectPath::default(),
+            Place::Folder(_) | Place::Memory => ObjectPath::default(),
             _ => path()?,
         };
         Ok(Self {

@@ -11,7 +11,7 @@ use crate::contract::body;
 use crate::s3_relay::{Fault, Relay};
 use crate::servers::S3;
 
-const RETRY: Retry = Retry {
+pub(crate) const RETRY: Retry = Retry {
     wait_min: Duration::from_millis(5),
     wait_max: Duration::from_millis(50),
     total_max: Duration::from_secs(20),
@@ -21,13 +21,18 @@ const RETRY: Retry = Retry {
 pub(crate) async fn stand_all(server: &S3) {
     let proxy = Relay::new(server.address);
     let store = server.store_with("s3://tidegate/faults", &proxy.endpoint(), RETRY);
-    writes(&store, &proxy).await;
-    reads(&store, &proxy).await;
-    creations(&store, &proxy).await;
+    stand_on_objects(&store, &proxy).await;
     long_objects(&store, &proxy, server).await;
     listings_and_deletions(&store, &proxy).await;
     for_ever(server, &proxy).await;
     refusals(server, &proxy).await;
+}
+
+/// What goes wrong with objects of one request each, whatever the kind of the store.
+pub(crate) async fn stand_on_objects(store: &Store, proxy: &Relay) {
+    writes(store, proxy).await;
+    reads(store, proxy).await;
+    creations(store, proxy).await;
 }
 
 const ALL: [Fault; 7] = [

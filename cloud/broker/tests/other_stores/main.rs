@@ -1,0 +1,214 @@
+//! The kinds of store that only some builds have keep the same contract as the others: Google's, Azure's, a web
+//! server, Hadoop's. Each against an emulator or the real thing, as `tests/stores` builds or Debian has it; then the
+//! whole cloud once with each that can be written.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cloud;
+#[allow(dead_code, reason = "the others' test uses the rest")]
+#[path = "../object_store/contract.rs"]
+mod contract;
+#[allow(dead_code, reason = "S3's test uses the rest")]
+#[path = "../object_store/faults.rs"]
+mod faults;
+#[path = "servers.rs"]
+mod other_servers;
+#[allow(dead_code, reason = "the system tests use the rest")]
+#[path = "../../../../tests/system/src/s3_relay.rs"]
+mod s3_relay;
+#[allow(dead_code, reason = "S3's test uses the rest")]
+#[path = "../object_store/servers.rs"]
+mod servers;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tidegate_cloud::store::{Retry, Store, StoreError, StoreMetrics, StoreOptions};
+
+use s3_relay::Relay;
+use servers::{S3, SKIPPED};
+
+type Environment = BTreeMap<String, String>;
+
+fn open(url: &str, environment: Environment, retry: Retry) -> Store {
+    let options = StoreOptions { environment, retry };
+    Store::open(&url.parse().unwrap(), &options, &StoreMetrics::default()).unwrap()
+}
+
+/// What a user of another endpoint than Google's sets.
+fn google(address: SocketAddr) -> Environment {
+    let variables = [
+        ("GOOGLE_BASE_URL", format!("http://{address}")),
+        ("GOOGLE_ALLOW_HTTP", "true".into()),
+        ("GOOGLE_BEARER_TOKEN", "any".into()),
+    ];
+    variables.map(|(name, value)| (name.into(), value)).into()
+}
+
+/// What a user of Azurite sets; the account is the one that every Azurite has.
+fn azurite(address: SocketAddr) -> Environment {
+    let key =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    let variables = [
+        (
+            "AZURE_STORAGE_ENDPOINT",
+            format!("http://{address}/devstoreaccount1"),
+        ),
+        ("AZURE_ALLOW_HTTP", "true".into()),
+        ("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1".into()),
+        ("AZURE_STORAGE_ACCOUNT_KEY", key.into()),
+    ];
+    variables.map(|(name, value)| (name.into(), value)).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_by_fake_gcs_server_keeps_the_contract_but_for_parts() {
+    let Some(server) = other_servers::gcs() else {
+        return;
+    };
+    let store = open(
+        "gs://tidegate/some/prefix",
+        google(server.address),
+        Retry::default(),
+    );
+    contract::hold_but_long_objects(&store).await;
+}
+
+/// fake-gcs-server has no uploads in parts. In Google's XML API they are as in S3, which moto speaks; what moto
+/// does not know is Google's condition for a creation.
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_by_moto_keeps_the_contract_but_for_creation() {
+    let Some(server) = S3::moto() else {
+        println!("{SKIPPED}");
+        return;
+    };
+    let store = open(
+        "gs://tidegate/some/prefix",
+        google(server.address),
+        Retry::default(),
+    );
+    contract::hold_but_creation_and_long_objects(&store).await;
+    contract::long_objects(&store).await;
+    assert_eq!(server.uploads(), 0, "no part is left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_by_fake_gcs_server_stands_the_faults() {
+    let Some(server) = other_servers::gcs() else {
+        return;
+    };
+    let relay = Relay::new(server.address);
+    let relayed = google(relay.address());
+    let store = open("gs://tidegate/faults", relayed, faults::RETRY);
+    faults::stand_on_objects(&store, &relay).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_has_its_segments_in_gcs() {
+    let Some(server) = other_servers::gcs() else {
+        return;
+    };
+    cloud::serve("gs://tidegate/plant", google(server.address)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_by_azurite_keeps_the_contract() {
+    let Some(server) = other_servers::azure() else {
+        return;
+    };
+    let store = open(
+        "az://tidegate/some/prefix",
+        azurite(server.address),
+        Retry::default(),
+    );
+    contract::hold(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_by_azurite_stands_the_faults() {
+    let Some(server) = other_servers::azure() else {
+        return;
+    };
+    let relay = Relay::new(server.address);
+    let relayed = azurite(relay.address());
+    let store = open("az://tidegate/faults", relayed, faults::RETRY);
+    faults::stand_on_objects(&store, &relay).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_has_its_segments_in_azure() {
+    let Some(server) = other_servers::azure() else {
+        return;
+    };
+    cloud::serve("az://tidegate/plant", azurite(server.address)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hdfs_by_a_small_cluster_keeps_the_contract() {
+    let Some(server) = other_servers::hdfs() else {
+        return;
+    };
+    let url = format!("hdfs://{}/some/prefix", server.address);
+    contract::hold(&open(&url, Environment::new(), Retry::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_has_its_segments_in_hdfs() {
+    let Some(server) = other_servers::hdfs() else {
+        return;
+    };
+    let url = format!("hdfs://{}/plant", server.address);
+    cloud::serve(&url, Environment::new()).await;
+}
+
+/// Of the contract what a store can keep that is only read.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_by_apache_is_read_and_listed_and_refuses_to_be_written() {
+    let Some(server) = other_servers::apache() else {
+        return;
+    };
+    let object = contract::body(1_000, 1);
+    server.place("some/prefix/ranges/a", &object);
+    for key in contract::listed_keys() {
+        server.place(&format!("some/prefix/{key}"), key.as_bytes());
+    }
+    let url = format!("http://{}/some/prefix", server.address);
+    let store = open(&url, Environment::new(), Retry::default());
+    assert_eq!(store.read_whole("ranges/a").await.unwrap(), object);
+    assert_eq!(store.size("ranges/a").await.unwrap(), 1_000);
+    contract::read_ranges(&store, "ranges/a", &object).await;
+    contract::list(&store, contract::listed_keys()).await;
+    for error in [
+        store.read_whole("ranges/b").await.unwrap_err(),
+        store.size("ranges/b").await.unwrap_err(),
+        store.read("ranges/b", 3..4).await.unwrap_err(),
+    ] {
+        assert!(error.is_not_found(), "{error}");
+    }
+    let written = store.put("ranges/a", Vec::new()).await.unwrap_err();
+    let created = store.create("new", Bytes::new()).await.unwrap_err();
+    let deleted = store.delete("ranges/a").await.unwrap_err();
+    for error in [written, created, deleted] {
+        let is_told = error.to_string().contains("this store can only be read");
+        assert!(is_told && !error.may_pass(), "{error}");
+    }
+    assert_eq!(store.read_whole("ranges/a").await.unwrap(), object);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_by_a_server_without_ranges_or_listing_is_refused_by_name() {
+    let server = other_servers::without_ranges();
+    server.place("a", b"whole");
+    let url = format!("http://{}", server.address);
+    let store = open(&url, Environment::new(), Retry::default());
+    assert_eq!(store.read_whole("a").await.unwrap(), "whole");
+    let ranged = store.read("a", 1..3).await.unwrap_err();
+    let listed = store.list("", None, 10).await.unwrap_err();
+    for error in [ranged, listed] {
+        assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+        println!("{error}");
+    }
+}
