@@ -178,6 +178,10 @@ fn remote_failure(error: &object_store::Error, reason: String) -> Failure {
             let throttled = matches!(not_now.status, 429 | 503);
             return Failure::Passing { throttled, reason };
         }
+        #[cfg(feature = "hdfs")]
+        if super::hdfs::may_pass(error) {
+            return Failure::passing(reason);
+        }
         of_http |= error.is::<HttpError>() || error.is::<std::io::Error>();
         cause = error.source();
     }
@@ -188,9 +192,10 @@ fn remote_failure(error: &object_store::Error, reason: String) -> Failure {
     }
 }
 
-/// What went wrong, cut where it is an answer's long text.
+/// What went wrong, without the stack of a server in Java, and cut where it is an answer's long text.
 fn text_of(error: &object_store::Error) -> String {
-    let mut text = error.to_string();
+    let text = error.to_string();
+    let mut text = text.split("\n\tat ").next().unwrap_or_default().to_owned();
     if text.len() > ERROR_TEXT_BYTES_MAX {
         text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
         text.push('…');

@@ -5,6 +5,8 @@
 mod cache;
 mod error;
 mod folder;
+#[cfg(feature = "hdfs")]
+mod hdfs;
 pub mod limits;
 mod open;
 mod price;

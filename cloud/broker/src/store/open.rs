@@ -9,6 +9,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
+use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, RetryConfig};
 
 use super::error::Kind;
@@ -65,6 +66,8 @@ pub(super) struct Backend {
     /// Whether it lists in the order of keys.
     pub(super) ordered: bool,
     pub(super) writable: bool,
+    /// Whether a name in a listing is an object's, and not of what is not finished.
+    pub(super) is_object: fn(&ObjectPath) -> bool,
 }
 
 impl fmt::Debug for Backend {
@@ -90,6 +93,7 @@ impl Backend {
             folders: None,
             ordered: true,
             writable: true,
+            is_object: |_| true,
         }
     }
 
@@ -173,6 +177,7 @@ impl Backend {
                     .build();
                 Ok(Self {
                     ordered: false,
+                    is_object: super::hdfs::is_object,
                     ..Self::plain(Kind::Remote, Arc::new(store.map_err(text)?))
                 })
             }

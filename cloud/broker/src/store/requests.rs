@@ -136,8 +136,9 @@ impl Inner {
             let mut first = BTreeMap::new();
             while let Some(meta) = stream.try_next().await? {
                 seen += 1;
-                // Not every server knows where a listing is to begin; who begins at the first gives it again.
-                if after.is_some_and(|after| meta.location <= *after) {
+                // Not every server knows where a listing is to begin: it begins at the first again.
+                let is_before = after.is_some_and(|after| meta.location <= *after);
+                if is_before || !(self.backend.is_object)(&meta.location) {
                     continue;
                 }
                 first.insert(meta.location.to_string(), meta);

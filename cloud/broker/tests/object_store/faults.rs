@@ -18,21 +18,47 @@ pub(crate) const RETRY: Retry = Retry {
     request_max: Duration::from_secs(2),
 };
 
+/// All of it, by S3's uploads in parts.
 pub(crate) async fn stand_all(server: &S3) {
     let proxy = Relay::new(server.address);
-    let store = server.store_with("s3://tidegate/faults", &proxy.endpoint(), RETRY);
-    stand_on_objects(&store, &proxy).await;
-    long_objects(&store, &proxy, server).await;
-    listings_and_deletions(&store, &proxy).await;
-    for_ever(server, &proxy).await;
-    refusals(server, &proxy).await;
+    let open = |bucket: &str, retry| {
+        server.store_with(&format!("s3://{bucket}/faults"), &proxy.endpoint(), retry)
+    };
+    stand_but_uploads(&proxy, "DELETE", open).await;
+    let store = open("tidegate", RETRY);
+    let lines = [
+        ("POST", "uploads"),
+        ("PUT", "partNumber"),
+        ("POST", "uploadId"),
+    ];
+    long_object(&store, &proxy, &lines).await;
+    uploads(&store, &proxy, server).await;
 }
 
-/// What goes wrong with objects of one request each, whatever the kind of the store.
-pub(crate) async fn stand_on_objects(store: &Store, proxy: &Relay) {
-    writes(store, proxy).await;
-    reads(store, proxy).await;
-    creations(store, proxy).await;
+/// All but uploads in parts, of any kind of store over HTTP: how it deletes, and what opens a bucket by the relay.
+pub(crate) async fn stand_but_uploads(
+    proxy: &Relay,
+    deletes_by: &'static str,
+    open: impl Fn(&str, Retry) -> Store,
+) {
+    let store = open("tidegate", RETRY);
+    writes(&store, proxy).await;
+    reads(&store, proxy).await;
+    creations(&store, proxy).await;
+    listings_and_deletions(&store, proxy, deletes_by).await;
+    let hasty = Retry {
+        total_max: Duration::from_secs(1),
+        request_max: Duration::from_millis(300),
+        ..RETRY
+    };
+    for_ever(&open("tidegate", hasty), proxy).await;
+    refusals(&store, proxy).await;
+    let elsewhere = open("no-such-bucket", Retry::default());
+    let error = elsewhere.put("a", vec![body(1, 1)]).await.unwrap_err();
+    assert!(
+        error.to_string().contains("bucket") && !error.may_pass(),
+        "{error}"
+    );
 }
 
 const ALL: [Fault; 7] = [
@@ -93,14 +119,14 @@ async fn creations(store: &Store, proxy: &Relay) {
     }
 }
 
-async fn long_objects(store: &Store, proxy: &Relay, server: &S3) {
+/// An object in parts, while its requests of these lines fail.
+pub(crate) async fn long_object(
+    store: &Store,
+    proxy: &Relay,
+    lines: &[(&'static str, &'static str)],
+) {
     let object = body(PUT_SINGLE_BYTES_MAX as usize + 1, 5);
-    let lines = [
-        ("POST", "uploads"),
-        ("PUT", "partNumber"),
-        ("POST", "uploadId"),
-    ];
-    for (method, text) in lines {
+    for (method, text) in lines.iter().copied() {
         for fault in [Fault::Answer(503), Fault::DoneButCut] {
             proxy.fail(method, text, fault, 1);
             store.put("long", vec![object.clone()]).await.unwrap();
@@ -109,6 +135,10 @@ async fn long_objects(store: &Store, proxy: &Relay, server: &S3) {
             store.delete("long").await.unwrap();
         }
     }
+}
+
+async fn uploads(store: &Store, proxy: &Relay, server: &S3) {
+    let object = body(PUT_SINGLE_BYTES_MAX as usize + 1, 5);
     // An upload whose beginning was answered by nothing is known to nobody: a rule of the bucket ends it.
     let unknown = server.uploads();
     assert_eq!(unknown, 1);
@@ -140,7 +170,7 @@ async fn long_objects(store: &Store, proxy: &Relay, server: &S3) {
     }
 }
 
-async fn listings_and_deletions(store: &Store, proxy: &Relay) {
+async fn listings_and_deletions(store: &Store, proxy: &Relay, deletes_by: &'static str) {
     for at in 0..5 {
         store
             .put(&format!("listed/{at}"), vec![body(10, at)])
@@ -148,7 +178,7 @@ async fn listings_and_deletions(store: &Store, proxy: &Relay) {
             .unwrap();
     }
     for fault in ALL.into_iter().chain([Fault::HalfAnswer]) {
-        proxy.fail("GET", "list-type", fault, 1);
+        proxy.fail("GET", "prefix=", fault, 1);
         let page = store.list("listed", None, 100).await;
         assert_eq!(page.unwrap().objects.len(), 5, "{fault:?}");
         assert_eq!(proxy.heal(), 1, "{fault:?}");
@@ -156,7 +186,7 @@ async fn listings_and_deletions(store: &Store, proxy: &Relay) {
     for (at, fault) in ALL.into_iter().enumerate() {
         let key = format!("deleted/{at}");
         store.put(&key, vec![body(10, 1)]).await.unwrap();
-        proxy.fail("DELETE", "", fault, 1);
+        proxy.fail(deletes_by, "", fault, 1);
         store.delete(&key).await.unwrap();
         assert_eq!(proxy.heal(), 1, "{fault:?}");
         assert!(store.size(&key).await.unwrap_err().is_not_found());
@@ -164,13 +194,7 @@ async fn listings_and_deletions(store: &Store, proxy: &Relay) {
 }
 
 /// A store that stays broken: an error in time, that says so.
-async fn for_ever(server: &S3, proxy: &Relay) {
-    let retry = Retry {
-        total_max: Duration::from_secs(1),
-        request_max: Duration::from_millis(300),
-        ..RETRY
-    };
-    let store = server.store_with("s3://tidegate/faults", &proxy.endpoint(), retry);
+async fn for_ever(store: &Store, proxy: &Relay) {
     for fault in [Fault::Answer(503), Fault::Cut, Fault::Silence] {
         for method in ["PUT", "GET"] {
             proxy.fail(method, "", fault, u32::MAX);
@@ -191,10 +215,7 @@ async fn for_ever(server: &S3, proxy: &Relay) {
                 *attempts > 1 && key == "broken" && error.may_pass(),
                 "{error}"
             );
-            assert!(
-                error.to_string().contains("s3://tidegate/faults"),
-                "{error}"
-            );
+            assert!(error.to_string().contains(store.url().as_str()), "{error}");
         }
         let usage = store.usage();
         assert!(usage.requests(Operation::Put) + usage.requests(Operation::Get) >= hits.into());
@@ -202,8 +223,7 @@ async fn for_ever(server: &S3, proxy: &Relay) {
 }
 
 /// What trying again does not help: told at once.
-async fn refusals(server: &S3, proxy: &Relay) {
-    let store = server.store_with("s3://tidegate/faults", &proxy.endpoint(), RETRY);
+async fn refusals(store: &Store, proxy: &Relay) {
     for status in [400, 403, 501] {
         proxy.fail("PUT", "", Fault::Answer(status), u32::MAX);
         let error = store.put("refused", vec![body(1, 1)]).await.unwrap_err();
@@ -213,10 +233,4 @@ async fn refusals(server: &S3, proxy: &Relay) {
             "{status}: {error}"
         );
     }
-    let elsewhere = server.store("s3://no-such-bucket", &proxy.endpoint());
-    let error = elsewhere.put("a", vec![body(1, 1)]).await.unwrap_err();
-    assert!(
-        error.to_string().contains("bucket") && !error.may_pass(),
-        "{error}"
-    );
 }

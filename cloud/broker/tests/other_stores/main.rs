@@ -24,6 +24,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_cloud::store::{Retry, Store, StoreError, StoreMetrics, StoreOptions};
@@ -101,9 +102,14 @@ async fn gcs_by_fake_gcs_server_stands_the_faults() {
         return;
     };
     let relay = Relay::new(server.address);
-    let relayed = google(relay.address());
-    let store = open("gs://tidegate/faults", relayed, faults::RETRY);
-    faults::stand_on_objects(&store, &relay).await;
+    let relayed = |bucket: &str, retry| {
+        open(
+            &format!("gs://{bucket}/faults"),
+            google(relay.address()),
+            retry,
+        )
+    };
+    faults::stand_but_uploads(&relay, "DELETE", relayed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,9 +139,17 @@ async fn azure_by_azurite_stands_the_faults() {
         return;
     };
     let relay = Relay::new(server.address);
-    let relayed = azurite(relay.address());
-    let store = open("az://tidegate/faults", relayed, faults::RETRY);
-    faults::stand_on_objects(&store, &relay).await;
+    let relayed = |container: &str, retry| {
+        open(
+            &format!("az://{container}/faults"),
+            azurite(relay.address()),
+            retry,
+        )
+    };
+    // It deletes by a batch of one.
+    faults::stand_but_uploads(&relay, "POST", relayed).await;
+    let lines = [("PUT", "comp=block&"), ("PUT", "comp=blocklist")];
+    faults::long_object(&relayed("tidegate", faults::RETRY), &relay, &lines).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +166,62 @@ async fn hdfs_by_a_small_cluster_keeps_the_contract() {
         return;
     };
     let url = format!("hdfs://{}/some/prefix", server.address);
-    contract::hold(&open(&url, Environment::new(), Retry::default())).await;
+    let store = open(&url, Environment::new(), Retry::default());
+    contract::hold(&store).await;
+    let page = store.list("", None, 1_000).await.unwrap();
+    println!(
+        "{:?}",
+        page.objects.iter().map(|o| &o.key).collect::<Vec<_>>()
+    );
+}
+
+/// What is not there for a while is waited for, and told as what may pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn hdfs_comes_back_from_safe_mode_and_without_its_nodes() {
+    let Some(mut server) = other_servers::hdfs() else {
+        return;
+    };
+    let url = format!("hdfs://{}/faults", server.address);
+    let patient = open(&url, Environment::new(), Retry::default());
+    let hasty = Retry {
+        total_max: Duration::from_secs(1),
+        request_max: Duration::from_secs(3),
+        ..faults::RETRY
+    };
+    let hasty = open(&url, Environment::new(), hasty);
+    patient
+        .put("before", vec![contract::body(5_000, 1)])
+        .await
+        .unwrap();
+    for (lost, back) in [("safe mode", "no safe mode"), ("no name node", "name node")] {
+        server.change(lost);
+        let error = hasty
+            .put("written", vec![contract::body(5_000, 2)])
+            .await
+            .unwrap_err();
+        assert!(error.may_pass(), "{lost}: {error}");
+        let waiting = tokio::spawn({
+            let patient = patient.clone();
+            async move { patient.put("written", vec![contract::body(5_000, 3)]).await }
+        });
+        server.change(back);
+        waiting.await.unwrap().unwrap();
+        let found = patient.read_whole("written").await.unwrap();
+        assert!(found == contract::body(5_000, 3), "{back}");
+    }
+    server.change("no data nodes");
+    let written = hasty.put("written", vec![contract::body(5_000, 4)]).await;
+    let read = hasty.read_whole("before").await.map(drop);
+    for error in [written.unwrap_err(), read.unwrap_err()] {
+        assert!(error.may_pass(), "{error}");
+    }
+    server.change("no new files");
+    let error = patient.put("more", vec![contract::body(1, 1)]).await;
+    let error = error.unwrap_err();
+    assert!(
+        error.to_string().contains("quota") && !error.may_pass(),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

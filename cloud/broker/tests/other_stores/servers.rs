@@ -1,13 +1,12 @@
 //! Servers of the other kinds of store, on loopback, each ended with the test that has it. What `tests/stores`
 //! builds prints its address and ends when its input does.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -16,6 +15,8 @@ const STARTED: Duration = Duration::from_secs(120);
 
 pub(crate) struct Server {
     child: Child,
+    /// What a program that prints its address says further.
+    output: Option<BufReader<ChildStdout>>,
     pub(crate) address: SocketAddr,
     /// Its files, if it has any.
     pub(crate) folder: TempDir,
@@ -82,11 +83,12 @@ fn started_in(folder: TempDir, command: &mut Command) -> Server {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    let output = child.stdout.take().unwrap();
-    BufReader::new(output).read_line(&mut line).unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
     match line.trim().parse() {
         Ok(address) => Server {
             child,
+            output: Some(output),
             address,
             folder,
         },
@@ -130,12 +132,11 @@ fn apache_settings(folder: &Path, address: SocketAddr) -> String {
         let line = "LoadModule {module}_module /usr/lib/apache2/modules/mod_{module}.so\n";
         settings.push_str(&line.replace("{module}", module));
     }
-    let _ = write!(
-        settings,
-        "<Directory {folder}/files>\nDav On\nDavDepthInfinity On\n\
-         <LimitExcept GET HEAD OPTIONS PROPFIND>\nRequire all denied\n</LimitExcept>\n</Directory>\n"
-    );
     settings
+        + &format!(
+            "<Directory {folder}/files>\nDav On\nDavDepthInfinity On\n\
+             <LimitExcept GET HEAD OPTIONS PROPFIND>\nRequire all denied\n</LimitExcept>\n</Directory>\n"
+        )
 }
 
 /// Python's web server, which knows nothing of ranges.
@@ -170,6 +171,7 @@ fn listening(folder: TempDir, address: SocketAddr, command: &mut Command) -> Ser
         .unwrap();
     let mut server = Server {
         child,
+        output: None,
         address,
         folder,
     };
@@ -191,5 +193,13 @@ impl Server {
         let file = self.folder.path().join("files").join(key);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, bytes).unwrap();
+    }
+
+    /// Has something done to it: see `MiniCluster.java`.
+    pub(crate) fn change(&mut self, wanted: &str) {
+        writeln!(self.child.stdin.as_ref().unwrap(), "{wanted}").unwrap();
+        let mut line = String::new();
+        self.output.as_mut().unwrap().read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), "done", "{wanted}");
     }
 }
