@@ -43,5 +43,5 @@ pub(super) fn is_object(path: &ObjectPath) -> bool {
     let unfinished = name
         .strip_prefix('.')
         .and_then(|name| name.rsplit_once(".tmp."));
-    !unfinished.is_some_and(|(_, number)| number.parse::<u64>().is_ok())
+    unfinished.is_none_or(|(_, number)| number.parse::<u64>().is_err())
 }
