@@ -19,20 +19,14 @@ const URL: &str = "TIDEGATE_TEST_CLOUD_URL";
 /// How many segments the cloud knows at its end.
 const SEGMENTS: &str = "segments: ";
 
-/// Runs a cloud with a store; afterwards the store has its segments, and nothing else.
+/// A cloud without a disk had all that it should have.
+const WHOLE: &str = "all is there";
+
+/// Runs a cloud with its segments in a store; afterwards the store has these, and nothing else. Then one that has
+/// all that it needs there.
 pub(crate) async fn serve(url: &str, environment: Environment) {
     let store = open(url, environment.clone(), Retry::default());
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "cloud::lands_packs_and_restarts", "--nocapture"])
-        .env(URL, url)
-        .envs(environment);
-    // Each wait in it has a deadline.
-    let run = tokio::task::spawn_blocking(move || command.output());
-    let output = run.await.unwrap().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(output.status.success(), "{text}");
+    let text = run("lands_packs_and_restarts", url, &environment).await;
     let known = text.lines().find_map(|line| line.split_once(SEGMENTS));
     let known: usize = known.expect("it tells").1.parse().unwrap();
     let page = store.list("", None, 1_000).await.unwrap();
@@ -42,9 +36,32 @@ pub(crate) async fn serve(url: &str, environment: Environment) {
         keys.iter().all(|key| key.starts_with("segments/")),
         "{keys:?}"
     );
+    let text = run(
+        "restarts_without_its_disk",
+        &format!("{url}/whole"),
+        &environment,
+    )
+    .await;
+    assert!(text.contains(WHOLE), "{text}");
 }
 
-/// What the other process does; without its variable, nothing.
+/// A test of this program as another process: what it says.
+async fn run(test: &str, url: &str, environment: &Environment) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", &format!("cloud::{test}"), "--nocapture"])
+        .env(URL, url)
+        .envs(environment);
+    // Each wait in it has a deadline.
+    let run = tokio::task::spawn_blocking(move || command.output());
+    let output = run.await.unwrap().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// What one other process does; without its variable, nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn lands_packs_and_restarts() {
     let Ok(url) = std::env::var(URL) else {
@@ -108,4 +125,36 @@ async fn give_up(cloud: &Cloud, target: Target) -> usize {
         .ledger(|ledger| ledger.log(target).segments().count());
     assert!(left < before, "{left} of {before} are left");
     left
+}
+
+/// What another one does: also the log, the snapshots and the CA are in the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_without_its_disk() {
+    let Ok(url) = std::env::var(URL) else {
+        return;
+    };
+    let settings = format!(", object_store: {url:?}, wal: object");
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), &settings).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    let target = edge.target;
+    for _ in 0..10 {
+        edge.land(10).await;
+    }
+    let mut client = Client::connect(&cloud).await;
+    let before = fetch_all(&mut client, target, 0).await;
+    cloud.shutdown().await;
+    drop(data);
+
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), &format!("{settings}{AT_ONCE}")).await;
+    let mut client = Client::connect(&cloud).await;
+    assert_eq!(fetch_all(&mut client, target, 0).await, before);
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(10).await;
+    until_packed(&cloud, target, 110).await;
+    let after = fetch_all(&mut client, target, 0).await;
+    assert_eq!((after.len(), &after[..10]), (11, &before[..]));
+    cloud.shutdown().await;
+    println!("{WHOLE}");
 }

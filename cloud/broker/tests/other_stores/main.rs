@@ -113,7 +113,7 @@ async fn gcs_by_fake_gcs_server_stands_the_faults() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cloud_has_its_segments_in_gcs() {
+async fn a_cloud_has_its_segments_and_its_log_in_gcs() {
     let Some(server) = other_servers::gcs() else {
         return;
     };
@@ -153,7 +153,7 @@ async fn azure_by_azurite_stands_the_faults() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cloud_has_its_segments_in_azure() {
+async fn a_cloud_has_its_segments_and_its_log_in_azure() {
     let Some(server) = other_servers::azure() else {
         return;
     };
@@ -225,7 +225,7 @@ async fn hdfs_comes_back_from_safe_mode_and_without_its_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cloud_has_its_segments_in_hdfs() {
+async fn a_cloud_has_its_segments_and_its_log_in_hdfs() {
     let Some(server) = other_servers::hdfs() else {
         return;
     };
