@@ -6,11 +6,15 @@ import org.apache.hadoop.fs.Path;
 import org.apache.hadoop.hdfs.MiniDFSCluster;
 import org.apache.hadoop.hdfs.protocol.HdfsConstants;
 import org.apache.hadoop.hdfs.protocol.HdfsConstants.SafeModeAction;
+import org.apache.hadoop.hdfs.server.datanode.DataNode;
+import org.apache.hadoop.metrics2.AbstractMetric;
+import org.apache.hadoop.metrics2.impl.MetricsCollectorImpl;
+import org.apache.hadoop.metrics2.lib.DefaultMetricsSystem;
 
 /**
  * Hadoop's own small cluster, one name node and three data nodes in this process, on loopback, in the folder that is
- * named. Prints the name node's address, does to it what the lines of its input say, each answered by "done", and ends
- * when its input does.
+ * named. Prints the name node's address, does to it what the lines of its input say, each answered by "done" (or a count),
+ * and ends when its input does.
  */
 public final class MiniCluster {
     public static void main(String[] arguments) throws Exception {
@@ -21,11 +25,28 @@ public final class MiniCluster {
         System.out.println("127.0.0.1:" + cluster.getNameNodePort());
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
         for (String line = input.readLine(); line != null; line = input.readLine()) {
-            change(cluster, line);
-            System.out.println("done");
+            if (line.equals("syncs")) {
+                System.out.println(syncs(cluster));
+            } else {
+                change(cluster, line);
+                System.out.println("done");
+            }
         }
         // Nothing of it is needed any more.
         Runtime.getRuntime().halt(0);
+    }
+
+    /** How often all data nodes have put a block onto the disk. Not by JMX, which tells what was some seconds ago. */
+    private static long syncs(MiniDFSCluster cluster) {
+        long count = 0;
+        for (DataNode node : cluster.getDataNodes()) {
+            MetricsCollectorImpl metrics = new MetricsCollectorImpl();
+            DefaultMetricsSystem.instance().getSource(node.getMetrics().name()).getMetrics(metrics, true);
+            for (AbstractMetric metric : metrics.getRecords().get(0).metrics()) {
+                count += metric.name().equals("FsyncCount") ? metric.value().longValue() : 0;
+            }
+        }
+        return count;
     }
 
     private static void change(MiniDFSCluster cluster, String wanted) throws Exception {

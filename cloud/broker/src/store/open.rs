@@ -172,13 +172,11 @@ impl Backend {
             }
             #[cfg(feature = "hdfs")]
             Place::Hdfs { url } => {
-                let store = hdfs_native_object_store::HdfsObjectStoreBuilder::new()
-                    .with_url(url)
-                    .build();
+                let store = super::hdfs::Hdfs::open(url).map_err(|error| error.to_string())?;
                 Ok(Self {
                     ordered: false,
                     is_object: super::hdfs::is_object,
-                    ..Self::plain(Kind::Remote, Arc::new(store.map_err(text)?))
+                    ..Self::plain(Kind::Remote, Arc::new(store))
                 })
             }
             // Parsing has refused what is not built.

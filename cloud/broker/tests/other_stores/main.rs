@@ -31,6 +31,7 @@ use tidegate_cloud::store::{Retry, Store, StoreError, StoreMetrics, StoreOptions
 
 use s3_relay::Relay;
 use servers::{S3, SKIPPED};
+use support::DEADLINE;
 
 type Environment = BTreeMap<String, String>;
 
@@ -166,13 +167,63 @@ async fn hdfs_by_a_small_cluster_keeps_the_contract() {
         return;
     };
     let url = format!("hdfs://{}/some/prefix", server.address);
+    contract::hold(&open(&url, Environment::new(), Retry::default())).await;
+    until_nothing_is_left(server.address).await;
+}
+
+/// Of objects that another created first, or whose writer gave up, no file is left.
+async fn until_nothing_is_left(address: SocketAddr) {
+    let client = hdfs_native::ClientBuilder::new().with_url(format!("hdfs://{address}"));
+    let client = client.build().unwrap();
+    let looking = async {
+        loop {
+            let files = client.list_status("/", true).await.unwrap();
+            let mut left = files.into_iter().filter(|file| file.path.contains(".tmp."));
+            let Some(file) = left.next() else { return };
+            println!("{} is left", file.path);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let looked = tokio::time::timeout(DEADLINE, looking).await;
+    assert!(looked.is_ok(), "files are left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hdfs_has_an_object_on_its_disks_and_a_write_that_is_given_up_leaves_nothing() {
+    let Some(mut server) = other_servers::hdfs() else {
+        return;
+    };
+    let url = format!("hdfs://{}/syncs", server.address);
     let store = open(&url, Environment::new(), Retry::default());
-    contract::hold(&store).await;
-    let page = store.list("", None, 1_000).await.unwrap();
-    println!(
-        "{:?}",
-        page.objects.iter().map(|o| &o.key).collect::<Vec<_>>()
-    );
+    let before: u64 = server.ask("syncs").parse().unwrap();
+    for at in 0..5 {
+        let object = contract::body(100_000, at);
+        store
+            .put(&format!("object/{at}"), vec![object])
+            .await
+            .unwrap();
+    }
+    // Each of three data nodes syncs the block of each object.
+    let after: u64 = server.ask("syncs").parse().unwrap();
+    assert!(after >= before + 15, "{before} {after}");
+
+    let object = contract::body(30_000_000, 7);
+    let mut given_up = 0;
+    for wait_ms in [1, 5, 10, 20, 50, 100, 200] {
+        let put = store.put("given/up", vec![object.clone()]);
+        let ended = tokio::time::timeout(Duration::from_millis(wait_ms), put).await;
+        given_up += u32::from(ended.is_err());
+    }
+    assert!(given_up > 0);
+    store.put("given/up", vec![object.clone()]).await.unwrap();
+    assert!(store.read_whole("given/up").await.unwrap() == object);
+    until_nothing_is_left(server.address).await;
+
+    // As a writer leaves it that was killed.
+    store.put("given/.up.tmp.17", Vec::new()).await.unwrap();
+    let page = store.list("given", None, 10).await.unwrap();
+    let keys: Vec<_> = page.objects.iter().map(|object| &object.key).collect();
+    assert_eq!(keys, ["given/up"]);
 }
 
 /// What is not there for a while is waited for, and told as what may pass.

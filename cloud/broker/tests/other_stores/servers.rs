@@ -197,9 +197,13 @@ impl Server {
 
     /// Has something done to it: see `MiniCluster.java`.
     pub(crate) fn change(&mut self, wanted: &str) {
+        assert_eq!(self.ask(wanted), "done", "{wanted}");
+    }
+
+    pub(crate) fn ask(&mut self, wanted: &str) -> String {
         writeln!(self.child.stdin.as_ref().unwrap(), "{wanted}").unwrap();
         let mut line = String::new();
         self.output.as_mut().unwrap().read_line(&mut line).unwrap();
-        assert_eq!(line.trim(), "done", "{wanted}");
+        line.trim().to_owned()
     }
 }
