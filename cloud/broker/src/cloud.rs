@@ -279,6 +279,7 @@ async fn prepare(broker: &Broker, topics: &[TopicConfig]) -> anyhow::Result<()> 
                     name: topic.name.clone(),
                     topic_id: TopicId(Uuid::new_v4().as_u128()),
                     partitions: topic.partitions,
+                    changes: Vec::new(),
                 };
                 broker.command(Command::CreateTopic(create)).await?;
                 tracing::info!(topic = %topic.name, partitions = topic.partitions, "topic created");

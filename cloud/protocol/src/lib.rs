@@ -14,6 +14,7 @@ pub mod gathering;
 pub mod groups;
 pub mod index;
 pub mod ledger;
+pub mod moving;
 pub mod offset_map;
 pub mod packing;
 pub mod questions;

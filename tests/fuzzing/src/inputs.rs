@@ -258,6 +258,7 @@ fn command(random: &mut Random) -> Command {
             name: topic(),
             topic_id,
             partitions: random.below(4) as u32,
+            changes: Vec::new(),
         }),
         2 => Command::DeleteTopic(DeleteTopic { topic_id }),
         3 => Command::GrowTopic(GrowTopic {
@@ -290,6 +291,7 @@ pub fn commands(random: &mut Random) -> Vec<u8> {
             name: topic(),
             topic_id,
             partitions: 2,
+            changes: Vec::new(),
         }),
         Command::Tick(Tick {
             now_ms: 2,

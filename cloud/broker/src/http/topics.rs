@@ -61,6 +61,7 @@ async fn create(State(context): State<Context>, Sent(asked): Sent<Create>) -> An
         name: asked.name.clone(),
         topic_id: TopicId(Uuid::new_v4().as_u128()),
         partitions: asked.partitions,
+        changes: Vec::new(),
     };
     match context.broker.command(Command::CreateTopic(create)).await? {
         Effect::TopicCreated { topic_id } => Ok(Json(json!({
