@@ -22,7 +22,8 @@ use crate::sequencer::{Sequencer, Work};
 use crate::snapshots;
 use crate::snapshotter::{Kept, Snapshotter};
 use crate::state::{Shared, State};
-use crate::store::{Cache, Store};
+use crate::store::Cache;
+use crate::stores::{Stores, Table};
 use crate::submission::SubmitError;
 
 /// Where a broker keeps what lies on its own disk.
@@ -51,7 +52,7 @@ impl Broker {
     /// returns beside the broker tells which snapshots are kept.
     pub(crate) fn open(
         folders: &Folders,
-        (store, cache): (Store, Cache),
+        (stores, cache): (Stores, Cache),
         metrics: Metrics,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         let snapshot = snapshots::load(&folders.snapshots)?;
@@ -72,7 +73,7 @@ impl Broker {
         check_log(&state, &log.reader())?;
         let (snapshots, kept) = Snapshotter::start(folders.snapshots.clone(), after)?;
         let store_id = log.store_id();
-        let segments = Segments::new(store, cache, store_id);
+        let segments = Segments::new(stores, cache, store_id);
         let shared = Arc::new(Shared::new(state, log.reader(), segments, metrics));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
@@ -222,6 +223,12 @@ impl Broker {
         if self.queue.send(Work::Stop).await.is_ok() {
             self.queue.closed().await;
         }
+    }
+
+    /// The object stores beside the cluster's, as the ledger has them now.
+    pub(crate) fn stores_table(&self) -> Table {
+        let segments = &self.shared.segments;
+        self.ledger(|ledger| Table::of(ledger, |id| segments.key(id)))
     }
 
     /// The time that goes into the ledger.

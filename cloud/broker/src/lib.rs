@@ -21,6 +21,7 @@ pub mod limits;
 pub mod log;
 mod look_up;
 pub mod metrics;
+mod mover;
 mod open_files;
 mod packer;
 pub mod presence;
@@ -33,8 +34,10 @@ pub mod snapshots;
 mod snapshotter;
 mod state;
 pub mod store;
+mod stores;
 mod submission;
 pub mod topic_settings;
+mod topic_store;
 
 pub use broker::Broker;
 pub use cloud::Cloud;
