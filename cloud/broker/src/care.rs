@@ -1,4 +1,4 @@
-//! The cloud's housekeeping, in one task: packs what is due, compacts, gives up what retention says, and deletes
+//! The cloud's housekeeping, in one task: packs what is due, compacts, moves segments to their topics' object stores, gives up what retention says, and deletes
 //! what nothing needs any more, once that is safe. Each is tried again in the next round where it fails.
 //!
 //! An object goes only when what took its place has been in a durable snapshot for `restore_window`: so a
@@ -71,12 +71,12 @@ impl Care {
     }
 
     async fn round(&mut self) {
+        let stores = self.broker.shared().segments.stores();
+        stores.mend(|| self.broker.stores_table()).await;
         // It may be the wrong copy that was put back, and another one need what this one does not know.
         if self.broker.ledger(|ledger| ledger.behind().is_some()) {
             return;
         }
-        let stores = self.broker.shared().segments.stores();
-        stores.mend(|| self.broker.stores_table()).await;
         self.packer.delete_doubtful().await;
         self.packer.pack_due().await;
         self.compaction.one_due(&self.broker, &self.packer).await;

@@ -288,6 +288,22 @@ async fn a_store_that_cannot_be_used_is_refused_with_the_reason() {
         (stores.collect::<Vec<_>>(), ledger.stores().count())
     });
     assert_eq!(known, (vec![0], 0), "nothing has changed");
+    // Nor does a cloud start with a new topic that could not have its store.
+    let yaml = |url: &str| {
+        let data = world.folder("another").display().to_string();
+        format!(
+            "{{data: {data}, kafka: {{address: 127.0.0.1:0}}, http: {{address: 127.0.0.1:0}}, bridge: {{address: 127.0.0.1:0}}, \
+             topics: [{{name: other, object_store: '{url}'}}]}}"
+        )
+    };
+    assert!(Config::parse(&yaml("memory://")).is_err());
+    let config = Config::parse(&yaml(&below_a_file)).unwrap();
+    let refused = Box::pin(Cloud::start(config)).await.unwrap_err();
+    let said = format!("{refused:#}");
+    assert!(
+        said.contains("topic other") && said.contains("Nothing was changed"),
+        "{said}"
+    );
     // The cluster's own is no other store.
     let own = world.objects().display().to_string();
     let (status, said) = world.alter(Some(&own)).await;

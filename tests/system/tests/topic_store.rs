@@ -34,6 +34,15 @@ const SEGMENTS_MIN: u64 = 20;
 /// A batch of so many is a segment.
 const IN_A_BATCH: usize = 4;
 
+/// What consumers get of the topic.
+#[derive(Debug, PartialEq, Eq)]
+struct Consumed {
+    /// Byte for byte, each with the offset behind it.
+    batches: Vec<(i64, Vec<u8>)>,
+    /// Offset, timestamp and value, by a real client.
+    records: Vec<(i64, i64, String)>,
+}
+
 struct World {
     scratch: Scratch,
     site: Site,
@@ -93,12 +102,15 @@ impl World {
 
     /// Every byte of the topic, and what a client makes of it.
     #[track_caller]
-    fn consumed(&self) -> (Vec<(i64, Vec<u8>)>, Vec<(i64, i64, String)>) {
+    fn consumed(&self) -> Consumed {
         let kafka = self.site.cloud.kafka;
         let out = self.scratch.path().join("consumed.jsonl");
         let records = kafka::read_all(kafka, STREAM, &out).into_iter();
         let records = records.map(|record| (record.offset, record.timestamp_ms, record.value));
-        (kafka::fetch_all(kafka, STREAM, 0), records.collect())
+        Consumed {
+            batches: kafka::fetch_all(kafka, STREAM, 0),
+            records: records.collect(),
+        }
     }
 
     fn moved(&self) -> f64 {
@@ -163,7 +175,7 @@ fn a_topic_moves_to_s3_while_the_cloud_is_killed_and_every_byte_stays() {
     assert_eq!(world.stored(OWN, "own"), world.in_s3("own"));
     assert!(world.in_s3("own") > 0 && world.in_s3("archive") == 0);
     let before = world.consumed();
-    assert_eq!(before.1.len(), world.sent);
+    assert_eq!(before.records.len(), world.sent);
 
     // A copy that is never answered, and the cloud killed behind it.
     world.fail_a_copy(4, Fault::Silence);
@@ -211,7 +223,7 @@ fn a_topic_moves_to_s3_while_the_cloud_is_killed_and_every_byte_stays() {
 
 /// Everything is in S3 and nowhere else, and is what it was.
 #[track_caller]
-fn all_is_sound(world: &mut World, before: &(Vec<(i64, Vec<u8>)>, Vec<(i64, i64, String)>)) {
+fn all_is_sound(world: &mut World, before: &Consumed) {
     wait::until("the folder has nothing of it", wait::SOON * 2, || {
         world.in_folder().is_empty().then_some(())
     });
@@ -236,12 +248,10 @@ fn all_is_sound(world: &mut World, before: &(Vec<(i64, Vec<u8>)>, Vec<(i64, i64,
     );
     world.site.cloud.kill();
     world.start_anew();
-    let (bytes, records) = world.consumed();
+    let Consumed { batches, records } = world.consumed();
     assert_eq!(records.len(), world.sent);
-    assert_eq!(
-        (&bytes[..before.0.len()], &records[..before.1.len()]),
-        (&before.0[..], &before.1[..])
-    );
+    assert_eq!(batches[..before.batches.len()], before.batches);
+    assert_eq!(records[..before.records.len()], before.records);
     let out = world.scratch.path().join("own.jsonl");
     let own = kafka::read_all(world.site.cloud.kafka, OWN, &out).into_iter();
     let own: Vec<String> = own.map(|record| record.value).collect();
@@ -278,7 +288,7 @@ fn a_store_that_does_not_answer_holds_up_its_topic_only() {
     world.wait_packed(STREAM);
     let trouble = &world.described(OWN)["stores"][0]["trouble"];
     assert!(trouble.is_string(), "{trouble}");
-    assert_eq!(world.consumed().1.len(), world.sent);
+    assert_eq!(world.consumed().records.len(), world.sent);
     world.server.process.signal("CONT");
     world.wait_packed(OWN);
     let out = world.scratch.path().join("own.jsonl");
