@@ -23,7 +23,7 @@ use crate::snapshots;
 use crate::snapshotter::{Kept, Snapshotter};
 use crate::state::{Shared, State};
 use crate::store::Cache;
-use crate::stores::{Stores, Table};
+use crate::stores::{Stores, Unwell};
 use crate::submission::SubmitError;
 
 /// Where a broker keeps what lies on its own disk.
@@ -225,10 +225,11 @@ impl Broker {
         }
     }
 
-    /// The object stores beside the cluster's, as the ledger has them now.
-    pub(crate) fn stores_table(&self) -> Table {
+    /// The object stores of topics that cannot be used now.
+    pub(crate) fn unwell_stores(&self) -> Unwell {
         let segments = &self.shared.segments;
-        self.ledger(|ledger| Table::of(ledger, |id| segments.key(id)))
+        let ready = segments.stores().ready();
+        self.ledger(|ledger| Unwell::of(ledger, &ready, |id| segments.key(id)))
     }
 
     /// The time that goes into the ledger.

@@ -72,7 +72,7 @@ impl Care {
 
     async fn round(&mut self) {
         let stores = self.broker.shared().segments.stores();
-        stores.mend(|| self.broker.stores_table()).await;
+        stores.mend(|| self.broker.unwell_stores()).await;
         // It may be the wrong copy that was put back, and another one need what this one does not know.
         if self.broker.ledger(|ledger| ledger.behind().is_some()) {
             return;

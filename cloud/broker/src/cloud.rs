@@ -70,7 +70,7 @@ impl Cloud {
         let (broker, kept) = opened.context("cannot open the log")?;
         check_store(&broker).await?;
         let stores = broker.shared().segments.stores();
-        stores.open_all(broker.stores_table()).await;
+        stores.open_all(broker.unwell_stores()).await;
         prepare(&broker, &config.topics).await?;
         let care = take_care(&broker, &config, kept).await?;
         let (shutdown, stopping) = watch::channel(false);

@@ -167,8 +167,8 @@ impl Stores {
         }
     }
 
-    /// Looks after those that are not well, now and then: opens what is not open, asks who did not answer.
-    pub(crate) async fn mend(&self, ledger: impl Fn() -> Table) {
+    /// Looks after those that are not well, now and then; `unwell` are those in the ledger, as they are now.
+    pub(crate) async fn mend(&self, unwell: impl Fn() -> Unwell) {
         {
             let mut mended = self.mended.lock().unwrap_or_else(PoisonError::into_inner);
             if mended.is_some_and(|mended| mended.elapsed() < STORES_MEND_EVERY) {
@@ -176,102 +176,75 @@ impl Stores {
             }
             *mended = Some(Instant::now());
         }
-        self.open_all(ledger()).await;
-        self.ask_all().await;
+        self.open_all(unwell()).await;
+        if !self.ready().contains(&CLUSTER_STORE) {
+            let away = answer(self.cluster.list("segments", None, 1)).await.err();
+            let url = self.cluster.url().as_str().to_owned();
+            self.set(CLUSTER_STORE, url, (Ok(self.cluster.clone()), away));
+        }
     }
 
-    /// Opens those of the ledger's stores that are not open.
-    pub(crate) async fn open_all(&self, table: Table) {
-        let closed = |entry: &Entry| self.get(entry.number).is_err();
-        let entries = table.0.into_iter().filter(closed);
-        join_all(entries.map(|entry| self.open_known(entry))).await;
+    /// Opens those that are not open, and asks those that are.
+    pub(crate) async fn open_all(&self, unwell: Unwell) {
+        let all = unwell.0.into_iter().map(|entry| async move {
+            let found = self.open_checked(&entry).await;
+            self.set(entry.number, entry.url, found);
+        });
+        join_all(all).await;
     }
 
-    async fn open_known(&self, entry: Entry) {
-        let (opened, away) = match self.open_checked(&entry).await {
-            Ok((store, away)) => (Ok(store), away),
-            Err(reason) => (Err(reason), None),
+    /// The store, and why it is to be left alone; or why it is not open.
+    async fn open_checked(&self, entry: &Entry) -> (Result<Store, String>, Option<String>) {
+        let opened = match self.get(entry.number) {
+            Ok(store) => Ok(store),
+            Err(_) => self.open_again(&entry.url),
         };
-        let known_now = Known {
-            url: entry.url,
-            opened,
-            away,
+        let store = match opened {
+            Ok(store) => store,
+            Err(reason) => return (Err(reason), None),
         };
-        let (number, url) = (entry.number, known_now.url.clone());
+        match look(&store, &entry.samples).await {
+            Look::Well => (Ok(store), None),
+            Look::Away(reason) => (Ok(store), Some(reason)),
+            Look::Wrong(reason) => (Err(reason), None),
+        }
+    }
+
+    /// What was opened when a topic got it. A folder that is missing now is not made: its disk may not be mounted.
+    fn open_again(&self, url: &str) -> Result<Store, String> {
+        let parsed = url.parse();
+        let url: StoreUrl = parsed.map_err(|error: UrlError| error.to_string())?;
+        if url.as_folder().is_some_and(|folder| !folder.is_dir()) {
+            let reason = "there is no such folder: is its disk mounted? One that is to be empty is to be made by hand";
+            return Err(reason.to_owned());
+        }
+        let opened = self.open(&url, &self.options);
+        opened.map_err(|error| error.to_string())
+    }
+
+    fn set(
+        &self,
+        number: u32,
+        url: String,
+        (opened, away): (Result<Store, String>, Option<String>),
+    ) {
+        let now = Known { url, opened, away };
         let mut known = self.known_mut();
         let before = known.get(&number).and_then(Known::reason);
-        match known_now.reason() {
+        let url = &now.url;
+        match now.reason() {
             Some(reason) if before != Some(reason) => tracing::error!(
                 number,
                 url,
                 reason,
-                "an object store of topics cannot be used: what they have there cannot be read, and nothing of them is packed"
+                "an object store cannot be used: nothing of its topics is packed, and what they have there may not be readable"
             ),
-            None if before.is_some() => tracing::info!(number, url, "an object store is back"),
+            None if before.is_some() => {
+                tracing::info!(number, url, "an object store is well again")
+            }
             _ => {}
         }
-        known.insert(number, known_now);
-    }
-
-    /// With another store than the one that has the segments, nothing could be read of them, and what comes would
-    /// go elsewhere.
-    async fn open_checked(&self, entry: &Entry) -> Result<(Store, Option<String>), String> {
-        let url: StoreUrl = entry
-            .url
-            .parse()
-            .map_err(|error: UrlError| error.to_string())?;
-        // A folder that is missing would be made, perhaps where a disk is not mounted.
-        if let Some(folder) = url.as_folder()
-            && !entry.samples.is_empty()
-            && !folder.is_dir()
-        {
-            return Err("there is no such folder: is its disk mounted?".to_owned());
-        }
-        let opened = self.open(&url, &self.options);
-        let store = opened.map_err(|error| error.to_string())?;
-        for key in &entry.samples {
-            match timeout(STORE_ANSWER_MAX, store.size(key)).await {
-                Ok(Ok(_)) => return Ok((store, None)),
-                Ok(Err(error)) if error.is_not_found() => {}
-                Ok(Err(error)) => return Ok((store, Some(error.to_string()))),
-                Err(_) => return Ok((store, Some(no_answer()))),
-            }
-        }
-        match entry.samples.first() {
-            None => Ok((store, None)),
-            Some(key) => Err(format!(
-                "it has no {key}, which the cloud knows: is it the one that was used before, and is its disk mounted?"
-            )),
-        }
-    }
-
-    /// Asks those that did not answer.
-    async fn ask_all(&self) {
-        let away: Vec<(u32, Store)> = {
-            let known = self.known();
-            let away = known.iter().filter(|(_, known)| known.away.is_some());
-            away.filter_map(|(number, known)| Some((*number, known.opened.clone().ok()?)))
-                .collect()
-        };
-        let asked = away.into_iter().map(|(number, store)| async move {
-            let list = store.list("segments", None, 1);
-            let answer = match timeout(STORE_ANSWER_MAX, list).await {
-                Ok(Ok(_)) => None,
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some(no_answer()),
-            };
-            if answer.is_none() {
-                tracing::info!(
-                    number,
-                    url = store.url().as_str(),
-                    "an object store answers again"
-                );
-            }
-            if let Some(known) = self.known_mut().get_mut(&number) {
-                known.away = answer;
-            }
-        });
-        join_all(asked).await;
+        known.insert(number, now);
     }
 
     fn known(&self) -> RwLockReadGuard<'_, BTreeMap<u32, Known>> {
@@ -283,6 +256,42 @@ impl Stores {
     }
 }
 
+enum Look {
+    Well,
+    Away(String),
+    Wrong(String),
+}
+
+/// With another store than the one that has the segments, nothing could be read of them, and what comes would go
+/// elsewhere.
+async fn look(store: &Store, samples: &[String]) -> Look {
+    for key in samples {
+        match timeout(STORE_ANSWER_MAX, store.size(key)).await {
+            Ok(Ok(_)) => return Look::Well,
+            Ok(Err(error)) if error.is_not_found() => {}
+            Ok(Err(error)) => return Look::Away(error.to_string()),
+            Err(_) => return Look::Away(no_answer()),
+        }
+    }
+    match samples.first() {
+        None => match answer(store.list("segments", None, 1)).await {
+            Ok(()) => Look::Well,
+            Err(reason) => Look::Away(reason),
+        },
+        Some(key) => Look::Wrong(format!(
+            "it has no {key}, which the cloud knows: is it the one that was used before, and is its disk mounted?"
+        )),
+    }
+}
+
+async fn answer<T>(asked: impl Future<Output = Result<T, StoreError>>) -> Result<(), String> {
+    match timeout(STORE_ANSWER_MAX, asked).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(no_answer()),
+    }
+}
+
 fn no_answer() -> String {
     format!(
         "there was no answer within {} s",
@@ -290,14 +299,21 @@ fn no_answer() -> String {
     )
 }
 
-/// The stores of a ledger beside the cluster's.
+/// The stores of a ledger, beside the cluster's, that cannot be used now.
 #[derive(Debug)]
-pub(crate) struct Table(Vec<Entry>);
+pub(crate) struct Unwell(Vec<Entry>);
 
-impl Table {
-    /// With the keys of some segments of each, newest first: as many as [`STORE_SAMPLES_MAX`], of as many partitions.
-    pub(crate) fn of(ledger: &Ledger, key: impl Fn(SegmentId) -> String) -> Self {
-        let entries = ledger.stores().map(|(number, url)| {
+impl Unwell {
+    /// With the keys of some segments of each, of as many partitions.
+    pub(crate) fn of(
+        ledger: &Ledger,
+        ready: &BTreeSet<u32>,
+        key: impl Fn(SegmentId) -> String,
+    ) -> Self {
+        let unwell = ledger
+            .stores()
+            .filter(|(number, _)| !ready.contains(number));
+        let entries = unwell.map(|(number, url)| {
             let newest = ledger.logs().filter_map(|(_, log)| {
                 let mut newest_first = log.segments().rev();
                 newest_first.find(|segment| segment.id.store == number)
