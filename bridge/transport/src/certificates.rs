@@ -22,6 +22,10 @@ pub(crate) const HUB_NAME: &str = "hub.tidegate";
 /// Certificates made here are valid up to the first day of this year. There is no renewal yet.
 const VALID_UNTIL_YEAR: i32 = 2046;
 
+const CA_CERTIFICATE: &str = "ca.crt";
+const CA_KEY: &str = "ca.key";
+const CERTIFICATE_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
 /// Certificates or keys cannot be read, written or made.
 #[derive(Debug, Error)]
 pub enum CertificateError {
@@ -110,12 +114,12 @@ impl HubAuthority {
         };
         let made = fs::create_dir_all(&authority.folder);
         made.map_err(|error| write_error(&authority.folder, error))?;
-        if !authority.path("ca.crt").exists() {
+        if !Self::is_in(&authority.folder) {
             let key = KeyPair::generate()?;
             // The key first: a certificate without its key would be of no use for ever.
-            write_key(&authority.path("ca.key"), &key.serialize_pem())?;
+            write_key(&authority.path(CA_KEY), &key.serialize_pem())?;
             let certificate = ca_params()?.self_signed(&key)?;
-            write(&authority.path("ca.crt"), &certificate.pem(), 0o644)?;
+            write(&authority.path(CA_CERTIFICATE), &certificate.pem(), 0o644)?;
         }
         if !authority.path("hub.crt").exists() {
             let mut params = leaf_params("Tidegate hub", ExtendedKeyUsagePurpose::ServerAuth)?;
@@ -131,6 +135,32 @@ impl HubAuthority {
         Ok(authority)
     }
 
+    /// Whether there is a CA in a folder.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(CA_CERTIFICATE).exists()
+    }
+
+    /// The CA's key and certificate in one, to be kept elsewhere: whoever has it can make himself any edge.
+    pub fn ca_pem(&self) -> Result<String, CertificateError> {
+        let mut pem = read(&self.path(CA_KEY))?;
+        pem.extend(read(&self.path(CA_CERTIFICATE))?);
+        Ok(String::from_utf8_lossy(&pem).into_owned())
+    }
+
+    /// Puts what [`HubAuthority::ca_pem`] gave into a folder in which there is no CA.
+    pub fn put_back(folder: &Path, ca_pem: &str) -> Result<(), CertificateError> {
+        fs::create_dir_all(folder).map_err(|error| write_error(folder, error))?;
+        let certificate_at = ca_pem.find(CERTIFICATE_BEGIN).unwrap_or(ca_pem.len());
+        let (key, certificate) = ca_pem.split_at(certificate_at);
+        let key_path = folder.join(CA_KEY);
+        KeyPair::from_pem(key).map_err(|error| CertificateError::Key {
+            path: key_path.clone(),
+            error,
+        })?;
+        write_key(&key_path, key)?;
+        write(&folder.join(CA_CERTIFICATE), certificate, 0o644)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -140,7 +170,7 @@ impl HubAuthority {
         Credentials::load(
             &self.path("hub.crt"),
             &self.path("hub.key"),
-            &self.path("ca.crt"),
+            &self.path(CA_CERTIFICATE),
         )
     }
 
@@ -150,14 +180,14 @@ impl HubAuthority {
         let files = EdgeFiles {
             certificate: folder.join("edge.crt"),
             key: folder.join("edge.key"),
-            ca: folder.join("ca.crt"),
+            ca: folder.join(CA_CERTIFICATE),
         };
         let mut params = leaf_params(edge.as_str(), ExtendedKeyUsagePurpose::ClientAuth)?;
         params
             .subject_alt_names
             .push(SanType::URI(edge_uri(edge).as_str().try_into()?));
         self.sign(params, &files.certificate, &files.key)?;
-        let ca = read(&self.path("ca.crt"))?;
+        let ca = read(&self.path(CA_CERTIFICATE))?;
         write(&files.ca, &String::from_utf8_lossy(&ca), 0o644)?;
         Ok(files)
     }
@@ -168,7 +198,7 @@ impl HubAuthority {
         certificate: &Path,
         key: &Path,
     ) -> Result<(), CertificateError> {
-        let ca_key_path = self.path("ca.key");
+        let ca_key_path = self.path(CA_KEY);
         let ca_key = String::from_utf8_lossy(&read(&ca_key_path)?).into_owned();
         let ca_key = KeyPair::from_pem(&ca_key).map_err(|error| CertificateError::Key {
             path: ca_key_path,
@@ -287,6 +317,22 @@ mod tests {
                 0o600
             );
         }
+    }
+
+    #[test]
+    fn a_ca_that_was_kept_elsewhere_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+        let pem = HubAuthority::open(&before).unwrap().ca_pem().unwrap();
+        assert!(!HubAuthority::is_in(&after));
+        HubAuthority::put_back(&after, &pem).unwrap();
+        let authority = HubAuthority::open(&after).unwrap();
+        assert_eq!(authority.ca_pem().unwrap(), pem);
+        authority.hub_credentials().unwrap();
+        let (_, certificate) = pem.split_at(pem.find(CERTIFICATE_BEGIN).unwrap());
+        let nowhere = folder.path().join("nowhere");
+        assert!(HubAuthority::put_back(&nowhere, certificate).is_err());
+        assert!(!HubAuthority::is_in(&nowhere));
     }
 
     #[test]

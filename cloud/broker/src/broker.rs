@@ -3,34 +3,38 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::Tick;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX, SUBMISSION_ENTRIES_MAX};
-use crate::log::{Log, LogEnd, LogReader};
+use crate::log::{LogEnd, LogReader, ObjectLogPlace, OrderedLog};
 use crate::metrics::Metrics;
+use crate::opening::{self, Opened};
 use crate::presence::Presence;
 use crate::segments::Segments;
 use crate::sequencer::{Sequencer, Work};
-use crate::snapshots;
+use crate::snapshots::Snapshots;
 use crate::snapshotter::{Kept, Snapshotter};
 use crate::state::{Shared, State};
 use crate::store::Cache;
 use crate::stores::{Stores, Unwell};
 use crate::submission::SubmitError;
 
-/// Where a broker keeps what lies on its own disk.
+/// Where a broker's log and its snapshots are.
 #[derive(Clone, Debug)]
-pub(crate) struct Folders {
-    pub(crate) log: PathBuf,
-    pub(crate) snapshots: PathBuf,
+pub(crate) enum Wal {
+    /// In files of this machine.
+    Local { log: PathBuf, snapshots: PathBuf },
+    /// In the object store.
+    Object { linger: Duration },
 }
 
 /// A handle on the running broker. Cheap to clone.
@@ -48,45 +52,60 @@ pub struct Broker {
 const ROOM_KIB: u32 = (SEQUENCER_QUEUE_BYTES_MAX >> 10) as u32;
 
 impl Broker {
-    /// Reads the newest snapshot and replays the log behind it, and starts the sequencer. Blocks. What it
-    /// returns beside the broker tells which snapshots are kept.
+    /// Reads the newest snapshot and replays the log behind it, and starts the sequencer. Blocks; to be called within
+    /// a runtime. What it returns beside the broker tells which snapshots are kept.
     pub(crate) fn open(
-        folders: &Folders,
+        wal: &Wal,
         (stores, cache): (Stores, Cache),
         metrics: Metrics,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
-        let snapshot = snapshots::load(&folders.snapshots)?;
-        let after = snapshot.as_ref().map(|snapshot| snapshot.end);
-        let mut state = match snapshot {
-            Some(snapshot) => {
-                State::restore(snapshot).context("cannot read the newest snapshot")?
+        match wal {
+            Wal::Local { log, snapshots } => {
+                let snapshots = Snapshots::Folder(snapshots.clone());
+                let opened = opening::in_files::<State>(log, snapshots)?;
+                let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
+                let ids = (store_id, LogReader::Local(reader));
+                Self::start(opened, ids, (stores, cache), metrics)
             }
-            None => State::default(),
-        };
-        let new_store_id = uuid::Uuid::new_v4().as_u128();
-        let log = Log::open(&folders.log, new_store_id, after, |appended, bytes| {
-            let command = Command::decode(bytes)?;
-            state.apply(command, &appended)?;
-            Ok::<(), anyhow::Error>(())
-        })?;
+            Wal::Object { linger } => {
+                let place = ObjectLogPlace {
+                    store: stores.cluster().clone(),
+                    cache: cache.clone(),
+                    linger: *linger,
+                };
+                let opened = Handle::current().block_on(opening::in_store::<State>(&place))?;
+                let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
+                let ids = (store_id, LogReader::Object(reader));
+                Self::start(opened, ids, (stores, cache), metrics)
+            }
+        }
+    }
+
+    fn start<L: OrderedLog + Send + 'static>(
+        opened: Opened<L, State>,
+        (store_id, reader): (u128, LogReader),
+        (stores, cache): (Stores, Cache),
+        metrics: Metrics,
+    ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
+        let Opened {
+            log,
+            state,
+            after,
+            snapshots,
+        } = opened;
         let clock = Clock::start();
-        check_log(&state, &log.reader())?;
-        let (snapshots, kept) = Snapshotter::start(folders.snapshots.clone(), after)?;
-        let store_id = log.store_id();
+        check_log(&state, &reader)?;
+        let (snapshots, kept) = Snapshotter::start(snapshots, after)?;
         let segments = Segments::new(stores, cache, store_id);
-        let shared = Arc::new(Shared::new(state, log.reader(), segments, metrics));
+        let shared = Arc::new(Shared::new(state, reader, segments, metrics));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
-        let sequencer = Sequencer {
-            log,
-            shared: Arc::clone(&shared),
-            snapshots,
-            clock,
-        };
+        let sequencer = Sequencer::new(log, Arc::clone(&shared), snapshots, clock);
+        let runtime = Handle::current();
         thread::Builder::new()
             .name("sequencer".to_owned())
             .spawn(move || {
-                if let Err(reason) = sequencer.run(receiver) {
+                if let Err(reason) = runtime.block_on(sequencer.run(receiver)) {
                     tracing::error!(%reason, "the log failed: nothing more is acknowledged");
                     failed.send_replace(Some(reason));
                 }
@@ -258,13 +277,13 @@ impl Broker {
     }
 }
 
-/// A log file that is gone must not be noticed only by who reads from it.
+/// A log object that is gone must not be noticed only by who reads from it.
 fn check_log(state: &State, log: &LogReader) -> anyhow::Result<()> {
     let mut needed = state.ledger.needed_log_objects();
     match needed.find(|object| !log.has(*object)) {
         None => Ok(()),
         Some(object) => anyhow::bail!(
-            "log file {object:020}.log is missing, and batches that are not packed lie in it: restore it from a copy"
+            "object {object} of the log ({object:020}) is missing, and batches that are not packed lie in it: put it back from a copy"
         ),
     }
 }

@@ -175,7 +175,7 @@ impl Care {
     /// Deletes what nothing has needed since before a snapshot that has been kept long enough.
     async fn sweep(&self, kept: Kept) {
         let shared = self.broker.shared();
-        let (free_segments, log_objects) = {
+        let (free_segments, log_objects, mut noted) = {
             let ledger = &shared.state().ledger;
             // What was freed in the very millisecond of the snapshot may have been freed after it.
             let before_ms = kept.ledger_ms.saturating_sub(1);
@@ -191,28 +191,32 @@ impl Care {
                 !ledger.is_log_object_needed(*object)
                     && freed_ms.is_none_or(|freed_ms| freed_ms <= before_ms)
             };
-            let objects = shared.log.files_before(kept.replayed_from);
-            let mut objects: Vec<u64> = objects.into_iter().filter(is_free).collect();
+            let objects = shared.log.objects_before(kept.replayed_from);
+            let objects = objects.into_iter().filter(is_free);
+            let objects: Vec<u64> = objects.take(SWEPT_AT_ONCE_MAX).collect();
             // Those that were removed before a kill could be noted.
             let newest = shared.log.newest().unwrap_or(0);
             let noted = ledger.free_log_objects(before_ms);
-            objects.extend(noted.filter(|one| *one < newest && !shared.log.has(*one)));
-            (segments, objects)
+            let noted = noted.filter(|one| *one < newest && !shared.log.has(*one));
+            (segments, objects, noted.collect::<Vec<u64>>())
         };
+        let (removed, failed) = shared.log.remove(log_objects).await;
+        if let Some(error) = failed {
+            tracing::warn!(%error, "cannot remove an object of the log; it is tried again");
+        }
+        self.broker
+            .metrics()
+            .swept_log_files
+            .inc_by(removed.len() as u64);
+        // The others the ledger does not know: nothing had landed in them.
+        noted.extend(self.broker.ledger(|ledger| {
+            let is_noted = |object: &u64| ledger.log_object_freed_ms(*object).is_some();
+            removed.into_iter().filter(is_noted).collect::<Vec<u64>>()
+        }));
         let mut swept = Swept {
             segments: Vec::new(),
-            log_objects: Vec::new(),
+            log_objects: noted,
         };
-        for object in log_objects {
-            let log = shared.log.clone();
-            match tokio::task::spawn_blocking(move || log.remove(object)).await {
-                Ok(Ok(())) => swept.log_objects.push(object),
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot remove a log file; it is tried again");
-                }
-                Err(error) => tracing::error!(%error, "removing a log file has failed"),
-            }
-        }
         let segments = &shared.segments;
         let mut away = BTreeSet::new();
         for id in free_segments {
@@ -242,9 +246,6 @@ impl Care {
         }
         let metrics = self.broker.metrics();
         metrics.swept_segments.inc_by(swept.segments.len() as u64);
-        metrics
-            .swept_log_files
-            .inc_by(swept.log_objects.len() as u64);
         if let Err(error) = self.broker.submit(vec![(Entry::Swept(swept), None)]).await {
             tracing::error!(%error, "what was deleted cannot be noted");
         }

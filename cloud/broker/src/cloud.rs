@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
-use tidegate_bridge::{HubAuthority, Listener};
+use anyhow::{Context as _, anyhow, ensure};
+use tidegate_bridge::Listener;
 use tidegate_cloud_protocol::groups::GroupLimits;
 use tidegate_cloud_protocol::ledger::command::{
     Begin, CreateTopic, Entry, OpenBroker, TopicChange,
@@ -20,13 +20,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::authority;
 use crate::backup::restore;
-use crate::broker::{Broker, Folders};
+use crate::broker::{Broker, Wal};
 use crate::care::Care;
-use crate::config::{Config, TopicConfig, split_host_port};
+use crate::config::{Config, TopicConfig, WalConfig, split_host_port};
 use crate::coordinator::Coordinator;
 use crate::hub;
 use crate::kafka;
+use crate::log::ObjectLog;
 use crate::metrics::Metrics;
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
@@ -58,14 +60,11 @@ impl Cloud {
         restore::check_ended(&config.data)?;
         let kafka = bind("kafka", config.kafka.address).await?;
         let http = bind("http", config.http.address).await?;
-        let bridge = bind_bridge(&config)?;
         let metrics = Metrics::default();
         let store = open_store(&config, &metrics).await?;
-        let folders = Folders {
-            log: config.data.join("log"),
-            snapshots: config.data.join("snapshots"),
-        };
-        let open = move || Broker::open(&folders, store, metrics);
+        let wal = wal_of(&config, store.0.cluster()).await?;
+        let bridge = bind_bridge(&config, &wal, store.0.cluster()).await?;
+        let open = move || Broker::open(&wal, store, metrics);
         let opened = tokio::task::spawn_blocking(open).await?;
         let (broker, kept) = opened.context("cannot open the log")?;
         check_store(&broker).await?;
@@ -219,6 +218,37 @@ async fn open_store(config: &Config, metrics: &Metrics) -> anyhow::Result<(Store
     ))
 }
 
+/// Where the log is. The setting must not be another one than before: the log would begin anew beside the old one.
+async fn wal_of(config: &Config, store: &Store) -> anyhow::Result<Wal> {
+    let log = config.data.join("log");
+    let has_files = std::fs::read_dir(&log).is_ok_and(|mut files| files.next().is_some());
+    let url = store.url().as_str();
+    match config.wal {
+        WalConfig::Object => {
+            ensure!(
+                !has_files,
+                "{} has a log, and wal is object: set wal to local, or data to another folder",
+                log.display()
+            );
+            Ok(Wal::Object {
+                linger: config.wal_linger.0,
+            })
+        }
+        WalConfig::Local => {
+            let is_other = !has_files && ObjectLog::is_there(store).await.unwrap_or(false);
+            ensure!(
+                !is_other,
+                "{url} has a log, {} has none, and wal is local: set wal to object, or object_store to another URL",
+                log.display()
+            );
+            Ok(Wal::Local {
+                log,
+                snapshots: config.data.join("snapshots"),
+            })
+        }
+    }
+}
+
 /// With another object store than the one that has the segments, nothing could be read of them, and what
 /// comes would go elsewhere.
 async fn check_store(broker: &Broker) -> anyhow::Result<()> {
@@ -321,8 +351,9 @@ async fn prepare(broker: &Broker, topics: &[TopicConfig]) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn bind_bridge(config: &Config) -> anyhow::Result<Listener> {
-    let authority = HubAuthority::open(config.tls_folder())?;
+async fn bind_bridge(config: &Config, wal: &Wal, store: &Store) -> anyhow::Result<Listener> {
+    let keeps_ca = matches!(wal, Wal::Object { .. });
+    let authority = authority::open(config, keeps_ca.then_some(store)).await?;
     Ok(Listener::bind(
         config.bridge.address,
         authority.hub_credentials()?,

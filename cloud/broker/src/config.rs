@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -9,7 +10,9 @@ use serde::Deserialize;
 use tidegate_shared::fleet::{ByteSize, Span, parse_yaml};
 use tidegate_shared::id::TopicName;
 
-use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_PARTITIONS_MAX};
+use crate::limits::{
+    LOG_LINGER, LOG_LINGER_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_PARTITIONS_MAX,
+};
 use crate::store::StoreUrl;
 
 /// `cloud.yaml`. Every key can be left out; one that is not known is refused.
@@ -24,12 +27,40 @@ pub struct Config {
     /// Where segments lie, as a URL: `file:///…`, `s3://bucket/prefix`, `memory://`. Default: the folder
     /// `objects` in `data`.
     pub object_store: Option<String>,
+    /// What makes what lands durable. Default: `local`.
+    pub wal: WalConfig,
+    /// With `wal: object`: what comes after an object of the log is gathered for so long into the next one.
+    /// Default: 250ms.
+    pub wal_linger: Span,
     pub pack: PackConfig,
     /// How long an object stays after another has taken its place; a copy of `data` can be restored for so
     /// long. Default: 1h.
     pub restore_window: Span,
     /// Topics made at the start where they are missing. Default: `telemetry` with 12 partitions.
     pub topics: Vec<TopicConfig>,
+}
+
+/// What makes what lands durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WalConfig {
+    /// An fsync of a file in `data`.
+    #[default]
+    Local,
+    /// A PUT to the object store: no disk of this machine holds anything that is needed.
+    Object,
+}
+
+impl FromStr for WalConfig {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "local" => Ok(Self::Local),
+            "object" => Ok(Self::Object),
+            _ => Err(format!("wal is {text:?}; local and object are possible")),
+        }
+    }
 }
 
 /// The listener for Kafka clients.
@@ -119,6 +150,8 @@ impl Default for Config {
             bridge: BridgeConfig::default(),
             http: HttpConfig::default(),
             object_store: None,
+            wal: WalConfig::default(),
+            wal_linger: Span(LOG_LINGER),
             pack: PackConfig::default(),
             restore_window: Span(Duration::from_secs(3_600)),
             topics: vec![TopicConfig {
@@ -211,6 +244,11 @@ impl Config {
             split_host_port(advertised)?;
         }
         self.store_url()?;
+        ensure!(
+            self.wal_linger.0 <= LOG_LINGER_MAX,
+            "wal_linger is {:?}; {LOG_LINGER_MAX:?} at most is possible",
+            self.wal_linger.0
+        );
         ensure!(
             (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.pack.segment_size.0),
             "pack.segment_size is {} bytes; {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} are possible",

@@ -4,6 +4,7 @@
 //! the ledger, and answers with the result of applying. Everything else looks at the ledger and the
 //! indexes, and hands in what it wants through [`Broker::submit`].
 
+mod authority;
 pub mod backup;
 mod broker;
 mod care;
@@ -23,6 +24,7 @@ mod look_up;
 pub mod metrics;
 mod mover;
 mod open_files;
+mod opening;
 mod packer;
 pub mod presence;
 mod reading;
@@ -39,6 +41,7 @@ mod submission;
 pub mod topic_settings;
 mod topic_store;
 
+pub use authority::authority;
 pub use broker::Broker;
 pub use cloud::Cloud;
 pub use config::Config;

@@ -7,6 +7,34 @@ use tidegate_cloud_protocol::questions::BATCH_BYTES_MAX;
 /// A log file is closed and the next begun once it is as long as this.
 pub const LOG_FILE_BYTES_MAX: u64 = 64 << 20;
 
+/// Objects of the log that are on their way to the object store at once (`wal: object`); who comes then waits.
+pub const LOG_OBJECTS_IN_FLIGHT_MAX: usize = 16;
+
+/// What comes after an object of the log is gathered for so long into the next one: `wal_linger`'s default, and the
+/// longest that it can be.
+pub const LOG_LINGER: Duration = Duration::from_millis(250);
+pub const LOG_LINGER_MAX: Duration = Duration::from_secs(10);
+
+/// A start reads so much of each of the log's objects, and more only where a command is longer; and so many at once.
+pub const LOG_OBJECT_HEAD_BYTES: u64 = 64 << 10;
+pub const LOG_HEADS_AT_ONCE_MAX: usize = 16;
+
+/// A start tries so often to take the log over from one who still writes to it; then it ends.
+pub const LOG_TAKE_OVERS_MAX: usize = 64;
+
+/// A start reads all anew so often where somebody else goes on with the log meanwhile; then it ends.
+pub const LOG_OPENINGS_MAX: usize = 8;
+
+/// Where the object store is away, the log waits so long before it tries again; it doubles up to the second.
+pub const LOG_RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
+pub const LOG_RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Objects of the log that are deleted at once.
+pub const LOG_DELETIONS_AT_ONCE_MAX: usize = 16;
+
+/// What is on its way to the log when the cloud is stopped has so long to be durable.
+pub const LOG_DRAIN_MAX: Duration = Duration::from_secs(10);
+
 /// A snapshot is made when the log has grown by so much since the last one, or by
 /// [`SNAPSHOT_LOG_RATIO`] times what the last one took.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 32 << 20;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate_bridge::HubAuthority;
-use tidegate_cloud::{Cloud, Config};
+use tidegate_cloud::config::WalConfig;
+use tidegate_cloud::{Cloud, Config, authority};
 use tidegate_shared::id::EdgeId;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -35,6 +35,10 @@ struct Arguments {
         global = true
     )]
     object_store: Option<String>,
+    /// What makes what lands durable: local (an fsync in the data folder) or object (a PUT to the object
+    /// store); overrides `wal` in the configuration.
+    #[arg(long, value_name = "WAL", env = "TIDEGATE_CLOUD_WAL", global = true)]
+    wal: Option<WalConfig>,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `tidegate_cloud=debug`.
     #[arg(long, default_value = "info", env = "TIDEGATE_LOG", global = true)]
     log: String,
@@ -83,8 +87,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(url) = arguments.object_store {
         config.object_store = Some(url);
     }
+    if let Some(wal) = arguments.wal {
+        config.wal = wal;
+    }
     if let Some(Command::Certificate { edge, out }) = arguments.command {
-        return make_certificate(&config, edge, &out);
+        return make_certificate(&config, edge, &out).await;
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -102,9 +109,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn make_certificate(config: &Config, edge: String, out: &Path) -> anyhow::Result<()> {
+async fn make_certificate(config: &Config, edge: String, out: &Path) -> anyhow::Result<()> {
     let edge = EdgeId::new(edge)?;
-    let files = HubAuthority::open(config.tls_folder())?.issue_edge(&edge, out)?;
+    let files = authority(config).await?.issue_edge(&edge, out)?;
     println!("edge         {edge}");
     println!("certificate  {}", files.certificate.display());
     println!("key          {}", files.key.display());

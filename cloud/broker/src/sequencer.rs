@@ -1,21 +1,24 @@
-//! The one thread that writes: it gathers what has come into a tick, makes it durable together with
-//! its batches by one sync, applies it, and answers with the result of applying.
+//! The one thread that writes: it gathers what has come into a tick, has it made durable together with
+//! its batches by the ordered log, applies it, and answers with the result of applying. Ticks can be on their way to
+//! the log at once; they are applied in their order.
 //!
 //! After a failed write or sync it answers nothing more as done and ends; the process is then
 //! stopped, and reads its log again when it is started.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge_protocol::landing::RefusedReason;
-use tidegate_cloud_protocol::gathering::{Gathering, Wish};
+use tidegate_cloud_protocol::gathering::{Gathering, Pending, Wish};
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects};
 use tidegate_shared::gap::GapReason;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::limits::{TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
-use crate::log::{Appended, Log, LogEnd};
+use crate::limits::{LOG_DRAIN_MAX, TICK_BATCHES_BYTES_MAX, TICK_ENTRIES_MAX};
+use crate::log::{Appended, LogEnd, OrderedLog};
 use crate::metrics::{ForkLabels, GapLabels, Metrics, ReasonLabels};
 use crate::snapshotter::Snapshotter;
 use crate::state::Shared;
@@ -43,130 +46,291 @@ pub(crate) enum Work {
     Stop,
 }
 
+/// Who waits, with its room in the queue, which is given back once it is answered.
+type Waiting = (Answer, OwnedSemaphorePermit);
+
 /// The writing end of the log and of what follows from it.
 #[derive(Debug)]
-pub(crate) struct Sequencer {
-    pub(crate) log: Log,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) snapshots: Snapshotter,
-    pub(crate) clock: Clock,
+pub(crate) struct Sequencer<L> {
+    log: L,
+    shared: Arc<Shared>,
+    snapshots: Snapshotter,
+    clock: Clock,
+    /// The tick in the making.
+    gathering: Gathering<Waiting>,
+    /// When the tick goes into the log, if nothing else makes it go; `None` while it is empty.
+    due: Option<Instant>,
+    /// The last frame was appended then.
+    appended: Option<Instant>,
+    /// What waits to be durable, oldest first.
+    in_flight: VecDeque<Frame>,
+    /// Where the log was when the newest frame was appended that has been applied.
+    applied: LogEnd,
 }
 
-impl Sequencer {
+/// A frame that was appended and is not durable yet.
+#[derive(Debug)]
+struct Frame {
+    appended: Appended,
+    /// The log's end behind it.
+    end: LogEnd,
+    proposed: Proposed,
+}
+
+#[derive(Debug)]
+enum Proposed {
+    Tick(Pending<Waiting>),
+    Command { command: Command, answer: Answer },
+}
+
+/// What the sequencer does after it has taken something from its queue.
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl<L: OrderedLog> Sequencer<L> {
+    pub(crate) fn new(log: L, shared: Arc<Shared>, snapshots: Snapshotter, clock: Clock) -> Self {
+        Self {
+            applied: log.end(),
+            log,
+            shared,
+            snapshots,
+            clock,
+            gathering: Gathering::default(),
+            due: None,
+            appended: None,
+            in_flight: VecDeque::new(),
+        }
+    }
+
     /// Runs until it is stopped, or the log fails: then the reason is returned.
-    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Work>) -> Result<(), String> {
-        let mut held = None;
-        loop {
-            let Some(first) = held.take().or_else(|| queue.blocking_recv()) else {
-                return Ok(());
-            };
-            let outcome = match first {
-                Work::Stop => {
-                    self.snapshot();
-                    self.snapshots.finish();
-                    return Ok(());
-                }
-                Work::Snapshot => {
-                    // While one is being written, the next can wait: nobody else has to.
-                    if !self.snapshots.is_busy() {
-                        self.snapshot();
-                    }
-                    Ok(())
-                }
-                Work::End { answer } => {
-                    let _ = answer.send(self.log.end());
-                    Ok(())
-                }
-                Work::Command { command, answer } => {
-                    let effects = self.write(command);
-                    let told = effects.clone().map_err(SubmitError::LogFailed);
-                    let _ = answer.send(told);
-                    effects.map(drop)
-                }
-                Work::Wishes {
-                    wishes,
-                    answer,
-                    permit,
-                } => {
-                    let mut gathering = Gathering::default();
-                    gathering.add(wishes, (answer, permit));
-                    held = fill(&mut gathering, &mut queue);
-                    self.write_tick(gathering)
-                }
-            };
-            if let Err(reason) = outcome {
-                fail(queue, held, &reason);
-                return Err(reason);
-            }
-            if self.snapshots.is_due() {
+    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Work>) -> Result<(), String> {
+        let ended = self.decide(&mut queue).await;
+        match ended {
+            Ok(()) => {
                 self.snapshot();
+                self.snapshots.finish();
+                Ok(())
+            }
+            Err(reason) => {
+                self.fail(queue, &reason);
+                Err(reason)
             }
         }
     }
 
-    /// Has a snapshot written beside what goes on; the state is read here, so that it is that of the
-    /// log's end.
-    fn snapshot(&mut self) {
-        let end = self.log.end();
-        let shared = &self.shared;
-        self.snapshots.write(end, || shared.state().snapshot(end));
+    async fn decide(&mut self, queue: &mut mpsc::Receiver<Work>) -> Result<(), String> {
+        loop {
+            let has_room = self.log.has_room();
+            tokio::select! {
+                biased;
+                durable = self.log.durable(), if !self.in_flight.is_empty() => {
+                    durable.map_err(|error| error.to_string())?;
+                    self.apply_oldest()?;
+                }
+                work = queue.recv(), if has_room => {
+                    match work.map(|work| self.take(work, queue)) {
+                        Some(Ok(Next::GoOn)) => {}
+                        Some(Ok(Next::Stop)) | None => return self.drain().await,
+                        Some(Err(reason)) => return Err(reason),
+                    }
+                }
+                () = until(self.due), if has_room && self.due.is_some() => self.append_tick()?,
+            }
+        }
     }
 
-    /// Makes a tick durable and applies it; then, and only then, those who wait are answered.
-    fn write_tick(&mut self, gathering: Gathering<Waiting>) -> Result<(), String> {
-        let pending = gathering.seal(self.clock.now_ms());
-        let appended = match self.append(pending.command(), pending.batches()) {
-            Ok(appended) => appended,
-            Err(reason) => {
-                for (answer, _) in pending.failed() {
-                    let _ = answer.send(Err(SubmitError::LogFailed(reason.clone())));
+    fn take(&mut self, work: Work, queue: &mut mpsc::Receiver<Work>) -> Result<Next, String> {
+        match work {
+            Work::Stop => return Ok(Next::Stop),
+            Work::Snapshot => {
+                // While one is being written, the next can wait: nobody else has to.
+                if !self.snapshots.is_busy() {
+                    self.snapshot();
                 }
+            }
+            Work::End { answer } => {
+                let _ = answer.send(self.applied);
+            }
+            Work::Command { command, answer } => self.append_command(command, answer)?,
+            Work::Wishes {
+                wishes,
+                answer,
+                permit,
+            } => {
+                self.gathering.add(wishes, (answer, permit));
+                let held = self.fill(queue);
+                self.append_if_due()?;
+                if let Some(held) = held {
+                    return self.take(held, queue);
+                }
+            }
+        }
+        Ok(Next::GoOn)
+    }
+
+    /// Takes what is queued now, while there is room; returns what does not belong into a tick.
+    fn fill(&mut self, queue: &mut mpsc::Receiver<Work>) -> Option<Work> {
+        while !self.is_full() {
+            match queue.try_recv() {
+                Ok(Work::Wishes {
+                    wishes,
+                    answer,
+                    permit,
+                }) => self.gathering.add(wishes, (answer, permit)),
+                Ok(other) => return Some(other),
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn is_full(&self) -> bool {
+        let (entries, batches_bytes) = self.gathering.size();
+        entries >= TICK_ENTRIES_MAX || batches_bytes >= TICK_BATCHES_BYTES_MAX
+    }
+
+    /// A tick waits for more to come only since the last frame: who comes after a pause waits for nobody.
+    fn append_if_due(&mut self) -> Result<(), String> {
+        let now = Instant::now();
+        let linger = self.log.linger();
+        let due = self.appended.map_or(now, |appended| appended + linger);
+        if due <= now || self.is_full() {
+            return self.append_tick();
+        }
+        self.due = Some(due);
+        Ok(())
+    }
+
+    fn append_tick(&mut self) -> Result<(), String> {
+        self.due = None;
+        if self.gathering.is_empty() {
+            return Ok(());
+        }
+        let gathering = std::mem::take(&mut self.gathering);
+        let pending = gathering.seal(self.clock.now_ms());
+        self.append(Proposed::Tick(pending))
+    }
+
+    /// A command is a frame of its own, behind what came before it.
+    fn append_command(&mut self, command: Command, answer: Answer) -> Result<(), String> {
+        self.append_tick()?;
+        self.append(Proposed::Command { command, answer })
+    }
+
+    fn append(&mut self, proposed: Proposed) -> Result<(), String> {
+        let (command, batches) = match &proposed {
+            Proposed::Tick(pending) => (pending.command(), pending.batches()),
+            Proposed::Command { command, .. } => (command, &[][..]),
+        };
+        let mut encoded = BytesMut::new();
+        command.encode(&mut encoded);
+        let attachments: Vec<Bytes> = batches.iter().map(|(_, batch)| batch.clone()).collect();
+        let appended = match self.log.append(&encoded, &attachments) {
+            Ok(appended) => appended,
+            Err(error) => {
+                let reason = error.to_string();
+                refuse(proposed, &reason);
                 return Err(reason);
             }
         };
-        let apply = |command, batches: &[_]| apply(&self.shared, command, &appended, batches);
-        for ((answer, _), own) in pending.durable(apply)? {
-            let _ = answer.send(Ok(own));
+        self.appended = Some(Instant::now());
+        self.in_flight.push_back(Frame {
+            appended,
+            end: self.log.end(),
+            proposed,
+        });
+        Ok(())
+    }
+
+    /// The oldest frame is durable: applies it; then, and only then, those who wait are answered.
+    fn apply_oldest(&mut self) -> Result<(), String> {
+        let Some(frame) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        let (shared, appended) = (&self.shared, &frame.appended);
+        self.snapshots.grown(appended.frame_bytes);
+        match frame.proposed {
+            Proposed::Tick(pending) => {
+                let apply = |command, batches: &[_]| apply(shared, command, appended, batches);
+                for ((answer, _), own) in pending.durable(apply)? {
+                    let _ = answer.send(Ok(own));
+                }
+            }
+            Proposed::Command { command, answer } => {
+                let effects = apply(shared, command, appended, &[]);
+                let _ = answer.send(effects.clone().map_err(SubmitError::LogFailed));
+                effects?;
+            }
+        }
+        self.applied = frame.end;
+        if self.snapshots.is_due() {
+            self.snapshot();
         }
         Ok(())
     }
 
-    /// Makes a command durable, then applies it.
-    fn write(&mut self, command: Command) -> Result<Effects, String> {
-        let appended = self.append(&command, &[])?;
-        apply(&self.shared, command, &appended, &[])
+    /// Ends what was begun; what is not durable in time is answered by nobody.
+    async fn drain(&mut self) -> Result<(), String> {
+        let drained = async {
+            while self.due.is_some() || !self.in_flight.is_empty() {
+                if self.log.has_room() {
+                    self.append_tick()?;
+                }
+                let durable = self.log.durable().await;
+                durable.map_err(|error| error.to_string())?;
+                self.apply_oldest()?;
+            }
+            Ok(())
+        };
+        let drained = tokio::time::timeout(LOG_DRAIN_MAX, drained);
+        drained.await.unwrap_or_else(|_| {
+            Err(format!(
+                "what was on its way to the log was not durable within {LOG_DRAIN_MAX:?}"
+            ))
+        })
     }
 
-    fn append(&mut self, command: &Command, batches: &[(u32, Bytes)]) -> Result<Appended, String> {
-        let mut encoded = BytesMut::new();
-        command.encode(&mut encoded);
-        let attachments: Vec<Bytes> = batches.iter().map(|(_, batch)| batch.clone()).collect();
-        let appended = self.log.append(&encoded, &attachments);
-        let appended = appended.map_err(|error| error.to_string())?;
-        self.snapshots.grown(appended.frame_bytes);
-        Ok(appended)
+    /// Has a snapshot written beside what goes on; the state is read here, so that it is that of what is applied.
+    fn snapshot(&mut self) {
+        let (end, shared) = (self.applied, &self.shared);
+        self.snapshots.write(end, || shared.state().snapshot(end));
+    }
+
+    /// Tells everybody who waits that nothing more is decided.
+    fn fail(self, mut queue: mpsc::Receiver<Work>, reason: &str) {
+        queue.close();
+        for frame in self.in_flight {
+            refuse(frame.proposed, reason);
+        }
+        if !self.gathering.is_empty() {
+            refuse(Proposed::Tick(self.gathering.seal(0)), reason);
+        }
+        while let Ok(work) = queue.try_recv() {
+            if let Work::Wishes { answer, .. } | Work::Command { answer, .. } = work {
+                let _ = answer.send(Err(SubmitError::LogFailed(reason.to_owned())));
+            }
+        }
     }
 }
 
-/// Who waits, with its room in the queue, which is given back once it is answered.
-type Waiting = (Answer, OwnedSemaphorePermit);
+fn refuse(proposed: Proposed, reason: &str) {
+    let failed = || Err(SubmitError::LogFailed(reason.to_owned()));
+    match proposed {
+        Proposed::Tick(pending) => {
+            for (answer, _) in pending.failed() {
+                let _ = answer.send(failed());
+            }
+        }
+        Proposed::Command { answer, .. } => drop(answer.send(failed())),
+    }
+}
 
-/// Takes what is queued now, while there is room; returns what does not belong into a tick.
-fn fill(gathering: &mut Gathering<Waiting>, queue: &mut mpsc::Receiver<Work>) -> Option<Work> {
-    loop {
-        let (entries, batches_bytes) = gathering.size();
-        if entries >= TICK_ENTRIES_MAX || batches_bytes >= TICK_BATCHES_BYTES_MAX {
-            return None;
-        }
-        match queue.try_recv() {
-            Ok(Work::Wishes {
-                wishes,
-                answer,
-                permit,
-            }) => gathering.add(wishes, (answer, permit)),
-            Ok(other) => return Some(other),
-            Err(_) => return None,
-        }
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -232,16 +396,5 @@ fn count_gap(metrics: &Metrics, reason: GapReason, records: u64) {
         let labels = GapLabels { reason };
         let counter = metrics.hub_gap_records.get_or_create(&labels);
         counter.inc_by(records);
-    }
-}
-
-/// Tells everybody who waits that nothing more is decided.
-fn fail(mut queue: mpsc::Receiver<Work>, held: Option<Work>, reason: &str) {
-    queue.close();
-    let waiting = std::iter::from_fn(|| queue.try_recv().ok());
-    for work in held.into_iter().chain(waiting) {
-        if let Work::Wishes { answer, .. } | Work::Command { answer, .. } = work {
-            let _ = answer.send(Err(SubmitError::LogFailed(reason.to_owned())));
-        }
     }
 }

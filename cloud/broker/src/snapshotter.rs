@@ -2,7 +2,6 @@
 //! for it only where the log has grown by two of them meanwhile: a snapshot that fails, or does not come, only
 //! lets the log grow.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -11,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::limits::{SNAPSHOT_LOG_BYTES_MIN, SNAPSHOT_LOG_RATIO};
 use crate::log::LogEnd;
-use crate::snapshots::{self, Snapshot};
+use crate::snapshots::{Snapshot, Snapshots};
 
 /// What the snapshots that are kept stand for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,14 +41,14 @@ impl Snapshotter {
     /// `newest` is the snapshot of which the state was made. The receiver says what the snapshots stand for
     /// that are kept since a later one was written.
     pub(crate) fn start(
-        directory: PathBuf,
+        place: Snapshots,
         newest: Option<LogEnd>,
     ) -> std::io::Result<(Self, watch::Receiver<Kept>)> {
         let (writer, given) = mpsc::sync_channel(0);
         let (kept, watched) = watch::channel(Kept::default());
         let busy = Arc::new(AtomicBool::new(false));
         let is_busy = Arc::clone(&busy);
-        let run = move || write_all(&directory, given, &kept, &is_busy);
+        let run = move || write_all(&place, given, &kept, &is_busy);
         let thread = thread::Builder::new()
             .name("snapshots".to_owned())
             .spawn(run)?;
@@ -107,7 +106,7 @@ impl Snapshotter {
 }
 
 fn write_all(
-    directory: &Path,
+    place: &Snapshots,
     given: mpsc::Receiver<Snapshot>,
     kept: &watch::Sender<Kept>,
     busy: &AtomicBool,
@@ -115,7 +114,7 @@ fn write_all(
     // Of those that were there at the start it is not known which are whole: only these count.
     let mut written: Vec<(u64, i64)> = Vec::new();
     for snapshot in given {
-        let saved = snapshots::save(directory, &snapshot);
+        let saved = place.save(&snapshot);
         busy.store(false, Ordering::Release);
         let oldest = match saved {
             Ok(oldest) => oldest,
@@ -166,7 +165,8 @@ mod tests {
     #[test]
     fn what_has_not_changed_is_not_written_again_and_the_older_one_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let started = Snapshotter::start(folder.path().to_owned(), Some(end(3)));
+        let place = Snapshots::Folder(folder.path().to_owned());
+        let started = Snapshotter::start(place.clone(), Some(end(3)));
         let (mut snapshotter, kept) = started.unwrap();
         snapshotter.write(end(3), || panic!("it is there"));
         for next_frame in [5, 8, 9] {
@@ -178,14 +178,15 @@ mod tests {
             ledger_ms: 80,
         };
         assert_eq!(*kept.borrow(), expected);
-        let newest = snapshots::load(folder.path()).unwrap();
+        let newest = place.load().unwrap();
         assert_eq!(newest, Some(snapshot(9)));
     }
 
     #[test]
     fn one_is_due_once_the_log_has_grown() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut snapshotter, _) = Snapshotter::start(folder.path().to_owned(), None).unwrap();
+        let place = Snapshots::Folder(folder.path().to_owned());
+        let (mut snapshotter, _) = Snapshotter::start(place, None).unwrap();
         assert!(!snapshotter.is_due());
         snapshotter.grown(SNAPSHOT_LOG_BYTES_MIN);
         assert!(snapshotter.is_due());

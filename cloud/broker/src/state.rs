@@ -3,6 +3,7 @@
 
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use thiserror::Error;
 use tidegate_cloud_protocol::fetch::{Plan, Wish, plan};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use crate::holds::Holds;
 use crate::log::{Appended, LogEnd, LogReader};
 use crate::metrics::Metrics;
+use crate::opening::Replayed;
 use crate::presence::Presence;
 use crate::recent::Recent;
 use crate::segments::Segments;
@@ -84,10 +86,24 @@ impl State {
     }
 }
 
+impl Replayed for State {
+    fn begin(snapshot: Option<Snapshot>) -> anyhow::Result<Self> {
+        match snapshot {
+            None => Ok(Self::default()),
+            Some(snapshot) => Self::restore(snapshot).context("cannot read the newest snapshot"),
+        }
+    }
+
+    fn replay(&mut self, appended: &Appended, command: Bytes) -> anyhow::Result<()> {
+        self.apply(Command::decode(command)?, appended)?;
+        Ok(())
+    }
+}
+
 /// Where a frame's batches lie.
 pub(crate) fn place_of(appended: &Appended) -> LogPlace {
     LogPlace {
-        object: appended.file,
+        object: appended.object,
         position: appended.attachments_position,
     }
 }

@@ -11,6 +11,8 @@ use crate::whereabouts::WhereArguments;
 
 #[cfg(feature = "up")]
 use std::{net::SocketAddr, path::PathBuf};
+#[cfg(feature = "up")]
+use tidegate_cloud::config::WalConfig;
 
 /// What clap says when only `tidegate` was typed: the help.
 pub(crate) const NOTHING_ASKED: ErrorKind = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
@@ -61,6 +63,15 @@ pub(crate) struct UpArguments {
     /// folder where it is left out
     #[arg(long, value_name = "URL", env = "TIDEGATE_CLOUD_OBJECT_STORE")]
     pub(crate) object_store: Option<String>,
+    /// What makes durable what lands in the cloud: local (an fsync in the data folder) or object (a PUT to
+    /// the object store)
+    #[arg(
+        long,
+        value_name = "WAL",
+        default_value = "local",
+        env = "TIDEGATE_CLOUD_WAL"
+    )]
+    pub(crate) wal: WalConfig,
     /// Where devices connect by MQTT
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883", value_parser = address)]
     pub(crate) mqtt: SocketAddr,

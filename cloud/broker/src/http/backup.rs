@@ -14,6 +14,7 @@ use super::Context;
 use super::answer::ApiError;
 use super::lines::{Lines, NDJSON, line};
 use crate::limits::{BACKUP_BEAT_EVERY, BACKUPS_AT_ONCE_MAX};
+use crate::log::LogReader;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new().route("/cluster/hold", post(hold))
@@ -23,6 +24,11 @@ pub(super) fn routes() -> Router<Context> {
 /// stands for is deleted for as long as the answer is being read.
 async fn hold(State(context): State<Context>) -> Result<impl IntoResponse, ApiError> {
     let shared = context.broker.shared();
+    if let LogReader::Object(_) = shared.log {
+        return Err(ApiError::conflict(
+            "the log of this cloud is in its object store (wal: object), as all else that it needs: keep copies or older versions of the bucket instead".to_owned(),
+        ));
+    }
     // Before the end is asked for: what the state there needs is held from then on.
     let hold = shared.holds.take().ok_or_else(|| {
         ApiError::conflict(format!(

@@ -1,35 +1,55 @@
-//! The embedded ordered log (`wal: local`): one append-only run of files. Its frames hold the
-//! ledger's commands, and beside each the batches that the command names, so that one write and one
-//! fdatasync make both durable: never a command whose batch is missing.
+//! The ordered log: the ledger's commands in their one order, and beside each the batches that it names, so that one
+//! step makes both durable: never a command whose batch is missing. It knows nothing of what commands mean.
 //!
-//! A snapshot of what the commands made shortens the log: frames before it are not handed out again, and a
-//! file of such frames can be removed once nothing lies in it that is still read.
+//! [`OrderedLog`] is what the sequencer appends to. Where it lies is said by the setting `wal`: in files of this
+//! machine ([`LocalLog`]) or in an object store ([`ObjectLog`]). A log elsewhere that gives one order (etcd) stands
+//! behind the same trait.
 //!
-//! It knows nothing of what commands mean. Assumptions about the medium: a synced byte stays as it
-//! was written, or the CRC shows it; an unsynced one may be lost, torn or kept; after a failed sync
-//! nothing is known, so the log refuses to go on.
+//! A snapshot of what the commands made shortens the log: frames before it are not handed out again, and an object
+//! (a file is one too) of such frames can be removed once nothing lies in it that is still read.
 
-mod copy;
-mod file;
-mod frame;
-mod reader;
-mod recovery;
-#[cfg(test)]
-mod tests;
-mod walk;
+mod local;
+mod object;
 
-use std::fs::File;
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
+use tidegate_cloud_protocol::index::LogPlace;
 
-use crate::limits::LOG_FILE_BYTES_MAX;
-pub use copy::{LogCopy, LogFile, older_files, read_for_copy};
-use file::FileHeader;
-use frame::FrameHeader;
-pub use reader::LogReader;
+pub use local::{LocalLog, LocalReader, LogCopy, LogFile, older_files, read_for_copy};
+pub use object::{ObjectLog, ObjectLogError, ObjectLogPlace, ObjectReader};
+
+/// A log that one appends to. Frames become durable in the order in which they were appended.
+#[expect(
+    async_fn_in_trait,
+    reason = "the sequencer has a thread of its own, and no future leaves it"
+)]
+pub trait OrderedLog {
+    /// Takes a frame; where it will lie is known at once. To be called where there [is room](Self::has_room).
+    ///
+    /// # Errors
+    /// Nothing of this frame may be acknowledged, and nothing more can be appended: what is durable is not known.
+    fn append(&mut self, command: &[u8], attachments: &[Bytes]) -> Result<Appended, LogError>;
+
+    /// Returns once the oldest frame is durable that was appended and not told of here; never where there is none. Who
+    /// stops waiting for it misses nothing.
+    ///
+    /// # Errors
+    /// As [`Self::append`]; also of all frames that were appended since.
+    async fn durable(&mut self) -> Result<(), LogError>;
+
+    /// Whether another frame can be taken before an older one is durable.
+    fn has_room(&self) -> bool;
+
+    /// How long what has come may wait for more to come, since the last frame.
+    fn linger(&self) -> Duration;
+
+    /// Where the log ends, behind all that was appended.
+    fn end(&self) -> LogEnd;
+}
 
 /// Why the log cannot be opened or appended to.
 #[derive(Debug, Error)]
@@ -85,6 +105,8 @@ pub enum LogError {
         found: u64,
         expected: u64,
     },
+    #[error(transparent)]
+    Object(#[from] ObjectLogError),
     #[error("the log has failed before; it is read again from its files at the next start")]
     Failed,
 }
@@ -103,8 +125,9 @@ impl LogError {
 /// A frame found or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
-    pub file: u64,
-    /// Where the frame's attachments begin in the file.
+    /// The log object in which it lies: the number of a log file, or of an object in the store.
+    pub object: u64,
+    /// Where the frame's attachments begin in the object.
     pub attachments_position: u64,
     /// Bytes that the frame takes.
     pub frame_bytes: u64,
@@ -119,121 +142,59 @@ pub struct LogEnd {
     pub previous_crc: u32,
 }
 
-/// The log, open for appending.
-#[derive(Debug)]
-pub struct Log {
-    directory: PathBuf,
-    store_id: u128,
-    sequence: u64,
-    file: File,
-    length: u64,
-    next_frame: u64,
-    previous_crc: u32,
-    file_bytes_max: u64,
-    failed: bool,
-    reader: LogReader,
+/// Reads attachments back, from any thread, beside the one that appends. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum LogReader {
+    Local(LocalReader),
+    Object(ObjectReader),
 }
 
-impl Log {
-    /// Opens the log in `directory` (made where it is missing), and hands every command in it to
-    /// `replay`, in order: all from the log's beginning, or those behind a snapshot that ended at `after`.
-    /// A torn tail is cut off; damage before the tail is an error.
-    ///
-    /// `new_store_id` is random, and taken where there is no log yet.
-    pub fn open<E: From<LogError>>(
-        directory: &Path,
-        new_store_id: u128,
-        after: Option<LogEnd>,
-        replay: impl FnMut(Appended, Bytes) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        recovery::open(directory, new_store_id, after, LOG_FILE_BYTES_MAX, replay)
-    }
-
-    /// Where the log ends now.
-    pub fn end(&self) -> LogEnd {
-        LogEnd {
-            store_id: self.store_id,
-            next_frame: self.next_frame,
-            previous_crc: self.previous_crc,
-        }
-    }
-
-    /// The store's id: the same for as long as its files live.
-    pub fn store_id(&self) -> u128 {
-        self.store_id
-    }
-
-    /// A handle that reads attachments back.
-    pub fn reader(&self) -> LogReader {
-        self.reader.clone()
-    }
-
-    /// Appends one frame and makes it durable.
+impl LogReader {
+    /// Fills `out` with the bytes at `place`. Blocks: not to be called on a thread that runs others' tasks.
     ///
     /// # Errors
-    /// Nothing of this frame may be acknowledged, and nothing more can be appended: after a failed
-    /// write or sync the state of the medium is not known.
-    pub fn append(&mut self, command: &[u8], attachments: &[Bytes]) -> Result<Appended, LogError> {
-        if self.failed {
-            return Err(LogError::Failed);
-        }
-        let appended = self.try_append(command, attachments);
-        self.failed = appended.is_err();
-        appended
-    }
-
-    fn try_append(&mut self, command: &[u8], attachments: &[Bytes]) -> Result<Appended, LogError> {
-        if self.length >= self.file_bytes_max {
-            self.begin_file()?;
-        }
-        let header = FrameHeader::new(self.next_frame, self.previous_crc, command, attachments);
-        let crc = header.crc(self.store_id, command);
-        let encoded = header.encode(crc);
-        let path = file::path(&self.directory, self.sequence);
-        let parts = [&encoded[..], command].into_iter();
-        let parts = parts.chain(attachments.iter().map(|bytes| &bytes[..]));
-        write_all_vectored(&mut self.file, parts.map(IoSlice::new).collect())
-            .and_then(|()| self.file.sync_data())
-            .map_err(LogError::io("cannot write and sync", &path))?;
-        let appended = Appended {
-            file: self.sequence,
-            attachments_position: self.length + header.attachments_offset(),
-            frame_bytes: header.frame_bytes(),
-        };
-        self.length += header.frame_bytes();
-        self.next_frame += 1;
-        self.previous_crc = crc;
-        Ok(appended)
-    }
-
-    fn begin_file(&mut self) -> Result<(), LogError> {
-        let sequence = self.sequence + 1;
-        let header = FileHeader {
-            store_id: self.store_id,
-            sequence,
-            first_frame: self.next_frame,
-            previous_crc: self.previous_crc,
-        };
-        self.file = file::create(&self.directory, &header)?;
-        self.reader
-            .add(sequence, self.next_frame, &self.file, &self.directory)?;
-        self.sequence = sequence;
-        self.length = file::HEADER_BYTES;
-        Ok(())
-    }
-}
-
-fn write_all_vectored(file: &mut File, mut slices: Vec<IoSlice<'_>>) -> io::Result<()> {
-    let mut rest = &mut slices[..];
-    // Empty slices at the front would make a write of zero bytes look like a full disk.
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut rest, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+    /// `NotFound` where the object is not there.
+    pub fn read(&self, place: LogPlace, out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Local(files) => files.read(place, out),
+            Self::Object(objects) => objects.read(place, out),
         }
     }
-    Ok(())
+
+    /// Whether an object is there.
+    pub fn has(&self, object: u64) -> bool {
+        match self {
+            Self::Local(files) => files.has(object),
+            Self::Object(objects) => objects.has(object),
+        }
+    }
+
+    /// The newest object: it is appended to, or what is appended comes behind it.
+    pub fn newest(&self) -> Option<u64> {
+        match self {
+            Self::Local(files) => files.newest(),
+            Self::Object(objects) => objects.newest(),
+        }
+    }
+
+    /// The objects in which all frames lie before `frame`, oldest first.
+    pub fn objects_before(&self, frame: u64) -> Vec<u64> {
+        match self {
+            Self::Local(files) => files.files_before(frame),
+            Self::Object(objects) => objects.before(frame),
+        }
+    }
+
+    /// Removes objects; returns those that are gone, and the last error. Who still reads a file reads on.
+    pub async fn remove(&self, objects: Vec<u64>) -> (Vec<u64>, Option<LogError>) {
+        match self {
+            Self::Local(files) => {
+                let files = files.clone();
+                let remove = move || files.remove_all(objects);
+                let removed = tokio::task::spawn_blocking(remove).await;
+                removed.unwrap_or((Vec::new(), Some(LogError::Failed)))
+            }
+            Self::Object(objects_there) => objects_there.remove(objects).await,
+        }
+    }
 }

@@ -108,6 +108,22 @@ impl Store {
         })
     }
 
+    /// A store of a test's own making.
+    #[cfg(test)]
+    pub(crate) fn over(objects: Arc<dyn object_store::ObjectStore>) -> Self {
+        let url: StoreUrl = "memory://".parse().expect("it is one");
+        Self {
+            inner: Arc::new(Inner {
+                name: url.as_str().into(),
+                identity: url.as_str().into(),
+                url,
+                backend: Backend::plain(Kind::Local, objects),
+                retry: Retry::never(),
+                meter: Meter::new(&StoreMetrics::default()),
+            }),
+        }
+    }
+
     pub fn url(&self) -> &StoreUrl {
         &self.inner.url
     }
@@ -217,6 +233,15 @@ impl Store {
             Ok(size) if size <= range.start => Err(inner.out_of_range(key, range, size)),
             _ => Err(inner.error(Action::Read, key, gave_up)),
         }
+    }
+
+    /// An object's first bytes: so many, or all that there are; and how many there are.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_start(&self, key: &str, bytes_max: u64) -> Result<(Bytes, u64), StoreError> {
+        let piece = self.read_piece(key, 0..bytes_max).await?;
+        Ok((piece.bytes, piece.object_bytes))
     }
 
     /// A whole object.

@@ -82,7 +82,7 @@ impl Backend {
         }
     }
 
-    fn plain(kind: Kind, objects: Arc<dyn ObjectStore>) -> Self {
+    pub(super) fn plain(kind: Kind, objects: Arc<dyn ObjectStore>) -> Self {
         Self {
             kind,
             objects,

@@ -149,6 +149,7 @@ fn cloud_config(arguments: &UpArguments) -> Config {
             insecure: arguments.insecure,
         },
         object_store: arguments.object_store.clone(),
+        wal: arguments.wal,
         ..Config::default()
     }
 }

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::file::{self, FileHeader};
 use super::walk::{Chain, NOT_OF_SNAPSHOT, check_store, damaged, length_of, walk_file};
-use super::{Appended, Log, LogEnd, LogError, LogReader};
+use super::{Appended, LocalLog, LocalReader, LogEnd, LogError};
 
 pub(super) fn open<E: From<LogError>>(
     directory: &Path,
@@ -27,12 +27,12 @@ pub(super) fn open<E: From<LogError>>(
     after: Option<LogEnd>,
     file_bytes_max: u64,
     mut replay: impl FnMut(Appended, Bytes) -> Result<(), E>,
-) -> Result<Log, E> {
+) -> Result<LocalLog, E> {
     fs::create_dir_all(directory).map_err(LogError::io("cannot create the folder", directory))?;
     let sequences = list(directory)?;
     let mut chain = Chain::new(new_store_id, after, None);
     let first = first_to_read(directory, &sequences, after)?;
-    let reader = LogReader::default();
+    let reader = LocalReader::default();
     for sequence in &sequences[..first] {
         let (file, header) = open_old(directory, *sequence, chain.store_id)?;
         reader.add(*sequence, header.first_frame, &file, directory)?;
@@ -57,7 +57,7 @@ pub(super) fn open<E: From<LogError>>(
     let path = file::path(directory, sequence);
     file.seek(SeekFrom::Start(length))
         .map_err(LogError::io("cannot seek in", &path))?;
-    Ok(Log {
+    Ok(LocalLog {
         directory: directory.to_owned(),
         store_id: chain.store_id,
         sequence,
@@ -67,6 +67,7 @@ pub(super) fn open<E: From<LogError>>(
         previous_crc: chain.previous_crc,
         file_bytes_max,
         failed: false,
+        untold: 0,
         reader,
     })
 }
@@ -74,7 +75,7 @@ pub(super) fn open<E: From<LogError>>(
 fn first_file(
     directory: &Path,
     chain: &Chain,
-    reader: &LogReader,
+    reader: &LocalReader,
 ) -> Result<(u64, File, u64), LogError> {
     let header = FileHeader {
         store_id: chain.store_id,

@@ -128,7 +128,7 @@ pub(super) fn walk_file<E: From<LogError>>(
             break;
         };
         let appended = Appended {
-            file: sequence,
+            object: sequence,
             attachments_position: position + header.attachments_offset(),
             frame_bytes: header.frame_bytes(),
         };

@@ -1,45 +1,13 @@
-//! Snapshots on disk: what the commands before a place in the log have made, so that a start replays
-//! only those behind it, and older log files can go.
-//!
-//! A snapshot is written whole under another name, synced, and then named; the two newest are kept, so
-//! that one that the medium damaged is not the end. It knows nothing of what the state means.
+//! Snapshots in a folder. One is written whole under another name, synced, and then named.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use thiserror::Error;
-use tidegate_shared::wire::{Reader, WireError};
+use bytes::Bytes;
 
+use super::{KEPT, Snapshot, SnapshotError, decode, encode, name_of, next_frame_of, tell_damaged};
 use crate::folders::sync_folder;
-use crate::log::LogEnd;
-
-/// The state at one place of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    pub end: LogEnd,
-    /// The ledger's time then, in milliseconds since the Unix epoch.
-    pub ledger_ms: i64,
-    pub ledger: Bytes,
-    pub offset_map: Bytes,
-}
-
-/// Why a snapshot cannot be written or the folder not be read.
-#[derive(Debug, Error)]
-pub enum SnapshotError {
-    #[error("{action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error(
-        "snapshot {} has format version {found}; this build reads {FORMAT_VERSION}: run the build that wrote it or newer",
-        path.display()
-    )]
-    UnknownFormat { path: PathBuf, found: u32 },
-}
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
     let path = path.to_owned();
@@ -50,75 +18,8 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Snap
     }
 }
 
-const MAGIC: u64 = u64::from_le_bytes(*b"TGCLDSNP");
-const FORMAT_VERSION: u32 = 1;
-
-/// Snapshots that are kept.
-pub const KEPT: usize = 2;
-
-/// Fields, in the order in which they lie: magic, format version, store id, next frame, previous CRC, the
-/// ledger's time, the ledger's bytes and the offset map's with their lengths (64 bits), CRC32C of all before.
-fn encode(snapshot: &Snapshot) -> BytesMut {
-    let length = snapshot.ledger.len() + snapshot.offset_map.len() + 80;
-    let mut out = BytesMut::with_capacity(length);
-    out.put_u64_le(MAGIC);
-    out.put_u32_le(FORMAT_VERSION);
-    out.put_u128_le(snapshot.end.store_id);
-    out.put_u64_le(snapshot.end.next_frame);
-    out.put_u32_le(snapshot.end.previous_crc);
-    out.put_i64_le(snapshot.ledger_ms);
-    for part in [&snapshot.ledger, &snapshot.offset_map] {
-        out.put_u64_le(part.len() as u64);
-        out.put_slice(part);
-    }
-    let crc = crc32c::crc32c(&out);
-    out.put_u32_le(crc);
-    out
-}
-
-/// `None` where the bytes are not a whole snapshot.
-fn decode(path: &Path, bytes: Bytes) -> Result<Option<Snapshot>, SnapshotError> {
-    let Some(covered) = bytes.len().checked_sub(size_of::<u32>()) else {
-        return Ok(None);
-    };
-    let mut crc = Reader::new(bytes.slice(covered..));
-    if crc.u32("crc") != Ok(crc32c::crc32c(&bytes[..covered])) {
-        return Ok(None);
-    }
-    let mut reader = Reader::new(bytes.slice(..covered));
-    let head = reader.u64("magic").ok().zip(reader.u32("version").ok());
-    match head {
-        Some((MAGIC, FORMAT_VERSION)) => Ok(take(&mut reader).ok()),
-        Some((MAGIC, found)) => Err(SnapshotError::UnknownFormat {
-            path: path.to_owned(),
-            found,
-        }),
-        _ => Ok(None),
-    }
-}
-
-fn take(reader: &mut Reader) -> Result<Snapshot, WireError> {
-    let end = LogEnd {
-        store_id: reader.u128("store id")?,
-        next_frame: reader.u64("next frame")?,
-        previous_crc: reader.u32("previous crc")?,
-    };
-    let ledger_ms = reader.i64("ledger's time")?;
-    let mut part = |field| {
-        let length = usize::try_from(reader.u64(field)?);
-        reader.take(field, length.unwrap_or(usize::MAX))
-    };
-    let (ledger, offset_map) = (part("ledger")?, part("offset map")?);
-    Ok(Snapshot {
-        end,
-        ledger_ms,
-        ledger,
-        offset_map,
-    })
-}
-
 fn path_of(directory: &Path, next_frame: u64) -> PathBuf {
-    directory.join(format!("{next_frame:020}.snapshot"))
+    directory.join(name_of(next_frame))
 }
 
 /// The frames at which the snapshots in a folder end, newest first. A name that is no snapshot's is passed
@@ -128,33 +29,23 @@ fn list(directory: &Path) -> Result<Vec<u64>, SnapshotError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed())? {
         let name = entry.map_err(failed())?.file_name();
-        let digits = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(".snapshot"));
-        found.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+        found.extend(name.to_str().and_then(next_frame_of));
     }
     found.sort_unstable_by(|one, other| other.cmp(one));
     Ok(found)
 }
 
-/// The newest snapshot that is whole. Damaged ones are told of and set aside, so that none of them is taken
-/// for one that can be fallen back to. Blocks.
-///
-/// # Errors
-/// The folder or a file cannot be read, or a snapshot is of a newer build.
-pub fn load(directory: &Path) -> Result<Option<Snapshot>, SnapshotError> {
+/// See [`super::Snapshots::load`].
+pub(super) fn load(directory: &Path) -> Result<Option<Snapshot>, SnapshotError> {
     fs::create_dir_all(directory).map_err(io_error("cannot create the folder", directory))?;
     remove_unfinished(directory)?;
     for next_frame in list(directory)? {
         let path = path_of(directory, next_frame);
         let bytes = fs::read(&path).map_err(io_error("cannot read", &path))?;
-        match decode(&path, bytes.into())? {
+        match decode(&path.display().to_string(), bytes.into())? {
             Some(snapshot) => return Ok(Some(snapshot)),
             None => {
-                tracing::warn!(
-                    snapshot = %path.display(),
-                    "the snapshot is damaged, and set aside; an older one is used, and more of the log replayed"
-                );
+                tell_damaged(&path.display().to_string());
                 let aside = path.with_extension("damaged");
                 fs::rename(&path, &aside).map_err(io_error("cannot rename", &path))?;
             }
@@ -171,10 +62,10 @@ pub struct SnapshotFile {
     pub snapshot: Snapshot,
 }
 
-/// As [`load`], but nothing in the folder is changed: somebody else may be writing there. Blocks.
+/// The newest that is whole, but nothing in the folder is changed: somebody else may be writing there. Blocks.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`super::Snapshots::load`].
 pub fn read_newest(directory: &Path) -> Result<Option<SnapshotFile>, SnapshotError> {
     if !directory.is_dir() {
         return Ok(None);
@@ -188,7 +79,7 @@ pub fn read_newest(directory: &Path) -> Result<Option<SnapshotFile>, SnapshotErr
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue 'again,
                 Err(error) => return Err(io_error("cannot read", &path)(error)),
             };
-            if let Some(snapshot) = decode(&path, bytes.clone())? {
+            if let Some(snapshot) = decode(&path.display().to_string(), bytes.clone())? {
                 let name = path.file_name().unwrap_or_default();
                 return Ok(Some(SnapshotFile {
                     name: name.to_string_lossy().into_owned(),
@@ -218,13 +109,8 @@ fn remove_unfinished(directory: &Path) -> Result<(), SnapshotError> {
 
 const UNFINISHED: &str = "new";
 
-/// Writes a snapshot, durable when it returns, and removes all but the newest [`KEPT`]. Returns the frame
-/// at which the oldest one ends that is kept, once there are so many: what lies before it nothing will
-/// replay. Blocks.
-///
-/// # Errors
-/// The snapshot is not there; those before it are.
-pub fn save(directory: &Path, snapshot: &Snapshot) -> Result<Option<u64>, SnapshotError> {
+/// See [`super::Snapshots::save`].
+pub(super) fn save(directory: &Path, snapshot: &Snapshot) -> Result<Option<u64>, SnapshotError> {
     let path = path_of(directory, snapshot.end.next_frame);
     let unnamed = path.with_extension(UNFINISHED);
     let written = File::create(&unnamed).and_then(|mut file| {
@@ -249,6 +135,7 @@ pub fn save(directory: &Path, snapshot: &Snapshot) -> Result<Option<u64>, Snapsh
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::LogEnd;
 
     fn snapshot(next_frame: u64) -> Snapshot {
         Snapshot {

@@ -13,7 +13,7 @@ use super::{LogError, file};
 
 /// The log's files, open for reading. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct LogReader {
+pub struct LocalReader {
     files: Arc<RwLock<BTreeMap<u64, OpenFile>>>,
 }
 
@@ -24,7 +24,7 @@ struct OpenFile {
     path: Arc<Path>,
 }
 
-impl LogReader {
+impl LocalReader {
     pub(super) fn add(
         &self,
         sequence: u64,
@@ -76,6 +76,18 @@ impl LogReader {
             .take_while(|(_, next)| *next <= frame)
             .map(|(sequence, _)| *sequence)
             .collect()
+    }
+
+    /// Removes files; returns those that are gone, and the last error. Blocks.
+    pub(in crate::log) fn remove_all(&self, sequences: Vec<u64>) -> (Vec<u64>, Option<LogError>) {
+        let (mut removed, mut failed) = (Vec::new(), None);
+        for sequence in sequences {
+            match self.remove(sequence) {
+                Ok(()) => removed.push(sequence),
+                Err(error) => failed = Some(error),
+            }
+        }
+        (removed, failed)
     }
 
     /// Removes a file; who still reads from it reads on. Blocks.

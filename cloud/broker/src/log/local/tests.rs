@@ -8,11 +8,11 @@ const STORE_ID: u128 = 77;
 
 type Frames = Vec<(Appended, Bytes)>;
 
-fn open(directory: &Path) -> Result<(Log, Frames), LogError> {
+fn open(directory: &Path) -> Result<(LocalLog, Frames), LogError> {
     open_after(directory, None)
 }
 
-fn open_after(directory: &Path, after: Option<LogEnd>) -> Result<(Log, Frames), LogError> {
+fn open_after(directory: &Path, after: Option<LogEnd>) -> Result<(LocalLog, Frames), LogError> {
     let mut frames = Frames::new();
     let log = recovery::open(directory, STORE_ID, after, 4_096, |appended, command| {
         frames.push((appended, command));
@@ -50,14 +50,14 @@ fn last_file(directory: &Path) -> File {
 fn what_was_appended_is_replayed_across_files() {
     let directory = tempfile::tempdir().unwrap();
     let appended = written(directory.path(), 100);
-    assert!(appended.last().unwrap().file > 2);
+    assert!(appended.last().unwrap().object > 2);
     let (log, frames) = open(directory.path()).unwrap();
     assert_eq!(log.store_id(), STORE_ID);
     assert_eq!(frames.len(), 100);
     for (n, (at, command)) in frames.iter().enumerate() {
         assert_eq!((at, &command[..]), (&appended[n], &[n as u8; 20][..]));
         let place = LogPlace {
-            object: at.file,
+            object: at.object,
             position: at.attachments_position,
         };
         let mut bytes = [0; 100];
@@ -108,7 +108,7 @@ fn damage_before_a_valid_frame_is_refused() {
 fn damage_in_a_file_that_is_not_the_last_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let appended = written(directory.path(), 100);
-    let in_first = appended.iter().rfind(|frame| frame.file == 1).unwrap();
+    let in_first = appended.iter().rfind(|frame| frame.object == 1).unwrap();
     let path = file::path(directory.path(), 1);
     let file = File::options().write(true).open(path).unwrap();
     file.set_len(in_first.attachments_position).unwrap();
@@ -300,7 +300,7 @@ fn a_copy_behind_a_snapshot_leaves_out_what_no_start_reads() {
     let (_, copy) = copied(directory.path(), None, Some(40)).unwrap();
     let (numbers, behind) = copied(directory.path(), Some(copy.end), Some(50)).unwrap();
     assert_eq!(numbers, (40..50).collect::<Vec<_>>());
-    assert_eq!(behind.first, appended[40].file);
+    assert_eq!(behind.first, appended[40].object);
     assert!(behind.first > 1);
     let needed = [1, behind.first].into_iter();
     let older = older_files(directory.path(), &behind, needed).unwrap();

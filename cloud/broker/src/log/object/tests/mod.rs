@@ -1,0 +1,260 @@
+//! Clouds that come and go over one log, by a seed, on a store that is slow and loses answers: some are killed, some
+//! live on beside their successors, all snapshot and delete what lies before. What one of them acknowledged, every
+//! later one must have, in one order, and nothing twice.
+
+mod sea;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::task::JoinHandle;
+
+use self::sea::{Random, Sea};
+use super::*;
+use crate::log::LogReader;
+use crate::opening::{Opened, Replayed, in_store};
+use crate::snapshots::{ObjectSnapshots, Snapshot};
+use crate::store::{CacheLimits, CacheMetrics};
+
+/// The numbers that were put into the log, as a cloud knows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Numbers(Vec<u64>);
+
+impl Replayed for Numbers {
+    fn begin(snapshot: Option<Snapshot>) -> anyhow::Result<Self> {
+        let mut bytes = snapshot.map(|snapshot| snapshot.ledger).unwrap_or_default();
+        let mut numbers = Vec::new();
+        while bytes.has_remaining() {
+            numbers.push(bytes.get_u64_le());
+        }
+        Ok(Self(numbers))
+    }
+
+    fn replay(&mut self, _: &Appended, mut command: Bytes) -> anyhow::Result<()> {
+        self.0.push(command.get_u64_le());
+        Ok(())
+    }
+}
+
+impl Numbers {
+    fn snapshot(&self, end: LogEnd) -> Snapshot {
+        let mut bytes = BytesMut::new();
+        self.0.iter().for_each(|number| bytes.put_u64_le(*number));
+        Snapshot {
+            end,
+            ledger_ms: 0,
+            ledger: bytes.freeze(),
+            offset_map: Bytes::new(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// The longest that any cloud knows.
+    longest: Vec<u64>,
+    /// How many of them were acknowledged.
+    acknowledged: usize,
+    next: u64,
+    /// What happened, and how often.
+    seen: BTreeMap<&'static str, u32>,
+}
+
+impl History {
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    /// There is one order: of what two clouds know, one is the beginning of the other.
+    fn knows(&mut self, numbers: &[u64]) {
+        let common = numbers.len().min(self.longest.len());
+        assert_eq!(numbers[..common], self.longest[..common], "two orders");
+        if numbers.len() > common {
+            let added = &numbers[common..];
+            let is_new = |number| !self.longest.contains(number);
+            assert!(added.iter().all(is_new), "twice: {added:?}");
+            self.longest.extend(added);
+        }
+    }
+
+    /// `before` were acknowledged when the opening began; another cloud may have gone on since.
+    fn opened(&mut self, numbers: &[u64], before: usize) {
+        assert!(
+            numbers.len() >= before,
+            "lost: {:?}",
+            &self.longest[numbers.len()..before]
+        );
+        if numbers.len() > self.acknowledged {
+            self.saw("on its way, and part of the log");
+        }
+        self.knows(numbers);
+    }
+
+    fn acknowledge(&mut self, numbers: &[u64]) {
+        self.knows(numbers);
+        self.acknowledged = self.acknowledged.max(numbers.len());
+    }
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    place: ObjectLogPlace,
+    history: Arc<Mutex<History>>,
+}
+
+impl World {
+    fn new(sea: &Sea) -> Self {
+        let limits = CacheLimits::default();
+        Self {
+            place: ObjectLogPlace {
+                store: Store::over(Arc::new(sea.clone())),
+                cache: Cache::open(None, limits, &CacheMetrics::default()),
+                linger: Duration::ZERO,
+            },
+            history: Arc::default(),
+        }
+    }
+
+    fn history(&self) -> std::sync::MutexGuard<'_, History> {
+        self.history.lock().unwrap()
+    }
+
+    async fn open(&self) -> anyhow::Result<(ObjectLog, Numbers)> {
+        let before = self.history().acknowledged;
+        let opened: Opened<ObjectLog, Numbers> = in_store(&self.place).await?;
+        self.history().opened(&opened.state.0, before);
+        Ok((opened.log, opened.state))
+    }
+
+    /// Runs a cloud until its log fails.
+    async fn cloud(self, mut random: Random) {
+        let ended = self.run(&mut random).await;
+        let error = ended.unwrap_err();
+        let what = match error.downcast_ref::<LogError>() {
+            Some(LogError::Object(ObjectLogError::Fenced { .. })) => "fenced",
+            Some(LogError::Object(ObjectLogError::Store(_))) => "store failed",
+            Some(LogError::Object(ObjectLogError::Contested { .. })) => "contested",
+            Some(error) => panic!("{error}"),
+            None => "store failed, or another went on",
+        };
+        self.history().saw(what);
+    }
+
+    async fn run(&self, random: &mut Random) -> anyhow::Result<()> {
+        let (mut log, mut numbers) = self.open().await?;
+        let snapshots = ObjectSnapshots::new(self.place.store.clone());
+        let mut waiting = VecDeque::new();
+        let mut due = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                durable = log.durable(), if !waiting.is_empty() => {
+                    durable?;
+                    let (number, end) = waiting.pop_front().unwrap();
+                    numbers.0.push(number);
+                    self.history().acknowledge(&numbers.0);
+                    if random.percent(4) {
+                        self.shorten(&log, &snapshots, numbers.snapshot(end)).await?;
+                    }
+                }
+                () = tokio::time::sleep_until(due), if log.has_room() => {
+                    let number = {
+                        let mut history = self.history();
+                        history.next += 1;
+                        history.next
+                    };
+                    log.append(&number.to_le_bytes(), &[Bytes::from_static(b"batch")])?;
+                    waiting.push_back((number, log.end()));
+                    due += Duration::from_millis(random.below(40));
+                }
+            }
+        }
+    }
+
+    /// Snapshots, and deletes at once what no snapshot that is kept needs.
+    async fn shorten(
+        &self,
+        log: &ObjectLog,
+        snapshots: &ObjectSnapshots,
+        snapshot: Snapshot,
+    ) -> anyhow::Result<()> {
+        let reader = LogReader::Object(log.reader());
+        if let Ok(Some(oldest)) = snapshots.save(&snapshot).await {
+            let before = reader.objects_before(oldest);
+            let (removed, _) = reader.remove(before).await;
+            if !removed.is_empty() {
+                self.history().saw("deleted");
+            }
+        }
+        Ok(())
+    }
+
+    /// Clouds come and go; then the weather is calm, and one more must have all that was acknowledged.
+    async fn live(self, sea: Sea, mut random: Random) {
+        let mut living: Vec<JoinHandle<()>> = Vec::new();
+        for _ in 0..8 {
+            if random.percent(70) {
+                living.drain(..).for_each(|cloud| cloud.abort());
+            } else if !living.is_empty() {
+                self.history().saw("two at once");
+            }
+            let cloud = self.clone().cloud(Random::new(random.next()));
+            living.push(tokio::spawn(cloud));
+            tokio::time::sleep(Duration::from_millis(random.below(6_000))).await;
+            for cloud in living.extract_if(.., |cloud| cloud.is_finished()) {
+                cloud.await.unwrap();
+            }
+        }
+        living.drain(..).for_each(|cloud| cloud.abort());
+        if random.percent(50) {
+            // All that was on its way has come to its end.
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        sea.calm();
+        let (log, _) = self.open().await.unwrap();
+        let newest = LogReader::Object(log.reader()).newest();
+        if newest.is_some_and(|newest| newest + VOID_NUMBERS > log.next.number) {
+            self.history().saw("void");
+        }
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_there_whoever_takes_over() {
+    let seeds: u64 =
+        std::env::var("TIDEGATE_TEST_SEEDS").map_or(100, |seeds| seeds.parse().unwrap());
+    let first: u64 = std::env::var("TIDEGATE_TEST_SEED").map_or(0, |seed| seed.parse().unwrap());
+    let mut seen: BTreeMap<&'static str, u32> = BTreeMap::new();
+    for seed in first..first + seeds {
+        println!("seed {seed}");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let sea = Sea::new(seed);
+        let of_world = runtime.block_on(async {
+            let world = World::new(&sea);
+            world.clone().live(sea, Random::new(seed ^ 0x5ea)).await;
+            let history = world.history();
+            history.seen.clone()
+        });
+        for (what, times) in of_world {
+            *seen.entry(what).or_default() += times;
+        }
+    }
+    println!("{seen:#?}");
+    if seeds >= 100 {
+        for what in [
+            "on its way, and part of the log",
+            "fenced",
+            "two at once",
+            "deleted",
+            "void",
+        ] {
+            assert!(seen.contains_key(what), "{what} did not happen: {seen:?}");
+        }
+    }
+}
