@@ -111,18 +111,21 @@ impl Stores {
         Store::open(url, options, &self.metrics)
     }
 
-    /// A store that was found to be well has a number now.
+    /// A store that was found to work has a number now. One that had it before stays as it is.
     pub(crate) fn add(&self, number: u32, store: Store) {
         let mut known = self.known_mut();
-        let is_open = known.get(&number).is_some_and(|known| known.opened.is_ok());
-        if !is_open {
-            let known_now = Known {
-                url: store.url().as_str().to_owned(),
-                opened: Ok(store),
-                away: None,
-            };
-            known.insert(number, known_now);
-        }
+        known.entry(number).or_insert_with(|| Known {
+            url: store.url().as_str().to_owned(),
+            opened: Ok(store),
+            away: None,
+        });
+    }
+
+    /// Why the store at a URL cannot be used now, where it is known.
+    pub(crate) fn trouble_at(&self, url: &str) -> Option<String> {
+        let known = self.known();
+        let mut found = known.values().filter(|known| known.url == url);
+        found.find_map(|known| known.reason().map(str::to_owned))
     }
 
     /// Those that are open.

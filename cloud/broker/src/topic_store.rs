@@ -28,6 +28,10 @@ pub(crate) enum TopicStoreError {
     )]
     Unusable { url: String, source: StoreError },
     #[error(
+        "storage.url: {url}, which the cloud knows, cannot be used now: {reason}. Nothing was changed"
+    )]
+    InTrouble { url: String, reason: String },
+    #[error(
         "storage.url: {url} gives back something else than was written there: it cannot be used"
     )]
     Untrue { url: String },
@@ -56,6 +60,11 @@ pub(crate) async fn number_of(broker: &Broker, url: Option<&str>) -> Result<u32,
         return Err(TopicStoreError::Long(text.len()));
     }
     let url: StoreUrl = text.parse()?;
+    // What works now may be another disk than the one that has the segments.
+    if let Some(reason) = stores.trouble_at(url.as_str()) {
+        let url = url.as_str().to_owned();
+        return Err(TopicStoreError::InTrouble { url, reason });
+    }
     let unusable = |source| TopicStoreError::Unusable {
         url: url.as_str().to_owned(),
         source,

@@ -360,6 +360,11 @@ async fn a_store_that_is_away_holds_up_its_topic_only_and_comes_back() {
         trouble.as_str().unwrap().contains("used before"),
         "{trouble}"
     );
+    let (status, said) = world.alter(archive.to_str()).await;
+    assert!(
+        status == 400 && said["error"].as_str().unwrap().contains("used before"),
+        "{said}"
+    );
     assert_eq!(files(&archive), Vec::<PathBuf>::new(), "nothing goes there");
     fs::remove_dir(&archive).unwrap();
     fs::rename(&aside, &archive).unwrap();

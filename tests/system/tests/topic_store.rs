@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-use tidegate_system_tests::cli::{json, tidegate};
+use serde_json::{Value, json};
+use tidegate_system_tests::cli::{self, tidegate};
 use tidegate_system_tests::kafka;
 use tidegate_system_tests::lines::{Publisher, padded, payloads, publish};
 use tidegate_system_tests::node::{STREAM, Site};
@@ -31,8 +31,11 @@ const EDGE: &str =
 /// What moves is in so many segments at least.
 const SEGMENTS_MIN: u64 = 20;
 
-/// A batch of so many is a segment.
+/// A batch of so many is most of a segment.
 const IN_A_BATCH: usize = 4;
+
+/// It takes no more than these to have so many.
+const SENT_MAX: usize = 400;
 
 /// What consumers get of the topic.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ impl World {
     }
 
     fn described(&self, topic: &str) -> Value {
-        json(self.site.cloud.http, &["topic", "describe", topic])
+        cli::json(self.site.cloud.http, &["topic", "describe", topic])
             .ok()
             .json()
     }
@@ -163,15 +166,16 @@ impl World {
 #[test]
 fn a_topic_moves_to_s3_while_the_cloud_is_killed_and_every_byte_stays() {
     let mut world = World::start("topic-store");
-    while world.sent < IN_A_BATCH * SEGMENTS_MIN as usize {
+    // Batches that come while it packs may become one segment.
+    while world.stored(STREAM, "objects") < SEGMENTS_MIN {
         world.send(IN_A_BATCH);
+        assert!(world.sent < SENT_MAX, "{}", world.described(STREAM));
     }
     let own = payloads("own", 0, 20);
     publish(Publisher::Paho, world.site.edge.mqtt, "own/a", &own);
     world.site.edge.wait_landed_of(OWN, 20);
     world.wait_packed(STREAM);
     world.wait_packed(OWN);
-    assert!(world.stored(STREAM, "objects") >= SEGMENTS_MIN);
     assert_eq!(world.stored(OWN, "own"), world.in_s3("own"));
     assert!(world.in_s3("own") > 0 && world.in_s3("archive") == 0);
     let before = world.consumed();
@@ -219,6 +223,7 @@ fn a_topic_moves_to_s3_while_the_cloud_is_killed_and_every_byte_stays() {
     });
     world.wait_packed(STREAM);
     all_is_sound(&mut world, &before);
+    a_backup_names_what_is_in_s3(&mut world);
 }
 
 /// Everything is in S3 and nowhere else, and is what it was.
@@ -256,6 +261,36 @@ fn all_is_sound(world: &mut World, before: &Consumed) {
     let own = kafka::read_all(world.site.cloud.kafka, OWN, &out).into_iter();
     let own: Vec<String> = own.map(|record| record.value).collect();
     assert_eq!(own, payloads("own", 0, 20));
+}
+
+/// It is small, and put back it finds all where it was; of what is gone there it says so, and nothing is restored.
+#[track_caller]
+fn a_backup_names_what_is_in_s3(world: &mut World) {
+    let http = world.site.cloud.http;
+    let run = |world: &World, words: &[&str]| {
+        let all = [words, &["--output", "json"]].concat();
+        cli::run(world.server.known_to(cli::command(http, &all)))
+    };
+    let path = |world: &World, name: &str| world.scratch.path().join(name).display().to_string();
+    let place = path(world, "backups");
+    let expected = world.consumed();
+    let made = run(world, &["cloud", "backup", "--to", &place]).ok().json();
+    assert_eq!(made["has_copies"], false, "{made}");
+    let in_s3 = world.in_s3("archive") + world.in_s3("own");
+    assert_eq!(made["segments"], in_s3, "{made}");
+    world.site.cloud.kill();
+    let from = ["cloud", "restore", "--from", &place, "--data"];
+    let restored = path(world, "restored");
+    let told = run(world, &[&from[..], &[&restored]].concat()).ok().json();
+    assert_eq!((&told["kept"], &told["copied"]), (&json!(in_s3), &json!(0)));
+    world.site.cloud.move_to(restored.into());
+    world.start_anew();
+    assert_eq!(world.consumed(), expected);
+    world.site.cloud.kill();
+    world.server.delete_first("archive/segments/");
+    let refused = path(world, "refused");
+    let said = run(world, &[&from[..], &[&refused]].concat()).fails(1);
+    assert!(said.error.contains("s3://tidegate/archive"), "{said:?}");
 }
 
 #[test]
