@@ -26,7 +26,8 @@ use crate::sequencer::{Sequencer, Work};
 use crate::snapshots::Snapshots;
 use crate::snapshotter::{Kept, Snapshotter};
 use crate::state::{Shared, State};
-use crate::store::{Cache, Store};
+use crate::store::Cache;
+use crate::stores::{Stores, Unwell};
 use crate::submission::SubmitError;
 
 /// Where a broker's log and its snapshots are.
@@ -57,7 +58,7 @@ impl Broker {
     /// a runtime. What it returns beside the broker tells which snapshots are kept.
     pub(crate) fn open(
         wal: &Wal,
-        (store, cache): (Store, Cache),
+        (stores, cache): (Stores, Cache),
         metrics: Metrics,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         match wal {
@@ -66,18 +67,18 @@ impl Broker {
                 let opened = opening::in_files::<State>(log, snapshots)?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Local(reader));
-                Self::start(opened, ids, (store, cache), metrics)
+                Self::start(opened, ids, (stores, cache), metrics)
             }
             Wal::Object { linger } => {
                 let place = ObjectLogPlace {
-                    store: store.clone(),
+                    store: stores.cluster().clone(),
                     cache: cache.clone(),
                     linger: *linger,
                 };
                 let opened = Handle::current().block_on(opening::in_store::<State>(&place))?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Object(reader));
-                Self::start(opened, ids, (store, cache), metrics)
+                Self::start(opened, ids, (stores, cache), metrics)
             }
         }
     }
@@ -85,7 +86,7 @@ impl Broker {
     fn start<L: OrderedLog + Send + 'static>(
         opened: Opened<L, State>,
         (store_id, reader): (u128, LogReader),
-        (store, cache): (Store, Cache),
+        (stores, cache): (Stores, Cache),
         metrics: Metrics,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         let Opened {
@@ -97,7 +98,7 @@ impl Broker {
         let clock = Clock::start();
         check_log(&state, &reader)?;
         let (snapshots, kept) = Snapshotter::start(snapshots, after)?;
-        let segments = Segments::new(store, cache, store_id);
+        let segments = Segments::new(stores, cache, store_id);
         let shared = Arc::new(Shared::new(state, reader, segments, metrics));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
@@ -251,6 +252,13 @@ impl Broker {
                 "what was on its way to the log is left: nobody was told that it is durable"
             );
         }
+    }
+
+    /// The object stores of topics that cannot be used now.
+    pub(crate) fn unwell_stores(&self) -> Unwell {
+        let segments = &self.shared.segments;
+        let ready = segments.stores().ready();
+        self.ledger(|ledger| Unwell::of(ledger, &ready, |id| segments.key(id)))
     }
 
     /// The time that goes into the ledger.

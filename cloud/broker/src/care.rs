@@ -1,5 +1,6 @@
-//! The cloud's housekeeping, in one task: packs what is due, compacts, joins small segments, gives up what retention says, and deletes
-//! what nothing needs any more, once that is safe. Each is tried again in the next round where it fails.
+//! The cloud's housekeeping, in one task: packs what is due, compacts, joins small segments, moves segments to their
+//! topics' object stores, gives up what retention says, and deletes what nothing needs any more, once that is safe. Each
+//! is tried again in the next round where it fails.
 //!
 //! An object goes only when what took its place has been in a durable snapshot for `restore_window`: so a
 //! start from the older of the two snapshots that are kept, or from a copy of the data folder that is no
@@ -19,6 +20,7 @@ use crate::broker::Broker;
 use crate::compactor::Compaction;
 use crate::joiner::Joiner;
 use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
+use crate::mover::Mover;
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
 use crate::store::limits::LIST_PAGE_MAX;
@@ -30,13 +32,15 @@ pub(crate) struct Care {
     packer: Packer,
     compaction: Compaction,
     joiner: Joiner,
+    mover: Mover,
     restore_window: Duration,
     kept: watch::Receiver<Kept>,
     /// Snapshots that are kept, and since when; only those that are not older than the window, and one
     /// before them.
     safe: VecDeque<(Instant, Kept)>,
     snapshot_asked: Instant,
-    orphans_looked_for: bool,
+    /// The object stores in which that was done.
+    orphans_looked_for: BTreeSet<u32>,
     clock_is_ahead: bool,
 }
 
@@ -52,11 +56,12 @@ impl Care {
             packer,
             compaction: Compaction::default(),
             joiner: Joiner::default(),
+            mover: Mover::default(),
             restore_window,
             kept,
             safe: VecDeque::new(),
             snapshot_asked: Instant::now(),
-            orphans_looked_for: false,
+            orphans_looked_for: BTreeSet::new(),
             clock_is_ahead: false,
         }
     }
@@ -70,6 +75,8 @@ impl Care {
     }
 
     async fn round(&mut self) {
+        let stores = self.broker.shared().segments.stores();
+        stores.mend(|| self.broker.unwell_stores()).await;
         // It may be the wrong copy that was put back, and another one need what this one does not know.
         if self.broker.ledger(|ledger| ledger.behind().is_some()) {
             return;
@@ -78,6 +85,7 @@ impl Care {
         self.packer.pack_due().await;
         self.compaction.one_due(&self.broker, &self.packer).await;
         self.joiner.round(&self.broker, &self.packer).await;
+        self.mover.round(&self.broker, &self.packer).await;
         self.retain().await;
         if self.snapshot_asked.elapsed() >= self.snapshot_every() {
             self.snapshot_asked = Instant::now();
@@ -90,9 +98,7 @@ impl Care {
             && !is_held
         {
             self.sweep(kept).await;
-            if !self.orphans_looked_for {
-                self.orphans_looked_for = self.delete_orphans().await;
-            }
+            self.look_for_orphans().await;
         }
     }
 
@@ -178,8 +184,13 @@ impl Care {
             let ledger = &shared.state().ledger;
             // What was freed in the very millisecond of the snapshot may have been freed after it.
             let before_ms = kept.ledger_ms.saturating_sub(1);
-            let segments = ledger.free_segments(before_ms);
-            let segments: Vec<SegmentId> = segments.take(SWEPT_AT_ONCE_MAX).collect();
+            let ready = shared.segments.stores().ready();
+            let of_store = |number: u32| {
+                let segments = ledger.free_segments(before_ms);
+                let segments = segments.filter(move |id| id.store == number);
+                segments.take(SWEPT_AT_ONCE_MAX)
+            };
+            let segments: Vec<SegmentId> = ready.into_iter().flat_map(of_store).collect();
             let is_free = |object: &u64| {
                 let freed_ms = ledger.log_object_freed_ms(*object);
                 !ledger.is_log_object_needed(*object)
@@ -212,13 +223,21 @@ impl Care {
             log_objects: noted,
         };
         let segments = &shared.segments;
+        let mut away = BTreeSet::new();
         for id in free_segments {
-            match segments.store().delete(&segments.key(id)).await {
+            let Ok(store) = segments.stores().get(id.store) else {
+                continue;
+            };
+            if away.contains(&id.store) {
+                continue;
+            }
+            match store.delete(&segments.key(id)).await {
                 Ok(()) => swept.segments.push(id),
                 Err(error) => {
                     tracing::warn!(%error, "cannot delete a segment; it is tried again");
+                    segments.stores().note(&error);
                     if error.may_pass() {
-                        break;
+                        away.insert(id.store);
                     }
                 }
             }
@@ -237,11 +256,24 @@ impl Care {
         }
     }
 
+    /// Once in each object store that is well.
+    async fn look_for_orphans(&mut self) {
+        let stores = self.broker.shared().segments.stores();
+        for number in stores.ready() {
+            if !self.orphans_looked_for.contains(&number) && self.delete_orphans(number).await {
+                self.orphans_looked_for.insert(number);
+            }
+        }
+    }
+
     /// Deletes segments that were written under an earlier epoch and that the ledger does not know:
     /// their broker ended before it could propose them. Whether all of the store was looked at.
-    async fn delete_orphans(&self) -> bool {
+    async fn delete_orphans(&self, number: u32) -> bool {
         let segments = &self.broker.shared().segments;
-        let (store, folder) = (segments.store(), segments.folder());
+        let folder = segments.folder();
+        let Ok(store) = segments.stores().get(number) else {
+            return false;
+        };
         let mut after: Option<String> = None;
         loop {
             let listed = store.list(folder, after.as_deref(), LIST_PAGE_MAX);
@@ -249,12 +281,13 @@ impl Care {
                 Ok(page) => page,
                 Err(error) => {
                     tracing::warn!(%error, "cannot look for segments that nobody knows");
+                    segments.stores().note(&error);
                     return false;
                 }
             };
             after = page.objects.last().map(|object| object.key.clone());
             let keys = page.objects.into_iter().map(|object| object.key);
-            for key in self.orphans(keys) {
+            for key in self.orphans(number, keys) {
                 tracing::info!(segment = key, "nobody knows this segment: it is deleted");
                 if let Err(error) = store.delete(&key).await {
                     tracing::warn!(%error, "cannot delete a segment that nobody knows");
@@ -269,16 +302,21 @@ impl Care {
     }
 
     /// Of these keys those of segments that nothing knows and no later proposal can name.
-    fn orphans(&self, keys: impl Iterator<Item = String>) -> Vec<String> {
+    fn orphans(&self, number: u32, keys: impl Iterator<Item = String>) -> Vec<String> {
         let shared = self.broker.shared();
         let state = shared.state();
         let ledger = &state.ledger;
         let living = ledger.logs().flat_map(|(_, log)| log.segments());
         let living = living.map(|segment| segment.id);
-        let known: BTreeSet<SegmentId> = living.chain(ledger.free_segments(i64::MAX)).collect();
+        // Whatever their stores: two of these may be one.
+        let known = living.chain(ledger.free_segments(i64::MAX));
+        let known: BTreeSet<(u64, u64)> = known.map(|id| (id.broker_epoch, id.number)).collect();
         let is_orphan = |key: &String| {
-            let id = shared.segments.id_of(key);
-            id.is_some_and(|id| id.broker_epoch < ledger.broker_epoch() && !known.contains(&id))
+            let id = shared.segments.id_of(number, key);
+            id.is_some_and(|id| {
+                let is_known = known.contains(&(id.broker_epoch, id.number));
+                id.broker_epoch < ledger.broker_epoch() && !is_known
+            })
         };
         keys.filter(is_orphan).collect()
     }

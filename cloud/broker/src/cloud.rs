@@ -7,8 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, ensure};
 use tidegate_bridge::Listener;
 use tidegate_cloud_protocol::groups::GroupLimits;
-use tidegate_cloud_protocol::ledger::command::{Begin, CreateTopic, Entry, OpenBroker};
-use tidegate_cloud_protocol::ledger::{Command, Effect};
+use tidegate_cloud_protocol::ledger::command::{
+    Begin, CreateTopic, Entry, OpenBroker, TopicChange,
+};
+use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Command, Effect};
 use tidegate_cloud_protocol::packing::PackRule;
 use tidegate_shared::data_lock::DataLock;
 use tidegate_shared::fleet::Span;
@@ -31,7 +33,8 @@ use crate::metrics::Metrics;
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
 use crate::store::{Cache, CacheLimits, Store, StoreOptions};
-use crate::{http, open_files};
+use crate::stores::Stores;
+use crate::{http, open_files, topic_store};
 
 /// A running cloud node.
 #[derive(Debug)]
@@ -59,12 +62,14 @@ impl Cloud {
         let http = bind("http", config.http.address).await?;
         let metrics = Metrics::default();
         let store = open_store(&config, &metrics).await?;
-        let wal = wal_of(&config, &store.0).await?;
-        let bridge = bind_bridge(&config, &wal, &store.0).await?;
+        let wal = wal_of(&config, store.0.cluster()).await?;
+        let bridge = bind_bridge(&config, &wal, store.0.cluster()).await?;
         let open = move || Broker::open(&wal, store, metrics);
         let opened = tokio::task::spawn_blocking(open).await?;
         let (broker, kept) = opened.context("cannot open the log")?;
         check_store(&broker).await?;
+        let stores = broker.shared().segments.stores();
+        stores.open_all(broker.unwell_stores()).await;
         prepare(&broker, &config.topics).await?;
         let care = take_care(&broker, &config, kept).await?;
         let (shutdown, stopping) = watch::channel(false);
@@ -194,7 +199,7 @@ impl Cloud {
     }
 }
 
-async fn open_store(config: &Config, metrics: &Metrics) -> anyhow::Result<(Store, Cache)> {
+async fn open_store(config: &Config, metrics: &Metrics) -> anyhow::Result<(Stores, Cache)> {
     let url = config.store_url()?;
     if url.is_memory() {
         match config.wal {
@@ -206,14 +211,18 @@ async fn open_store(config: &Config, metrics: &Metrics) -> anyhow::Result<(Store
             ),
         }
     }
-    let store = Store::open(&url, &StoreOptions::from_env(), &metrics.object_stores)?;
-    let (folder, metrics) = (
+    let options = StoreOptions::from_env();
+    let store = Store::open(&url, &options, &metrics.object_stores)?;
+    let (folder, cached) = (
         config.data.join("cache"),
         metrics.object_store_cache.clone(),
     );
-    let open = move || Cache::open(Some(folder), CacheLimits::default(), &metrics);
+    let open = move || Cache::open(Some(folder), CacheLimits::default(), &cached);
     let cache = tokio::task::spawn_blocking(open).await?;
-    Ok((store, cache))
+    Ok((
+        Stores::new(store, options, metrics.object_stores.clone()),
+        cache,
+    ))
 }
 
 /// Where the log is. The setting must not be another one than before: the log would begin anew beside the old one.
@@ -256,14 +265,15 @@ async fn wal_of(config: &Config, store: &Store) -> anyhow::Result<Wal> {
 /// comes would go elsewhere.
 async fn check_store(broker: &Broker) -> anyhow::Result<()> {
     let newest = broker.ledger(|ledger| {
-        let mut logs = ledger.logs();
-        logs.find_map(|(_, log)| log.segments().next_back().copied())
+        let mut newest_first = ledger.logs().flat_map(|(_, log)| log.segments().rev());
+        let newest = newest_first.find(|segment| segment.id.store == CLUSTER_STORE);
+        newest.copied()
     });
     let Some(segment) = newest else {
         return Ok(());
     };
     let segments = &broker.shared().segments;
-    let (key, store) = (segments.key(segment.id), segments.store());
+    let (key, store) = (segments.key(segment.id), segments.stores().cluster());
     match store.size(&key).await {
         Ok(_) => Ok(()),
         Err(error) if error.is_not_found() => Err(anyhow!(
@@ -311,26 +321,43 @@ async fn prepare(broker: &Broker, topics: &[TopicConfig]) -> anyhow::Result<()> 
         broker.command(Command::Begin(begin)).await?;
     }
     for topic in topics {
-        let partitions = broker.ledger(|ledger| {
+        let known = broker.ledger(|ledger| {
             let id = ledger.topic_id(topic.name.as_str())?;
-            Some(ledger.topic(id)?.partitions().len())
+            let known = ledger.topic(id)?;
+            let url = ledger.store_url(known.settings.store);
+            Some((known.partitions().len(), url.map(str::to_owned)))
         });
-        match partitions {
+        match known {
             None => {
+                let store = topic_store::number_of(broker, topic.object_store.as_deref()).await;
+                let store = store.with_context(|| format!("topic {}", topic.name))?;
                 let create = CreateTopic {
                     name: topic.name.clone(),
                     topic_id: TopicId(Uuid::new_v4().as_u128()),
                     partitions: topic.partitions,
+                    changes: vec![TopicChange::Store(store)],
                 };
                 broker.command(Command::CreateTopic(create)).await?;
                 tracing::info!(topic = %topic.name, partitions = topic.partitions, "topic created");
             }
-            Some(count) if count != topic.partitions as usize => tracing::warn!(
-                topic = %topic.name,
-                "the topic has {count} partitions and the configuration says {}: it is left as it is",
-                topic.partitions
-            ),
-            Some(_) => {}
+            Some((count, url)) => {
+                if count != topic.partitions as usize {
+                    tracing::warn!(
+                        topic = %topic.name,
+                        "the topic has {count} partitions and the configuration says {}: it is left as it is",
+                        topic.partitions
+                    );
+                }
+                let said = topic.store_url()?;
+                if said.is_some() && said != url {
+                    tracing::warn!(
+                        topic = %topic.name,
+                        "the topic's storage.url is {} and the configuration says {}: it is left as it is; tidegate topic alter changes it",
+                        url.as_deref().unwrap_or("the cluster's object store"),
+                        said.as_deref().unwrap_or_default()
+                    );
+                }
+            }
         }
     }
     Ok(())

@@ -70,6 +70,9 @@ impl Compaction {
             }
             Err(error) => {
                 broker.metrics().pack_failures.inc();
+                if let Some(error) = error.of_store() {
+                    broker.shared().segments.stores().note(error);
+                }
                 tracing::error!(
                     %error,
                     topic_id = %due.target.topic_id,
@@ -81,6 +84,7 @@ impl Compaction {
     }
 
     fn due(&mut self, broker: &Broker, now_ms: i64) -> Option<Due> {
+        let ready = broker.shared().segments.stores().ready();
         let state = broker.shared().state();
         let ledger = &state.ledger;
         let done = &mut self.done;
@@ -90,10 +94,15 @@ impl Compaction {
             let compacts = topic.is_some_and(|topic| topic.settings.compacts);
             let newest = log.segments().next_back();
             let done = done.get(target);
+            // Not while one of its stores is away.
+            let is_ready = |log: &PartitionLog| {
+                let mut stores = log.segments().map(|segment| segment.id.store);
+                stores.all(|store| ready.contains(&store))
+            };
             let is_new = |newest: &Segment| {
                 done.is_none_or(|done| done.end != newest.end || done.again_ms <= now_ms)
             };
-            compacts && log.segments().len() > 1 && newest.is_some_and(is_new)
+            compacts && log.segments().len() > 1 && newest.is_some_and(is_new) && is_ready(log)
         };
         // Who was last longest ago, so that a busy partition does not keep the others waiting.
         let due = ledger.logs().filter(is_due);

@@ -111,6 +111,26 @@ pub struct TopicConfig {
     /// Default: 12.
     #[serde(default = "default_partitions")]
     pub partitions: u32,
+    /// Where its segments lie, as a URL; the topic's `storage.url`. Default: where those of others lie.
+    #[serde(default)]
+    pub object_store: Option<String>,
+}
+
+impl TopicConfig {
+    /// As the topic's `storage.url` shows it.
+    pub(crate) fn store_url(&self) -> anyhow::Result<Option<String>> {
+        let Some(url) = &self.object_store else {
+            return Ok(None);
+        };
+        let url = url.parse::<StoreUrl>();
+        let url = url.with_context(|| format!("object_store of topic {}", self.name))?;
+        ensure!(
+            !url.is_memory(),
+            "object_store of topic {} is memory://, and what it has there would be gone with the process: name a folder or a bucket",
+            self.name
+        );
+        Ok(Some(url.absolute()))
+    }
 }
 
 fn default_partitions() -> u32 {
@@ -137,6 +157,7 @@ impl Default for Config {
             topics: vec![TopicConfig {
                 name,
                 partitions: default_partitions(),
+                object_store: None,
             }],
         }
     }
@@ -234,6 +255,7 @@ impl Config {
             self.pack.segment_size.0
         );
         for topic in &self.topics {
+            topic.store_url()?;
             ensure!(
                 (1..=TOPIC_PARTITIONS_MAX).contains(&topic.partitions),
                 "topic {} has {} partitions; 1 to {TOPIC_PARTITIONS_MAX} are possible",

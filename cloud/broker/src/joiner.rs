@@ -54,8 +54,8 @@ impl Joiner {
                     partition = target.partition.0,
                     "cannot join small segments: they stay as they are"
                 );
-                if matches!(&error, PackError::Store(error) if error.may_pass()) {
-                    break;
+                if let Some(error) = error.of_store() {
+                    broker.shared().segments.stores().note(error);
                 }
             }
         }
@@ -64,6 +64,7 @@ impl Joiner {
 
     /// The partitions that have got a segment since they were looked at.
     fn due(&mut self, broker: &Broker) -> Vec<(Target, SegmentId)> {
+        let ready = broker.shared().segments.stores().ready();
         let state = broker.shared().state();
         let ledger = &state.ledger;
         self.seen
@@ -71,7 +72,11 @@ impl Joiner {
         let is_due = |(target, log): (Target, &PartitionLog)| {
             let newest = log.segments().next_back()?.id;
             let is_new = self.seen.get(&target) != Some(&newest);
-            (is_new && log.segments().len() > JOINED_SEGMENTS_MIN).then_some((target, newest))
+            let is_many = log.segments().len() > JOINED_SEGMENTS_MIN;
+            // Not while one of its stores is away.
+            let mut stores = log.segments().map(|segment| segment.id.store);
+            let is_due = is_new && is_many && stores.all(|store| ready.contains(&store));
+            is_due.then_some((target, newest))
         };
         ledger.logs().filter_map(is_due).collect()
     }

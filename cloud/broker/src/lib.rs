@@ -23,6 +23,7 @@ pub mod limits;
 pub mod log;
 mod look_up;
 pub mod metrics;
+mod mover;
 mod open_files;
 mod opening;
 mod packer;
@@ -36,8 +37,10 @@ pub mod snapshots;
 mod snapshotter;
 mod state;
 pub mod store;
+mod stores;
 mod submission;
 pub mod topic_settings;
+mod topic_store;
 
 pub use authority::authority;
 pub use broker::Broker;

@@ -77,7 +77,28 @@ pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 /// which nothing lands and nothing is given up.
 pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(3_600);
 
-/// Segments deleted in one round of the housekeeping; the rest waits for the next.
+/// Segments that are moved to another object store at once, and their bytes, which are in memory meanwhile; one
+/// larger than this is moved alone.
+pub const MOVES_AT_ONCE_MAX: usize = 4;
+pub const MOVE_BYTES_AT_ONCE_MAX: u64 = 32 << 20;
+
+/// The housekeeping moves no longer than this before it looks after everything else.
+pub const MOVE_ROUND_MAX: Duration = Duration::from_secs(5);
+
+/// What could not be moved is tried again after this.
+pub const MOVE_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Object stores that are not well are looked after so often, and each has so long to answer.
+pub const STORES_MEND_EVERY: Duration = Duration::from_secs(15);
+pub const STORE_ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Segments that are looked for in an object store before it is believed to be the one that was used before.
+pub const STORE_SAMPLES_MAX: usize = 4;
+
+/// A store that a topic is to have is asked for so long before it is refused.
+pub const STORE_PROBE_MAX: Duration = Duration::from_secs(10);
+
+/// Segments deleted in one round of the housekeeping; the rest waits for the next. For each object store.
 pub const SWEPT_AT_ONCE_MAX: usize = 1_000;
 
 /// Decoded indexes of segments in memory; those not used for longest go first.
@@ -174,6 +195,8 @@ pub const WHERE_GROUPS_MAX: usize = 100;
 
 const _: () = {
     assert!(SUBMISSION_ENTRIES_MAX <= TICK_ENTRIES_MAX);
+    // Stores that do not answer take a part of the housekeeping's time.
+    assert!(2 * STORE_ANSWER_MAX.as_secs() < STORES_MEND_EVERY.as_secs());
     // A batch that is taken can be landed, read and sent.
     assert!(BATCH_BYTES_MAX <= SEQUENCER_QUEUE_BYTES_MAX);
     assert!(BATCH_BYTES_MAX <= KAFKA_FETCH_BYTES_MAX);

@@ -61,6 +61,9 @@ pub struct Metrics {
     pub compacted_segments: Counter<u64, AtomicU64>,
     pub joined_segments: Counter<u64, AtomicU64>,
     pub pack_failures: Counter<u64, AtomicU64>,
+    pub moved_segments: Counter<u64, AtomicU64>,
+    pub moved_bytes: Counter<u64, AtomicU64>,
+    pub move_failures: Counter<u64, AtomicU64>,
     pub swept_segments: Counter<u64, AtomicU64>,
     pub swept_log_files: Counter<u64, AtomicU64>,
     pub swept_orphans: Counter<u64, AtomicU64>,
@@ -155,6 +158,21 @@ impl Metrics {
                 "pack_failures",
                 "Segments that could not be made or stored; it is tried again",
                 &self.pack_failures,
+            ),
+            (
+                "moved_segments",
+                "Segments moved to the object store that their topic says",
+                &self.moved_segments,
+            ),
+            (
+                "moved_bytes",
+                "Bytes of segments moved to another object store",
+                &self.moved_bytes,
+            ),
+            (
+                "move_failures",
+                "Segments that could not be moved; it is tried again",
+                &self.move_failures,
             ),
             (
                 "swept_segments",

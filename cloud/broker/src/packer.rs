@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,7 +15,9 @@ use tidegate_bridge_protocol::fact::NamedFact;
 use tidegate_cloud_protocol::compaction::{MergeLimits, Merged, Merger};
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::ledger::command::{Entry, Pack};
-use tidegate_cloud_protocol::ledger::{Effect, Segment, TailBatch, Target};
+use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Effect, Ledger, Segment, TailBatch, Target};
+use tidegate_cloud_protocol::moving::Move;
+use tidegate_cloud_protocol::offset_map::FactsMark;
 use tidegate_cloud_protocol::packing::{PackPlan, PackRule, due, plan_of};
 use tidegate_cloud_protocol::segment::{PackedBatch, SegmentSummary, SegmentWriter, WriteError};
 use tidegate_shared::record::{Batch, Compression, rewrite_in_place};
@@ -45,6 +46,16 @@ pub(crate) enum PackError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Submit(#[from] SubmitError),
+}
+
+impl PackError {
+    /// What the object store said, if it was that.
+    pub(crate) fn of_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) | Self::Read(StorageError::Store(error)) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 /// See the module.
@@ -89,14 +100,22 @@ impl Packer {
     /// Deletes what an earlier round may have left in the store; what still cannot be deleted waits on.
     pub(crate) async fn delete_doubtful(&self) {
         let doubtful = std::mem::take(&mut *self.doubtful());
-        let segments = &self.broker.shared().segments;
         for id in doubtful {
             // Where a proposal's answer was lost, it may have been taken.
             let is_known = self.broker.ledger(|ledger| ledger.knows_segment(id));
-            if !is_known && segments.store().delete(&segments.key(id)).await.is_err() {
+            let ready = self.broker.shared().segments.stores().ready();
+            if !is_known && (!ready.contains(&id.store) || self.delete(id).await.is_err()) {
                 self.doubtful().push(id);
             }
         }
+    }
+
+    async fn delete(&self, id: SegmentId) -> Result<(), PackError> {
+        let segments = &self.broker.shared().segments;
+        let store = segments.stores().get(id.store);
+        let store = store.map_err(StorageError::NotOpen)?;
+        let deleted = store.delete(&segments.key(id)).await;
+        Ok(deleted.inspect_err(|error| segments.stores().note(error))?)
     }
 
     fn doubtful(&self) -> MutexGuard<'_, Vec<SegmentId>> {
@@ -104,7 +123,7 @@ impl Packer {
     }
 
     /// Packs what is due now, for [`PACK_ROUND_MAX`] at most: the rest waits for the next round. What fails is
-    /// told, and left; where the store is away, that is the end of the round.
+    /// told, and left; what goes to a store that is away waits until that answers again.
     pub(crate) async fn pack_due(&self) {
         let until = Instant::now() + PACK_ROUND_MAX;
         // What failed is not tried again in this round.
@@ -116,15 +135,13 @@ impl Packer {
             }
             while !due.is_empty() && Instant::now() < until {
                 let plans = self.plans(&mut due);
-                if self.pack_all(&plans, &mut busy).await.is_break() {
-                    return;
-                }
+                self.pack_all(&plans, &mut busy).await;
             }
         }
     }
 
-    /// Side by side; to break is to end the round.
-    async fn pack_all(&self, plans: &[PackPlan], busy: &mut BTreeSet<Target>) -> ControlFlow<()> {
+    /// Side by side.
+    async fn pack_all(&self, plans: &[PackPlan], busy: &mut BTreeSet<Target>) {
         let packs = plans.iter().map(|plan| self.pack(plan));
         let results = futures_util::future::join_all(packs).await;
         for (plan, result) in plans.iter().zip(results) {
@@ -134,30 +151,36 @@ impl Packer {
                 Err(error) => {
                     self.failed(plan, &error);
                     busy.insert(plan.target);
-                    if matches!(&error, PackError::Store(error) if error.may_pass()) {
-                        return ControlFlow::Break(());
+                    if let Some(error) = error.of_store() {
+                        self.broker.shared().segments.stores().note(error);
                     }
                 }
             }
         }
-        ControlFlow::Continue(())
     }
 
     /// Looked for once for many: with tens of thousands of partitions the look is what costs, and landing waits
     /// for it.
     fn due(&self, busy: &BTreeSet<Target>) -> VecDeque<Target> {
+        let ready = self.broker.shared().segments.stores().ready();
         let state = self.broker.shared().state();
-        due(&state.ledger, self.rule, self.now_ms(&state), busy).into()
+        let due = due(&state.ledger, self.rule, self.now_ms(&state), busy);
+        let due = due.into_iter();
+        due.filter(|target| ready.contains(&store_of(&state.ledger, *target)))
+            .collect()
     }
 
     /// The next ones, as many as may be in memory at once.
     fn plans(&self, due: &mut VecDeque<Target>) -> Vec<PackPlan> {
+        let ready = self.broker.shared().segments.stores().ready();
         let state = self.broker.shared().state();
         let now_ms = self.now_ms(&state);
         let (mut plans, mut bytes) = (Vec::new(), 0);
         while let Some(target) = due.front().filter(|_| plans.len() < PACKS_AT_ONCE_MAX) {
-            // It may have been given up meanwhile.
-            if let Some(plan) = plan_of(&state.ledger, *target, self.rule, now_ms) {
+            // It may have been given up meanwhile, or its store have gone away.
+            let is_ready = ready.contains(&store_of(&state.ledger, *target));
+            let plan = plan_of(&state.ledger, *target, self.rule, now_ms);
+            if let Some(plan) = plan.filter(|_| is_ready) {
                 bytes += plan.bytes;
                 if !plans.is_empty() && bytes > PACK_BYTES_AT_ONCE_MAX {
                     break;
@@ -212,48 +235,88 @@ impl Packer {
         summary: &SegmentSummary,
         replaces: Vec<SegmentId>,
     ) -> Result<bool, PackError> {
-        let id = SegmentId {
-            store: 0,
-            broker_epoch: self.broker_epoch,
-            number: self.next_number.fetch_add(1, Ordering::Relaxed),
-        };
-        let segments = &self.broker.shared().segments;
-        let put = segments.store().put(&segments.key(id), parts).await;
-        if put.is_err() {
-            self.doubtful().push(id);
-        }
-        put?;
+        let store = self.broker.ledger(|ledger| store_of(ledger, target));
+        let id = self.put(store, parts).await?;
         let pack = Pack {
             target,
             segment: segment_of(id, summary),
             replaces,
             facts: Some(summary.facts),
         };
-        self.propose(pack).await
+        let bytes = pack.segment.bytes;
+        let is_taken = self.propose(pack).await?;
+        if is_taken {
+            let metrics = self.broker.metrics();
+            metrics.packed_segments.inc();
+            metrics.packed_bytes.inc_by(bytes);
+        }
+        Ok(is_taken)
+    }
+
+    /// Writes the bytes of a segment that is to be moved where it is to go, and proposes the copy in its place.
+    pub(crate) async fn store_copy(
+        &self,
+        one: &Move,
+        bytes: Bytes,
+        facts: FactsMark,
+    ) -> Result<(), PackError> {
+        let id = self.put(one.to, vec![bytes]).await?;
+        let pack = Pack {
+            target: one.target,
+            segment: Segment { id, ..one.segment },
+            replaces: vec![one.segment.id],
+            facts: Some(facts),
+        };
+        if self.propose(pack).await? {
+            let metrics = self.broker.metrics();
+            metrics.moved_segments.inc();
+            metrics.moved_bytes.inc_by(one.segment.bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes an object under a name that no other ever has.
+    async fn put(&self, store: u32, parts: Vec<Bytes>) -> Result<SegmentId, PackError> {
+        let id = SegmentId {
+            store,
+            broker_epoch: self.broker_epoch,
+            number: self.next_number.fetch_add(1, Ordering::Relaxed),
+        };
+        let segments = &self.broker.shared().segments;
+        let store = segments.stores().get(id.store);
+        let store = store.map_err(StorageError::NotOpen)?;
+        match store.put(&segments.key(id), parts).await {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                self.doubtful().push(id);
+                Err(error.into())
+            }
+        }
     }
 
     async fn propose(&self, pack: Pack) -> Result<bool, PackError> {
         let id = pack.segment.id;
-        let bytes = pack.segment.bytes;
         let effects = self.broker.submit(vec![(Entry::Pack(pack), None)]).await?;
-        let segments = &self.broker.shared().segments;
-        let metrics = self.broker.metrics();
         if let [Effect::Packed { .. }] = effects[..] {
-            metrics.packed_segments.inc();
-            metrics.packed_bytes.inc_by(bytes);
             return Ok(true);
         }
         tracing::warn!(
-            segment = segments.key(id),
+            segment = self.broker.shared().segments.key(id),
             ?effects,
             "the ledger does not take the segment: it is deleted"
         );
-        if let Err(error) = segments.store().delete(&segments.key(id)).await {
+        if let Err(error) = self.delete(id).await {
             tracing::warn!(%error, "cannot delete it; it is tried again");
             self.doubtful().push(id);
         }
         Ok(false)
     }
+}
+
+/// The number of the store that a partition's topic says.
+fn store_of(ledger: &Ledger, target: Target) -> u32 {
+    let topic = ledger.topic(target.topic_id);
+    topic.map_or(CLUSTER_STORE, |topic| topic.settings.store)
 }
 
 fn segment_of(id: SegmentId, summary: &SegmentSummary) -> Segment {

@@ -14,6 +14,7 @@ use tidegate_shared::record::{BatchHeader, HEADER_BYTES, rewrite_in_place};
 
 use crate::state::Shared;
 use crate::store::StoreError;
+use crate::stores::NotOpen;
 
 /// A batch cannot be read back as it was written.
 #[derive(Debug, Error)]
@@ -30,6 +31,8 @@ pub(crate) enum StorageError {
     DamagedSegment { key: String, reason: String },
     #[error(transparent)]
     Store(StoreError),
+    #[error(transparent)]
+    NotOpen(#[from] NotOpen),
     #[error("the reading task has ended")]
     Gone,
 }
@@ -41,7 +44,7 @@ impl StorageError {
         match self {
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             Self::Store(error) => error.is_not_found(),
-            Self::Damaged(_) | Self::DamagedSegment { .. } | Self::Gone => false,
+            Self::Damaged(_) | Self::DamagedSegment { .. } | Self::NotOpen(_) | Self::Gone => false,
         }
     }
 }

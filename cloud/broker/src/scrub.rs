@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use tidegate_cloud_protocol::ledger::{Segment, TailBatch, Target};
+use bytes::{Bytes, BytesMut};
+use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Segment, TailBatch, Target};
 use tidegate_cloud_protocol::segment::{HEADER_BYTES, SegmentHeader, SegmentIndex};
 use tidegate_shared::id::TopicId;
 use tokio::sync::mpsc;
@@ -18,6 +18,8 @@ pub(crate) struct Finding {
     pub(crate) partition: i32,
     /// The segment's key; `None`: the tail, in the log.
     pub(crate) object: Option<String>,
+    /// The number of the object store in which that is.
+    pub(crate) store: u32,
     /// `[from, to)`.
     pub(crate) from: i64,
     pub(crate) to: i64,
@@ -57,6 +59,7 @@ pub(crate) async fn topic(shared: Arc<Shared>, topic_id: TopicId, findings: mpsc
             let finding = Finding {
                 partition: target.partition.0,
                 object: Some(shared.segments.key(part.id)),
+                store: part.id.store,
                 from: part.base.0,
                 to: part.end.0,
                 bytes: part.bytes,
@@ -77,12 +80,24 @@ pub(crate) async fn topic(shared: Arc<Shared>, topic_id: TopicId, findings: mpsc
 /// What is wrong with a segment as its store has it.
 async fn segment(shared: &Shared, target: Target, segment: &Segment) -> Option<String> {
     let key = shared.segments.key(segment.id);
-    let bytes = match shared.segments.store().read_whole(&key).await {
-        Ok(bytes) => bytes,
-        Err(error) => return Some(missing_or(&error)),
+    let store = match shared.segments.stores().get(segment.id.store) {
+        Ok(store) => store,
+        Err(error) => return Some(error.to_string()),
     };
+    match store.read_whole(&key).await {
+        Ok(bytes) => check_whole(&bytes, target, segment).err(),
+        Err(error) => Some(missing_or(&error)),
+    }
+}
+
+/// The index of a segment whose bytes these all are; else what is wrong with them.
+pub(crate) fn check_whole(
+    bytes: &Bytes,
+    target: Target,
+    segment: &Segment,
+) -> Result<SegmentIndex, String> {
     if bytes.len() as u64 != segment.bytes {
-        return Some(format!(
+        return Err(format!(
             "it has {} bytes and should have {}",
             bytes.len(),
             segment.bytes
@@ -91,20 +106,21 @@ async fn segment(shared: &Shared, target: Target, segment: &Segment) -> Option<S
     let header = bytes.get(..HEADER_BYTES).map(SegmentHeader::decode);
     match header {
         Some(Ok(header)) if header.target == target && header.base == segment.base => {}
-        Some(Err(error)) => return Some(format!("header: {error}")),
-        _ => return Some("its header names another partition or offset".to_owned()),
+        Some(Err(error)) => return Err(format!("header: {error}")),
+        _ => return Err("its header names another partition or offset".to_owned()),
     }
-    let index = match SegmentIndex::decode(&bytes, segment.bytes) {
-        Ok(index) => index,
-        Err(error) => return Some(format!("index: {error}")),
-    };
+    let index = SegmentIndex::decode(bytes, segment.bytes);
+    let index = index.map_err(|error| format!("index: {error}"))?;
     if (index.base(), index.end()) != (segment.base, segment.end) {
-        return Some("its index covers other offsets than it should".to_owned());
+        return Err("its index covers other offsets than it should".to_owned());
     }
     let run = index.run_within(index.base(), index.end());
     let of_run = bytes.slice(run.position as usize..(run.position + run.bytes) as usize);
     let damaged = run.batches(&of_run).find_map(|(_, batch)| batch.err());
-    damaged.map(|damaged| damaged.to_string())
+    match damaged.map(|damaged| damaged.to_string()) {
+        Some(damaged) => Err(damaged),
+        None => Ok(index),
+    }
 }
 
 fn missing_or(error: &StoreError) -> String {
@@ -142,6 +158,7 @@ async fn in_log(shared: &Arc<Shared>, target: Target, tail: Vec<TailBatch>) -> O
     Some(Finding {
         partition: target.partition.0,
         object: None,
+        store: CLUSTER_STORE,
         from,
         to,
         bytes,

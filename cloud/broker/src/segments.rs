@@ -13,12 +13,13 @@ use tidegate_cloud_protocol::segment::{Run, SegmentIndex};
 
 use crate::limits::SEGMENT_INDEXES_BYTES_MAX;
 use crate::reading::StorageError;
-use crate::store::{Cache, Store};
+use crate::store::Cache;
+use crate::stores::Stores;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Segments {
-    store: Store,
+    stores: Stores,
     cache: Cache,
     folder: String,
     indexes: Mutex<Indexes>,
@@ -26,28 +27,29 @@ pub(crate) struct Segments {
 
 impl Segments {
     /// `store_id` is that of the log, which is the cloud's.
-    pub(crate) fn new(store: Store, cache: Cache, store_id: u128) -> Self {
+    pub(crate) fn new(stores: Stores, cache: Cache, store_id: u128) -> Self {
         Self {
-            store,
+            stores,
             cache,
             folder: folder(store_id),
             indexes: Mutex::default(),
         }
     }
 
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.stores
     }
 
     /// A segment's key in its object store: below a folder of the cloud's own, so that several can share a
-    /// store and none takes another's for what nobody knows.
+    /// store and none takes another's for what nobody knows. No two segments have the same one, also in
+    /// different stores: two URLs may lead to one store.
     pub(crate) fn key(&self, id: SegmentId) -> String {
         key(&self.folder, id)
     }
 
-    /// The segment of a key; `None` where it is none of this cloud's.
-    pub(crate) fn id_of(&self, key: &str) -> Option<SegmentId> {
-        id_of(&self.folder, key)
+    /// The segment of a key in a store; `None` where it is none of this cloud's.
+    pub(crate) fn id_of(&self, store: u32, key: &str) -> Option<SegmentId> {
+        id_of(&self.folder, store, key)
     }
 
     /// Where all of this cloud's segments are.
@@ -107,7 +109,8 @@ impl Segments {
         id: SegmentId,
         range: Range<u64>,
     ) -> Result<Bytes, StorageError> {
-        let bytes = self.cache.read(&self.store, &self.key(id), range).await;
+        let store = self.stores.get(id.store)?;
+        let bytes = self.cache.read(&store, &self.key(id), range).await;
         bytes.map_err(StorageError::Store)
     }
 
@@ -125,7 +128,7 @@ pub(crate) fn key(folder: &str, id: SegmentId) -> String {
     format!("{folder}/{:016x}-{:016x}", id.broker_epoch, id.number)
 }
 
-pub(crate) fn id_of(folder: &str, key: &str) -> Option<SegmentId> {
+pub(crate) fn id_of(folder: &str, store: u32, key: &str) -> Option<SegmentId> {
     let name = key.strip_prefix(folder)?.strip_prefix('/')?;
     let (epoch, number) = name.split_once('-')?;
     let number_of = |digits: &str| {
@@ -135,7 +138,7 @@ pub(crate) fn id_of(folder: &str, key: &str) -> Option<SegmentId> {
             .flatten()
     };
     Some(SegmentId {
-        store: 0,
+        store,
         broker_epoch: number_of(epoch)?,
         number: number_of(number)?,
     })
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn a_key_leads_back_to_its_segment() {
         let id = SegmentId {
-            store: 0,
+            store: 3,
             broker_epoch: 17,
             number: u64::MAX,
         };
@@ -189,14 +192,14 @@ mod tests {
             key(folder, id),
             "segments/0a/0000000000000011-ffffffffffffffff"
         );
-        assert_eq!(id_of(folder, &key(folder, id)), Some(id));
+        assert_eq!(id_of(folder, 3, &key(folder, id)), Some(id));
         for other in [
             "segments/0a/x-y",
             "segments/0a/11-12",
             "segments/0b/0000000000000011-ffffffffffffffff",
             "segments",
         ] {
-            assert_eq!(id_of(folder, other), None, "{other}");
+            assert_eq!(id_of(folder, 0, other), None, "{other}");
         }
     }
 }

@@ -18,10 +18,13 @@ pub enum SettingError {
     },
 }
 
-const NAMES: &str =
-    "cleanup.policy, delete.retention.ms, pack.merge_below, retention.bytes and retention.ms";
+const NAMES: &str = "cleanup.policy, delete.retention.ms, pack.merge_below, retention.bytes, retention.ms and storage.url";
 
-/// The change that gives a setting a value; `None` gives it its default.
+/// The object store of a topic's segments, by its URL. What the ledger keeps of it is a number, and whoever sets it
+/// has to see first that there is such a store.
+pub const STORAGE_URL: &str = "storage.url";
+
+/// The change that gives a setting a value; `None` gives it its default. [`STORAGE_URL`] is not among them.
 ///
 /// # Errors
 /// See [`SettingError`].
@@ -74,7 +77,7 @@ fn at_least(least: i64, name: &'static str, value: &str) -> Result<i64, SettingE
     })
 }
 
-/// All settings with their values, by name.
+/// All settings but [`STORAGE_URL`] with their values, by name.
 fn values(settings: &TopicSettings) -> [(&'static str, String); 5] {
     let or_no_limit = |value: Option<u64>| value.map_or("-1".to_owned(), |value| value.to_string());
     let policy = match (settings.deletes, settings.compacts) {

@@ -42,6 +42,7 @@ fn source(data: &Path) -> Source {
     Source {
         data: data.to_owned(),
         store: store(&data.join("objects")),
+        options: StoreOptions::default(),
         restore_window_ms: None,
         running: None,
     }
@@ -99,6 +100,7 @@ impl Held {
         let store_id = u128::from_str_radix(&text("store_id"), 16).unwrap();
         Source {
             store: store(Path::new(&text("object_store"))),
+            options: StoreOptions::default(),
             data,
             restore_window_ms: self.told["restore_window_ms"].as_u64(),
             running: Some((store_id, self.told["next_frame"].as_u64().unwrap())),

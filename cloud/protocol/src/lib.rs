@@ -15,6 +15,7 @@ pub mod groups;
 pub mod index;
 pub mod joining;
 pub mod ledger;
+pub mod moving;
 pub mod offset_map;
 pub mod packing;
 pub mod questions;

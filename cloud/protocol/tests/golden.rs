@@ -22,6 +22,7 @@ use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
 const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
 const TOPIC: TopicId = TopicId(3);
+const STORE_URL: &str = "s3://tidegate/archive";
 const PLACE: LogPlace = LogPlace {
     object: 1,
     position: 52,
@@ -239,6 +240,19 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 log_objects: vec![9],
             }),
         ),
+        (
+            "entry-14-add-store-v1",
+            Entry::AddStore(AddStore {
+                url: STORE_URL.to_owned(),
+            }),
+        ),
+        (
+            "entry-11-alter-topic-v1-store",
+            Entry::AlterTopic(AlterTopic {
+                topic_id: TOPIC,
+                changes: vec![TopicChange::Store(1)],
+            }),
+        ),
     ]
 }
 
@@ -267,6 +281,15 @@ fn packed() -> Segment {
     }
 }
 
+fn create_topic() -> CreateTopic {
+    CreateTopic {
+        name: topic(),
+        topic_id: TOPIC,
+        partitions: 3,
+        changes: vec![TopicChange::DeleteRetentionMs(500)],
+    }
+}
+
 fn tick(entries: Vec<Entry>) -> Command {
     let now_ms = 1_700_000_000_000;
     Command::Tick(Tick { now_ms, entries })
@@ -277,11 +300,6 @@ fn commands() -> Vec<(&'static str, Command)> {
         now_ms: 1_600_000_000_000,
         cluster_incarnation_id: LIFE.id,
     };
-    let create = CreateTopic {
-        name: topic(),
-        topic_id: TOPIC,
-        partitions: 3,
-    };
     let grow = GrowTopic {
         topic_id: TOPIC,
         partitions: 6,
@@ -291,7 +309,10 @@ fn commands() -> Vec<(&'static str, Command)> {
     let ticks = entries.map(|(name, entry)| (name, tick(vec![entry])));
     let mut commands = vec![
         ("command-1-begin-v1", Command::Begin(begin)),
-        ("command-2-create-topic-v1", Command::CreateTopic(create)),
+        (
+            "command-2-create-topic-v2",
+            Command::CreateTopic(create_topic()),
+        ),
         ("command-3-tick-v1", tick(Vec::new())),
         ("command-5-grow-topic-v1", Command::GrowTopic(grow)),
     ];
@@ -320,6 +341,12 @@ fn older_entries_are_read_as_what_they_were() {
     assert_eq!(session, Ok(tick(vec![Entry::OpenSession(opened)])));
     let stream = Command::decode(golden("entry-2-open-stream-v1"));
     assert_eq!(stream, Ok(tick(vec![Entry::OpenStream(open_stream())])));
+    let create = Command::decode(golden("command-2-create-topic-v1"));
+    let created = CreateTopic {
+        changes: Vec::new(),
+        ..create_topic()
+    };
+    assert_eq!(create, Ok(Command::CreateTopic(created)));
     let pack = Command::decode(golden("entry-9-pack-v1"));
     let packed = Pack {
         facts: None,
@@ -328,18 +355,20 @@ fn older_entries_are_read_as_what_they_were() {
     assert_eq!(pack, Ok(tick(vec![Entry::Pack(packed)])));
 }
 
-/// A ledger that all commands have made but the last one, which deletes the topic.
-fn ledger() -> Ledger {
+/// A ledger that all commands have made but the last one, which deletes the topic, and those of which `is_meant`
+/// does not hold.
+fn ledger(is_meant: impl Fn(&str) -> bool) -> Ledger {
     let mut ledger = Ledger::new();
     let mut commands = commands();
     commands.pop();
-    for (name, command) in commands {
+    for (name, command) in commands.into_iter().filter(|(name, _)| is_meant(name)) {
         let applied = ledger.apply(command, PLACE);
         assert!(applied.is_ok(), "{name}: {applied:?}");
     }
     // A segment that waits to be deleted, and a batch that is not packed.
     let replacing = Segment {
         id: SegmentId {
+            store: ledger.topic(TOPIC).expect("it is there").settings.store,
             number: 8,
             ..packed().id
         },
@@ -379,13 +408,21 @@ fn ledger() -> Ledger {
 
 #[test]
 fn a_snapshot_is_read_as_what_it_was() {
-    let ledger = ledger();
+    let ledger = ledger(|_| true);
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
     let log = ledger.log(target());
     assert_eq!((log.segments().len(), log.tail().len()), (1, 1));
     assert_eq!(ledger.free_segments(i64::MAX).count(), 1);
-    is_written("snapshot-v4", &ledger.snapshot());
+    assert_eq!(ledger.stores().collect::<Vec<_>>(), [(1, STORE_URL)]);
+    is_written("snapshot-v5", &ledger.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v5")), Ok(ledger));
+}
+
+#[test]
+fn a_snapshot_of_before_there_were_stores_is_read_as_what_it_was() {
+    let of_stores = ["entry-14-add-store-v1", "entry-11-alter-topic-v1-store"];
+    let ledger = ledger(|name| !of_stores.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }
 

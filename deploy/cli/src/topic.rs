@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::remote::show::{cell, items, print, table};
+use crate::remote::show::{cell, count, items, print, said, table};
 use crate::remote::{Output, Remote, segment};
 
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -28,12 +28,16 @@ enum Verb {
         name: String,
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         partitions: u32,
+        /// A setting that is not the default, such as storage.url=s3://bucket/prefix; can be given several times
+        #[arg(long = "set", value_name = "SETTING=VALUE")]
+        settings: Vec<String>,
     },
     /// Delete a topic with all its records; streams that land in it are parked
     Delete { name: String },
     /// A topic's settings, and how each partition is stored
     Describe { name: String },
-    /// Change settings: retention.ms=86400000, or retention.ms= for the default
+    /// Change settings: retention.ms=86400000, or retention.ms= for the default. storage.url=s3://bucket/prefix
+    /// moves what the topic has to that object store
     Alter {
         name: String,
         #[arg(required = true, value_name = "SETTING=VALUE")]
@@ -65,8 +69,13 @@ pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
             let text = list(&answer);
             (answer, text)
         }
-        Verb::Create { name, partitions } => {
-            let body = json!({ "name": name, "partitions": partitions });
+        Verb::Create {
+            name,
+            partitions,
+            settings,
+        } => {
+            let config = parse_changes(settings)?;
+            let body = json!({ "name": name, "partitions": partitions, "config": config });
             let answer = client.post("/api/v1/topics", &body)?;
             (answer, format!("topic {name} is there"))
         }
@@ -83,7 +92,7 @@ pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
         Verb::Alter { name, changes } => {
             let body = json!({ "changes": parse_changes(changes)? });
             let answer = client.post(&format!("/api/v1/topics/{}/config", segment(name)), &body)?;
-            let text = settings(&answer);
+            let text = format!("{}\n\n{}", settings(&answer), stores(&answer));
             (answer, text)
         }
         Verb::Trim {
@@ -165,7 +174,46 @@ fn describe(answer: &Value) -> String {
         "BYTES",
     ];
     let partitions = table(columns, &rows.collect::<Vec<_>>());
-    format!("{}\n\n{partitions}", settings(answer))
+    format!("{}\n\n{partitions}\n\n{}", settings(answer), stores(answer))
+}
+
+/// What the topic has in each object store, and how much of it is on its way.
+fn stores(answer: &Value) -> String {
+    let stores = items(answer, "stores");
+    let rows = stores.iter().map(|store| {
+        [
+            cell(&store["url"]),
+            cell(&store["segments"]),
+            cell(&store["bytes"]),
+        ]
+    });
+    let mut text = table(
+        ["OBJECT STORE", "SEGMENTS", "BYTES"],
+        &rows.collect::<Vec<_>>(),
+    );
+    let of = |store: &Value, name: &str| store[name].as_u64().unwrap_or(0);
+    let elsewhere = stores
+        .iter()
+        .filter(|store| store["is_topics"].as_bool() != Some(true));
+    let (segments, bytes) = elsewhere.fold((0, 0), |(segments, bytes), store| {
+        (segments + of(store, "segments"), bytes + of(store, "bytes"))
+    });
+    if segments > 0 {
+        let url = stores
+            .iter()
+            .find(|store| store["is_topics"].as_bool() == Some(true));
+        let url = url.map_or_else(String::new, |store| cell(&store["url"]));
+        let segments = count(segments, "segment");
+        let bytes = count(bytes, "byte");
+        text.push_str(&format!(
+            "\nmoving: {segments} with {bytes} still go to {url}"
+        ));
+    }
+    for store in stores.iter().filter(|store| !store["trouble"].is_null()) {
+        let (url, trouble) = (cell(&store["url"]), said(&store["trouble"]));
+        text.push_str(&format!("\n{url} cannot be used now: {trouble}"));
+    }
+    text
 }
 
 /// Dollars, to the hundredth of a cent.
@@ -186,15 +234,18 @@ fn cost(answer: &Value) -> String {
         ["TOPIC", "SEGMENTS", "BYTES", "USD A MONTH"],
         &rows.collect::<Vec<_>>(),
     );
-    let since = &answer["since_start"];
-    format!(
-        "{topics}\n\nobject store  {}\nprices        {}\nsince start   {} bytes written, {} read, requests for {} USD",
-        cell(&answer["object_store"]),
-        cell(&answer["price_list"]),
-        cell(&since["written_bytes"]),
-        cell(&since["read_bytes"]),
-        dollars(&since["usd_total"]),
-    )
+    let stores = items(answer, "stores").iter().map(|store| {
+        let since = &store["since_start"];
+        format!(
+            "\n\nobject store  {}\nprices        {}\nsince start   {} bytes written, {} read, requests for {} USD",
+            cell(&store["object_store"]),
+            cell(&store["price_list"]),
+            cell(&since["written_bytes"]),
+            cell(&since["read_bytes"]),
+            dollars(&since["usd_total"]),
+        )
+    });
+    format!("{topics}{}", stores.collect::<String>())
 }
 
 #[cfg(test)]

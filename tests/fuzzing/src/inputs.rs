@@ -9,8 +9,8 @@ use tidegate_bridge_protocol::frame::{
 };
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer, RefusedReason};
 use tidegate_cloud_protocol::ledger::command::{
-    Begin, CreateTopic, DeleteTopic, Entry, ForkStream, GrowTopic, Land, LandGap, OpenSession,
-    OpenStream, Part, ReleaseEdge, Tick,
+    AddStore, AlterTopic, Begin, CreateTopic, DeleteTopic, Entry, ForkStream, GrowTopic, Land,
+    LandGap, OpenSession, OpenStream, Part, ReleaseEdge, Tick, TopicChange,
 };
 use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, Segment, Target};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
@@ -210,7 +210,7 @@ pub fn frames(random: &mut Random) -> Vec<u8> {
 
 fn entry(random: &mut Random) -> Entry {
     let (edge, stream) = (edge(random), stream(random));
-    match random.below(7) {
+    match random.below(9) {
         0 => Entry::OpenSession(OpenSession {
             edge,
             store_id: StoreId(1),
@@ -238,6 +238,13 @@ fn entry(random: &mut Random) -> Entry {
             reason: GapReason::Overflow,
         }),
         4 => Entry::ReleaseEdge(ReleaseEdge { edge }),
+        5 => Entry::AddStore(AddStore {
+            url: format!("s3://bucket-{}", random.below(3)),
+        }),
+        6 => Entry::AlterTopic(AlterTopic {
+            topic_id: TopicId(random.below(2).into()),
+            changes: vec![TopicChange::Store(random.below(4) as u32)],
+        }),
         _ => Entry::Land(Land {
             edge,
             stream,
@@ -258,6 +265,7 @@ fn command(random: &mut Random) -> Command {
             name: topic(),
             topic_id,
             partitions: random.below(4) as u32,
+            changes: Vec::new(),
         }),
         2 => Command::DeleteTopic(DeleteTopic { topic_id }),
         3 => Command::GrowTopic(GrowTopic {
@@ -290,6 +298,7 @@ pub fn commands(random: &mut Random) -> Vec<u8> {
             name: topic(),
             topic_id,
             partitions: 2,
+            changes: Vec::new(),
         }),
         Command::Tick(Tick {
             now_ms: 2,

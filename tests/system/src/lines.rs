@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::random::Random;
 use crate::workspace;
 
 /// Who publishes.
@@ -50,6 +51,19 @@ pub fn payloads(name: &str, from: usize, to: usize) -> Vec<String> {
     (from..to)
         .map(|number| format!("{name}:{number}"))
         .collect()
+}
+
+/// The same with 16 KiB more in each, which can hardly be compressed.
+pub fn padded(name: &str, from: usize, to: usize) -> Vec<String> {
+    const PADDING_BYTES: usize = 16 << 10;
+    let letters: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
+    let mut random = Random::seeded(from as u64 + 1);
+    let mut letter = || letters[random.below(letters.len() as u64) as usize];
+    let pad = |payload| {
+        let padding: String = (0..PADDING_BYTES).map(|_| letter()).collect();
+        format!("{payload}:{padding}")
+    };
+    payloads(name, from, to).into_iter().map(pad).collect()
 }
 
 /// Copies a data folder as a backup tool does: with everything in it. The target must not be there.

@@ -77,11 +77,16 @@ impl S3 {
         format!("s3://{BUCKET}/{prefix}")
     }
 
-    /// Has a cloud keep its segments here, below a prefix, from its next start on.
-    pub fn serve(&self, cloud: &mut Cloud, prefix: &str) {
+    /// A cloud finds it from its next start on.
+    pub fn found_by(&self, cloud: &mut Cloud) {
         for (name, value) in self.variables() {
             cloud.set_variable(name, value);
         }
+    }
+
+    /// Has a cloud keep its segments here, below a prefix, from its next start on.
+    pub fn serve(&self, cloud: &mut Cloud, prefix: &str) {
+        self.found_by(cloud);
         cloud.configure(&format!("object_store: {}\n", self.url(prefix)));
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tidegate_system_tests::cli::{json, tidegate};
 use tidegate_system_tests::kafka::{self, Record};
-use tidegate_system_tests::lines::{Publisher, payloads, publish};
+use tidegate_system_tests::lines::{Publisher, padded, payloads, publish};
 use tidegate_system_tests::node::{STREAM, Site};
 use tidegate_system_tests::random::Random;
 use tidegate_system_tests::s3::S3;
@@ -263,7 +263,7 @@ fn an_outage_and_half_an_upload(world: &mut World) {
     let outage = Fault::Answer(503);
     world.relay.fail("P", "", outage, u32::MAX);
     let from = world.sent.telemetry;
-    world.send(&padded(from, from + PADDED));
+    world.send(&padded("line", from, from + PADDED));
     let failures = "tidegate_pack_failures_total";
     wait::until("the cloud gives up for now", wait::SOON * 4, || {
         (world.site.cloud.metric(failures)? >= 1.0).then_some(())
@@ -288,17 +288,4 @@ fn an_outage_and_half_an_upload(world: &mut World) {
     world.wait_hit("begin upload", Fault::Answer(500), 1);
     world.wait_hit("end upload", Fault::DoneButCut, 1);
     world.wait_packed();
-}
-
-/// Of 16 KiB each, which can hardly be compressed.
-fn padded(from: usize, to: usize) -> Vec<String> {
-    const PADDING_BYTES: usize = 16 << 10;
-    let letters: Vec<char> = ('0'..='9').chain('A'..='Z').chain('a'..='z').collect();
-    let mut random = Random::seeded(from as u64 + 1);
-    let mut letter = || letters[random.below(letters.len() as u64) as usize];
-    let pad = |payload| {
-        let padding: String = (0..PADDING_BYTES).map(|_| letter()).collect();
-        format!("{payload}:{padding}")
-    };
-    payloads("line", from, to).into_iter().map(pad).collect()
 }

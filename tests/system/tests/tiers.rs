@@ -199,8 +199,8 @@ fn with_segments_in_s3_all_is_consumed_after_a_kill_and_without_a_cache() {
     assert_eq!(consumed(&site, &scratch), each_once(300));
     let cost = json(site.cloud.http, &["topic", "cost"]).ok().json();
     let (total, read) = (
-        &cost["since_start"]["usd_total"],
-        &cost["since_start"]["read_bytes"],
+        &cost["stores"][0]["since_start"]["usd_total"],
+        &cost["stores"][0]["since_start"]["read_bytes"],
     );
     assert!(
         total.as_f64().unwrap() > 0.0 && read.as_u64().unwrap() > 0,

@@ -6,7 +6,7 @@ use std::path::Path;
 use thiserror::Error;
 use tidegate_cloud_protocol::ledger::{ApplyError, Command, DecodeError, Ledger, Segment};
 
-use super::manifest::{Position, TopicState};
+use super::manifest::{Position, StoreState, TopicState};
 use super::names::Crc;
 use crate::log::{LogCopy, LogError, LogFile, older_files, read_for_copy};
 use crate::snapshots::{self, SnapshotError, SnapshotFile};
@@ -88,6 +88,15 @@ impl Contents {
             end: topic.partitions().iter().map(|one| one.next.0).collect(),
         });
         topics.collect()
+    }
+
+    /// Object stores beside the cluster's.
+    pub(super) fn stores(&self) -> Vec<StoreState> {
+        let stores = self.ledger.stores().map(|(number, url)| StoreState {
+            number,
+            url: url.to_owned(),
+        });
+        stores.collect()
     }
 
     /// All that are read.

@@ -56,6 +56,14 @@ pub enum BackupError {
         "the cloud's segments are in the memory of its process: they cannot be copied. Give it an object_store"
     )]
     InMemory,
+    #[error(
+        "{0}, where a topic has its segments, is not there: a backup without them would have a hole. See that it is mounted"
+    )]
+    StoreMissing(String),
+    #[error("the ledger names segments in object store {0}, and does not know where that is")]
+    StoreUnknown(u32),
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error("{store} lacks segment {key}, which the cloud relies on: see `tidegate topic verify`")]
     SegmentMissing { store: String, key: String },
     #[error(
@@ -114,6 +122,10 @@ pub enum RestoreError {
     },
     #[error("segments cannot be kept in memory:// beyond this process")]
     InMemory,
+    #[error(
+        "the cloud of this backup has topics with an object store of their own ({urls}), and would go on there: to put it beside the original is not possible. Without --object-store it is put back to where it was"
+    )]
+    OtherStores { urls: String },
     #[error(transparent)]
     Url(#[from] UrlError),
     #[error(transparent)]

@@ -1,13 +1,14 @@
 //! Making a backup: the files of one moment, then the segments that they rely on, then the manifest.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tidegate_cloud_protocol::ledger::Segment;
+use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Segment};
 
 use super::contents::Contents;
 use super::errors::{BackupError, FileError};
@@ -17,15 +18,17 @@ use super::place::{Copied, Place, segments_in};
 use super::{Progress, Report};
 use crate::limits::SEGMENT_COPIES_AT_ONCE_MAX;
 use crate::segments;
-use crate::store::Store;
+use crate::store::{Store, StoreMetrics, StoreOptions, StoreUrl};
 
 /// A cloud of which a backup is made.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Its data folder.
     pub data: PathBuf,
-    /// Where its segments are.
+    /// Where its segments are, but for those of topics with a store of their own.
     pub store: Store,
+    /// By which those stores are opened.
+    pub options: StoreOptions,
     pub restore_window_ms: Option<u64>,
     /// Of a cloud that runs: its store id, and the frame before which all is durable. It must hold what that
     /// state needs. Without this, no cloud may be running there.
@@ -43,7 +46,8 @@ pub struct Made {
     pub kept: u64,
 }
 
-/// Makes a backup. Segments in a folder are copied, others only `with_objects`. Blocks while it reads the
+/// Makes a backup. Segments in a folder are copied, others only `with_objects`. Those of topics with an object store
+/// of their own are copied or named as well: without that store there is no backup. Blocks while it reads the
 /// data folder: it is for a process of its own.
 ///
 /// # Errors
@@ -87,8 +91,7 @@ pub async fn make(
         report,
         copied: (0, 0),
     };
-    let copies = with_objects || store_url.as_folder().is_some();
-    let made = making.all(contents, made_ms, copies).await;
+    let made = making.all(contents, made_ms, with_objects).await;
     if made.is_err()
         && let Err(error) = place.discard(&name).await
     {
@@ -113,15 +116,18 @@ impl Making<'_> {
         &mut self,
         mut contents: Contents,
         made_ms: i64,
-        copies: bool,
+        with_objects: bool,
     ) -> Result<Made, BackupError> {
-        let segments: Vec<Segment> = contents.segments().copied().collect();
-        let to_copy = if copies { segments.len() } else { 0 };
-        self.put_files(&mut contents, to_copy).await?;
-        let objects = match copies {
-            true => self.copy_segments(contents.store_id(), &segments).await?,
-            false => self.name_segments(contents.store_id(), &segments).await?,
+        let stores = self.open_stores(&contents)?;
+        let is_copied = |segment: &&Segment| {
+            with_objects || stores[&segment.id.store].url().as_folder().is_some()
         };
+        let (to_copy, to_name): (Vec<_>, Vec<_>) = contents.segments().partition(is_copied);
+        let (to_copy, to_name) = (copied(to_copy), copied(to_name));
+        self.put_files(&mut contents, to_copy.len()).await?;
+        let store_id = contents.store_id();
+        let mut objects = self.copy_segments(store_id, &stores, &to_copy).await?;
+        objects.extend(name_segments(store_id, &stores, &to_name).await?);
         let manifest = self.manifest(&contents, made_ms, objects);
         self.place.finish(&manifest).await?;
         let (copied, copied_bytes) = self.copied;
@@ -129,8 +135,23 @@ impl Making<'_> {
             manifest,
             copied,
             copied_bytes,
-            kept: to_copy as u64 - copied,
+            kept: to_copy.len() as u64 - copied,
         })
+    }
+
+    /// All that segments are in, by their numbers.
+    fn open_stores(&self, contents: &Contents) -> Result<BTreeMap<u32, Store>, BackupError> {
+        let mut stores = BTreeMap::from([(CLUSTER_STORE, self.source.store.clone())]);
+        let segments = contents.segments().map(|segment| segment.id.store);
+        for number in segments.collect::<BTreeSet<u32>>() {
+            if let Some(url) = contents.ledger.store_url(number) {
+                let store = open_there(url, &self.source.options)?;
+                stores.insert(number, store);
+            } else if number != CLUSTER_STORE {
+                return Err(BackupError::StoreUnknown(number));
+            }
+        }
+        Ok(stores)
     }
 
     async fn put_files(
@@ -186,6 +207,7 @@ impl Making<'_> {
                 url: (!in_data).then(|| url.absolute()),
                 restore_window_ms: self.source.restore_window_ms,
             },
+            stores: contents.stores(),
             topics: contents.topics(),
             edges: ledger.edges().count() as u64,
             groups: ledger.groups().count() as u64,
@@ -214,15 +236,19 @@ impl Making<'_> {
     async fn copy_segments(
         &mut self,
         store_id: u128,
+        stores: &BTreeMap<u32, Store>,
         segments: &[Segment],
     ) -> Result<Vec<ObjectEntry>, BackupError> {
+        if segments.is_empty() {
+            return Ok(Vec::new());
+        }
         let there = self.place.copies(store_id).await?;
         let folder = segments::folder(store_id);
-        let (source, place) = (&self.source.store, self.place);
+        let place = self.place;
         let copies = segments.iter().copied().map(|segment| {
             let key = segments::key(&folder, segment.id);
             let there = there.get(&key).copied();
-            copy_segment(source, place, key, segment.bytes, there)
+            copy_segment(stores, place, (key, segment), there)
         });
         let mut copies = stream::iter(copies).buffered(SEGMENT_COPIES_AT_ONCE_MAX);
         let mut entries = Vec::with_capacity(segments.len());
@@ -236,48 +262,67 @@ impl Making<'_> {
         }
         Ok(entries)
     }
+}
 
-    /// Names those that stay where they are; each must be there.
-    async fn name_segments(
-        &mut self,
-        store_id: u128,
-        segments: &[Segment],
-    ) -> Result<Vec<ObjectEntry>, BackupError> {
-        let there: BTreeMap<String, u64> = match segments.is_empty() {
-            true => BTreeMap::new(),
-            false => segments_in(&self.source.store, store_id).await?,
-        };
-        let folder = segments::folder(store_id);
-        let store = self.source.store.url().as_str();
-        let entries = segments.iter().map(|segment| {
-            let key = segments::key(&folder, segment.id);
-            let Some(found) = there.get(&key) else {
-                let store = store.to_owned();
-                return Err(BackupError::SegmentMissing { store, key });
-            };
-            check_length(store, &key, *found, segment.bytes)?;
-            Ok(ObjectEntry {
-                key,
-                bytes: segment.bytes,
-                crc32c: None,
-            })
-        });
-        entries.collect()
+fn copied(segments: Vec<&Segment>) -> Vec<Segment> {
+    segments.into_iter().copied().collect()
+}
+
+/// Opens the store of a topic. A folder that is missing is not made.
+fn open_there(url: &str, options: &StoreOptions) -> Result<Store, BackupError> {
+    let parsed: StoreUrl = url.parse()?;
+    if parsed.as_folder().is_some_and(|folder| !folder.is_dir()) {
+        return Err(BackupError::StoreMissing(url.to_owned()));
     }
+    Ok(Store::open(&parsed, options, &StoreMetrics::default())?)
+}
+
+/// Names those that stay where they are; each must be there.
+async fn name_segments(
+    store_id: u128,
+    stores: &BTreeMap<u32, Store>,
+    segments: &[Segment],
+) -> Result<Vec<ObjectEntry>, BackupError> {
+    let folder = segments::folder(store_id);
+    let mut there: BTreeMap<u32, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut entries = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let number = segment.id.store;
+        let store = &stores[&number];
+        if let Entry::Vacant(unknown) = there.entry(number) {
+            unknown.insert(segments_in(store, store_id).await?);
+        }
+        let key = segments::key(&folder, segment.id);
+        let store = store.url().as_str();
+        let Some(found) = there[&number].get(&key) else {
+            let store = store.to_owned();
+            return Err(BackupError::SegmentMissing { store, key });
+        };
+        check_length(store, &key, *found, segment.bytes)?;
+        entries.push(ObjectEntry {
+            key,
+            bytes: segment.bytes,
+            crc32c: None,
+            store: number,
+        });
+    }
+    Ok(entries)
 }
 
 /// The copy of a segment, and whether it was made now.
 async fn copy_segment(
-    source: &Store,
+    stores: &BTreeMap<u32, Store>,
     place: &Place,
-    key: String,
-    bytes: u64,
+    (key, segment): (String, Segment),
     there: Option<Copied>,
 ) -> Result<(ObjectEntry, bool), BackupError> {
+    let (bytes, number) = (segment.bytes, segment.id.store);
+    let source = &stores[&number];
     let entry = |key, crc| ObjectEntry {
         key,
         bytes,
         crc32c: Some(crc),
+        store: number,
     };
     if let Some(copied) = there.filter(|copied| copied.bytes == bytes) {
         return Ok((entry(key, copied.crc32c), false));

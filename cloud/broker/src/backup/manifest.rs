@@ -4,13 +4,16 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use tidegate_cloud_protocol::index::SegmentId;
+use tidegate_cloud_protocol::ledger::CLUSTER_STORE;
 
 use super::names::{BackupName, Crc, FilePath, LogStoreId};
 use crate::segments;
 
-/// Counts up when the format changes.
-const FORMAT: u32 = 1;
+/// Counts up when the format changes. 2: object stores of topics.
+const FORMAT: u32 = 2;
+
+/// Where all segments are in the cluster's object store, an older build can read it, too.
+const FORMAT_OF_ONE_STORE: u32 = 1;
 
 /// Why bytes are no manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -18,7 +21,7 @@ pub enum ManifestError {
     #[error("it is not a manifest: {0}")]
     Malformed(String),
     #[error(
-        "it has format {found}, and this build reads {FORMAT}: take the build that made it, or a newer one"
+        "it has format {found}, and this build reads up to {FORMAT}: take the build that made it, or a newer one"
     )]
     UnknownFormat { found: u32 },
     #[error("it is damaged: its values do not have the CRC that it tells")]
@@ -67,6 +70,15 @@ pub struct ObjectStoreState {
     pub restore_window_ms: Option<u64>,
 }
 
+/// An object store beside that, which topics have or had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreState {
+    /// By which the ledger knows it; not 0, which is the other one.
+    pub number: u32,
+    pub url: String,
+}
+
 /// A file in a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,6 +96,13 @@ pub struct ObjectEntry {
     pub bytes: u64,
     /// `null` where there is no copy of it: it is in the cloud's object store only.
     pub crc32c: Option<Crc>,
+    /// The number of the object store in which it is; 0, the cluster's, where it is left out.
+    #[serde(default, skip_serializing_if = "is_cluster_store")]
+    pub store: u32,
+}
+
+fn is_cluster_store(number: &u32) -> bool {
+    *number == CLUSTER_STORE
 }
 
 /// See the module.
@@ -99,6 +118,9 @@ pub struct Manifest {
     pub cluster_incarnation: String,
     pub position: Position,
     pub object_store: ObjectStoreState,
+    /// All others that the ledger knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<StoreState>,
     pub topics: Vec<TopicState>,
     /// Edges and consumer groups that it knows.
     pub edges: u64,
@@ -126,7 +148,7 @@ struct Versioned {
 impl Manifest {
     pub fn encode(&self) -> Bytes {
         let written = Written {
-            format: FORMAT,
+            format: self.format(),
             crc32c: self.crc(),
             backup: self.clone(),
         };
@@ -140,7 +162,7 @@ impl Manifest {
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
         let versioned: Versioned = serde_json::from_slice(bytes).map_err(malformed)?;
-        if versioned.format != FORMAT {
+        if !(FORMAT_OF_ONE_STORE..=FORMAT).contains(&versioned.format) {
             let found = versioned.format;
             return Err(ManifestError::UnknownFormat { found });
         }
@@ -150,16 +172,26 @@ impl Manifest {
             return Err(ManifestError::Damaged);
         }
         let folder = segments::folder(manifest.store_id.0);
-        let is_of_cloud = |key: &str| -> Option<SegmentId> { segments::id_of(&folder, key) };
-        let foreign = manifest.objects.iter();
-        match foreign
-            .map(|object| &object.key)
-            .find(|key| is_of_cloud(key).is_none())
-        {
+        let is_known = |store: u32| {
+            let mut others = manifest.stores.iter();
+            store == CLUSTER_STORE || others.any(|other| other.number == store)
+        };
+        let is_of_cloud = |object: &&ObjectEntry| {
+            segments::id_of(&folder, object.store, &object.key).is_some() && is_known(object.store)
+        };
+        match manifest.objects.iter().find(|object| !is_of_cloud(object)) {
             None => Ok(manifest),
-            Some(key) => Err(ManifestError::Malformed(format!(
-                "{key:?} is no segment of this cloud"
+            Some(object) => Err(ManifestError::Malformed(format!(
+                "{:?} in object store {} is no segment of this cloud",
+                object.key, object.store
             ))),
+        }
+    }
+
+    fn format(&self) -> u32 {
+        match self.stores.is_empty() {
+            true => FORMAT_OF_ONE_STORE,
+            false => FORMAT,
         }
     }
 
@@ -201,6 +233,7 @@ mod tests {
             key: format!("segments/{:032x}/{:016x}-{number:016x}", 77, 3),
             bytes: 100,
             crc32c,
+            store: CLUSTER_STORE,
         };
         Manifest {
             name: "monday".parse().unwrap(),
@@ -217,6 +250,7 @@ mod tests {
                 url: Some("s3://bucket/plant".to_owned()),
                 restore_window_ms: None,
             },
+            stores: Vec::new(),
             topics: vec![TopicState {
                 name: "telemetry".to_owned(),
                 topic_id: "5".to_owned(),
@@ -248,6 +282,28 @@ mod tests {
         assert_eq!(manifest().encode(), &golden[..], "format 1 is as it was");
     }
 
+    /// The second segment is in a store of its topic's.
+    fn manifest_of_two_stores() -> Manifest {
+        let mut manifest = manifest();
+        manifest.stores = vec![StoreState {
+            number: 3,
+            url: "s3://archive".to_owned(),
+        }];
+        manifest.objects[1].store = 3;
+        manifest
+    }
+
+    #[test]
+    fn the_golden_manifest_of_format_2_is_read() {
+        let golden = include_bytes!("golden_manifest_2.json");
+        assert_eq!(Manifest::decode(golden), Ok(manifest_of_two_stores()));
+        assert_eq!(manifest_of_two_stores().encode(), &golden[..]);
+        let mut unknown = manifest_of_two_stores();
+        unknown.objects[1].store = 2;
+        let error = Manifest::decode(&unknown.encode()).unwrap_err();
+        assert!(matches!(error, ManifestError::Malformed(_)), "{error}");
+    }
+
     #[test]
     fn a_flipped_bit_and_a_missing_end_are_found() {
         let whole = manifest().encode();
@@ -271,9 +327,9 @@ mod tests {
     #[test]
     fn another_format_is_told() {
         let text = String::from_utf8(manifest().encode().to_vec()).unwrap();
-        let newer = text.replacen("\"format\": 1", "\"format\": 2, \"what\": 5", 1);
+        let newer = text.replacen("\"format\": 1", "\"format\": 3, \"what\": 5", 1);
         let error = Manifest::decode(newer.as_bytes()).unwrap_err();
-        assert_eq!(error, ManifestError::UnknownFormat { found: 2 });
+        assert_eq!(error, ManifestError::UnknownFormat { found: 3 });
         assert!(error.to_string().contains("newer"), "{error}");
     }
 

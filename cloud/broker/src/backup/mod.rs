@@ -21,7 +21,8 @@ pub use contents::ContentsError;
 pub use errors::{BackupError, FileError, RestoreError};
 pub use make::{Made, Source, make};
 pub use manifest::{
-    FileEntry, Manifest, ManifestError, ObjectEntry, ObjectStoreState, Position, TopicState,
+    FileEntry, Manifest, ManifestError, ObjectEntry, ObjectStoreState, Position, StoreState,
+    TopicState,
 };
 pub use names::{BackupName, Crc, FilePath, LogStoreId};
 pub use place::{BackupState, Listed, Place};

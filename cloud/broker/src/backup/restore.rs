@@ -9,11 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tidegate_cloud_protocol::ledger::CLUSTER_STORE;
 
 use super::check;
 use super::contents::Contents;
 use super::errors::{FileError, RestoreError};
-use super::manifest::{FileEntry, Manifest, ObjectEntry};
+use super::manifest::{FileEntry, Manifest, ObjectEntry, StoreState};
 use super::names::{BackupName, Crc};
 use super::place::{BackupState, Listed, Place, segments_in};
 use super::{Progress, Report};
@@ -29,7 +30,8 @@ pub struct Wish {
     pub backup: Option<BackupName>,
     /// Empty, or not there yet.
     pub data: PathBuf,
-    /// Where the segments are to be; where there is none, as before.
+    /// Where the segments are to be; where there is none, as before. Not where topics have stores of their own: the
+    /// ledger says where these are.
     pub object_store: Option<StoreUrl>,
     pub options: StoreOptions,
 }
@@ -74,6 +76,11 @@ pub async fn restore(
     report: Report<'_>,
 ) -> Result<Restored, RestoreError> {
     let manifest = choose(place, wish.backup.as_ref()).await?;
+    if wish.object_store.is_some() && !manifest.stores.is_empty() {
+        let urls: Vec<&str> = manifest.stores.iter().map(|one| &*one.url).collect();
+        let urls = urls.join(", ");
+        return Err(RestoreError::OtherStores { urls });
+    }
     let data = &wish.data;
     check_empty(data)?;
     begin(data)?;
@@ -197,7 +204,12 @@ impl Restoring<'_> {
         }
         let url = self.object_store(wish)?;
         let store = Store::open(&url, &wish.options, &StoreMetrics::default())?;
-        let (copied, kept) = self.segments(&store).await?;
+        let (mut copied, mut kept) = self.segments(&store, CLUSTER_STORE).await?;
+        for other in &self.manifest.stores {
+            let of_store = self.of_store(other, &wish.options).await?;
+            copied += of_store.0;
+            kept += of_store.1;
+        }
         for folder in ["log", "snapshots", "tls"].map(|name| self.data.join(name)) {
             if folder.is_dir() {
                 sync_folder(&folder).map_err(FileError::at("sync", &folder))?;
@@ -246,15 +258,30 @@ impl Restoring<'_> {
         }
     }
 
+    /// The same for the store of a topic.
+    async fn of_store(
+        &mut self,
+        other: &StoreState,
+        options: &StoreOptions,
+    ) -> Result<(u64, u64), RestoreError> {
+        let mut objects = self.manifest.objects.iter();
+        if !objects.any(|object| object.store == other.number) {
+            return Ok((0, 0));
+        }
+        let store = Store::open(&other.url.parse()?, options, &StoreMetrics::default())?;
+        self.segments(&store, other.number).await
+    }
+
     /// Copies the segments that are not there; returns how many these were, and the others.
-    async fn segments(&mut self, store: &Store) -> Result<(u64, u64), RestoreError> {
-        let objects = &self.manifest.objects;
+    async fn segments(&mut self, store: &Store, number: u32) -> Result<(u64, u64), RestoreError> {
+        let objects = self.manifest.objects.iter();
+        let objects: Vec<_> = objects.filter(|one| one.store == number).collect();
         if objects.is_empty() {
             return Ok((0, 0));
         }
         let there = segments_in(store, self.manifest.store_id.0).await?;
         let is_there = |object: &&ObjectEntry| there.get(&object.key) == Some(&object.bytes);
-        let (kept, wanted): (Vec<_>, Vec<_>) = objects.iter().partition(is_there);
+        let (kept, wanted): (Vec<_>, Vec<_>) = objects.iter().copied().partition(is_there);
         let mut missing = wanted.iter().filter(|object| object.crc32c.is_none());
         if let Some(first) = missing.next() {
             return Err(RestoreError::SegmentsMissing {
@@ -297,13 +324,19 @@ impl Restoring<'_> {
         }
         let folder = segments::folder(manifest.store_id.0);
         let needed = contents.segments();
-        let needed: BTreeMap<String, u64> = needed
-            .map(|segment| (segments::key(&folder, segment.id), segment.bytes))
+        let needed: BTreeMap<(u32, String), u64> = needed
+            .map(|segment| {
+                let place = (segment.id.store, segments::key(&folder, segment.id));
+                (place, segment.bytes)
+            })
             .collect();
         let named = manifest.objects.iter();
-        let named: BTreeMap<String, u64> = named
-            .map(|object| (object.key.clone(), object.bytes))
+        let named: BTreeMap<(u32, String), u64> = named
+            .map(|object| ((object.store, object.key.clone()), object.bytes))
             .collect();
+        if contents.stores() != manifest.stores {
+            return Err(RestoreError::NotAsTold("its ledger knows other stores"));
+        }
         match needed == named {
             true => Ok(()),
             false => Err(RestoreError::NotAsTold("its ledger knows other segments")),

@@ -41,7 +41,7 @@ async fn hold(State(context): State<Context>) -> Result<impl IntoResponse, ApiEr
         "store_id": format!("{:032x}", end.store_id),
         "next_frame": end.next_frame,
         "data": place.data,
-        "object_store": shared.segments.store().url().absolute(),
+        "object_store": shared.segments.stores().cluster().url().absolute(),
         "restore_window_ms": u64::try_from(place.restore_window.as_millis()).unwrap_or(u64::MAX),
     });
     let (pieces, lines) = Lines::new();

@@ -13,7 +13,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
-use tidegate_cloud_protocol::ledger::{Effect, Ledger, PartitionLog, Target, Topic};
+use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Effect, Ledger, Target, Topic};
+use tidegate_cloud_protocol::moving;
 use tidegate_shared::id::{KafkaOffset, PartitionId, TopicId};
 use tokio::sync::mpsc;
 
@@ -22,8 +23,9 @@ use super::answer::{Answer, ApiError, Sent};
 use super::lines::{Lines, NDJSON, line};
 use super::topics::find;
 use crate::scrub::{self, Finding};
-use crate::store::Price;
-use crate::topic_settings;
+use crate::store::{Price, Store};
+use crate::topic_settings::{self, STORAGE_URL};
+use crate::topic_store::{self, TopicStoreError};
 
 /// Findings that wait for a slow reader.
 const FINDINGS_MAX: usize = 16;
@@ -39,25 +41,54 @@ pub(super) fn routes() -> Router<Context> {
 
 async fn describe(State(context): State<Context>, Path(topic): Path<String>) -> Answer {
     let topic_id = find(&context, &topic)?;
+    let open = context.broker.shared().segments.stores();
+    let cluster = open.cluster().url();
+    let (cluster, troubles) = (&*cluster.absolute(), open.troubles());
     let described = context.broker.ledger(|ledger| {
         let known = ledger.topic(topic_id)?;
         Some(json!({
             "topic": known.name,
             "topic_id": topic_id.to_string(),
-            "config": config(known),
+            "config": config(ledger, known, cluster),
             "partitions": partitions(ledger, topic_id, known),
+            "stores": stores(ledger, topic_id, known, cluster, &troubles),
         }))
     });
     let described = described.ok_or_else(|| ApiError::not_found("the topic is gone"))?;
     Ok(Json(described))
 }
 
-fn config(topic: &Topic) -> Value {
+fn config(ledger: &Ledger, topic: &Topic, cluster: &str) -> Value {
     let settings = topic_settings::show(&topic.settings);
-    let settings = settings.map(|(name, value, is_default)| {
+    let number = topic.settings.store;
+    let url = ledger.store_url(number).unwrap_or(cluster).to_owned();
+    let store = (STORAGE_URL, url, number == CLUSTER_STORE);
+    let settings = settings.chain([store]).map(|(name, value, is_default)| {
         json!({ "name": name, "value": value, "is_default": is_default })
     });
     settings.collect()
+}
+
+/// What the topic has in each object store. What it has in another than its own is on its way there.
+fn stores(
+    ledger: &Ledger,
+    topic_id: TopicId,
+    topic: &Topic,
+    cluster: &str,
+    troubles: &BTreeMap<u32, String>,
+) -> Value {
+    let stored = moving::stored(ledger, topic_id).into_iter();
+    let stores = stored.map(|(number, stored)| {
+        json!({
+            "store": number,
+            "url": ledger.store_url(number).unwrap_or(cluster),
+            "segments": stored.segments,
+            "bytes": stored.bytes,
+            "is_topics": number == topic.settings.store,
+            "trouble": troubles.get(&number),
+        })
+    });
+    stores.collect()
 }
 
 fn targets(topic_id: TopicId, topic: &Topic) -> impl Iterator<Item = Target> + use<> {
@@ -93,17 +124,29 @@ struct Alter {
     changes: BTreeMap<String, Option<String>>,
 }
 
+/// What settings by name come to. A store that is named is asked first.
+pub(super) async fn changes(
+    context: &Context,
+    asked: &BTreeMap<String, Option<String>>,
+) -> Result<Vec<TopicChange>, ApiError> {
+    let others = asked.iter().filter(|(name, _)| *name != STORAGE_URL);
+    let others = others.map(|(name, value)| topic_settings::parse(name, value.as_deref()));
+    let changes = others.collect::<Result<Vec<_>, _>>();
+    let mut changes = changes.map_err(|error| ApiError::bad_request(error.to_string()))?;
+    if let Some(url) = asked.get(STORAGE_URL) {
+        let number = topic_store::number_of(&context.broker, url.as_deref()).await?;
+        changes.push(TopicChange::Store(number));
+    }
+    Ok(changes)
+}
+
 async fn alter(
     State(context): State<Context>,
     Path(topic): Path<String>,
     Sent(asked): Sent<Alter>,
 ) -> Answer {
     let topic_id = find(&context, &topic)?;
-    let changes = asked.changes.iter();
-    let changes = changes.map(|(name, value)| topic_settings::parse(name, value.as_deref()));
-    let changes: Vec<TopicChange> = changes
-        .collect::<Result<_, _>>()
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let changes = changes(&context, &asked.changes).await?;
     let alter = Entry::AlterTopic(AlterTopic { topic_id, changes });
     match context.broker.submit(vec![(alter, None)]).await?[..] {
         [Effect::TopicAltered { .. }] => describe(State(context), Path(topic)).await,
@@ -157,36 +200,54 @@ async fn trim(
     }
 }
 
-/// What the segments of each topic cost in a month, and what was asked of the object store since the start,
+/// What the segments of each topic cost in a month, and what was asked of each object store since the start,
 /// by the list prices of S3; a folder costs nothing.
 async fn cost(State(context): State<Context>) -> Answer {
-    let store = context.broker.shared().segments.store();
-    let (price, list) = match store.url().as_folder().is_some() || store.url().is_memory() {
-        true => (Price::FREE, "none: it is on this machine"),
-        false => (Price::S3_STANDARD, "S3 Standard, US East (N. Virginia)"),
-    };
-    let usage = store.usage();
-    let cost = price.cost(&usage);
+    let open = context.broker.shared().segments.stores().open_now();
+    let prices: BTreeMap<u32, Price> = open
+        .iter()
+        .map(|(number, store)| (*number, price(store).0))
+        .collect();
     let topics = context.broker.ledger(|ledger| {
         let topics = ledger.topics().map(|(topic_id, topic)| {
-            let logs = targets(topic_id, topic).map(|target| ledger.log(target));
-            let segments = logs.flat_map(PartitionLog::segments);
-            let (count, bytes) = segments.fold((0_u64, 0), |(count, bytes), segment| {
-                (count + 1, bytes + segment.bytes)
+            let stored = moving::stored(ledger, topic_id);
+            let per_month = stored.iter().map(|(number, stored)| {
+                // One that is not open now has its price all the same; only a folder has none.
+                let price = prices.get(number).unwrap_or(&Price::S3_STANDARD);
+                price.storage_month(stored.bytes)
             });
             json!({
                 "topic": topic.name,
-                "segments": count,
-                "bytes": bytes,
-                "usd_per_month": price.storage_month(bytes),
+                "segments": stored.values().map(|stored| stored.segments).sum::<u64>(),
+                "bytes": stored.values().map(|stored| stored.bytes).sum::<u64>(),
+                "usd_per_month": per_month.sum::<f64>(),
             })
         });
         topics.collect::<Vec<_>>()
     });
-    Ok(Json(json!({
+    let stores: Vec<Value> = open
+        .iter()
+        .map(|(number, store)| asked_of(*number, store))
+        .collect();
+    Ok(Json(json!({ "topics": topics, "stores": stores })))
+}
+
+/// What a store's bytes and requests cost, and by which list.
+fn price(store: &Store) -> (Price, &'static str) {
+    match store.url().as_folder().is_some() || store.url().is_memory() {
+        true => (Price::FREE, "none: it is on this machine"),
+        false => (Price::S3_STANDARD, "S3 Standard, US East (N. Virginia)"),
+    }
+}
+
+fn asked_of(number: u32, store: &Store) -> Value {
+    let (price, list) = price(store);
+    let usage = store.usage();
+    let cost = price.cost(&usage);
+    json!({
+        "store": number,
         "object_store": store.url().as_str(),
         "price_list": list,
-        "topics": topics,
         "since_start": {
             "written_bytes": usage.written_bytes,
             "read_bytes": usage.read_bytes,
@@ -194,7 +255,7 @@ async fn cost(State(context): State<Context>) -> Answer {
             "usd_reads": cost.reads,
             "usd_total": cost.total(),
         },
-    })))
+    })
 }
 
 /// One line for each object and each tail, and a last one that says how many there were: without it, the
@@ -214,13 +275,16 @@ async fn verify(
         drop(scrub);
     });
     let (pieces, lines) = Lines::new();
+    let broker = context.broker.clone();
     tokio::spawn(async move {
         let (mut objects, mut bytes, mut wrong) = (0_u64, 0, 0_u64);
         while let Some(finding) = found.recv().await {
             objects += 1;
             bytes += finding.bytes;
             wrong += u64::from(finding.wrong.is_some());
-            if pieces.send(Ok(line(&told(&finding)))).await.is_err() {
+            let url = broker.ledger(|ledger| ledger.store_url(finding.store).map(str::to_owned));
+            let told = told(&finding, url.as_deref());
+            if pieces.send(Ok(line(&told))).await.is_err() {
                 return;
             }
         }
@@ -231,13 +295,24 @@ async fn verify(
     Ok(([(CONTENT_TYPE, NDJSON)], Body::new(lines)))
 }
 
-fn told(finding: &Finding) -> Value {
+/// `url`: of the object's store, where that is not the cluster's.
+fn told(finding: &Finding, url: Option<&str>) -> Value {
     json!({
         "partition": finding.partition,
         "object": finding.object.as_deref().unwrap_or("log"),
+        "object_store": url,
         "from": finding.from,
         "to": finding.to,
         "bytes": finding.bytes,
         "wrong": finding.wrong,
     })
+}
+
+impl From<TopicStoreError> for ApiError {
+    fn from(error: TopicStoreError) -> Self {
+        match error {
+            TopicStoreError::Submit(error) => error.into(),
+            refused => Self::bad_request(refused.to_string()),
+        }
+    }
 }

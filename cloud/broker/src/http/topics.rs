@@ -1,17 +1,20 @@
 //! Topics over HTTP: list, create, grow, delete.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use tidegate_cloud_protocol::ledger::command::{CreateTopic, DeleteTopic, GrowTopic};
-use tidegate_cloud_protocol::ledger::{Command, Effect};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger};
 use tidegate_shared::id::{TopicId, TopicName};
 use uuid::Uuid;
 
 use super::Context;
 use super::answer::{Answer, ApiError, Sent};
+use super::storage::changes;
 use crate::limits::TOPIC_PARTITIONS_MAX;
 
 pub(super) fn routes() -> Router<Context> {
@@ -42,6 +45,9 @@ async fn list(State(context): State<Context>) -> Answer {
 struct Create {
     name: TopicName,
     partitions: u32,
+    /// Settings that are not the default, by name.
+    #[serde(default)]
+    config: BTreeMap<String, Option<String>>,
 }
 
 fn check(partitions: u32) -> Result<(), ApiError> {
@@ -57,20 +63,25 @@ fn check(partitions: u32) -> Result<(), ApiError> {
 
 async fn create(State(context): State<Context>, Sent(asked): Sent<Create>) -> Answer {
     check(asked.partitions)?;
+    let is_there = |ledger: &Ledger| ledger.topic_id(asked.name.as_str()).is_some();
+    let conflict = || ApiError::conflict(format!("topic {} is there already", asked.name));
+    // Before a store is asked that nobody may want.
+    if context.broker.ledger(is_there) {
+        return Err(conflict());
+    }
+    let changes = changes(&context, &asked.config).await?;
     let create = CreateTopic {
         name: asked.name.clone(),
         topic_id: TopicId(Uuid::new_v4().as_u128()),
         partitions: asked.partitions,
+        changes,
     };
     match context.broker.command(Command::CreateTopic(create)).await? {
         Effect::TopicCreated { topic_id } => Ok(Json(json!({
             "topic": asked.name,
             "topic_id": topic_id.to_string(),
         }))),
-        _ => Err(ApiError::conflict(format!(
-            "topic {} is there already",
-            asked.name
-        ))),
+        _ => Err(conflict()),
     }
 }
 

@@ -96,6 +96,16 @@ pub enum Effect {
     TopicAltered {
         topic_id: TopicId,
     },
+    /// The changes name an object store that is not known: nothing has changed.
+    StoreUnknown {
+        number: u32,
+    },
+    /// The number of the URL, new or not.
+    StoreAdded {
+        number: u32,
+    },
+    /// There are as many stores as there can be.
+    StoreRefused,
     Swept,
     BrokerOpened {
         broker_epoch: u64,
@@ -107,6 +117,8 @@ pub enum Effect {
 pub enum PackRefusal {
     /// A later start of a broker has closed the epoch in which it was written.
     ClosedEpoch,
+    /// It lies in an object store that is not known.
+    UnknownStore,
     /// What it should replace is no longer as it was.
     Changed,
 }

@@ -15,6 +15,7 @@ mod settings;
 mod snapshot;
 mod state;
 mod storage;
+mod stores;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -34,10 +35,12 @@ pub use partition_log::{Found, PartitionLog, Segment, TailBatch};
 pub use sessions::{FIGHT_WINDOW_MS, FIGHTS_MAX};
 pub use settings::TopicSettings;
 pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream, Topic};
+pub use stores::{CLUSTER_STORE, STORES_MAX};
 
 use crate::index::LogPlace;
 use command::{Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, GrowTopic, Tick};
 use storage::{Garbage, Living};
+use stores::Stores;
 
 /// All that the cloud has decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +57,7 @@ pub struct Ledger {
     broker_epoch: u64,
     logs: BTreeMap<Target, PartitionLog>,
     garbage: Garbage,
+    stores: Stores,
     /// Made of the logs.
     living: Living,
 }
@@ -191,7 +195,13 @@ impl Ledger {
             // Two random ids never meet; a proposer that repeats one gets the topic that is there.
             return Effect::TopicExists { topic_id };
         }
-        let topic = Topic::new(create.name.clone(), create.partitions.max(1));
+        if let Some(number) = self.stores.unknown_in(&create.changes) {
+            return Effect::StoreUnknown { number };
+        }
+        let mut topic = Topic::new(create.name.clone(), create.partitions.max(1));
+        for change in create.changes {
+            topic.settings.change(change);
+        }
         self.topics.insert(topic_id, topic);
         self.topic_ids.insert(create.name, topic_id);
         Effect::TopicCreated { topic_id }
@@ -248,6 +258,7 @@ impl Ledger {
                 Entry::AlterTopic(alter) => self.alter_topic(alter),
                 Entry::Swept(swept) => self.swept(swept),
                 Entry::OpenBroker(open) => self.open_broker(open),
+                Entry::AddStore(add) => self.add_store(add),
             })
             .collect())
     }

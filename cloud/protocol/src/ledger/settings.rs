@@ -1,6 +1,7 @@
 //! A topic's settings, under Kafka's names and with Kafka's defaults.
 
 use super::command::TopicChange;
+use super::stores::CLUSTER_STORE;
 
 /// See the module. Times are in milliseconds, sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct TopicSettings {
     pub delete_retention_ms: u64,
     /// `pack.merge_below`: neighbouring batches smaller than this are packed as one; 0: none are.
     pub pack_merge_below_bytes: u64,
+    /// `storage.url`: the number of the object store that segments go to; 0: the cluster's.
+    pub store: u32,
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -30,6 +33,7 @@ impl Default for TopicSettings {
             compacts: false,
             delete_retention_ms: DAY_MS,
             pack_merge_below_bytes: 0,
+            store: CLUSTER_STORE,
         }
     }
 }
@@ -45,6 +49,7 @@ impl TopicSettings {
             }
             TopicChange::DeleteRetentionMs(value) => self.delete_retention_ms = or_zero(value),
             TopicChange::PackMergeBelow(value) => self.pack_merge_below_bytes = or_zero(value),
+            TopicChange::Store(number) => self.store = number,
         }
     }
 
@@ -66,6 +71,7 @@ impl TopicSettings {
                 .then(|| TopicChange::DeleteRetentionMs(to_wire(self.delete_retention_ms))),
             (self.pack_merge_below_bytes != default.pack_merge_below_bytes)
                 .then(|| TopicChange::PackMergeBelow(to_wire(self.pack_merge_below_bytes))),
+            (self.store != default.store).then_some(TopicChange::Store(self.store)),
         ];
         changes.into_iter().flatten().collect()
     }

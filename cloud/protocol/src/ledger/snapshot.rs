@@ -14,9 +14,10 @@ use crate::index::LogPlace;
 
 use super::command::{
     OffsetCommit, put_changes, put_segment, put_segment_id, put_target, take_changes, take_name,
-    take_segment, take_segment_id, take_target,
+    take_segment, take_segment_id, take_store_url, take_target,
 };
 use super::storage::{Garbage, Living};
+use super::stores::Stores;
 use super::{
     Behind, Committed, DecodeError, Edge, Fights, Fork, Ledger, Partition, PartitionLog, Segment,
     Stream, TailBatch, Target, Topic, TopicSettings,
@@ -24,8 +25,8 @@ use super::{
 
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
 /// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
-/// where, what is to be deleted, and the broker's epoch.
-const VERSION: u8 = 4;
+/// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's.
+const VERSION: u8 = 5;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -63,6 +64,10 @@ impl Ledger {
                 out.put_i64_le(*freed_ms);
             },
         );
+        put_map(&mut out, &self.stores.0, |out, number, url| {
+            out.put_u32_le(*number);
+            put_bytes(out, url.as_bytes());
+        });
         out.freeze()
     }
 
@@ -94,6 +99,12 @@ impl Ledger {
         if version > 3 {
             storage = take_storage(&mut reader)?;
         }
+        let mut stores = Stores::default();
+        if version > 4 {
+            stores.0 = take_map(&mut reader, "object stores", |reader| {
+                Ok((reader.u32("object store")?, take_store_url(reader)?))
+            })?;
+        }
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
         }
@@ -112,6 +123,7 @@ impl Ledger {
             living: Living::of(storage.logs.values()),
             logs: storage.logs,
             garbage: storage.garbage,
+            stores,
         })
     }
 }

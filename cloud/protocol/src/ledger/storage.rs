@@ -60,6 +60,11 @@ impl Ledger {
         self.logs.iter().map(|(target, log)| (*target, log))
     }
 
+    /// The same, from a partition on.
+    pub fn logs_from(&self, from: Target) -> impl Iterator<Item = (Target, &PartitionLog)> {
+        self.logs.range(from..).map(|(target, log)| (*target, log))
+    }
+
     /// The first segment that reaches beyond `from` of `target`, or that lies in a partition behind it.
     pub fn segment_from(&self, target: Target, from: KafkaOffset) -> Option<(Target, Segment)> {
         self.logs.range(target..).find_map(|(of, log)| {
@@ -125,6 +130,9 @@ impl Ledger {
         if segment.id.broker_epoch != self.broker_epoch {
             return refused(PackRefusal::ClosedEpoch);
         }
+        if !self.stores.knows(segment.id.store) {
+            return refused(PackRefusal::UnknownStore);
+        }
         let Some(log) = self.logs.get_mut(&target) else {
             return refused(PackRefusal::Changed);
         };
@@ -173,6 +181,9 @@ impl Ledger {
         let Some(topic) = self.topics.get_mut(&topic_id) else {
             return Effect::TopicUnknown { topic_id };
         };
+        if let Some(number) = self.stores.unknown_in(&alter.changes) {
+            return Effect::StoreUnknown { number };
+        }
         for change in alter.changes {
             topic.settings.change(change);
         }

@@ -41,6 +41,7 @@ fn begun() -> Ledger {
         name: topic(),
         topic_id: TOPIC_ID,
         partitions: 3,
+        changes: Vec::new(),
     };
     ledger.apply(Command::CreateTopic(create), PLACE).unwrap();
     ledger
@@ -605,6 +606,7 @@ fn a_stream_goes_where_its_edge_says_when_that_has_changed() {
         name: other.clone(),
         topic_id: TopicId(8),
         partitions: 2,
+        changes: Vec::new(),
     };
     ledger.apply(Command::CreateTopic(create), PLACE).unwrap();
     one(&mut ledger, open_stream(epoch, other));
@@ -636,6 +638,7 @@ fn a_topic_that_is_made_again_takes_its_streams_and_a_lane_has_its_partition() {
         name: topic(),
         topic_id: TopicId(8),
         partitions: 2,
+        changes: Vec::new(),
     };
     ledger.apply(Command::CreateTopic(create), PLACE).unwrap();
     one(&mut ledger, open_stream(epoch, topic()));
@@ -738,6 +741,27 @@ proptest! {
         }
         let streams = ledger.edges().flat_map(|(_, edge)| edge.streams.values());
         prop_assert_eq!(streams.map(|stream| stream.gap_records).sum::<u64>(), gaps);
+    }
+
+    /// Every store that a topic or a segment names is one that is known, and none has two numbers or loses its own.
+    #[test]
+    fn stores_are_known_and_keep_their_numbers(commands in log()) {
+        let mut ledger = Ledger::new();
+        let mut numbers: BTreeMap<u32, String> = BTreeMap::new();
+        for command in commands {
+            ledger.apply(command, PLACE).unwrap();
+            let stores: BTreeMap<u32, String> =
+                ledger.stores().map(|(number, url)| (number, url.to_owned())).collect();
+            prop_assert!(numbers.iter().all(|(number, url)| stores.get(number) == Some(url)));
+            let urls: std::collections::BTreeSet<&String> = stores.values().collect();
+            prop_assert_eq!(urls.len(), stores.len());
+            numbers = stores;
+        }
+        let is_known = |number: u32| number == CLUSTER_STORE || numbers.contains_key(&number);
+        prop_assert!(ledger.topics().all(|(_, topic)| is_known(topic.settings.store)));
+        let segments = ledger.logs().flat_map(|(_, log)| log.segments());
+        let ids = segments.map(|segment| segment.id).chain(ledger.free_segments(i64::MAX));
+        prop_assert!(ids.into_iter().all(|id| is_known(id.store)));
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl World {
             name: TopicName::new("telemetry").unwrap(),
             topic_id: TOPIC,
             partitions: PARTITIONS,
+            changes: Vec::new(),
         }));
         world.one(Entry::OpenBroker(OpenBroker { id: 1 }));
         world.open();

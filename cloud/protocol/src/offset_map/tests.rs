@@ -436,3 +436,33 @@ fn no_more_facts_are_made_than_are_asked_for() {
     assert_eq!(found.len(), 10);
     assert!(found.capacity() < 100, "{}", found.capacity());
 }
+
+/// A segment that took the place of others has facts that the map let go of before; one that has other facts than are
+/// still known is told.
+#[test]
+fn what_is_packed_already_is_packed_again_without_a_word() {
+    let mut map = OffsetMap::new();
+    let target = place(0).target;
+    map.add(&edge(1), &stream(), &fact(0, 5, 0, 0)).unwrap();
+    let facts = map.facts_in(target, KafkaOffset(0), KafkaOffset(5));
+    let mut writer = crate::segment::SegmentWriter::new(target, KafkaOffset(0));
+    writer.push_facts(&facts).unwrap();
+    let (_, summary) = writer.finish_at(KafkaOffset(5)).unwrap();
+    let segment = crate::ledger::Segment {
+        end: KafkaOffset(5),
+        ..Default::default()
+    };
+    let packed = |facts| Effect::Packed {
+        target,
+        segment,
+        facts: Some(facts),
+    };
+    let told = map.apply(&packed(FactsMark::default()), LIFE);
+    assert!(matches!(told, Err(Contradiction::Segment { .. })));
+    assert_eq!(map.facts().count(), 1);
+    map.apply(&packed(summary.facts), LIFE).unwrap();
+    assert_eq!(map.facts().count(), 0);
+    let snapshot = map.snapshot();
+    map.apply(&packed(summary.facts), LIFE).unwrap();
+    assert_eq!(map.snapshot(), snapshot);
+}

@@ -50,6 +50,7 @@ impl World {
             name: topic.clone(),
             topic_id: TARGET.topic_id,
             partitions: 1,
+            changes: Vec::new(),
         }));
         world.one(Entry::OpenBroker(OpenBroker { id: 1 }));
         world.one(Entry::OpenSession(OpenSession {

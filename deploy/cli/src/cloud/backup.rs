@@ -1,6 +1,7 @@
 //! `tidegate cloud backup`: made by this process, which reads the cloud's data folder. A cloud that runs there is
 //! asked up to where all is durable, and deletes nothing until this has ended, however it ends.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::thread;
@@ -10,7 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use tidegate_cloud::Config;
-use tidegate_cloud::backup::{self, BackupName, Made, Place, Source};
+use tidegate_cloud::backup::{self, BackupName, Made, Manifest, Place, Source};
 use tidegate_cloud::store::{Store, StoreMetrics, StoreOptions, StoreUrl};
 use tidegate_shared::data_lock::{DataLock, DataLockError};
 
@@ -60,6 +61,7 @@ pub(super) fn run(remote: &Remote, arguments: &BackupArguments) -> anyhow::Resul
     let source = Source {
         data: found.data.clone(),
         store,
+        options,
         restore_window_ms: found.restore_window_ms,
         running: found.running,
     };
@@ -193,6 +195,21 @@ fn told(made: &Made, place: &Place) -> Value {
     told
 }
 
+/// The object stores of the cloud that have segments of which there is no copy.
+fn places(manifest: &Manifest) -> String {
+    let named = manifest.objects.iter();
+    let named = named.filter(|object| object.crc32c.is_none());
+    let numbers: BTreeSet<u32> = named.map(|object| object.store).collect();
+    let url = |number: u32| {
+        let mut others = manifest.stores.iter();
+        let other = others.find(|other| other.number == number);
+        let url = other.map(|other| &other.url);
+        url.or(manifest.object_store.url.as_ref()).cloned()
+    };
+    let urls: Vec<String> = numbers.into_iter().filter_map(url).collect();
+    urls.join(" and ")
+}
+
 fn text(made: &Made, place: &Place) -> String {
     let manifest = &made.manifest;
     let mut lines = vec![format!(
@@ -208,8 +225,8 @@ fn text(made: &Made, place: &Place) -> String {
             made.copied, made.kept
         ),
         false => format!(
-            "segments  {segments}, not copied: they stay in {}",
-            manifest.object_store.url.as_deref().unwrap_or_default()
+            "segments  {segments}, not copied where they are in no folder: they stay in {}",
+            places(manifest)
         ),
     });
     if let Some(until_ms) = super::restore::good_until_ms(manifest) {

@@ -247,6 +247,7 @@ pub(super) fn manifest_json(manifest: &Manifest) -> Value {
         "edges": manifest.edges,
         "groups": manifest.groups,
         "object_store": manifest.object_store.url,
+        "stores": manifest.stores,
         "files": manifest.files.len(),
         "segments": manifest.objects.len(),
         "has_copies": manifest.has_copies(),
@@ -320,6 +321,12 @@ fn text(restored: &Restored, arguments: &RestoreArguments) -> String {
         restored.copied,
         restored.kept
     ));
+    lines.extend(manifest.stores.iter().map(|other| {
+        let objects = manifest.objects.iter();
+        let here = objects.filter(|object| object.store == other.number);
+        let segments = count(here.count() as u64, "segment");
+        format!("          of these {segments} in {}", other.url)
+    }));
     lines.push(format!(
         "next      {start}, with the rest of the old configuration; in the place of the old cloud, never beside it"
     ));

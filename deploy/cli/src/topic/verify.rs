@@ -37,11 +37,15 @@ pub(super) fn run(client: &Client, name: &str, output: Output) -> anyhow::Result
 
 fn wrong(found: &Value) -> String {
     format!(
-        "damaged: partition {} offsets {}..{} in {}: {}",
+        "damaged: partition {} offsets {}..{} in {}{}: {}",
         cell(&found["partition"]),
         cell(&found["from"]),
         cell(&found["to"]),
         cell(&found["object"]),
+        match found["object_store"].is_null() {
+            true => String::new(),
+            false => format!(" of {}", cell(&found["object_store"])),
+        },
         cell(&found["wrong"]),
     )
 }

@@ -113,6 +113,7 @@ impl World {
             name: name.clone(),
             topic_id: TOPIC,
             partitions: PARTITIONS,
+            changes: Vec::new(),
         }))?;
         for number in 0..EDGES {
             let open = OpenSession {

@@ -26,6 +26,8 @@ pub enum TopicChange {
     DeleteRetentionMs(i64),
     /// Number 5: neighbouring batches smaller than this are packed as one; 0: none are.
     PackMergeBelow(i64),
+    /// Number 6: the object store that segments go to, by its number; 0: the cluster's.
+    Store(u32),
 }
 
 impl TopicChange {
@@ -42,6 +44,7 @@ impl TopicChange {
             Self::CleanupPolicy(value) => (3, i64::from(value)),
             Self::DeleteRetentionMs(value) => (4, value),
             Self::PackMergeBelow(value) => (5, value),
+            Self::Store(value) => (6, i64::from(value)),
         };
         out.put_u8(number);
         out.put_i64_le(value);
@@ -62,6 +65,13 @@ impl TopicChange {
             },
             4 => Self::DeleteRetentionMs(value),
             5 => Self::PackMergeBelow(value),
+            6 => match u32::try_from(value) {
+                Ok(number) => Self::Store(number),
+                Err(_) => {
+                    let field = "object store's number";
+                    return Err(WireError::Invalid { field }.into());
+                }
+            },
             number => {
                 let what = "topic setting";
                 return Err(DecodeError::UnknownNumber { what, number });

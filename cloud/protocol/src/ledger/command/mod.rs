@@ -4,6 +4,7 @@
 //! or version that this build does not know is an error that stops the reader: to skip it would
 //! make two ledgers out of one log.
 
+mod add_store;
 mod alter_topic;
 mod begin;
 mod commit_offsets;
@@ -32,6 +33,7 @@ use tidegate_shared::wire::{Reader, WireError};
 
 use super::Target;
 
+pub use add_store::{AddStore, STORE_URL_BYTES_MAX};
 pub use alter_topic::{AlterTopic, TopicChange};
 pub use begin::Begin;
 pub use commit_offsets::{CommitOffsets, OffsetCommit};
@@ -51,6 +53,7 @@ pub use swept::Swept;
 pub use tick::{Entry, Tick};
 pub use trim::Trim;
 
+pub(super) use add_store::take_store_url;
 pub(super) use alter_topic::{put_changes, take_changes};
 pub(super) use pack::{put_segment, put_segment_id, take_segment, take_segment_id};
 

@@ -17,8 +17,8 @@ pub(in super::super) fn command() -> impl Strategy<Value = Command> {
         1 => (any::<u16>(), any::<u128>()).prop_map(|(now_ms, cluster_incarnation_id)| {
             Command::Begin(Begin { now_ms: i64::from(now_ms), cluster_incarnation_id })
         }),
-        2 => (topic(), 0u128..6, 1u32..5).prop_map(|(name, id, partitions)| {
-            Command::CreateTopic(CreateTopic { name, topic_id: TopicId(id), partitions })
+        2 => (topic(), 0u128..6, 1u32..5, vec(change(), 0..2)).prop_map(|(name, id, partitions, changes)| {
+            Command::CreateTopic(CreateTopic { name, topic_id: TopicId(id), partitions, changes })
         }),
         1 => (0u128..6).prop_map(|id| Command::DeleteTopic(DeleteTopic { topic_id: TopicId(id) })),
         1 => (0u128..6, 1u32..7).prop_map(|(id, partitions)| {
@@ -81,6 +81,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::ImportFacts(ImportFacts { facts: facts.collect() })
         }),
         1 => any::<u8>().prop_map(|id| Entry::OpenBroker(OpenBroker { id: u128::from(id) })),
+        1 => (0..3u8).prop_map(|n| Entry::AddStore(AddStore { url: format!("s3://bucket-{n}") })),
         6 => (target(), segment(), vec(segment_id(), 0..2), prop::option::of((0..9_u32, any::<u32>())))
             .prop_map(|(target, segment, replaces, facts)| {
                 let facts = facts.map(|(count, crc)| FactsMark { count, crc });
@@ -115,8 +116,8 @@ fn target() -> impl Strategy<Value = Target> {
 }
 
 fn segment_id() -> impl Strategy<Value = SegmentId> {
-    (0u64..3, 0u64..6).prop_map(|(broker_epoch, number)| SegmentId {
-        store: 0,
+    (store(), 0u64..3, 0u64..6).prop_map(|(store, broker_epoch, number)| SegmentId {
+        store,
         broker_epoch,
         number,
     })
@@ -142,7 +143,13 @@ fn change() -> impl Strategy<Value = TopicChange> {
         (1u8..4).prop_map(TopicChange::CleanupPolicy),
         any::<i64>().prop_map(TopicChange::DeleteRetentionMs),
         any::<i64>().prop_map(TopicChange::PackMergeBelow),
+        store().prop_map(TopicChange::Store),
     ]
+}
+
+/// The cluster's most often; some that are not known.
+fn store() -> impl Strategy<Value = u32> {
+    prop_oneof![3 => Just(0u32), 1 => 1u32..4]
 }
 
 fn land() -> impl Strategy<Value = Land> {

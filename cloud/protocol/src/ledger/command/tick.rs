@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    AlterTopic, CommitOffsets, DecodeError, ForkStream, ImportFacts, Land, LandGap, OpenBroker,
-    OpenSession, OpenStream, Pack, ReleaseEdge, Row, Swept, Trim,
+    AddStore, AlterTopic, CommitOffsets, DecodeError, ForkStream, ImportFacts, Land, LandGap,
+    OpenBroker, OpenSession, OpenStream, Pack, ReleaseEdge, Row, Swept, Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -46,6 +46,8 @@ pub enum Entry {
     Swept(Swept),
     /// Number 13: a broker begins its work.
     OpenBroker(OpenBroker),
+    /// Number 14: an object store gets a number.
+    AddStore(AddStore),
 }
 
 impl Entry {
@@ -67,6 +69,7 @@ impl Entry {
             Self::AlterTopic(row) => row.put_row(out),
             Self::Swept(row) => row.put_row(out),
             Self::OpenBroker(row) => row.put_row(out),
+            Self::AddStore(row) => row.put_row(out),
         }
     }
 
@@ -85,6 +88,7 @@ impl Entry {
             AlterTopic::NUMBER => Self::AlterTopic(AlterTopic::take_row(reader)?),
             Swept::NUMBER => Self::Swept(Swept::take_row(reader)?),
             OpenBroker::NUMBER => Self::OpenBroker(OpenBroker::take_row(reader)?),
+            AddStore::NUMBER => Self::AddStore(AddStore::take_row(reader)?),
             number => {
                 let what = "entry";
                 return Err(DecodeError::UnknownNumber { what, number });

@@ -186,6 +186,7 @@ impl World {
             name,
             topic_id,
             partitions,
+            changes: Vec::new(),
         }));
     }
 
