@@ -59,11 +59,12 @@ def kept(*folders):
 class Cloud:
     """A cloud with topics `log-0` …, and its edges' certificates."""
 
-    def __init__(self, target, folder, topics=1, partitions=12, edges=4, store=None, **settings):
+    def __init__(self, target, folder, topics=1, partitions=12, edges=4, store=None, wal="local", **settings):
         self.binary = os.path.join(target, "release", "tidegate-cloud")
         self.target, self.folder, self.edges = target, folder, edges
         self.data = os.path.join(folder, "data")
-        self.names, self.partitions, self.store = [f"log-{number}" for number in range(topics)], partitions, store
+        self.names, self.partitions = [f"log-{number}" for number in range(topics)], partitions
+        self.store, self.wal = store, wal
         os.makedirs(folder, exist_ok=True)
         kafka, bridge, http = free_ports(3)
         self.kafka, self.bridge, self.http = (f"127.0.0.1:{port}" for port in (kafka, bridge, http))
@@ -84,7 +85,7 @@ class Cloud:
                 f"data: {self.data}\nkafka: {{address: '{self.kafka}'}}\n"
                 f"bridge: {{address: '{self.bridge}'}}\nhttp: {{address: '{self.http}'}}\n"
                 f"pack: {{max_age: {max_age}, segment_size: {segment_size}}}\n"
-                f"restore_window: {restore_window}\ntopics: [{topics}]\n{store}"
+                f"restore_window: {restore_window}\ntopics: [{topics}]\nwal: {self.wal}\n{store}"
             )
 
     def start(self):

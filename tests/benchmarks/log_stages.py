@@ -77,13 +77,16 @@ class Stages:
         self.in_folder()
         if self.s3 is not None:
             self.in_s3()
+            self.in_s3_alone()
         if self.kafka is not None:
             self.in_kafka()
 
     def landed(self, cloud, stage):
+        before = cloud.metrics()
         landed = cloud.land(records=1000, payload="random", batches=self.bytes // 155_000)
         if stage:
-            self.note(stage, landed["bytes"], landed["seconds"], landed["cpu_s"])
+            asked = requests(before, cloud.metrics())
+            self.note(stage, landed["bytes"], landed["seconds"], landed["cpu_s"], asked)
         return landed
 
     def read(self, stage, cloud, landed):
@@ -130,6 +133,20 @@ class Stages:
             cloud.forget()
             self.read("fetch from S3 (moto), cold", cloud, landed)
             self.read("fetch from S3 (moto), warm", cloud, landed)
+        finally:
+            cloud.remove()
+
+    def in_s3_alone(self):
+        """With the log there, too."""
+        cloud = Cloud(self.target, os.path.join(self.folder, "cloud"), store=self.s3.folder(), wal="object")
+        try:
+            cloud.configure(segment_size="256MiB")
+            cloud.start()
+            landed = self.landed(cloud, "land, wal: object in S3 (moto)")
+            cloud.forget()
+            self.read("fetch from the log in S3 (moto), cold", cloud, landed)
+            cloud.forget()
+            self.pack("pack from the log in S3 (moto)", cloud, landed)
         finally:
             cloud.remove()
 

@@ -5,6 +5,7 @@ use anyhow::{Context as _, ensure};
 use tidegate_bridge::HubAuthority;
 
 use crate::config::{Config, WalConfig};
+use crate::log::ObjectLog;
 use crate::store::{Created, Store, StoreMetrics, StoreOptions};
 
 /// The CA's key and certificate. Whoever can read the store can make himself any edge.
@@ -37,20 +38,36 @@ pub(crate) async fn open(config: &Config, store: Option<&Store>) -> anyhow::Resu
         Err(error) if error.is_not_found() => None,
         Err(error) => return Err(error).context("the CA is kept in the object store"),
     };
-    if let Some(kept) = &kept
-        && !HubAuthority::is_in(&folder)
-    {
-        HubAuthority::put_back(&folder, kept)?;
+    let was_here = HubAuthority::is_in(&folder);
+    match &kept {
+        Some(kept) if !was_here => HubAuthority::put_back(&folder, kept)?,
+        None if !was_here => ensure!(
+            !ObjectLog::is_there(store).await?,
+            "{} has a log and no {KEY}: put the cloud's CA into {}, or into the store; with another one no edge could connect",
+            store.url().as_str(),
+            folder.display()
+        ),
+        _ => {}
     }
-    let authority = HubAuthority::open(&folder)?;
-    let here = authority.ca_pem()?;
+    let mut authority = HubAuthority::open(&folder)?;
+    let mut here = authority.ca_pem()?;
     let kept = match kept {
         Some(kept) => kept,
         None => match store.create(KEY, here.clone().into()).await? {
             Created::New => here.clone(),
-            Created::Exists => String::from_utf8_lossy(&store.read_whole(KEY).await?).into_owned(),
+            Created::Exists => {
+                let kept = store.read_whole(KEY).await?;
+                String::from_utf8_lossy(&kept).into_owned()
+            }
         },
     };
+    // Another cloud was faster with its own, and nobody has seen this one.
+    if kept != here && !was_here {
+        std::fs::remove_dir_all(&folder)?;
+        HubAuthority::put_back(&folder, &kept)?;
+        authority = HubAuthority::open(&folder)?;
+        here = authority.ca_pem()?;
+    }
     ensure!(
         kept == here,
         "{} has another CA than {KEY} in {}: move that folder away, if the one in the store is the cloud's",

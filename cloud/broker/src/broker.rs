@@ -14,7 +14,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::limits::{SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX, SUBMISSION_ENTRIES_MAX};
+use crate::limits::{
+    LOG_STOP_MAX, SEQUENCER_QUEUE_BYTES_MAX, SEQUENCER_QUEUE_MAX, SUBMISSION_ENTRIES_MAX,
+};
 use crate::log::{LogEnd, LogReader, ObjectLogPlace, OrderedLog};
 use crate::metrics::Metrics;
 use crate::opening::{self, Opened};
@@ -239,8 +241,16 @@ impl Broker {
 
     /// Ends the sequencer after what is queued now. Later submissions get `Closed`.
     pub(crate) async fn stop(&self) {
-        if self.queue.send(Work::Stop).await.is_ok() {
-            self.queue.closed().await;
+        let stopped = async {
+            if self.queue.send(Work::Stop).await.is_ok() {
+                self.queue.closed().await;
+            }
+        };
+        // Where the log waits for its object store, it does not come to that.
+        if tokio::time::timeout(LOG_STOP_MAX, stopped).await.is_err() {
+            tracing::warn!(
+                "what was on its way to the log is left: nobody was told that it is durable"
+            );
         }
     }
 
@@ -283,7 +293,7 @@ fn check_log(state: &State, log: &LogReader) -> anyhow::Result<()> {
     match needed.find(|object| !log.has(*object)) {
         None => Ok(()),
         Some(object) => anyhow::bail!(
-            "object {object} of the log ({object:020}) is missing, and batches that are not packed lie in it: put it back from a copy"
+            "object {object:020} of the log is missing, and batches that are not packed lie in it: put it back from a copy"
         ),
     }
 }

@@ -1,4 +1,5 @@
-//! The cloud's housekeeping, in one task: packs what is due, compacts, moves segments to their topics' object stores, gives up what retention says, and deletes
+//! The cloud's housekeeping, in one task: packs what is due, compacts, joins small segments, moves segments to their
+//! topics' object stores, gives up what retention says, and deletes
 //! what nothing needs any more, once that is safe. Each is tried again in the next round where it fails.
 //!
 //! An object goes only when what took its place has been in a durable snapshot for `restore_window`: so a
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::broker::Broker;
 use crate::compactor::Compaction;
+use crate::joiner::Joiner;
 use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
 use crate::mover::Mover;
 use crate::packer::Packer;
@@ -29,6 +31,7 @@ pub(crate) struct Care {
     broker: Broker,
     packer: Packer,
     compaction: Compaction,
+    joiner: Joiner,
     mover: Mover,
     restore_window: Duration,
     kept: watch::Receiver<Kept>,
@@ -52,6 +55,7 @@ impl Care {
             broker,
             packer,
             compaction: Compaction::default(),
+            joiner: Joiner::default(),
             mover: Mover::default(),
             restore_window,
             kept,
@@ -80,6 +84,7 @@ impl Care {
         self.packer.delete_doubtful().await;
         self.packer.pack_due().await;
         self.compaction.one_due(&self.broker, &self.packer).await;
+        self.joiner.round(&self.broker, &self.packer).await;
         self.mover.round(&self.broker, &self.packer).await;
         self.retain().await;
         if self.snapshot_asked.elapsed() >= self.snapshot_every() {

@@ -202,7 +202,14 @@ impl Cloud {
 async fn open_store(config: &Config, metrics: &Metrics) -> anyhow::Result<(Stores, Cache)> {
     let url = config.store_url()?;
     if url.is_memory() {
-        tracing::warn!("object_store is memory: what is packed is gone with this process");
+        match config.wal {
+            WalConfig::Local => {
+                tracing::warn!("object_store is memory: what is packed is gone with this process");
+            }
+            WalConfig::Object => tracing::warn!(
+                "object_store is memory, and wal is object: all that has landed is gone with this process"
+            ),
+        }
     }
     let options = StoreOptions::from_env();
     let store = Store::open(&url, &options, &metrics.object_stores)?;
@@ -235,7 +242,12 @@ async fn wal_of(config: &Config, store: &Store) -> anyhow::Result<Wal> {
             })
         }
         WalConfig::Local => {
-            let is_other = !has_files && ObjectLog::is_there(store).await.unwrap_or(false);
+            let is_other = match has_files {
+                true => false,
+                false => ObjectLog::is_there(store).await.context(
+                    "before its first start the object store is looked into for a log, and it does not answer",
+                )?,
+            };
             ensure!(
                 !is_other,
                 "{url} has a log, {} has none, and wal is local: set wal to object, or object_store to another URL",

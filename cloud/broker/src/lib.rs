@@ -17,6 +17,7 @@ mod folders;
 mod holds;
 mod http;
 mod hub;
+mod joiner;
 mod kafka;
 pub mod limits;
 pub mod log;

@@ -35,6 +35,9 @@ pub const LOG_DELETIONS_AT_ONCE_MAX: usize = 16;
 /// What is on its way to the log when the cloud is stopped has so long to be durable.
 pub const LOG_DRAIN_MAX: Duration = Duration::from_secs(10);
 
+/// The log has so long to end: longer than that, and for the last snapshot.
+pub const LOG_STOP_MAX: Duration = Duration::from_secs(30);
+
 /// A snapshot is made when the log has grown by so much since the last one, or by
 /// [`SNAPSHOT_LOG_RATIO`] times what the last one took.
 pub const SNAPSHOT_LOG_BYTES_MIN: u64 = 32 << 20;
@@ -56,6 +59,9 @@ pub const PACK_ROUND_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of the segments that are made at once; one larger than this is made alone.
 pub const PACK_BYTES_AT_ONCE_MAX: u64 = 32 << 20;
+
+/// The housekeeping looks so often for small segments to be joined.
+pub const JOIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Records of one batch that is merged of tiny ones, not packed.
 pub const MERGED_RECORDS_BYTES_MAX: usize = 64 << 10;

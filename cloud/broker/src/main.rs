@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tidegate_cloud::config::WalConfig;
 use tidegate_cloud::{Cloud, Config, authority};
@@ -58,10 +59,17 @@ enum Command {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments).await {
+    let ended = tokio::runtime::Runtime::new()
+        .context("the runtime cannot be started")
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(arguments));
+            // What still waits for an object store is waited for by nobody.
+            runtime.shutdown_background();
+            ended
+        });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tidegate-cloud: {error:#}");
@@ -95,7 +103,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let cloud = Box::pin(Cloud::start(config)).await?;
+    let cloud = tokio::select! {
+        started = Box::pin(Cloud::start(config)) => started?,
+        _ = terminate.recv() => anyhow::bail!("SIGTERM: stopped before it was ready"),
+        _ = interrupt.recv() => anyhow::bail!("SIGINT: stopped before it was ready"),
+    };
     let broker = cloud.broker();
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),

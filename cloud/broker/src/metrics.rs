@@ -59,6 +59,7 @@ pub struct Metrics {
     pub packed_segments: Counter<u64, AtomicU64>,
     pub packed_bytes: Counter<u64, AtomicU64>,
     pub compacted_segments: Counter<u64, AtomicU64>,
+    pub joined_segments: Counter<u64, AtomicU64>,
     pub pack_failures: Counter<u64, AtomicU64>,
     pub moved_segments: Counter<u64, AtomicU64>,
     pub moved_bytes: Counter<u64, AtomicU64>,
@@ -69,6 +70,9 @@ pub struct Metrics {
     /// Counted by the hub.
     pub connected_edges: Gauge,
     pub cloud_behind: Gauge,
+    /// Set by the sequencer, and when metrics are asked for.
+    pub log_in_flight: Gauge,
+    pub log_waits_seconds: Gauge,
     pub quarantined_edges: Gauge,
     pub bridge_closed_connections: Family<CloseLabels, Counter>,
     pub bridge_rejected_handshakes: Counter<u64, AtomicU64>,
@@ -98,7 +102,11 @@ impl Metrics {
                 "Batches that had landed before",
                 &self.duplicate_batches,
             ),
-            ("log_syncs", "Syncs of the log", &self.log_syncs),
+            (
+                "log_syncs",
+                "Frames of the log that have become durable: each a sync, or an object",
+                &self.log_syncs,
+            ),
             (
                 "log_written_bytes",
                 "Bytes written to the log",
@@ -140,6 +148,11 @@ impl Metrics {
                 "compacted_segments",
                 "Segments written anew without what later records of their keys outdo",
                 &self.compacted_segments,
+            ),
+            (
+                "joined_segments",
+                "Small segments that have become part of a larger one",
+                &self.joined_segments,
             ),
             (
                 "pack_failures",
@@ -190,6 +203,10 @@ impl Metrics {
         registry.register("forked_streams", forks, self.forked_streams.clone());
         let behind = "1 while nothing lands, since an edge has seen a newer state of this cloud";
         registry.register("cloud_behind", behind, self.cloud_behind.clone());
+        let in_flight = "Frames on their way to the log";
+        registry.register("log_in_flight", in_flight, self.log_in_flight.clone());
+        let waits = "How long the oldest of them waits: nothing is decided before it is durable";
+        registry.register("log_waits_seconds", waits, self.log_waits_seconds.clone());
         let held = "Edges in quarantine, since two nodes were seen to have their identity";
         registry.register("quarantined_edges", held, self.quarantined_edges.clone());
         let connections = "Open Kafka connections";

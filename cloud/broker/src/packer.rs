@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -37,7 +37,7 @@ pub(crate) enum PackError {
     #[error(transparent)]
     Read(#[from] StorageError),
     #[error(
-        "the oldest batch that is not packed is damaged, and what landed behind it stays in the log: restore the log file from a copy, or give the batch up by `tidegate topic trim TOPIC --partition {partition} --before {end}`"
+        "the oldest batch that is not packed is damaged, and what landed behind it stays in the log: put that back from a copy, or give the batch up by `tidegate topic trim TOPIC --partition {partition} --before {end}`"
     )]
     DamagedBatch { partition: i32, end: i64 },
     #[error("the segment cannot be made: {0}")]
@@ -85,6 +85,16 @@ impl Packer {
             next_number: AtomicU64::new(first_number),
             doubtful: Mutex::default(),
         }
+    }
+
+    /// No segment takes more, but for one whose only batch does.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.rule.segment_bytes
+    }
+
+    /// Segments come so often.
+    pub(crate) fn max_age(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.rule.max_age_ms).unwrap_or(0))
     }
 
     /// Deletes what an earlier round may have left in the store; what still cannot be deleted waits on.

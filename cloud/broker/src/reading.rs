@@ -113,6 +113,9 @@ impl Shared {
     ) -> Result<Bytes, StorageError> {
         let mut found = self.in_memory(&entries);
         for (entry, found) in entries.iter().zip(&mut found) {
+            if let (Address::Log(place), None) = (entry.address, &found) {
+                *found = self.read_log_from_store(place, entry.batch_bytes).await?;
+            }
             if let Address::Segment { segment, position } = entry.address {
                 let end = position + u64::from(entry.batch_bytes);
                 let bytes = self.segments.read(segment, position..end).await?;
@@ -166,18 +169,37 @@ impl Shared {
         Ok(out.freeze())
     }
 
+    /// A batch of the log, as it landed, where the log is in an object store.
+    async fn read_log_from_store(
+        &self,
+        place: LogPlace,
+        bytes: u32,
+    ) -> Result<Option<Bytes>, StorageError> {
+        let read = self.log.read_from_store(place, bytes as usize);
+        let Some(read) = read.await else {
+            return Ok(None);
+        };
+        let batch = read.map_err(log_error(place, bytes as usize))?;
+        check_whole(place, &batch)?;
+        Ok(Some(batch))
+    }
+
     /// Fills `out` with a batch of the log, as it landed. Blocks.
     pub(crate) fn read_log(&self, place: LogPlace, out: &mut [u8]) -> Result<(), StorageError> {
         let read = self.log.read(place, out);
-        read.map_err(|source| StorageError::Io {
-            place,
-            bytes: u32::try_from(out.len()).unwrap_or(u32::MAX),
-            source,
-        })?;
-        match is_whole(out) {
-            true => Ok(()),
-            false => Err(StorageError::Damaged(place)),
-        }
+        read.map_err(log_error(place, out.len()))?;
+        check_whole(place, out)
+    }
+
+    /// As [`Shared::read_log`], but what is stored, whatever a cache has of it.
+    pub(crate) fn read_stored_log(
+        &self,
+        place: LogPlace,
+        out: &mut [u8],
+    ) -> Result<(), StorageError> {
+        let read = self.log.read_stored(place, out);
+        read.map_err(log_error(place, out.len()))?;
+        check_whole(place, out)
     }
 
     /// The batch that holds `offset`, or the first behind it.
@@ -247,6 +269,21 @@ impl Shared {
                 None => from = segment.end,
             }
         }
+    }
+}
+
+fn log_error(place: LogPlace, bytes: usize) -> impl FnOnce(std::io::Error) -> StorageError {
+    move |source| StorageError::Io {
+        place,
+        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        source,
+    }
+}
+
+fn check_whole(place: LogPlace, bytes: &[u8]) -> Result<(), StorageError> {
+    match is_whole(bytes) {
+        true => Ok(()),
+        false => Err(StorageError::Damaged(place)),
     }
 }
 

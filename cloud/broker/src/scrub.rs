@@ -144,7 +144,7 @@ async fn in_log(shared: &Arc<Shared>, target: Target, tail: Vec<TailBatch>) -> O
     let read = tokio::task::spawn_blocking(move || {
         tail.iter().find_map(|batch| {
             let mut bytes = BytesMut::zeroed(batch.batch_bytes as usize);
-            let error = reading.read_log(batch.place, &mut bytes).err()?;
+            let error = reading.read_stored_log(batch.place, &mut bytes).err()?;
             // What was packed since may have left the log.
             let is_gone = error.is_missing() && !is_in_tail(&reading, target, batch);
             (!is_gone).then_some((batch.base_offset, batch.end(), error))

@@ -74,6 +74,7 @@ struct Frame {
     appended: Appended,
     /// The log's end behind it.
     end: LogEnd,
+    since: Instant,
     proposed: Proposed,
 }
 
@@ -235,12 +236,15 @@ impl<L: OrderedLog> Sequencer<L> {
                 return Err(reason);
             }
         };
-        self.appended = Some(Instant::now());
+        let since = Instant::now();
+        self.appended = Some(since);
         self.in_flight.push_back(Frame {
             appended,
             end: self.log.end(),
+            since,
             proposed,
         });
+        self.tell_in_flight();
         Ok(())
     }
 
@@ -249,6 +253,7 @@ impl<L: OrderedLog> Sequencer<L> {
         let Some(frame) = self.in_flight.pop_front() else {
             return Ok(());
         };
+        self.tell_in_flight();
         let (shared, appended) = (&self.shared, &frame.appended);
         self.snapshots.grown(appended.frame_bytes);
         match frame.proposed {
@@ -269,6 +274,13 @@ impl<L: OrderedLog> Sequencer<L> {
             self.snapshot();
         }
         Ok(())
+    }
+
+    fn tell_in_flight(&self) {
+        let oldest = self.in_flight.front().map(|frame| frame.since);
+        self.shared.log_waits.set(oldest);
+        let frames = i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX);
+        self.shared.metrics.log_in_flight.set(frames);
     }
 
     /// Ends what was begun; what is not durable in time is answered by nobody.

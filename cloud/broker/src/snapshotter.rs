@@ -91,6 +91,9 @@ impl Snapshotter {
         if writer.send(snapshot).is_ok() {
             self.newest = Some(end);
             self.grown = 0;
+        } else {
+            self.busy.store(false, Ordering::Release);
+            tracing::error!("no snapshots are written any more: the log is kept, and grows");
         }
     }
 

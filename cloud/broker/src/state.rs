@@ -14,6 +14,7 @@ use tidegate_cloud_protocol::ledger::{
 use tidegate_cloud_protocol::offset_map::{OffsetMap, RestoreError};
 use tidegate_shared::id::EdgeId;
 use tokio::sync::watch;
+use tokio::time::{Duration, Instant};
 
 use crate::holds::Holds;
 use crate::log::{Appended, LogEnd, LogReader};
@@ -108,6 +109,22 @@ pub(crate) fn place_of(appended: &Appended) -> LogPlace {
     }
 }
 
+/// Since when the oldest frame waits that is on its way to the log.
+#[derive(Debug, Default)]
+pub(crate) struct LogWaits(Mutex<Option<Instant>>);
+
+impl LogWaits {
+    pub(crate) fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// How long; nothing where none waits.
+    pub(crate) fn time(&self) -> Duration {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
 /// Shared by the sequencer, the listeners and the hub.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -119,6 +136,7 @@ pub(crate) struct Shared {
     pub(crate) segments: Segments,
     pub(crate) presence: Presence,
     pub(crate) holds: Holds,
+    pub(crate) log_waits: LogWaits,
     pub(crate) metrics: Metrics,
 }
 
@@ -132,6 +150,7 @@ impl Shared {
             segments,
             presence: Presence::default(),
             holds: Holds::default(),
+            log_waits: LogWaits::default(),
             metrics,
         };
         shared.measure();

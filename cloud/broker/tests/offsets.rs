@@ -6,10 +6,13 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{AT_ONCE, Edge, NEVER, START_MS, segments, start, start_with, until_packed};
+use support::stored::fetch_all;
+use support::{
+    AT_ONCE, Client, Edge, NEVER, START_MS, segments, start, start_with, until, until_packed,
+};
 use tidegate_cloud::Cloud;
-use tidegate_cloud_protocol::ledger::Target;
 use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
+use tidegate_cloud_protocol::ledger::{Ledger, Target};
 use tidegate_shared::id::{GroupName, KafkaOffset};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -524,6 +527,50 @@ async fn what_is_packed_is_told_as_before() {
 
     let cloud = start_with(&data, AT_ONCE).await;
     all_are(&answers(&cloud, targets).await, &before);
+    cloud.shutdown().await;
+}
+
+/// Small segments become one: the same batches are fetched of it, and the same is told of where they came from.
+#[tokio::test]
+async fn what_is_joined_is_fetched_and_told_as_before() {
+    const SMALL: usize = 12;
+    const RECORDS: u64 = 8_000;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    // Of which no two fit into one segment.
+    let small = ", pack: {max_age: 0, segment_size: 64KiB}, restore_window: 0";
+    let cloud = start_with(data, small).await;
+    let (mut edge, second) = two_edges(&cloud).await;
+    let target = edge.target;
+    assert_eq!(target, second.target, "they share a partition");
+    let (targets, begins) = ([target, second.target], 19);
+    for _ in 0..SMALL {
+        edge.land(RECORDS).await;
+    }
+    until_packed(&cloud, target, begins + SMALL as i64 * RECORDS as i64).await;
+    let are_many = |ledger: &Ledger| ledger.log(target).segments().len() >= SMALL;
+    assert!(cloud.broker().ledger(are_many));
+    let before = fetch_all(&mut Client::connect(&cloud).await, target, 0).await;
+    let (_, lines) = ask_text(&cloud, "GET", "/offsets/export", "").await;
+    let told = answers(&cloud, targets).await;
+    cloud.shutdown().await;
+
+    let cloud = start_with(data, ", pack: {max_age: 0}, restore_window: 0").await;
+    let are_joined = |ledger: &Ledger| ledger.log(target).segments().len() == 2;
+    until(&cloud, "all but the newest are joined", are_joined).await;
+    for _ in 0..2 {
+        let after = fetch_all(&mut Client::connect(&cloud).await, target, 0).await;
+        assert!(after == before, "other bytes");
+        let (_, held) = ask(&cloud, "POST", "/offsets/verify", &lines).await;
+        assert_eq!(held["wrong_count"], 0, "{held}");
+        all_are(&answers(&cloud, targets).await, &told);
+        assert_eq!(get(&cloud, "/offsets/verify").await["wrong_count"], 0);
+        until(&cloud, "the small ones are deleted", |ledger| {
+            ledger.free_segments(i64::MAX).count() == 0
+        })
+        .await;
+    }
+    assert_eq!(segments(data).len(), 2);
     cloud.shutdown().await;
 }
 

@@ -13,6 +13,7 @@ pub mod fetch;
 pub mod gathering;
 pub mod groups;
 pub mod index;
+pub mod joining;
 pub mod ledger;
 pub mod moving;
 pub mod offset_map;

@@ -1,8 +1,10 @@
 //! An S3 server on loopback with one empty bucket; it ends with its guard.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::node::Cloud;
 use crate::process::Process;
@@ -11,6 +13,9 @@ use crate::scratch::Scratch;
 use crate::{ports, wait, workspace};
 
 const BUCKET: &str = "tidegate";
+
+/// What the real one is made of.
+const REAL: [&str; 5] = ["radosgw", "ceph-mon", "ceph-osd", "ceph-mgr", "ceph"];
 
 #[derive(Debug)]
 pub struct S3 {
@@ -21,13 +26,38 @@ pub struct S3 {
 }
 
 impl S3 {
+    /// moto: it starts at once.
     pub fn start(scratch: &Scratch) -> Self {
+        Self::start_with(scratch, &[], wait::SOON * 4)
+    }
+
+    /// Ceph's radosgw, with TIDEGATE_TEST_FULL=1 and where it is installed; else moto.
+    pub fn start_real(scratch: &Scratch) -> Self {
+        let is_full = std::env::var("TIDEGATE_TEST_FULL").as_deref() == Ok("1");
+        let missing = REAL.iter().find(|tool| !workspace::has_tool(tool));
+        match missing {
+            None if is_full => {
+                println!("the S3 server is radosgw");
+                let script = workspace::root().join("cloud/broker/tests/object_store/radosgw");
+                let folder = scratch.path().join("radosgw");
+                let real = [script.as_os_str(), folder.as_os_str()];
+                Self::start_with(scratch, &real, wait::SOON * 16)
+            }
+            _ => {
+                println!("the S3 server is moto");
+                Self::start(scratch)
+            }
+        }
+    }
+
+    fn start_with(scratch: &Scratch, real: &[&OsStr], within: Duration) -> Self {
         let address = ports::free();
         let mut command = workspace::python("s3_server.py");
         command.arg(address.port().to_string()).arg(BUCKET);
+        command.args(real);
         let log = scratch.path().join("s3.log");
         let process = Process::start("s3_server.py", command, &log);
-        process.wait_for_log("ready", wait::SOON * 4);
+        process.wait_for_log("ready", within);
         Self {
             process,
             address,

@@ -77,7 +77,7 @@ impl World {
         site.edge.reconnect_soon();
         site.edge.configure(EDGE);
         site.cloud.configure(CLOUD);
-        let mut server = S3::start(&scratch);
+        let mut server = S3::start_real(&scratch);
         let relay = server.relay();
         server.serve(&mut site.cloud, "plant");
         site.start();

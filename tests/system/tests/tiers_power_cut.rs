@@ -1,6 +1,6 @@
 //! The power of the cloud's disk is cut at chosen moments, while messages land: while nothing else goes on, while a
-//! segment is written, while a snapshot is, while what nothing needs is removed. What was not synced is lost
-//! each time. Nothing that had landed is missing, twice, or at another offset.
+//! segment is written, while a snapshot is, while what nothing needs is removed; and while a topic is compacted. What
+//! was not synced is lost each time. Nothing that had landed is missing, twice, or at another offset.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidegate_system_tests::cli::tidegate;
+use tidegate_system_tests::cli::{json, tidegate};
 use tidegate_system_tests::image::Image;
 use tidegate_system_tests::lines::{Publisher, payloads, publish};
 use tidegate_system_tests::node::{Cloud, EDGE_ID, Edge, STREAM, Site};
@@ -19,7 +19,16 @@ use tidegate_system_tests::scratch::{Scratch, objects};
 use tidegate_system_tests::{kafka, skip, wait};
 
 /// What lands is packed in the next second; what is replaced goes as soon as snapshots allow.
-const HASTY: &str = "pack: {max_age: 0}\nrestore_window: 0\n";
+const HASTY: &str = "pack: {max_age: 0}\nrestore_window: 0\n\
+    topics:\n  - {name: telemetry}\n  - {name: state, partitions: 1}\n";
+
+/// A topic of which only each key's newest record is to stay.
+const STATE: &str = "state";
+
+const ROUTES: &str =
+    "routes:\n  - {filter: 'state/#', stream: state}\n  - {filter: '#', stream: telemetry}\n";
+
+const DEVICES: usize = 3;
 
 const ROUNDS: usize = 2;
 
@@ -35,13 +44,16 @@ enum Moment {
     Snapshots,
     /// A segment that was given up has just gone.
     Removes,
+    /// A segment that takes the place of another has just appeared; nothing lands meanwhile.
+    Compacts,
 }
 
-const MOMENTS: [Moment; 4] = [
+const MOMENTS: [Moment; 5] = [
     Moment::Lands,
     Moment::Packs,
     Moment::Snapshots,
     Moment::Removes,
+    Moment::Compacts,
 ];
 
 impl Moment {
@@ -49,7 +61,7 @@ impl Moment {
     fn wait(self, cloud: &Path) -> bool {
         let (folder, is_new) = match self {
             Self::Lands => return true,
-            Self::Packs => (cloud.join("objects"), true),
+            Self::Packs | Self::Compacts => (cloud.join("objects"), true),
             Self::Snapshots => (cloud.join("snapshots"), true),
             Self::Removes => (cloud.join("objects"), false),
         };
@@ -80,9 +92,10 @@ fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
     let mut random = Random::from_environment();
     let mut site = site(&scratch, &image);
     site.edge.reconnect_soon();
+    site.edge.configure(ROUTES);
     site.cloud.configure(HASTY);
     site.start();
-    let (mut begins, mut published) = (0, 0);
+    let (mut begins, mut published, mut states) = (0, 0, 0);
     let mut hits = BTreeMap::<Moment, usize>::new();
     for moment in MOMENTS.into_iter().cycle().take(MOMENTS.len() * ROUNDS) {
         let later = Duration::from_micros(random.below(3_000));
@@ -92,9 +105,16 @@ fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
             begins = published;
             give_up(&site, &scratch, begins);
         }
+        if moment == Moment::Compacts {
+            ends.store(true, Ordering::Relaxed);
+            states = two_segments_of_states(&site, states);
+        }
         published += thread::scope(|scope| {
             let publisher = scope.spawn(|| publish_until(mqtt, published, &ends));
             let last = Last(&ends);
+            if moment == Moment::Compacts {
+                alter(&site, "cleanup.policy=compact");
+            }
             let came = moment.wait(&site.cloud.data);
             // Somewhere in what it does.
             thread::sleep(later);
@@ -112,6 +132,7 @@ fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
         site.edge.wait_ready();
         site.edge.wait_landed(published as u64);
         check(&site, &scratch, begins, published);
+        check_states(&site, &scratch, states);
     }
     println!("{published} messages; cuts: {hits:?}");
     assert!(MOMENTS.iter().all(|moment| hits[moment] == ROUNDS));
@@ -161,6 +182,66 @@ fn give_up(site: &Site, scratch: &Scratch, below: usize) {
         &below,
     ];
     tidegate(site.cloud.http, &trim).ok();
+}
+
+/// Of each device there are older states in another segment than the newest. Says how many states each has had.
+fn two_segments_of_states(site: &Site, before: usize) -> usize {
+    alter(site, "cleanup.policy=delete");
+    let mut states = before;
+    for _ in 0..2 {
+        let next = payloads("state", states, states + 2);
+        for device in 0..DEVICES {
+            publish(
+                Publisher::Mosquitto,
+                site.edge.mqtt,
+                &format!("state/{device}"),
+                &next,
+            );
+        }
+        states += next.len();
+        site.edge.wait_landed_of(STATE, (DEVICES * states) as u64);
+        wait::until("all is packed", wait::SOON, || {
+            let is_packed = [STREAM, STATE]
+                .iter()
+                .all(|topic| tail_batches(site, topic) == 0);
+            is_packed.then_some(())
+        });
+    }
+    states
+}
+
+fn alter(site: &Site, setting: &str) {
+    tidegate(site.cloud.http, &["topic", "alter", STATE, setting]).ok();
+}
+
+fn tail_batches(site: &Site, topic: &str) -> u64 {
+    let described = json(site.cloud.http, &["topic", "describe", topic])
+        .ok()
+        .json();
+    let partitions = described["partitions"].as_array().unwrap().iter();
+    partitions
+        .map(|one| one["tail_batches"].as_u64().unwrap())
+        .sum()
+}
+
+/// Of each device the newest state is there, and what is there of older ones is in its order.
+fn check_states(site: &Site, scratch: &Scratch, states: usize) {
+    let records = kafka::read_all(site.cloud.kafka, STATE, &scratch.path().join("states"));
+    let mut newest: BTreeMap<String, usize> = BTreeMap::new();
+    for record in records {
+        let number = record
+            .value
+            .strip_prefix("state:")
+            .unwrap()
+            .parse()
+            .unwrap();
+        let before = newest.insert(record.key.clone().unwrap(), number);
+        assert!(before.is_none_or(|before| before < number), "{record:?}");
+    }
+    let devices = (0..DEVICES).filter(|_| states > 0);
+    let expected = devices.map(|device| (format!("state/{device}"), states.saturating_sub(1)));
+    assert_eq!(newest, expected.collect());
+    tidegate(site.cloud.http, &["topic", "verify", STATE]).ok();
 }
 
 /// Each message that was not given up is there once, in order, at the offset that it has had; and all is well with

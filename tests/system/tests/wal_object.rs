@@ -124,7 +124,7 @@ fn it_loses_its_disk_with_each_kill_and_nothing_else() {
 #[test]
 fn a_store_that_fails_holds_up_what_lands_and_loses_nothing() {
     let scratch = Scratch::new("wal-object-faults");
-    let mut server = S3::start(&scratch);
+    let mut server = S3::start_real(&scratch);
     let relay = server.relay();
     let mut random = Random::from_environment();
     let mut site = site(&scratch, &server);

@@ -100,6 +100,10 @@ async fn ready(State(context): State<Context>) -> impl IntoResponse {
 }
 
 async fn metrics(State(context): State<Context>) -> impl IntoResponse {
-    let text = context.broker.metrics().encode();
+    let metrics = context.broker.metrics();
+    let waits = context.broker.shared().log_waits.time().as_secs();
+    let waits = i64::try_from(waits).unwrap_or(i64::MAX);
+    metrics.log_waits_seconds.set(waits);
+    let text = metrics.encode();
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }

@@ -38,7 +38,7 @@ pub trait OrderedLog {
     /// stops waiting for it misses nothing.
     ///
     /// # Errors
-    /// As [`Self::append`]; also of all frames that were appended since.
+    /// As [`Self::append`]: also of all frames that were appended since.
     async fn durable(&mut self) -> Result<(), LogError>;
 
     /// Whether another frame can be taken before an older one is durable.
@@ -107,7 +107,7 @@ pub enum LogError {
     },
     #[error(transparent)]
     Object(#[from] ObjectLogError),
-    #[error("the log has failed before; it is read again from its files at the next start")]
+    #[error("the log has failed before; it is read anew at the next start")]
     Failed,
 }
 
@@ -158,6 +158,29 @@ impl LogReader {
         match self {
             Self::Local(files) => files.read(place, out),
             Self::Object(objects) => objects.read(place, out),
+        }
+    }
+
+    /// What [`LogReader::read`] gives, where that would wait for an object store: then the caller need not block.
+    pub async fn read_from_store(
+        &self,
+        place: LogPlace,
+        bytes: usize,
+    ) -> Option<io::Result<Bytes>> {
+        match self {
+            Self::Local(_) => None,
+            Self::Object(objects) => Some(objects.fetch(place, bytes).await),
+        }
+    }
+
+    /// As [`LogReader::read`], but of what is stored, whatever a cache has of it. Blocks as that does.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn read_stored(&self, place: LogPlace, out: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Local(files) => files.read(place, out),
+            Self::Object(objects) => objects.read_stored(place, out),
         }
     }
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use super::{KEPT, Snapshot, SnapshotError, decode, encode, name_of, next_frame_of, tell_damaged};
+use crate::reading::LOOK_UPS_MAX;
 use crate::store::limits::LIST_PAGE_MAX;
 use crate::store::{Store, StoreError};
 
@@ -45,21 +46,30 @@ impl ObjectSnapshots {
     /// # Errors
     /// As that.
     pub async fn load(&self) -> Result<Option<Snapshot>, SnapshotError> {
-        'again: loop {
-            for next_frame in self.list().await? {
-                let key = key(FOLDER, next_frame);
-                let bytes = match self.store.read_whole(&key).await {
-                    // There are newer ones by now.
-                    Err(error) if error.is_not_found() => continue 'again,
-                    read => read?,
-                };
-                match decode(&key, bytes.clone())? {
-                    Some(snapshot) => return Ok(Some(snapshot)),
-                    None => self.set_aside(next_frame, bytes).await?,
-                }
+        for _ in 0..LOOK_UPS_MAX {
+            match self.load_listed().await {
+                // There are newer ones by now.
+                Err(SnapshotError::Store(error)) if error.is_not_found() => {}
+                loaded => return loaded,
             }
-            return Ok(None);
         }
+        self.load_listed().await
+    }
+
+    async fn load_listed(&self) -> Result<Option<Snapshot>, SnapshotError> {
+        for next_frame in self.list().await? {
+            let key = key(FOLDER, next_frame);
+            if let Some(snapshot) = decode(&key, self.store.read_whole(&key).await?)? {
+                return Ok(Some(snapshot));
+            }
+            // It may have been damaged on its way only.
+            let again = self.store.read_whole(&key).await?;
+            match decode(&key, again.clone())? {
+                Some(snapshot) => return Ok(Some(snapshot)),
+                None => self.set_aside(next_frame, again).await?,
+            }
+        }
+        Ok(None)
     }
 
     async fn set_aside(&self, next_frame: u64, bytes: Bytes) -> Result<(), StoreError> {

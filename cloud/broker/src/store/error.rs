@@ -132,7 +132,10 @@ impl Failure {
 pub(super) enum Kind {
     /// Not tried again: an error of a disk is told at once.
     Local,
-    #[allow(dead_code, reason = "made only in a build with one of the features")]
+    #[cfg_attr(
+        not(test),
+        allow(dead_code, reason = "made only in a build with one of the features")
+    )]
     Remote,
     /// As Remote, and 409 is another's write under way, where others say by it that the object is there.
     S3,

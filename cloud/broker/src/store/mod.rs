@@ -117,7 +117,7 @@ impl Store {
                 name: url.as_str().into(),
                 identity: url.as_str().into(),
                 url,
-                backend: Backend::plain(Kind::Local, objects),
+                backend: Backend::plain(Kind::Remote, objects),
                 retry: Retry::never(),
                 meter: Meter::new(&StoreMetrics::default()),
             }),
@@ -126,6 +126,12 @@ impl Store {
 
     pub fn url(&self) -> &StoreUrl {
         &self.inner.url
+    }
+
+    /// Whether it is this machine's own, a folder or memory: an error of a disk does not pass, and what is durable
+    /// after it is not known.
+    pub fn is_local(&self) -> bool {
+        self.inner.backend.kind == Kind::Local
     }
 
     /// Requests and bytes since it was opened.

@@ -21,14 +21,19 @@ pub(crate) fn run(arguments: UpArguments) -> anyhow::Result<()> {
     let terminal = Terminal::new();
     terminal.log_to_stderr(&arguments.log)?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime cannot be started")?;
-    runtime.block_on(Box::pin(serve(arguments, terminal)))
+    let ended = runtime.block_on(Box::pin(serve(arguments, terminal)));
+    // What still waits for an object store is waited for by nobody.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(arguments: UpArguments, terminal: Terminal) -> anyhow::Result<()> {
-    // From here on a signal waits for its turn: also one that comes during the start.
     let mut signals = Signals::new()?;
     let _lock = preflight::check(&arguments)?;
-    let mut node = Box::pin(Node::start(&arguments)).await?;
+    let mut node = tokio::select! {
+        started = Box::pin(Node::start(&arguments)) => started?,
+        () = signals.next() => anyhow::bail!("stopped by a signal before it was ready"),
+    };
     terminal.print(&banner::text(&node.places(&arguments), &terminal));
     let demo = match node.take_demo_consumer() {
         Some(consumer) => Some(Demo::start(&node, consumer, terminal.clone())?),

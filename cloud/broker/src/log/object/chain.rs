@@ -107,11 +107,10 @@ impl Chain {
     }
 
     /// Whether an object behind the log's end shows that the end is none: something before it is missing. It is not so
-    /// of one that was on its way when its writer ended.
+    /// of a frame that was on its way when its writer ended; who made a fence had read all before it.
     pub(super) fn is_missed_by(&self, header: &Header) -> bool {
+        let durable = header.durable();
         header.at.number >= self.next.number + VOID_NUMBERS
-            || header
-                .durable()
-                .is_some_and(|durable| durable > self.next.number)
+            || durable.is_none_or(|durable| durable > self.next.number)
     }
 }

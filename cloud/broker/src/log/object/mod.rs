@@ -194,17 +194,17 @@ impl OrderedLog for ObjectLog {
         };
         let (number, made) = (oldest.number, (&mut oldest.made).await);
         self.in_flight.pop_front();
-        let made = match made {
+        let failed = match made {
             Ok(Ok(true)) => {
                 self.reader.add([number]);
                 return Ok(());
             }
-            Ok(Ok(false)) => self.fenced(number),
-            Ok(Err(error)) => error,
-            Err(_) => return Err(LogError::Failed),
+            Ok(Ok(false)) => self.fenced(number).into(),
+            Ok(Err(error)) => error.into(),
+            Err(_) => LogError::Failed,
         };
         self.failed = true;
-        Err(made.into())
+        Err(failed)
     }
 
     fn has_room(&self) -> bool {

@@ -89,12 +89,12 @@ impl Place {
     }
 
     /// Makes an object, unless there is one of its number; says whether it is there and this one. Where the store is
-    /// away it waits for that to pass: nobody is answered meanwhile.
+    /// away it waits for that to pass: nobody is answered meanwhile. An error of a disk does not pass.
     pub(super) async fn create(&self, number: u64, bytes: Bytes) -> Result<bool, ObjectLogError> {
         let mut wait = LOG_RETRY_WAIT_MIN;
         loop {
             match self.create_once(number, &bytes).await {
-                Err(error) if error.may_pass() => {
+                Err(error) if error.may_pass() && !self.store.is_local() => {
                     tracing::error!(
                         %error,
                         object = key(number),

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tidegate_cloud_protocol::index::LogPlace;
 use tokio::runtime::Handle;
@@ -11,7 +13,7 @@ use tokio::runtime::Handle;
 use super::place::{Place, key};
 use crate::limits::LOG_DELETIONS_AT_ONCE_MAX;
 use crate::log::LogError;
-use crate::store::Cache;
+use crate::store::{Cache, StoreError};
 
 /// The log's frames that are there, also void ones; fences are not read, and stay. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,18 +41,27 @@ impl ObjectReader {
 
     /// See [`super::super::LogReader::read`].
     pub(in crate::log) fn read(&self, place: LogPlace, out: &mut [u8]) -> io::Result<()> {
-        let range = place.position..place.position + out.len() as u64;
-        let key = key(place.object);
-        let read = self.cache.read(&self.place.store, &key, range);
-        let bytes = self
-            .runtime
-            .block_on(read)
-            .map_err(|error| match error.is_not_found() {
-                true => io::Error::new(io::ErrorKind::NotFound, error),
-                false => io::Error::other(error),
-            })?;
+        let bytes = self.runtime.block_on(self.fetch(place, out.len()))?;
         out.copy_from_slice(&bytes);
         Ok(())
+    }
+
+    /// See [`super::super::LogReader::read_stored`].
+    pub(in crate::log) fn read_stored(&self, place: LogPlace, out: &mut [u8]) -> io::Result<()> {
+        let key = key(place.object);
+        let read = self.place.store.read(&key, range(place, out.len()));
+        let bytes = self.runtime.block_on(read).map_err(io_error)?;
+        out.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// The bytes at a place.
+    pub(in crate::log) async fn fetch(&self, place: LogPlace, bytes: usize) -> io::Result<Bytes> {
+        let key = key(place.object);
+        let read = self
+            .cache
+            .read(&self.place.store, &key, range(place, bytes));
+        read.await.map_err(io_error)
     }
 
     pub(in crate::log) fn has(&self, number: u64) -> bool {
@@ -98,5 +109,16 @@ impl ObjectReader {
             known.remove(number);
         }
         (removed, failed)
+    }
+}
+
+fn range(place: LogPlace, bytes: usize) -> Range<u64> {
+    place.position..place.position + bytes as u64
+}
+
+fn io_error(error: StoreError) -> io::Error {
+    match error.is_not_found() {
+        true => io::Error::new(io::ErrorKind::NotFound, error),
+        false => io::Error::other(error),
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn open<E: From<LogError>>(
         linger,
     } = place;
     let place = Place { store };
-    let reader = ObjectReader::new(place.clone(), cache, Handle::current());
+    let reader = ObjectReader::new(place.clone(), cache.of_life(writer), Handle::current());
     let mut chain = Chain::after(after);
     let (mut from, mut missed) = (0, None);
     for _ in 0..LOG_TAKE_OVERS_MAX {

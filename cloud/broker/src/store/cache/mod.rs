@@ -52,6 +52,8 @@ impl Default for CacheLimits {
 #[derive(Clone, Debug)]
 pub struct Cache {
     shared: Arc<Shared>,
+    /// Of the objects that are read by this handle; see [`Cache::of_life`].
+    life: u128,
 }
 
 #[derive(Debug)]
@@ -83,14 +85,17 @@ struct Block {
 struct Object {
     store: Store,
     key: Arc<str>,
-    /// The store and the key: of no other object.
+    /// The store, the key and the life: of no other object.
     name: Arc<str>,
     hash: u128,
 }
 
 impl Object {
-    fn new(store: &Store, key: &str) -> Self {
-        let name = format!("{}\n{key}", store.identity());
+    fn new(store: &Store, key: &str, life: u128) -> Self {
+        let name = match life {
+            0 => format!("{}\n{key}", store.identity()),
+            _ => format!("{}\n{key}\n{life:032x}", store.identity()),
+        };
         Self {
             store: store.clone(),
             key: key.into(),
@@ -119,6 +124,16 @@ impl Cache {
                 saves: Arc::new(Semaphore::new(CACHE_SAVES_MAX)),
                 metrics: metrics.clone(),
             }),
+            life: 0,
+        }
+    }
+
+    /// For objects whose keys may be given again by a store that was put back to an older state: what was read of them
+    /// by a handle of another life is not taken for theirs.
+    pub fn of_life(&self, life: u128) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            life,
         }
     }
 
@@ -135,7 +150,7 @@ impl Cache {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let object = Object::new(store, key);
+        let object = Object::new(store, key, self.life);
         let last = (range.end - 1) / BLOCK_BYTES;
         let mut pieces = Vec::new();
         let mut object_bytes = 0;

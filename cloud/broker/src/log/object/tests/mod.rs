@@ -258,3 +258,95 @@ fn what_was_acknowledged_is_there_whoever_takes_over() {
         }
     }
 }
+
+/// On a store on which nothing goes wrong.
+async fn calm() -> World {
+    let sea = Sea::new(0);
+    sea.calm();
+    World::new(&sea)
+}
+
+/// Opens the log, and adds so many frames with a batch; returns their places.
+async fn add(world: &World, count: u64, batch: &'static [u8]) -> (ObjectLog, Vec<Appended>) {
+    let (mut log, _) = world.open().await.unwrap();
+    let mut appended = Vec::new();
+    for _ in 0..count {
+        let number = {
+            let mut history = world.history();
+            history.next += 1;
+            history.next
+        };
+        let batch = Bytes::from_static(batch);
+        appended.push(log.append(&number.to_le_bytes(), &[batch]).unwrap());
+        log.durable().await.unwrap();
+    }
+    (log, appended)
+}
+
+async fn refused(world: &World) -> String {
+    world.open().await.unwrap_err().to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_missing_is_told_and_nothing_goes_on_without_it() {
+    for lost in [2, 4] {
+        let world = calm().await;
+        let (log, frames) = add(&world, 5, b"batch").await;
+        drop(log);
+        // Whoever made this fence had read all five.
+        drop(world.open().await.unwrap());
+        let key = place::key(frames[lost].object);
+        world.place.store.delete(&key).await.unwrap();
+        let said = refused(&world).await;
+        assert!(said.contains(&key) && said.contains("is missing"), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_is_damaged_is_told() {
+    let world = calm().await;
+    let (log, frames) = add(&world, 5, b"batch").await;
+    drop(log);
+    let key = place::key(frames[3].object);
+    let whole = world.place.store.read_whole(&key).await.unwrap();
+    let mut damaged = whole.to_vec();
+    damaged[frame::HEADER_BYTES] ^= 1;
+    let put = world.place.store.put(&key, vec![damaged.into()]);
+    put.await.unwrap();
+    let said = refused(&world).await;
+    assert!(said.contains(&key) && said.contains("CRC"), "{said}");
+    let put = world
+        .place
+        .store
+        .put(&key, vec![whole.slice(..whole.len() - 1)]);
+    put.await.unwrap();
+    let said = refused(&world).await;
+    assert!(said.contains("another length"), "{said}");
+}
+
+/// The numbers are given again, and what a cache has of the objects that had them before is another life's.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_put_back_is_not_read_from_the_cache_of_what_it_had() {
+    let world = calm().await;
+    drop(add(&world, 3, b"begin").await);
+    let kept = world.place.store.list("log", None, 100).await.unwrap();
+    let read = async |log: &ObjectLog, at: &Appended| {
+        let place = tidegate_cloud_protocol::index::LogPlace {
+            object: at.object,
+            position: at.attachments_position,
+        };
+        let reader = LogReader::Object(log.reader());
+        reader.read_from_store(place, 5).await.unwrap().unwrap()
+    };
+    let (log, before) = add(&world, 3, b"older").await;
+    assert_eq!(read(&log, &before[2]).await, "older");
+    drop(log);
+    let now = world.place.store.list("log", None, 100).await.unwrap();
+    for object in now.objects.iter().filter(|one| !kept.objects.contains(one)) {
+        world.place.store.delete(&object.key).await.unwrap();
+    }
+    *world.history() = History::default();
+    let (log, after) = add(&world, 3, b"newer").await;
+    assert_eq!(after[2], before[2], "the numbers are given again");
+    assert_eq!(read(&log, &after[2]).await, "newer");
+}

@@ -113,7 +113,7 @@ impl Sea {
 fn lost() -> Error {
     Error::Generic {
         store: "sea",
-        source: "the answer is lost".into(),
+        source: std::io::Error::other("the answer is lost").into(),
     }
 }
 
