@@ -41,6 +41,9 @@ impl Joiner {
         }
         let until = Instant::now() + PACK_ROUND_MAX;
         for (target, newest) in self.due(broker) {
+            if !are_ready(broker, target) {
+                continue;
+            }
             if Instant::now() >= until {
                 return;
             }
@@ -64,7 +67,6 @@ impl Joiner {
 
     /// The partitions that have got a segment since they were looked at.
     fn due(&mut self, broker: &Broker) -> Vec<(Target, SegmentId)> {
-        let ready = broker.shared().segments.stores().ready();
         let state = broker.shared().state();
         let ledger = &state.ledger;
         self.seen
@@ -73,13 +75,22 @@ impl Joiner {
             let newest = log.segments().next_back()?.id;
             let is_new = self.seen.get(&target) != Some(&newest);
             let is_many = log.segments().len() > JOINED_SEGMENTS_MIN;
-            // Not while one of its stores is away.
-            let mut stores = log.segments().map(|segment| segment.id.store);
-            let is_due = is_new && is_many && stores.all(|store| ready.contains(&store));
-            is_due.then_some((target, newest))
+            (is_new && is_many).then_some((target, newest))
         };
         ledger.logs().filter_map(is_due).collect()
     }
+}
+
+/// Whether none of the object stores in which a partition's segments are, or go to, is away.
+fn are_ready(broker: &Broker, target: Target) -> bool {
+    let ready = broker.shared().segments.stores().ready();
+    broker.ledger(|ledger| {
+        let topic = ledger.topic(target.topic_id);
+        let own = topic.map(|topic| topic.settings.store);
+        let segments = ledger.log(target).segments();
+        let mut stores = segments.map(|segment| segment.id.store).chain(own);
+        stores.all(|store| ready.contains(&store))
+    })
 }
 
 async fn join_all(
