@@ -47,6 +47,7 @@ impl Reader {
     integer!(u32, u32, get_u32_le);
     integer!(u64, u64, get_u64_le);
     integer!(u128, u128, get_u128_le);
+    integer!(i16, i16, get_i16_le);
     integer!(i32, i32, get_i32_le);
     integer!(i64, i64, get_i64_le);
 

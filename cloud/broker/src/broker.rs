@@ -51,6 +51,27 @@ pub struct Broker {
     clock: Clock,
 }
 
+/// Wishes that have their place in the order, and are not decided yet.
+#[derive(Debug, Default)]
+pub(crate) struct Submitted(Vec<(Broker, Answered)>);
+
+type Answered = oneshot::Receiver<Result<Effects, SubmitError>>;
+
+impl Submitted {
+    /// One effect for each wish, once all are durable and applied.
+    ///
+    /// # Errors
+    /// As [`Broker::submit`].
+    pub(crate) async fn effects(self) -> Result<Effects, SubmitError> {
+        let mut effects = Effects::new();
+        for (broker, answered) in self.0 {
+            let own = answered.await;
+            effects.extend(own.unwrap_or_else(|_| Err(broker.closed()))?);
+        }
+        Ok(effects)
+    }
+}
+
 const ROOM_KIB: u32 = (SEQUENCER_QUEUE_BYTES_MAX >> 10) as u32;
 
 impl Broker {
@@ -136,12 +157,26 @@ impl Broker {
         let mut effects = Effects::new();
         while !wishes.as_slice().is_empty() {
             let part = wishes.by_ref().take(SUBMISSION_ENTRIES_MAX).collect();
-            effects.extend(self.submit_part(part).await?);
+            effects.extend(self.begin_part(part).await?.effects().await?);
         }
         Ok(effects)
     }
 
-    async fn submit_part(&self, wishes: Vec<Wish>) -> Result<Effects, SubmitError> {
+    /// As [`Broker::submit`], but returns once the wishes have their place in the order of all that is decided.
+    ///
+    /// # Errors
+    /// As that.
+    pub(crate) async fn begin(&self, wishes: Vec<Wish>) -> Result<Submitted, SubmitError> {
+        let mut wishes = wishes.into_iter();
+        let mut begun = Submitted::default();
+        while !wishes.as_slice().is_empty() {
+            let part = wishes.by_ref().take(SUBMISSION_ENTRIES_MAX).collect();
+            begun.0.extend(self.begin_part(part).await?.0);
+        }
+        Ok(begun)
+    }
+
+    async fn begin_part(&self, wishes: Vec<Wish>) -> Result<Submitted, SubmitError> {
         let batches = wishes.iter().filter_map(|(_, batch)| batch.as_ref());
         let bytes: usize = batches.map(Bytes::len).sum();
         let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(ROOM_KIB);
@@ -154,7 +189,8 @@ impl Broker {
             answer,
             permit,
         };
-        self.send(work, answered).await
+        self.queue.send(work).await.map_err(|_| self.closed())?;
+        Ok(Submitted(vec![(self.clone(), answered)]))
     }
 
     /// Applies a command that is no tick.

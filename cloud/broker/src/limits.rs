@@ -133,7 +133,13 @@ pub const SEQUENCER_QUEUE_BYTES_MAX: usize = 32 << 20;
 pub const RECENT_BATCHES_BYTES_MAX: usize = 16 << 20;
 
 /// A Kafka request that says it is longer is refused before it is read: the connection is closed.
-pub const KAFKA_REQUEST_BYTES_MAX: usize = 4 << 20;
+pub const KAFKA_REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// A batch of a Kafka client that is longer is refused (MESSAGE_TOO_LARGE). As Kafka's `max.message.bytes`.
+pub const KAFKA_MESSAGE_BYTES_MAX: usize = 1_048_588;
+
+/// Produce requests of one connection that are on their way to the log at once; who sends more waits.
+pub const KAFKA_PRODUCES_MAX: usize = 5;
 
 /// Items in all arrays of one Kafka request; with more the connection is closed.
 pub const KAFKA_REQUEST_ITEMS_MAX: usize = 65_536;

@@ -60,6 +60,9 @@ pub struct Metrics {
     pub packed_bytes: Counter<u64, AtomicU64>,
     pub compacted_segments: Counter<u64, AtomicU64>,
     pub joined_segments: Counter<u64, AtomicU64>,
+    pub produced_batches: Counter<u64, AtomicU64>,
+    pub produced_records: Counter<u64, AtomicU64>,
+    pub produced_bytes: Counter<u64, AtomicU64>,
     pub pack_failures: Counter<u64, AtomicU64>,
     pub moved_segments: Counter<u64, AtomicU64>,
     pub moved_bytes: Counter<u64, AtomicU64>,
@@ -96,6 +99,21 @@ impl Metrics {
                 "landed_bytes",
                 "Bytes of batches landed",
                 &self.landed_bytes,
+            ),
+            (
+                "produced_batches",
+                "Batches of Kafka clients taken",
+                &self.produced_batches,
+            ),
+            (
+                "produced_records",
+                "Records of Kafka clients taken",
+                &self.produced_records,
+            ),
+            (
+                "produced_bytes",
+                "Bytes of batches of Kafka clients taken",
+                &self.produced_bytes,
             ),
             (
                 "duplicate_batches",

@@ -371,6 +371,12 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
                 let bytes = u64::from(landed.part.batch_bytes);
                 metrics.landed_bytes.inc_by(bytes);
             }
+            Effect::Produced(produced) => {
+                metrics.produced_batches.inc();
+                metrics.produced_records.inc_by(produced.count);
+                let bytes = u64::from(produced.part.batch_bytes);
+                metrics.produced_bytes.inc_by(bytes);
+            }
             Effect::GapLanded(gap) => count_gap(metrics, gap.reason, gap.count),
             Effect::StreamForked(forked) => {
                 let fork = &forked.fork;
@@ -383,7 +389,7 @@ fn count(shared: &Shared, effects: &Effects, appended: &Appended) {
             Effect::Begun { .. } | Effect::SessionRefused { .. } | Effect::EdgeReleased { .. } => {
                 is_to_decide = true;
             }
-            Effect::Duplicate { .. } => {
+            Effect::Duplicate { .. } | Effect::ProduceDuplicate { .. } => {
                 metrics.duplicate_batches.inc();
             }
             Effect::Refused { reason, .. } => {

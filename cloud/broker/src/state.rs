@@ -201,11 +201,13 @@ impl Shared {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut any = false;
         for effect in effects {
-            let Effect::Landed(landed) = effect else {
-                continue;
+            let part = match effect {
+                Effect::Landed(landed) => landed.part,
+                Effect::Produced(produced) => produced.part,
+                _ => continue,
             };
             any = true;
-            let offset = landed.part.attachment_offset;
+            let offset = part.attachment_offset;
             if let Ok(found) = batches.binary_search_by_key(&offset, |(offset, _)| *offset) {
                 let begin = place_of(appended);
                 let position = begin.position + u64::from(offset);

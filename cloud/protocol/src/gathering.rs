@@ -43,9 +43,9 @@ impl<T> Gathering<T> {
     pub fn add(&mut self, wishes: Vec<Wish>, who: T) {
         self.waiting.push((who, wishes.len()));
         for (mut entry, batch) in wishes {
-            if let (Entry::Land(land), Some(batch)) = (&mut entry, batch) {
+            if let (Some(part), Some(batch)) = (entry.part_mut(), batch) {
                 let offset = u32::try_from(self.batches_bytes).expect("a tick is bounded");
-                land.part.attachment_offset = offset;
+                part.attachment_offset = offset;
                 self.batches_bytes += batch.len();
                 self.batches.push((offset, batch));
             }

@@ -11,6 +11,7 @@ use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
+use tidegate_cloud_protocol::ledger::producers::Sequence;
 use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Segment, Target};
 use tidegate_cloud_protocol::offset_map::{AllFacts, FactsMark, InCloud, OffsetMap, Opened};
 use tidegate_cloud_protocol::segment::{
@@ -253,6 +254,26 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 changes: vec![TopicChange::Store(1)],
             }),
         ),
+        (
+            "entry-15-produce-v1",
+            Entry::Produce(Produce {
+                target: Target {
+                    topic_id: TOPIC,
+                    partition: PartitionId(0),
+                },
+                count: 3,
+                part,
+                sequence: Some(Sequence {
+                    producer_id: 0,
+                    producer_epoch: 2,
+                    first: 40,
+                }),
+            }),
+        ),
+        (
+            "entry-16-allot-producer-v1",
+            Entry::AllotProducer(AllotProducer),
+        ),
     ]
 }
 
@@ -415,14 +436,22 @@ fn a_snapshot_is_read_as_what_it_was() {
     assert_eq!((log.segments().len(), log.tail().len()), (1, 1));
     assert_eq!(ledger.free_segments(i64::MAX).count(), 1);
     assert_eq!(ledger.stores().collect::<Vec<_>>(), [(1, STORE_URL)]);
-    is_written("snapshot-v5", &ledger.snapshot());
+    is_written("snapshot-v6", &ledger.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v6")), Ok(ledger));
+}
+
+const OF_PRODUCERS: [&str; 2] = ["entry-15-produce-v1", "entry-16-allot-producer-v1"];
+
+#[test]
+fn a_snapshot_of_before_there_were_producers_is_read_as_what_it_was() {
+    let ledger = ledger(|name| !OF_PRODUCERS.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v5")), Ok(ledger));
 }
 
 #[test]
 fn a_snapshot_of_before_there_were_stores_is_read_as_what_it_was() {
     let of_stores = ["entry-14-add-store-v1", "entry-11-alter-topic-v1-store"];
-    let ledger = ledger(|name| !of_stores.contains(&name));
+    let ledger = ledger(|name| !of_stores.contains(&name) && !OF_PRODUCERS.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }
 

@@ -1,5 +1,4 @@
-//! Which APIs and versions this node serves. What stands here works; Produce is answered, with a
-//! refusal.
+//! Which APIs and versions this node serves. What stands here works.
 
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse};
@@ -8,8 +7,8 @@ use super::reply_code;
 
 /// API, first and last version. The first versions are as low as the codec has them: librdkafka
 /// takes a broker for one without groups unless the oldest versions of the group APIs are there.
-pub(super) const APIS: [(ApiKey, i16, i16); 13] = [
-    (ApiKey::Produce, 3, 9),
+pub(super) const APIS: [(ApiKey, i16, i16); 14] = [
+    (ApiKey::Produce, 3, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
     (ApiKey::Metadata, 0, 13),
@@ -22,6 +21,7 @@ pub(super) const APIS: [(ApiKey, i16, i16); 13] = [
     (ApiKey::SyncGroup, 0, 5),
     (ApiKey::ApiVersions, 0, 4),
     (ApiKey::DeleteRecords, 0, 2),
+    (ApiKey::InitProducerId, 0, 5),
 ];
 
 pub(super) fn serves(key: ApiKey, version: i16) -> bool {

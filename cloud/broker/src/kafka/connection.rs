@@ -1,5 +1,6 @@
 //! One connection: requests are read, handled and answered one after the other, in order. What a
-//! client sends ahead waits in the socket, which bounds it.
+//! client sends ahead waits in the socket, which bounds it. Only batches to be produced do not wait for those before them
+//! to be durable: they have their place in the order once they are read.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,10 +11,14 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{Context, api_versions, dispatch, shape};
-use crate::limits::{KAFKA_CONNECTION_IDLE_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_WRITE_MAX};
+use super::produce::{Producing, Told};
+use super::{Context, api_versions, dispatch, produce, shape};
+use crate::limits::{
+    KAFKA_CONNECTION_IDLE_MAX, KAFKA_PRODUCES_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_WRITE_MAX,
+};
 
 /// Why a connection has ended.
 #[derive(Debug, Error)]
@@ -44,6 +49,8 @@ pub(super) enum ConnectionError {
         version: i16,
         reason: String,
     },
+    #[error("what was produced without waiting for an answer (acks=0) is refused")]
+    RefusedUnasked,
     #[error("the node is stopping")]
     Stopping,
 }
@@ -58,16 +65,73 @@ impl ConnectionError {
 /// Serves a connection until the client closes it.
 pub(super) async fn serve(stream: TcpStream, context: &Context) -> Result<(), ConnectionError> {
     stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    loop {
-        let next = timeout(KAFKA_CONNECTION_IDLE_MAX, read_request(&mut stream)).await;
-        let Some(request) = next.map_err(|_| ConnectionError::Idle)?? else {
-            return Ok(());
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let (answers, mut in_order) = mpsc::channel(KAFKA_PRODUCES_MAX - 1);
+    let reading = async move {
+        loop {
+            let next = timeout(KAFKA_CONNECTION_IDLE_MAX, read_request(&mut reader)).await;
+            let Some(request) = next.map_err(|_| ConnectionError::Idle)?? else {
+                return Ok(());
+            };
+            let answer = Box::pin(answer(request, context)).await?;
+            // Of long responses there is one at a time, as the client takes them.
+            let (taken, is_taken) = oneshot::channel();
+            let waits = matches!(answer, Answer::Response(_));
+            if answers.send((answer, taken)).await.is_err() {
+                return Ok(());
+            }
+            if waits && is_taken.await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    let writing = async {
+        while let Some((answer, taken)) = in_order.recv().await {
+            let answer: Answer = answer;
+            if let Some(response) = answer.response(context).await? {
+                timeout(KAFKA_WRITE_MAX, writer.write_all(&response))
+                    .await
+                    .map_err(|_| ConnectionError::Stuck)??;
+            }
+            let _ = oneshot::Sender::send(taken, ());
+        }
+        Ok(())
+    };
+    tokio::try_join!(reading, writing).map(drop)
+}
+
+/// What a request comes to.
+enum Answer {
+    Response(BytesMut),
+    /// What is to be produced is on its way to the log.
+    Producing {
+        producing: Producing,
+        version: i16,
+        correlation_id: i32,
+    },
+}
+
+impl Answer {
+    /// The whole response, length included; `None` where the client waits for none.
+    async fn response(self, context: &Context) -> Result<Option<BytesMut>, ConnectionError> {
+        let (producing, version, correlation_id) = match self {
+            Self::Response(response) => return Ok(Some(response)),
+            Self::Producing {
+                producing,
+                version,
+                correlation_id,
+            } => (producing, version, correlation_id),
         };
-        let response = Box::pin(answer(request, context)).await?;
-        timeout(KAFKA_WRITE_MAX, stream.write_all(&response))
-            .await
-            .map_err(|_| ConnectionError::Stuck)??;
+        let told = producing.end(context).await;
+        match told.ok_or(ConnectionError::Stopping)? {
+            Told::Nothing => Ok(None),
+            Told::Refused => Err(ConnectionError::RefusedUnasked),
+            Told::Response(response) => {
+                let response = ResponseKind::Produce(response);
+                encode(ApiKey::Produce, version, correlation_id, &response).map(Some)
+            }
+        }
     }
 }
 
@@ -97,8 +161,8 @@ async fn read_request(
     Ok(Some(request.freeze()))
 }
 
-/// The whole response, length included.
-async fn answer(mut request: Bytes, context: &Context) -> Result<BytesMut, ConnectionError> {
+async fn answer(mut request: Bytes, context: &Context) -> Result<Answer, ConnectionError> {
+    let request_bytes = request.len();
     let mut start = request.slice(..request.len().min(8));
     if start.len() < 8 {
         return Err(ConnectionError::Header);
@@ -117,7 +181,7 @@ async fn answer(mut request: Bytes, context: &Context) -> Result<BytesMut, Conne
         if key == ApiKey::ApiVersions {
             // KIP-511: a client newer than this node is answered in version 0, and comes again.
             let response = ResponseKind::ApiVersions(api_versions::unsupported());
-            return encode(key, 0, correlation_id, &response);
+            return encode(key, 0, correlation_id, &response).map(Answer::Response);
         }
         return Err(unsupported);
     }
@@ -128,11 +192,19 @@ async fn answer(mut request: Bytes, context: &Context) -> Result<BytesMut, Conne
     };
     shape::check(key, version, &request).map_err(|error| malformed(error.to_string()))?;
     let (header, body) = decode(key, version, &mut request).map_err(malformed)?;
+    if let RequestKind::Produce(request) = body {
+        let producing = produce::begin(context, version, request, request_bytes).await;
+        return Ok(Answer::Producing {
+            producing: producing.ok_or(ConnectionError::Stopping)?,
+            version,
+            correlation_id,
+        });
+    }
     let client_id = header.client_id.unwrap_or_default();
     let response = dispatch::handle(context, version, &client_id, body)
         .await
         .ok_or(ConnectionError::Stopping)?;
-    encode(key, version, correlation_id, &response)
+    encode(key, version, correlation_id, &response).map(Answer::Response)
 }
 
 /// The codec reports bad bytes as errors; should it panic all the same, that is an error too.

@@ -1,10 +1,10 @@
-//! From a decoded request to the handler of its API.
+//! From a decoded request to the handler of its API. (Produce has a way of its own: see `connection`.)
 
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
-    Context, api_versions, delete_records, fetch, find_coordinator, groups, list_offsets, metadata,
-    offsets, produce,
+    Context, api_versions, delete_records, fetch, find_coordinator, groups, init_producer_id,
+    list_offsets, metadata, offsets,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -16,7 +16,6 @@ pub(super) async fn handle(
 ) -> Option<ResponseKind> {
     Some(match request {
         RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::response()),
-        RequestKind::Produce(request) => ResponseKind::Produce(produce::handle(version, request)?),
         RequestKind::Metadata(request) => {
             ResponseKind::Metadata(metadata::handle(context, version, &request))
         }
@@ -28,6 +27,9 @@ pub(super) async fn handle(
         }
         RequestKind::DeleteRecords(request) => {
             ResponseKind::DeleteRecords(delete_records::handle(context, request).await?)
+        }
+        RequestKind::InitProducerId(request) => {
+            ResponseKind::InitProducerId(init_producer_id::handle(context, &request).await?)
         }
         RequestKind::FindCoordinator(request) => {
             ResponseKind::FindCoordinator(find_coordinator::handle(context, version, request))

@@ -11,6 +11,7 @@ mod dispatch;
 mod fetch;
 mod find_coordinator;
 mod groups;
+mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offsets;

@@ -1,34 +1,319 @@
-//! Produce: refused. Records come from edges; but clients look at whether a broker knows Produce before
-//! they fetch from it, and one that tries gets an error that says so.
+//! Produce: takes batches of Kafka clients into the log, as edges' are taken; the records stay as the client has packed
+//! them. An answer comes once the ledger's decision is durable, whatever `acks` says but 0.
+//!
+//! A batch is refused for what its header says and for its CRC; what is in it is looked into only where the topic is
+//! compacted, since a record without a key could never be outdone there.
 
+use bytes::Bytes;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::gathering::Wish;
+use tidegate_cloud_protocol::ledger::command::{Entry, Part, Produce};
+use tidegate_cloud_protocol::ledger::producers::Sequence;
+use tidegate_cloud_protocol::ledger::{Effect, ProduceRefusal, Target};
+use tidegate_shared::record::{Batch, BatchError, BatchHeader, TimestampType};
+use uuid::Uuid;
 
-use super::reply_code;
+use super::{Context, reply_code, target};
+use crate::broker::Submitted;
+use crate::limits::KAFKA_MESSAGE_BYTES_MAX;
 
-const REFUSAL: &str = "records come from edges: this broker does not take them from Kafka clients";
+/// Where there is an error.
+const NO_OFFSET: i64 = -1;
 
-/// `None` for a producer that waits for no answer (acks 0): its connection is closed, which is how
-/// Kafka tells it.
-pub(super) fn handle(version: i16, request: ProduceRequest) -> Option<ProduceResponse> {
-    if request.acks == 0 {
-        return None;
-    }
-    let topics = request.topic_data.into_iter().map(|topic| {
-        let partitions = topic.partition_data.iter().map(|partition| {
-            let mut refused = PartitionProduceResponse::default()
-                .with_index(partition.index)
-                .with_error_code(reply_code::POLICY_VIOLATION)
-                .with_base_offset(-1);
-            if version >= 8 {
-                refused.error_message = Some(StrBytes::from_static_str(REFUSAL));
-            }
-            refused
-        });
-        TopicProduceResponse::default()
-            .with_partition_responses(partitions.collect())
-            .with_name(topic.name)
+/// A code, and a reason for people.
+type Refusal = (i16, String);
+
+/// A partition's number, and where its batch goes.
+type Asked = (i32, Result<Target, Refusal>);
+
+/// What is on its way to the log, and what was refused before it came so far.
+pub(super) struct Producing {
+    version: i16,
+    /// Whether the client waits for an answer.
+    answers: bool,
+    topics: Vec<(TopicName, Uuid, Vec<Asked>)>,
+    submitted: Submitted,
+}
+
+/// What a producer is told.
+pub(super) enum Told {
+    Response(ProduceResponse),
+    /// It waits for none.
+    Nothing,
+    /// It waits for none, and something was refused: Kafka tells that by closing the connection.
+    Refused,
+}
+
+/// Has all that is fit to be taken on its way to the log when it returns: what one connection asks is decided in its
+/// order. `None` when the node stops meanwhile.
+pub(super) async fn begin(
+    context: &Context,
+    version: i16,
+    request: ProduceRequest,
+    request_bytes: usize,
+) -> Option<Producing> {
+    let of_request = check_request(&request);
+    let batches = request.topic_data.iter().flat_map(|topic| {
+        let records = topic.partition_data.iter();
+        records.map(|partition| partition.records.as_ref().map_or(0, Bytes::len))
     });
-    Some(ProduceResponse::default().with_responses(topics.collect()))
+    // What is kept in memory for consumers keeps the request's bytes: mostly, that is the batches.
+    let is_apart = 2 * batches.sum::<usize>() < request_bytes;
+    let (mut wishes, mut topics) = (Vec::new(), Vec::new());
+    for topic in request.topic_data {
+        let TopicProduceData {
+            name,
+            topic_id,
+            partition_data,
+            ..
+        } = topic;
+        let checked = partition_data.into_iter().map(|data| {
+            let index = data.index;
+            let wish = match &of_request {
+                Err(refusal) => Err(refusal.clone()),
+                Ok(()) => check(context, &name, topic_id, data, is_apart),
+            };
+            let taken = wish.map(|(target, wish)| {
+                wishes.push(wish);
+                target
+            });
+            (index, taken)
+        });
+        let checked = checked.collect();
+        topics.push((name, topic_id, checked));
+    }
+    Some(Producing {
+        version,
+        answers: request.acks != 0,
+        topics,
+        submitted: context.broker.begin(wishes).await.ok()?,
+    })
+}
+
+impl Producing {
+    /// Returns once all is decided, and durable. `None` when the node stops meanwhile.
+    pub(super) async fn end(self, context: &Context) -> Option<Told> {
+        let mut effects = self.submitted.effects().await.ok()?.into_iter();
+        let (version, mut any_refused) = (self.version, false);
+        let topics = self.topics.into_iter().map(|(name, topic_id, asked)| {
+            let partitions = asked.into_iter().map(|(index, taken)| {
+                let decided = taken.and_then(|target| {
+                    let base_offset = decided(effects.next())?;
+                    Ok((target, base_offset))
+                });
+                any_refused |= decided.is_err();
+                answer(context, version, index, decided)
+            });
+            let partitions = partitions.collect();
+            let mut response = TopicProduceResponse::default().with_partition_responses(partitions);
+            match version {
+                ..13 => response.name = name,
+                13.. => response.topic_id = topic_id,
+            }
+            response
+        });
+        let response = ProduceResponse::default().with_responses(topics.collect());
+        Some(match (self.answers, any_refused) {
+            (true, _) => Told::Response(response),
+            (false, false) => Told::Nothing,
+            (false, true) => Told::Refused,
+        })
+    }
+}
+
+fn check_request(request: &ProduceRequest) -> Result<(), Refusal> {
+    if !(-1..=1).contains(&request.acks) {
+        let why = format!("acks is {}; -1, 0 and 1 are possible", request.acks);
+        return Err((reply_code::INVALID_REQUIRED_ACKS, why));
+    }
+    if request.transactional_id.is_some() {
+        let why = "this broker has no transactions".to_owned();
+        return Err((reply_code::INVALID_TXN_STATE, why));
+    }
+    Ok(())
+}
+
+/// What is to be asked of the ledger for a partition's batch.
+fn check(
+    context: &Context,
+    name: &TopicName,
+    topic_id: Uuid,
+    data: PartitionProduceData,
+    is_apart: bool,
+) -> Result<(Target, Wish), Refusal> {
+    let unknown = match topic_id.is_nil() {
+        true => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+        false => reply_code::UNKNOWN_TOPIC_ID,
+    };
+    let id = context.topic_id(name, topic_id);
+    let id = id.ok_or_else(|| (unknown, format!("there is no topic {}", name.as_str())))?;
+    let target = target(id, data.index);
+    let compacts = context.broker.ledger(|ledger| {
+        ledger.partition(target)?;
+        Some(ledger.topic(id)?.settings.compacts)
+    });
+    let compacts = compacts.ok_or_else(|| {
+        let why = format!("there is no partition {}", data.index);
+        (reply_code::UNKNOWN_TOPIC_OR_PARTITION, why)
+    })?;
+    let records = data.records.unwrap_or_default();
+    let records = match is_apart {
+        true => Bytes::copy_from_slice(&records),
+        false => records,
+    };
+    let batch = check_batch(records)?;
+    if compacts {
+        check_keys(&batch)?;
+    }
+    let header = batch.header();
+    let sequence = (header.producer_id >= 0).then_some(Sequence {
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        first: header.base_sequence,
+    });
+    let bytes = batch.bytes().clone();
+    let produce = Produce {
+        target,
+        count: header.offset_count(),
+        part: Part {
+            attachment_offset: 0,
+            batch_bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            max_timestamp_ms: header.max_timestamp_ms,
+        },
+        sequence,
+    };
+    Ok((target, (Entry::Produce(produce), Some(bytes))))
+}
+
+/// Exactly one whole batch, as a producer makes it.
+fn check_batch(records: Bytes) -> Result<Batch, Refusal> {
+    let invalid = |why: &str| (reply_code::INVALID_RECORD, why.to_owned());
+    if records.is_empty() {
+        return Err(invalid("there is no batch"));
+    }
+    if records.len() > KAFKA_MESSAGE_BYTES_MAX {
+        let why = format!(
+            "the batch has {} bytes, at most {KAFKA_MESSAGE_BYTES_MAX} are taken (max.message.bytes)",
+            records.len()
+        );
+        return Err((reply_code::MESSAGE_TOO_LARGE, why));
+    }
+    let header = BatchHeader::parse(&records).map_err(batch_refusal)?;
+    if header.batch_bytes < records.len() {
+        return Err(invalid("there is more than one batch"));
+    }
+    let batch = Batch::parse(records).map_err(batch_refusal)?;
+    let header = batch.header();
+    let is_known = |attributes: i16| (0..=4).contains(&(attributes & COMPRESSION));
+    if !is_known(header.attributes) {
+        let why = format!(
+            "compression {} is not known",
+            header.attributes & COMPRESSION
+        );
+        return Err((reply_code::UNSUPPORTED_COMPRESSION_TYPE, why));
+    }
+    if header.is_control() || header.delete_horizon_ms().is_some() {
+        return Err(invalid("only a broker makes such batches"));
+    }
+    if header.is_transactional() {
+        let why = "this broker has no transactions".to_owned();
+        return Err((reply_code::INVALID_TXN_STATE, why));
+    }
+    if header.timestamp_type() == TimestampType::LogAppendTime {
+        let why = "a producer does not say LogAppendTime".to_owned();
+        return Err((reply_code::INVALID_TIMESTAMP, why));
+    }
+    if header.offset_count() != header.records_count as u64 {
+        return Err(invalid("the count of records is not that of offsets"));
+    }
+    if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        return Err(invalid("an idempotent producer's batch has no sequence"));
+    }
+    Ok(batch)
+}
+
+/// The attributes that name the compression: none, gzip, snappy, lz4, zstd.
+const COMPRESSION: i16 = 0x07;
+
+fn check_keys(batch: &Batch) -> Result<(), Refusal> {
+    for record in batch.records().map_err(batch_refusal)? {
+        let (_, record) = record.map_err(batch_refusal)?;
+        if record.key.is_none() {
+            let why = "a record of a compacted topic needs a key".to_owned();
+            return Err((reply_code::INVALID_RECORD, why));
+        }
+    }
+    Ok(())
+}
+
+fn batch_refusal(error: BatchError) -> Refusal {
+    let code = match error {
+        BatchError::Magic(_) => reply_code::UNSUPPORTED_FOR_MESSAGE_FORMAT,
+        BatchError::Compression(_) => reply_code::UNSUPPORTED_COMPRESSION_TYPE,
+        BatchError::Contradiction(_) => reply_code::INVALID_RECORD,
+        _ => reply_code::CORRUPT_MESSAGE,
+    };
+    (code, error.to_string())
+}
+
+/// The offset of a batch's first record.
+fn decided(effect: Option<Effect>) -> Result<i64, Refusal> {
+    let (code, why) = match effect {
+        Some(Effect::Produced(produced)) => return Ok(produced.base_offset.0),
+        Some(Effect::ProduceDuplicate { base_offset }) => return Ok(base_offset.0),
+        Some(Effect::ProduceRefused { reason }) => match reason {
+            ProduceRefusal::UnknownPartition => {
+                (reply_code::UNKNOWN_TOPIC_OR_PARTITION, "the topic is gone")
+            }
+            ProduceRefusal::CloudBehind => (
+                reply_code::KAFKA_STORAGE_ERROR,
+                "this cloud was restored from an older state: its operator has to decide",
+            ),
+            ProduceRefusal::StaleEpoch => (
+                reply_code::INVALID_PRODUCER_EPOCH,
+                "another instance of the producer has a newer epoch",
+            ),
+            ProduceRefusal::OutOfOrder => (
+                reply_code::OUT_OF_ORDER_SEQUENCE_NUMBER,
+                "something of the producer's before it is missing",
+            ),
+            ProduceRefusal::Full => (
+                reply_code::UNKNOWN_SERVER_ERROR,
+                "the partition has no more offsets",
+            ),
+        },
+        _ => (reply_code::UNKNOWN_SERVER_ERROR, "nothing was decided"),
+    };
+    Err((code, why.to_owned()))
+}
+
+fn answer(
+    context: &Context,
+    version: i16,
+    index: i32,
+    decided: Result<(Target, i64), Refusal>,
+) -> PartitionProduceResponse {
+    let mut response = PartitionProduceResponse::default().with_index(index);
+    match decided {
+        Ok((target, base_offset)) => {
+            response.base_offset = base_offset;
+            if version >= 5 {
+                let partition = context
+                    .broker
+                    .ledger(|ledger| ledger.partition(target).copied());
+                response.log_start_offset = partition.map_or(NO_OFFSET, |one| one.log_start.0);
+            }
+        }
+        Err((code, why)) => {
+            response.error_code = code;
+            response.base_offset = NO_OFFSET;
+            if version >= 8 {
+                response.error_message = Some(StrBytes::from_string(why));
+            }
+        }
+    }
+    response
 }

@@ -3,20 +3,31 @@
 use kafka_protocol::error::ResponseError;
 use tidegate_cloud_protocol::groups::GroupError;
 
+pub(super) const UNKNOWN_SERVER_ERROR: i16 = -1;
 pub(super) const NONE: i16 = 0;
 pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
+pub(super) const CORRUPT_MESSAGE: i16 = 2;
 pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+pub(super) const MESSAGE_TOO_LARGE: i16 = 10;
 pub(super) const OFFSET_METADATA_TOO_LARGE: i16 = 12;
 pub(super) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 pub(super) const INVALID_TOPIC: i16 = 17;
+pub(super) const INVALID_REQUIRED_ACKS: i16 = 21;
 pub(super) const INVALID_GROUP_ID: i16 = 24;
+pub(super) const INVALID_TIMESTAMP: i16 = 32;
 pub(super) const UNSUPPORTED_VERSION: i16 = 35;
 pub(super) const INVALID_REQUEST: i16 = 42;
+pub(super) const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
 pub(super) const POLICY_VIOLATION: i16 = 44;
+pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
+pub(super) const INVALID_TXN_STATE: i16 = 48;
 pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
 pub(super) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
 pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
+pub(super) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+pub(super) const INVALID_RECORD: i16 = 87;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 
 pub(super) fn group(error: GroupError) -> i16 {

@@ -60,6 +60,7 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::OffsetCommit => (8, OFFSET_COMMIT),
         ApiKey::OffsetFetch => (6, OFFSET_FETCH),
         ApiKey::DeleteRecords => (2, DELETE_RECORDS),
+        ApiKey::InitProducerId => (2, INIT_PRODUCER_ID),
         _ => return None,
     })
 }
@@ -70,12 +71,20 @@ const PRODUCE: &[Field] = &[
     Field(Fixed(4), 0, ANY),
     Field(
         Array(&[
-            Field(Text, 0, ANY),
+            Field(Text, 0, 12),
+            Field(Fixed(16), 13, ANY),
             Field(Array(&[I32, Field(Blob, 0, ANY)]), 0, ANY),
         ]),
         0,
         ANY,
     ),
+];
+
+const INIT_PRODUCER_ID: &[Field] = &[
+    Field(Text, 0, ANY),
+    Field(Fixed(4), 0, ANY),
+    Field(Fixed(8), 3, ANY),
+    Field(Fixed(2), 3, ANY),
 ];
 
 const METADATA: &[Field] = &[

@@ -71,6 +71,17 @@ pub enum Effect {
         reason: RefusedReason,
         head: Head,
     },
+    Produced(Produced),
+    /// The batch was taken before, and begins there.
+    ProduceDuplicate {
+        base_offset: KafkaOffset,
+    },
+    ProduceRefused {
+        reason: ProduceRefusal,
+    },
+    ProducerAllotted {
+        producer_id: i64,
+    },
     OffsetsCommitted {
         /// Partitions that do not exist (any more); all others are committed.
         unknown: Vec<(TopicId, PartitionId)>,
@@ -110,6 +121,29 @@ pub enum Effect {
     BrokerOpened {
         broker_epoch: u64,
     },
+}
+
+/// A Kafka client's batch that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    pub target: Target,
+    pub base_offset: KafkaOffset,
+    pub count: u64,
+    pub part: Part,
+}
+
+/// Why a Kafka client's batch is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProduceRefusal {
+    UnknownPartition,
+    /// What it would be numbered, an earlier life of the cloud may have numbered: see [`super::Behind`].
+    CloudBehind,
+    /// Another instance of the producer has a newer epoch.
+    StaleEpoch,
+    /// Something of the producer's before it is missing.
+    OutOfOrder,
+    /// There are no more offsets.
+    Full,
 }
 
 /// Why a segment is not taken.

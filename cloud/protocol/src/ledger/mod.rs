@@ -10,6 +10,7 @@ pub mod command;
 mod effect;
 mod partition_log;
 mod placement;
+pub mod producers;
 mod sessions;
 mod settings;
 mod snapshot;
@@ -29,7 +30,8 @@ use tidegate_shared::id::{
 
 pub use command::{Command, DecodeError};
 pub use effect::{
-    ApplyError, Effect, Effects, Forked, GapLanded, Landed, Opened, PackRefusal, Target,
+    ApplyError, Effect, Effects, Forked, GapLanded, Landed, Opened, PackRefusal, ProduceRefusal,
+    Produced, Target,
 };
 pub use partition_log::{Found, PartitionLog, Segment, TailBatch};
 pub use sessions::{FIGHT_WINDOW_MS, FIGHTS_MAX};
@@ -38,7 +40,8 @@ pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream
 pub use stores::{CLUSTER_STORE, STORES_MAX};
 
 use crate::index::LogPlace;
-use command::{Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, GrowTopic, Tick};
+use command::{Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, GrowTopic, Produce, Tick};
+use producers::{Producers, SequenceVerdict};
 use storage::{Garbage, Living};
 use stores::Stores;
 
@@ -58,6 +61,10 @@ pub struct Ledger {
     logs: BTreeMap<Target, PartitionLog>,
     garbage: Garbage,
     stores: Stores,
+    /// Of the partitions to which any has sent.
+    producers: BTreeMap<Target, Producers>,
+    /// Of the next one that asks for one.
+    next_producer_id: i64,
     /// Made of the logs.
     living: Living,
 }
@@ -214,6 +221,8 @@ impl Ledger {
         };
         self.topic_ids.remove(&topic.name);
         self.free_topic(topic_id);
+        self.producers
+            .retain(|target, _| target.topic_id != topic_id);
         for offsets in self.groups.values_mut() {
             offsets.retain(|target, _| target.topic_id != topic_id);
         }
@@ -258,9 +267,59 @@ impl Ledger {
                 Entry::AlterTopic(alter) => self.alter_topic(alter),
                 Entry::Swept(swept) => self.swept(swept),
                 Entry::OpenBroker(open) => self.open_broker(open),
+                Entry::Produce(produce) => self.produce(produce, place),
+                Entry::AllotProducer(_) => self.allot_producer(),
                 Entry::AddStore(add) => self.add_store(add),
             })
             .collect())
+    }
+
+    /// A partition's idempotent producers.
+    pub fn producers(&self, target: Target) -> Option<&Producers> {
+        self.producers.get(&target)
+    }
+
+    fn produce(&mut self, produce: Produce, place: LogPlace) -> Effect {
+        let refused = |reason| Effect::ProduceRefused { reason };
+        let (target, count, part) = (produce.target, produce.count, produce.part);
+        if self.behind.is_some() {
+            return refused(ProduceRefusal::CloudBehind);
+        }
+        let topic = self.topics.get_mut(&target.topic_id);
+        let Some(partition) = topic.and_then(|topic| topic.partition_mut(target)) else {
+            return refused(ProduceRefusal::UnknownPartition);
+        };
+        if let Some(sequence) = produce.sequence {
+            let known = self.producers.entry(target).or_default();
+            match known.judge(sequence, count) {
+                SequenceVerdict::Next => {}
+                SequenceVerdict::Duplicate(base_offset) => {
+                    return Effect::ProduceDuplicate { base_offset };
+                }
+                SequenceVerdict::StaleEpoch => return refused(ProduceRefusal::StaleEpoch),
+                SequenceVerdict::OutOfOrder => return refused(ProduceRefusal::OutOfOrder),
+            }
+        }
+        let Some(base_offset) = partition.take_offsets(count) else {
+            return refused(ProduceRefusal::Full);
+        };
+        if let Some(sequence) = produce.sequence {
+            let known = self.producers.entry(target).or_default();
+            known.take(sequence, count, base_offset, self.now_ms);
+        }
+        self.add_part(target, base_offset, count, part, place);
+        Effect::Produced(Produced {
+            target,
+            base_offset,
+            count,
+            part,
+        })
+    }
+
+    fn allot_producer(&mut self) -> Effect {
+        let producer_id = self.next_producer_id;
+        self.next_producer_id += 1;
+        Effect::ProducerAllotted { producer_id }
     }
 
     fn commit_offsets(&mut self, commit: CommitOffsets) -> Effect {

@@ -16,6 +16,7 @@ use super::command::{
     OffsetCommit, put_changes, put_segment, put_segment_id, put_target, take_changes, take_name,
     take_segment, take_segment_id, take_store_url, take_target,
 };
+use super::producers::{Producer, Producers, Taken};
 use super::storage::{Garbage, Living};
 use super::stores::Stores;
 use super::{
@@ -25,8 +26,8 @@ use super::{
 
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
 /// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
-/// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's.
-const VERSION: u8 = 5;
+/// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's. 6: Kafka producers.
+const VERSION: u8 = 6;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -68,6 +69,11 @@ impl Ledger {
             out.put_u32_le(*number);
             put_bytes(out, url.as_bytes());
         });
+        put_map(&mut out, &self.producers, |out, target, producers| {
+            put_target(out, target);
+            put_producers(out, producers);
+        });
+        out.put_i64_le(self.next_producer_id);
         out.freeze()
     }
 
@@ -105,6 +111,13 @@ impl Ledger {
                 Ok((reader.u32("object store")?, take_store_url(reader)?))
             })?;
         }
+        let (mut producers, mut next_producer_id) = (BTreeMap::new(), 0);
+        if version > 5 {
+            producers = take_map(&mut reader, "producers", |reader| {
+                Ok((take_target(reader)?, take_producers(reader)?))
+            })?;
+            next_producer_id = reader.i64("next producer id")?;
+        }
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
         }
@@ -124,8 +137,50 @@ impl Ledger {
             logs: storage.logs,
             garbage: storage.garbage,
             stores,
+            producers,
+            next_producer_id,
         })
     }
+}
+
+fn put_producers(out: &mut BytesMut, producers: &Producers) {
+    out.put_i64_le(producers.looked_ms);
+    put_map(out, &producers.known, |out, id, producer| {
+        out.put_i64_le(*id);
+        out.put_i16_le(producer.epoch);
+        out.put_i64_le(producer.last_ms);
+        out.put_u32_le(producer.batches.len() as u32);
+        for taken in &producer.batches {
+            out.put_i32_le(taken.first);
+            out.put_i32_le(taken.last);
+            out.put_i64_le(taken.base_offset.0);
+        }
+    });
+}
+
+const TAKEN_BYTES: usize = 16;
+
+fn take_producers(reader: &mut Reader) -> Result<Producers, DecodeError> {
+    let looked_ms = reader.i64("looked at")?;
+    let known = take_map(reader, "producers of a partition", |reader| {
+        let id = reader.i64("producer id")?;
+        let (epoch, last_ms) = (reader.i16("producer epoch")?, reader.i64("last batch at")?);
+        let mut batches = VecDeque::new();
+        for _ in 0..reader.count("batches of a producer", TAKEN_BYTES)? {
+            batches.push_back(Taken {
+                first: reader.i32("first sequence")?,
+                last: reader.i32("last sequence")?,
+                base_offset: KafkaOffset(reader.i64("base offset")?),
+            });
+        }
+        let producer = Producer {
+            epoch,
+            batches,
+            last_ms,
+        };
+        Ok((id, producer))
+    })?;
+    Ok(Producers { known, looked_ms })
 }
 
 fn put_behind(out: &mut BytesMut, behind: Option<&Behind>) {

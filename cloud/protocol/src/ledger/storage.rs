@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use tidegate_shared::id::{KafkaOffset, TopicId};
 
-use super::command::{AlterTopic, OpenBroker, Pack, Swept, Trim};
+use super::command::{AlterTopic, OpenBroker, Pack, Part, Swept, Trim};
 use super::{Effect, Ledger, PackRefusal, PartitionLog, Segment, TailBatch, Target};
 use crate::index::{LogPlace, SegmentId};
 
@@ -114,7 +114,30 @@ impl Ledger {
         self.garbage.segments.contains_key(&id) || segments.any(|segment| segment.id == id)
     }
 
-    pub(super) fn add_batch(&mut self, target: Target, batch: TailBatch) {
+    /// A batch whose part is among the attachments at `place`.
+    pub(super) fn add_part(
+        &mut self,
+        target: Target,
+        base_offset: KafkaOffset,
+        count: u64,
+        part: Part,
+        place: LogPlace,
+    ) {
+        let position = place.position + u64::from(part.attachment_offset);
+        self.add_batch(
+            target,
+            TailBatch {
+                base_offset,
+                count,
+                batch_bytes: part.batch_bytes,
+                max_timestamp_ms: part.max_timestamp_ms,
+                landed_ms: self.now_ms,
+                place: LogPlace { position, ..place },
+            },
+        );
+    }
+
+    fn add_batch(&mut self, target: Target, batch: TailBatch) {
         self.living.add(batch.place);
         self.garbage.log_objects.remove(&batch.place.object);
         self.logs.entry(target).or_default().push(batch);

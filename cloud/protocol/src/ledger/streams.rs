@@ -16,7 +16,7 @@ use crate::index::LogPlace;
 use super::command::{ForkStream, Land, LandGap, OpenStream};
 use super::{
     Behind, Effect, FORKS_KEPT_MAX, Fork, Forked, GapLanded, Landed, Ledger, Opened, Stream,
-    TailBatch, Target, placement,
+    Target, placement,
 };
 
 /// Why not, and where the stream stands.
@@ -207,17 +207,7 @@ impl Ledger {
         if let Some(stream) = edge.and_then(|edge| edge.streams.get_mut(&land.stream)) {
             stream.move_to(head, cluster);
         }
-        let part = land.part;
-        let position = place.position + u64::from(part.attachment_offset);
-        let batch = TailBatch {
-            base_offset: kafka_offset,
-            count: land.offer.count,
-            batch_bytes: part.batch_bytes,
-            max_timestamp_ms: part.max_timestamp_ms,
-            landed_ms: self.now_ms,
-            place: LogPlace { position, ..place },
-        };
-        self.add_batch(target, batch);
+        self.add_part(target, kafka_offset, land.offer.count, land.part, place);
         Effect::Landed(Landed {
             edge: land.edge,
             stream: land.stream,

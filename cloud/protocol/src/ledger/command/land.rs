@@ -30,6 +30,22 @@ pub struct Part {
     pub max_timestamp_ms: i64,
 }
 
+impl Part {
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        out.put_u32_le(self.attachment_offset);
+        out.put_u32_le(self.batch_bytes);
+        out.put_i64_le(self.max_timestamp_ms);
+    }
+
+    pub(super) fn take(reader: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            attachment_offset: reader.u32("attachment offset")?,
+            batch_bytes: reader.u32("batch bytes")?,
+            max_timestamp_ms: reader.i64("max timestamp")?,
+        })
+    }
+}
+
 impl Row for Land {
     const WHAT: &'static str = "entry land";
     const NUMBER: u8 = 3;
@@ -39,9 +55,7 @@ impl Row for Land {
         put_bytes(out, self.edge.as_str().as_bytes());
         put_bytes(out, self.stream.as_str().as_bytes());
         self.offer.put(out);
-        out.put_u32_le(self.part.attachment_offset);
-        out.put_u32_le(self.part.batch_bytes);
-        out.put_i64_le(self.part.max_timestamp_ms);
+        self.part.put(out);
     }
 
     fn take(reader: &mut Reader, _version: u8) -> Result<Self, DecodeError> {
@@ -49,11 +63,7 @@ impl Row for Land {
             edge: take_edge(reader)?,
             stream: take_stream(reader)?,
             offer: Offer::take(reader)?,
-            part: Part {
-                attachment_offset: reader.u32("attachment offset")?,
-                batch_bytes: reader.u32("batch bytes")?,
-                max_timestamp_ms: reader.i64("max timestamp")?,
-            },
+            part: Part::take(reader)?,
         })
     }
 }

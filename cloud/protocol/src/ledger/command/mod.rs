@@ -5,6 +5,7 @@
 //! make two ledgers out of one log.
 
 mod add_store;
+mod allot_producer;
 mod alter_topic;
 mod begin;
 mod commit_offsets;
@@ -19,6 +20,7 @@ mod open_broker;
 mod open_session;
 mod open_stream;
 mod pack;
+mod produce;
 mod release_edge;
 #[cfg(test)]
 pub(super) mod strategies;
@@ -34,6 +36,7 @@ use tidegate_shared::wire::{Reader, WireError};
 use super::Target;
 
 pub use add_store::{AddStore, STORE_URL_BYTES_MAX};
+pub use allot_producer::AllotProducer;
 pub use alter_topic::{AlterTopic, TopicChange};
 pub use begin::Begin;
 pub use commit_offsets::{CommitOffsets, OffsetCommit};
@@ -48,6 +51,7 @@ pub use open_broker::OpenBroker;
 pub use open_session::OpenSession;
 pub use open_stream::OpenStream;
 pub use pack::Pack;
+pub use produce::Produce;
 pub use release_edge::ReleaseEdge;
 pub use swept::Swept;
 pub use tick::{Entry, Tick};

@@ -10,6 +10,7 @@ use tidegate_shared::id::*;
 use super::*;
 use crate::index::SegmentId;
 use crate::ledger::Segment;
+use crate::ledger::producers::Sequence;
 use crate::offset_map::FactsMark;
 
 pub(in super::super) fn command() -> impl Strategy<Value = Command> {
@@ -32,6 +33,11 @@ pub(in super::super) fn command() -> impl Strategy<Value = Command> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
+        3 => (target(), 1u64..4, sequence()).prop_map(|(target, count, sequence)| {
+            let part = Part { batch_bytes: 10, ..Part::default() };
+            Entry::Produce(Produce { target, count, part, sequence })
+        }),
+        1 => Just(Entry::AllotProducer(AllotProducer)),
         1 => (edge(), 0u128..3, 0u32..3, 0u64..3).prop_map(|(edge, id, counter, epoch)| {
             Entry::OpenSession(OpenSession {
                 edge,
@@ -207,4 +213,14 @@ fn stream() -> impl Strategy<Value = StreamName> {
 
 fn topic() -> impl Strategy<Value = TopicName> {
     (0..3u8).prop_map(|n| TopicName::new(format!("topic-{n}")).unwrap())
+}
+
+fn sequence() -> impl Strategy<Value = Option<Sequence>> {
+    prop::option::of((0i64..3, 0i16..2, 0i32..6).prop_map(
+        |(producer_id, producer_epoch, first)| Sequence {
+            producer_id,
+            producer_epoch,
+            first,
+        },
+    ))
 }

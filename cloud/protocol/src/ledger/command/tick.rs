@@ -4,8 +4,9 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    AddStore, AlterTopic, CommitOffsets, DecodeError, ForkStream, ImportFacts, Land, LandGap,
-    OpenBroker, OpenSession, OpenStream, Pack, ReleaseEdge, Row, Swept, Trim,
+    AddStore, AllotProducer, AlterTopic, CommitOffsets, DecodeError, ForkStream, ImportFacts, Land,
+    LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part, Produce, ReleaseEdge, Row, Swept,
+    Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -48,11 +49,24 @@ pub enum Entry {
     OpenBroker(OpenBroker),
     /// Number 14: an object store gets a number.
     AddStore(AddStore),
+    /// Number 15: takes a batch of a Kafka client.
+    Produce(Produce),
+    /// Number 16: an id for a Kafka producer.
+    AllotProducer(AllotProducer),
 }
 
 impl Entry {
-    /// The shortest entry: number, version, and the count of no facts.
-    const BYTES_MIN: usize = 6;
+    /// Where its batch lies among the attachments, where it has one.
+    pub fn part_mut(&mut self) -> Option<&mut Part> {
+        match self {
+            Self::Land(land) => Some(&mut land.part),
+            Self::Produce(produce) => Some(&mut produce.part),
+            _ => None,
+        }
+    }
+
+    /// The shortest entry: number and version.
+    const BYTES_MIN: usize = 2;
 
     fn put(&self, out: &mut BytesMut) {
         match self {
@@ -70,6 +84,8 @@ impl Entry {
             Self::Swept(row) => row.put_row(out),
             Self::OpenBroker(row) => row.put_row(out),
             Self::AddStore(row) => row.put_row(out),
+            Self::Produce(row) => row.put_row(out),
+            Self::AllotProducer(row) => row.put_row(out),
         }
     }
 
@@ -89,6 +105,8 @@ impl Entry {
             Swept::NUMBER => Self::Swept(Swept::take_row(reader)?),
             OpenBroker::NUMBER => Self::OpenBroker(OpenBroker::take_row(reader)?),
             AddStore::NUMBER => Self::AddStore(AddStore::take_row(reader)?),
+            Produce::NUMBER => Self::Produce(Produce::take_row(reader)?),
+            AllotProducer::NUMBER => Self::AllotProducer(AllotProducer::take_row(reader)?),
             number => {
                 let what = "entry";
                 return Err(DecodeError::UnknownNumber { what, number });

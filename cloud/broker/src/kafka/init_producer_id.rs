@@ -1,0 +1,34 @@
+//! InitProducerId: gives an idempotent producer an id that no other has (KIP-98). Transactions are not served.
+
+use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+use tidegate_cloud_protocol::ledger::Effect;
+use tidegate_cloud_protocol::ledger::command::{AllotProducer, Entry};
+
+use super::{Context, reply_code};
+
+/// Where there is an error.
+const NO_PRODUCER: (i64, i16) = (-1, -1);
+
+/// `None` when the node stops meanwhile.
+pub(super) async fn handle(
+    context: &Context,
+    request: &InitProducerIdRequest,
+) -> Option<InitProducerIdResponse> {
+    let (code, (id, epoch)) = match request.transactional_id {
+        Some(_) => (reply_code::INVALID_REQUEST, NO_PRODUCER),
+        None => {
+            let allot = Entry::AllotProducer(AllotProducer);
+            let effects = context.broker.submit(vec![(allot, None)]).await.ok()?;
+            match effects[..] {
+                [Effect::ProducerAllotted { producer_id }] => (reply_code::NONE, (producer_id, 0)),
+                _ => (reply_code::UNKNOWN_SERVER_ERROR, NO_PRODUCER),
+            }
+        }
+    };
+    Some(
+        InitProducerIdResponse::default()
+            .with_error_code(code)
+            .with_producer_id(ProducerId(id))
+            .with_producer_epoch(epoch),
+    )
+}
