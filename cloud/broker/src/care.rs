@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_cloud_protocol::ledger::command::{Entry, Swept, Trim};
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use crate::broker::Broker;
 use crate::compactor::Compaction;
 use crate::joiner::Joiner;
-use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
+use crate::limits::{CARE_EVERY, DELETIONS_AT_ONCE_MAX, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
 use crate::mover::Mover;
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
@@ -218,31 +219,36 @@ impl Care {
             let is_noted = |object: &u64| ledger.log_object_freed_ms(*object).is_some();
             removed.into_iter().filter(is_noted).collect::<Vec<u64>>()
         }));
-        let mut swept = Swept {
-            segments: Vec::new(),
+        let swept = Swept {
+            segments: self.delete(free_segments).await,
             log_objects: noted,
         };
-        let segments = &shared.segments;
-        let mut away = BTreeSet::new();
-        for id in free_segments {
-            let Ok(store) = segments.stores().get(id.store) else {
+        self.tell(swept).await;
+    }
+
+    /// Deletes segments, some at once; returns those that are gone. What is in a store that is away waits for it.
+    async fn delete(&self, ids: Vec<SegmentId>) -> Vec<SegmentId> {
+        let segments = &self.broker.shared().segments;
+        let ready = segments.stores().ready();
+        let ids = ids.into_iter().filter(|id| ready.contains(&id.store));
+        let deletions = ids.filter_map(|id| {
+            let store = segments.stores().get(id.store).ok()?;
+            Some(async move { (id, store.delete(&segments.key(id)).await) })
+        });
+        let mut deletions = stream::iter(deletions).buffer_unordered(DELETIONS_AT_ONCE_MAX);
+        let mut deleted = Vec::new();
+        while let Some((id, done)) = deletions.next().await {
+            let Err(error) = done else {
+                deleted.push(id);
                 continue;
             };
-            if away.contains(&id.store) {
-                continue;
-            }
-            match store.delete(&segments.key(id)).await {
-                Ok(()) => swept.segments.push(id),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot delete a segment; it is tried again");
-                    segments.stores().note(&error);
-                    if error.may_pass() {
-                        away.insert(id.store);
-                    }
-                }
+            tracing::warn!(%error, "cannot delete a segment; it is tried again");
+            segments.stores().note(&error);
+            if error.may_pass() {
+                break;
             }
         }
-        self.tell(swept).await;
+        deleted
     }
 
     async fn tell(&self, swept: Swept) {

@@ -23,6 +23,7 @@ use crate::broker::Broker;
 use crate::limits::COMPACTION_KEYS_MAX;
 use crate::packer::{PackError, Packer};
 use crate::reading::StorageError;
+use crate::stores::are_ready;
 
 /// Where each partition was when it was compacted last: the end of its newest segment, and when the next
 /// tombstone's time may be over.
@@ -94,15 +95,11 @@ impl Compaction {
             let compacts = topic.is_some_and(|topic| topic.settings.compacts);
             let newest = log.segments().next_back();
             let done = done.get(target);
-            // Not while one of its stores is away.
-            let is_ready = |log: &PartitionLog| {
-                let mut stores = log.segments().map(|segment| segment.id.store);
-                stores.all(|store| ready.contains(&store))
-            };
             let is_new = |newest: &Segment| {
                 done.is_none_or(|done| done.end != newest.end || done.again_ms <= now_ms)
             };
-            compacts && log.segments().len() > 1 && newest.is_some_and(is_new) && is_ready(log)
+            let is_due = compacts && log.segments().len() > 1 && newest.is_some_and(is_new);
+            is_due && are_ready(&ready, ledger, *target)
         };
         // Who was last longest ago, so that a busy partition does not keep the others waiting.
         let due = ledger.logs().filter(is_due);
