@@ -5,6 +5,7 @@
 //! or groups: those are the ledger's and the coordinator's.
 
 mod api_versions;
+mod auto_create;
 mod connection;
 mod delete_records;
 mod dispatch;
@@ -21,6 +22,7 @@ mod shape;
 
 use std::sync::Arc;
 
+pub(crate) use auto_create::AutoCreate;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_shared::id::{PartitionId, TopicId};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) advertised_host: String,
     pub(crate) advertised_port: u16,
+    pub(crate) auto_create: Arc<AutoCreate>,
 }
 
 impl Context {
