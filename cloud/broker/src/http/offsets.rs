@@ -52,7 +52,8 @@ fn look_up(all: AllFacts<'_>, asked: &InPartition) -> Result<Value, Unanswered> 
         partition: PartitionId(asked.partition),
     };
     let offset = KafkaOffset(asked.offset);
-    if ledger.topic(target.topic_id).is_some() {
+    let is_here = ledger.topic(target.topic_id).is_some();
+    if is_here {
         let partition = ledger.partition(target).ok_or_else(|| {
             let (topic, partition) = (&asked.topic, asked.partition);
             ApiError::not_found(format!("topic {topic} has no partition {partition}"))
@@ -81,6 +82,9 @@ fn look_up(all: AllFacts<'_>, asked: &InPartition) -> Result<Value, Unanswered> 
     });
     let found = asked.filter_map(Result::transpose).next().transpose()?;
     Ok(match found {
+        // What an edge lands has a fact for as long as it is here.
+        None if is_here => json!({ "status": "from_a_kafka_client" }),
+        // Of a topic that is only known by facts that were imported.
         None => json!({ "status": "not_from_an_edge" }),
         Some((source, edge_offset)) => json!({
             "status": "landed",

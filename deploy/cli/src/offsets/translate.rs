@@ -100,6 +100,7 @@ pub(crate) fn why_not(answer: &Value) -> String {
             field("next_incarnation"),
             field("next_begins_at")
         ),
+        "from_a_kafka_client" => "from a Kafka client: no edge has sent it".to_owned(),
         "not_from_an_edge" => "not from an edge: no fact is known of it".to_owned(),
         other => format!("unknown status {other:?}: is the cloud newer than this command?"),
     }
