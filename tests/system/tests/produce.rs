@@ -129,6 +129,14 @@ fn what_clients_produce_is_consumed_once_as_it_was_sent_beside_what_lands() {
         .map(|record| record["value"].as_str().unwrap())
         .collect();
     assert_eq!(landed, messages, "what the edge has landed");
+    // Of each record it is told whose it is.
+    for record in [&sent[0], &sent[sent.len() - 1]] {
+        let [partition, offset] = ["partition", "offset"].map(|name| record[name].to_string());
+        let asked = ["offsets", "lookup", STREAM, &partition, &offset];
+        let told = tidegate(site.cloud.http, &asked).fails(1);
+        assert_eq!(told.out, "from a Kafka client: no edge has sent it");
+    }
+    tidegate(site.cloud.http, &["offsets", "verify"]).ok();
     println!("{} produced, {} landed", sent.len(), landed.len());
 }
 

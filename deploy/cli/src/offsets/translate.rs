@@ -179,5 +179,10 @@ mod tests {
         assert_eq!(why_not(&ended), "ended: incarnation 1 went on as 2 from 5");
         let gone = json!({"status": "expired", "known_from": 4});
         assert_eq!(why_not(&gone), "expired: the partition begins at 4");
+        let produced = json!({"status": "from_a_kafka_client"});
+        assert_eq!(
+            why_not(&produced),
+            "from a Kafka client: no edge has sent it"
+        );
     }
 }
