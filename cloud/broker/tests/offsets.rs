@@ -746,6 +746,25 @@ async fn check_mixed(cloud: &Cloud, target: Target, alone: Target) {
     }
 }
 
+/// Facts about its first ten offsets, of an older and a newer life of another cloud.
+async fn import_foreign(cloud: &Cloud, target: Target) {
+    for (life, edge_offset) in [("0-ee", 0), ("9-ff", 100)] {
+        let foreign = json!({
+            "edge": "elsewhere",
+            "stream": "telemetry",
+            "incarnation": 1,
+            "edge_offset": edge_offset,
+            "count": 10,
+            "topic": "telemetry",
+            "partition": target.partition,
+            "kafka_offset": 0,
+            "cluster_incarnation": life,
+        });
+        let (status, taken) = ask(cloud, "POST", "/offsets/import", &foreign.to_string()).await;
+        assert_eq!((status, &taken["new"]), (200, &json!(1)), "{taken}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_kafka_client_has_produced_is_called_that_also_once_it_is_packed() {
     let folder = tempfile::tempdir().unwrap();
@@ -757,6 +776,15 @@ async fn what_a_kafka_client_has_produced_is_called_that_also_once_it_is_packed(
     until_packed(&cloud, edge.target, 15).await;
     until_packed(&cloud, alone, 4).await;
     check_mixed(&cloud, edge.target, alone).await;
+    // Whatever another cloud says of a topic of this name.
+    import_foreign(&cloud, edge.target).await;
+    for (offset, status) in [(0, "landed"), (2, "from_a_kafka_client")] {
+        let partition = edge.target.partition;
+        let path = format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={offset}");
+        let told = get(&cloud, &path).await;
+        assert_eq!(told["status"], status, "{told}");
+        assert_ne!(told["edge"], "elsewhere");
+    }
     // And once its beginning is gone, that is said.
     let request = support::delete_request(&[(edge.target.partition.0, 4)]);
     let mut client = Client::connect(&cloud).await;
