@@ -90,7 +90,7 @@ impl Compaction {
                 self.done.remove(&due.target);
             }
             Err(error) => {
-                broker.metrics().pack_failures.inc();
+                broker.metrics().compaction_failures.inc();
                 if let Some(error) = error.of_store() {
                     broker.shared().segments.stores().note(error);
                 }
