@@ -1,4 +1,4 @@
-//! The cloud's housekeeping, in one task: packs what is due, compacts, joins small segments, moves segments to their
+//! The cloud's housekeeping, in one task: packs what is due, joins small segments, compacts (by the side), moves segments to their
 //! topics' object stores, gives up what retention says, and deletes what nothing needs any more, once that is safe. Each
 //! is tried again in the next round where it fails.
 //!
@@ -7,6 +7,7 @@
 //! older than that, finds all it names.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
@@ -18,7 +19,7 @@ use tidegate_shared::id::KafkaOffset;
 use tokio::sync::watch;
 
 use crate::broker::Broker;
-use crate::compactor::Compaction;
+use crate::compactor::compact_all;
 use crate::joiner::Joiner;
 use crate::limits::{CARE_EVERY, DELETIONS_AT_ONCE_MAX, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
 use crate::mover::Mover;
@@ -30,8 +31,7 @@ use crate::store::limits::LIST_PAGE_MAX;
 #[derive(Debug)]
 pub(crate) struct Care {
     broker: Broker,
-    packer: Packer,
-    compaction: Compaction,
+    packer: Arc<Packer>,
     joiner: Joiner,
     mover: Mover,
     restore_window: Duration,
@@ -54,8 +54,7 @@ impl Care {
     ) -> Self {
         Self {
             broker,
-            packer,
-            compaction: Compaction::default(),
+            packer: Arc::new(packer),
             joiner: Joiner::default(),
             mover: Mover::default(),
             restore_window,
@@ -67,12 +66,16 @@ impl Care {
         }
     }
 
-    /// Runs until it is dropped.
+    /// Runs until it is dropped. A large partition takes long to compact: nothing else waits for that.
     pub(crate) async fn run(mut self) {
-        loop {
-            tokio::time::sleep(CARE_EVERY).await;
-            self.round().await;
-        }
+        let compacting = compact_all(self.broker.clone(), Arc::clone(&self.packer));
+        let all_else = async {
+            loop {
+                tokio::time::sleep(CARE_EVERY).await;
+                self.round().await;
+            }
+        };
+        tokio::join!(compacting, all_else);
     }
 
     async fn round(&mut self) {
@@ -84,7 +87,6 @@ impl Care {
         }
         self.packer.delete_doubtful().await;
         self.packer.pack_due().await;
-        self.compaction.one_due(&self.broker, &self.packer).await;
         self.joiner.round(&self.broker, &self.packer).await;
         self.mover.round(&self.broker, &self.packer).await;
         self.retain().await;

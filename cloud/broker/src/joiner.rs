@@ -119,7 +119,7 @@ impl Joiner {
     /// It waits for the partition's next segment: all is as it was.
     fn failed(&mut self, broker: &Broker, one: &Join, error: &PackError) {
         self.seen.insert(one.target, one.newest);
-        broker.metrics().pack_failures.inc();
+        broker.metrics().join_failures.inc();
         tracing::error!(
             %error,
             topic_id = %one.target.topic_id,
