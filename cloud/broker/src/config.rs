@@ -134,8 +134,11 @@ impl TopicConfig {
 }
 
 fn default_partitions() -> u32 {
-    12
+    PARTITIONS_DEFAULT
 }
+
+/// Partitions of a topic where nothing else is said.
+pub(crate) const PARTITIONS_DEFAULT: u32 = 12;
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

@@ -3,8 +3,9 @@
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
-    Context, api_versions, delete_records, fetch, find_coordinator, groups, init_producer_id,
-    list_offsets, metadata, offsets,
+    Context, alter_configs, api_versions, create_partitions, create_topics, delete_records,
+    delete_topics, describe_configs, fetch, find_coordinator, groups, incremental_alter_configs,
+    init_producer_id, list_offsets, metadata, offsets,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -52,6 +53,32 @@ pub(super) async fn handle(
         }
         RequestKind::OffsetFetch(request) => {
             ResponseKind::OffsetFetch(offsets::fetch(context, version, request))
+        }
+        request => return administer(context, request).await,
+    })
+}
+
+/// The APIs by which people look after topics and groups.
+async fn administer(context: &Context, request: RequestKind) -> Option<ResponseKind> {
+    Some(match request {
+        RequestKind::CreateTopics(request) => {
+            ResponseKind::CreateTopics(create_topics::handle(context, request).await)
+        }
+        RequestKind::DeleteTopics(request) => {
+            ResponseKind::DeleteTopics(delete_topics::handle(context, request).await)
+        }
+        RequestKind::CreatePartitions(request) => {
+            ResponseKind::CreatePartitions(create_partitions::handle(context, request).await)
+        }
+        RequestKind::DescribeConfigs(request) => {
+            ResponseKind::DescribeConfigs(describe_configs::handle(context, request))
+        }
+        RequestKind::AlterConfigs(request) => {
+            ResponseKind::AlterConfigs(alter_configs::handle(context, request).await)
+        }
+        RequestKind::IncrementalAlterConfigs(request) => {
+            let response = incremental_alter_configs::handle(context, request).await;
+            ResponseKind::IncrementalAlterConfigs(response)
         }
         _ => return None,
     })

@@ -4,18 +4,26 @@
 //! is enforced; what is not is refused by closing the connection. It decides nothing about offsets
 //! or groups: those are the ledger's and the coordinator's.
 
+mod alter_configs;
 mod api_versions;
+mod configs;
 mod connection;
+mod create_partitions;
+mod create_topics;
 mod delete_records;
+mod delete_topics;
+mod describe_configs;
 mod dispatch;
 mod fetch;
 mod find_coordinator;
 mod groups;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offsets;
 mod produce;
+mod refusal;
 mod reply_code;
 mod shape;
 

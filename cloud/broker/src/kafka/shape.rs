@@ -4,6 +4,8 @@
 //!
 //! Source: the request schemas of the Kafka protocol, for the APIs in `api_versions`.
 
+mod admin;
+
 use kafka_protocol::messages::ApiKey;
 use thiserror::Error;
 
@@ -61,6 +63,12 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::OffsetFetch => (6, OFFSET_FETCH),
         ApiKey::DeleteRecords => (2, DELETE_RECORDS),
         ApiKey::InitProducerId => (2, INIT_PRODUCER_ID),
+        ApiKey::CreateTopics => (5, admin::CREATE_TOPICS),
+        ApiKey::DeleteTopics => (4, admin::DELETE_TOPICS),
+        ApiKey::CreatePartitions => (2, admin::CREATE_PARTITIONS),
+        ApiKey::DescribeConfigs => (4, admin::DESCRIBE_CONFIGS),
+        ApiKey::AlterConfigs => (2, admin::ALTER_CONFIGS),
+        ApiKey::IncrementalAlterConfigs => (1, admin::INCREMENTAL_ALTER_CONFIGS),
         _ => return None,
     })
 }
