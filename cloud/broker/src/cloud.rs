@@ -162,6 +162,7 @@ impl Cloud {
             coordinator: coordinator.clone(),
             advertised_host,
             advertised_port,
+            client_host: String::new(),
         };
         self.tasks.spawn(async move {
             tokio::select! {

@@ -208,6 +208,31 @@ fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
             let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
             RequestKind::IncrementalAlterConfigs(request)
         }
+        ApiKey::ListGroups => RequestKind::ListGroups(ListGroupsRequest::default()),
+        ApiKey::DescribeGroups => {
+            // One with offsets, one with members, and one that there is not.
+            let groups = ["group", "group-1", "no"].map(|name| GroupId(text(name)));
+            let request = DescribeGroupsRequest::default()
+                .with_groups(groups.into())
+                .with_include_authorized_operations(version >= 3);
+            RequestKind::DescribeGroups(request)
+        }
+        ApiKey::DeleteGroups => {
+            let groups = ["group", "group-1", "no"].map(|name| GroupId(text(name)));
+            RequestKind::DeleteGroups(
+                DeleteGroupsRequest::default().with_groups_names(groups.into()),
+            )
+        }
+        ApiKey::OffsetDelete => {
+            let partition = offset_delete_request::OffsetDeleteRequestPartition::default();
+            let topic = offset_delete_request::OffsetDeleteRequestTopic::default()
+                .with_name(telemetry())
+                .with_partitions(vec![partition]);
+            let request = OffsetDeleteRequest::default()
+                .with_group_id(GroupId(text("group")))
+                .with_topics(vec![topic]);
+            RequestKind::OffsetDelete(request)
+        }
         other => panic!("{other:?} is advertised and not tested"),
     }
 }

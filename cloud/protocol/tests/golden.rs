@@ -274,6 +274,21 @@ fn entries() -> Vec<(&'static str, Entry)> {
             "entry-16-allot-producer-v1",
             Entry::AllotProducer(AllotProducer),
         ),
+        (
+            "entry-17-forget-offsets-v1",
+            Entry::ForgetOffsets(ForgetOffsets {
+                // One that has none: the snapshot is as it was before there was this entry.
+                group: GroupName::new("gone").expect("a name"),
+                targets: Some(vec![target()]),
+            }),
+        ),
+        (
+            "entry-17-forget-offsets-v1-all",
+            Entry::ForgetOffsets(ForgetOffsets {
+                group: GroupName::new("gone").expect("a name"),
+                targets: None,
+            }),
+        ),
     ]
 }
 

@@ -3,9 +3,10 @@
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
-    Context, alter_configs, api_versions, create_partitions, create_topics, delete_records,
-    delete_topics, describe_configs, fetch, find_coordinator, groups, incremental_alter_configs,
-    init_producer_id, list_offsets, metadata, offsets,
+    Context, alter_configs, api_versions, create_partitions, create_topics, delete_groups,
+    delete_records, delete_topics, describe_configs, describe_groups, fetch, find_coordinator,
+    groups, incremental_alter_configs, init_producer_id, list_groups, list_offsets, metadata,
+    offset_delete, offsets,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -54,12 +55,12 @@ pub(super) async fn handle(
         RequestKind::OffsetFetch(request) => {
             ResponseKind::OffsetFetch(offsets::fetch(context, version, request))
         }
-        request => return administer(context, request).await,
+        request => return administer(context, version, request).await,
     })
 }
 
 /// The APIs by which people look after topics and groups.
-async fn administer(context: &Context, request: RequestKind) -> Option<ResponseKind> {
+async fn administer(context: &Context, version: i16, request: RequestKind) -> Option<ResponseKind> {
     Some(match request {
         RequestKind::CreateTopics(request) => {
             ResponseKind::CreateTopics(create_topics::handle(context, request).await)
@@ -79,6 +80,18 @@ async fn administer(context: &Context, request: RequestKind) -> Option<ResponseK
         RequestKind::IncrementalAlterConfigs(request) => {
             let response = incremental_alter_configs::handle(context, request).await;
             ResponseKind::IncrementalAlterConfigs(response)
+        }
+        RequestKind::ListGroups(request) => {
+            ResponseKind::ListGroups(list_groups::handle(context, &request))
+        }
+        RequestKind::DescribeGroups(request) => {
+            ResponseKind::DescribeGroups(describe_groups::handle(context, version, request))
+        }
+        RequestKind::DeleteGroups(request) => {
+            ResponseKind::DeleteGroups(delete_groups::handle(context, request).await)
+        }
+        RequestKind::OffsetDelete(request) => {
+            ResponseKind::OffsetDelete(offset_delete::handle(context, request).await)
         }
         _ => return None,
     })

@@ -10,17 +10,21 @@ mod configs;
 mod connection;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_configs;
+mod describe_groups;
 mod dispatch;
 mod fetch;
 mod find_coordinator;
 mod groups;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_delete;
 mod offsets;
 mod produce;
 mod refusal;
@@ -49,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) advertised_host: String,
     pub(crate) advertised_port: u16,
+    /// Where the connection's client is, as Kafka shows it: `/192.0.2.7`. Empty before there is a connection.
+    pub(crate) client_host: String,
 }
 
 impl Context {
@@ -83,7 +89,11 @@ pub(crate) async fn serve(
                     drop(stream);
                 }
                 Ok((stream, peer)) => {
-                    connections.spawn(connect(stream, peer.to_string(), context.clone()));
+                    let context = Context {
+                        client_host: format!("/{}", peer.ip()),
+                        ..context.clone()
+                    };
+                    connections.spawn(connect(stream, peer.to_string(), context));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "kafka: cannot accept a connection");

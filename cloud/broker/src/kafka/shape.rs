@@ -43,6 +43,9 @@ use Kind::{Array, Blob, Fixed, Plain, Text};
 
 const ANY: i16 = i16::MAX;
 
+/// The first flexible version where there is none.
+const NEVER: i16 = i16::MAX;
+
 const I32: Field = Field(Fixed(4), 0, ANY);
 const STRING: Field = Field(Text, 0, ANY);
 
@@ -69,6 +72,10 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::DescribeConfigs => (4, admin::DESCRIBE_CONFIGS),
         ApiKey::AlterConfigs => (2, admin::ALTER_CONFIGS),
         ApiKey::IncrementalAlterConfigs => (1, admin::INCREMENTAL_ALTER_CONFIGS),
+        ApiKey::ListGroups => (3, admin::LIST_GROUPS),
+        ApiKey::DescribeGroups => (5, admin::DESCRIBE_GROUPS),
+        ApiKey::DeleteGroups => (2, admin::DELETE_GROUPS),
+        ApiKey::OffsetDelete => (NEVER, admin::OFFSET_DELETE),
         _ => return None,
     })
 }

@@ -40,7 +40,9 @@ pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream
 pub use stores::{CLUSTER_STORE, STORES_MAX};
 
 use crate::index::LogPlace;
-use command::{Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, GrowTopic, Produce, Tick};
+use command::{
+    Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, ForgetOffsets, GrowTopic, Produce, Tick,
+};
 use producers::{Producers, SequenceVerdict};
 use storage::{Garbage, Living};
 use stores::Stores;
@@ -269,6 +271,7 @@ impl Ledger {
                 Entry::OpenBroker(open) => self.open_broker(open),
                 Entry::Produce(produce) => self.produce(produce, place),
                 Entry::AllotProducer(_) => self.allot_producer(),
+                Entry::ForgetOffsets(forget) => self.forget_offsets(&forget),
                 Entry::AddStore(add) => self.add_store(add),
             })
             .collect())
@@ -344,6 +347,24 @@ impl Ledger {
             group.insert(target, committed);
         }
         Effect::OffsetsCommitted { unknown }
+    }
+
+    fn forget_offsets(&mut self, forget: &ForgetOffsets) -> Effect {
+        let Some(offsets) = self.groups.get_mut(&forget.group) else {
+            return Effect::OffsetsForgotten { count: 0 };
+        };
+        let before = offsets.len();
+        match &forget.targets {
+            None => offsets.clear(),
+            Some(targets) => targets.iter().for_each(|target| {
+                offsets.remove(target);
+            }),
+        }
+        let count = (before - offsets.len()) as u64;
+        if offsets.is_empty() {
+            self.groups.remove(&forget.group);
+        }
+        Effect::OffsetsForgotten { count }
     }
 }
 

@@ -255,6 +255,56 @@ fn commits_are_kept_and_unknown_partitions_are_named() {
 }
 
 #[test]
+fn a_group_forgets_what_it_is_to_and_no_other_does() {
+    let mut ledger = begun();
+    let groups = ["a", "b"].map(|name| GroupName::new(name).unwrap());
+    let targets = [0, 1].map(|partition| Target {
+        topic_id: TOPIC_ID,
+        partition: PartitionId(partition),
+    });
+    for group in &groups {
+        let offsets = targets.iter().map(|target| OffsetCommit {
+            topic_id: target.topic_id,
+            partition: target.partition,
+            offset: KafkaOffset(4),
+            leader_epoch: -1,
+            metadata: String::new(),
+        });
+        let commit = CommitOffsets {
+            group: group.clone(),
+            offsets: offsets.collect(),
+        };
+        one(&mut ledger, Entry::CommitOffsets(commit));
+    }
+    let mut forget = |group: &GroupName, targets: Option<&[Target]>| {
+        let forget = ForgetOffsets {
+            group: group.clone(),
+            targets: targets.map(<[Target]>::to_vec),
+        };
+        let effect = one(&mut ledger, Entry::ForgetOffsets(forget));
+        let Effect::OffsetsForgotten { count } = effect else {
+            panic!("{effect:?}");
+        };
+        let left = groups
+            .each_ref()
+            .map(|group| ledger.committed(group).count());
+        let known: Vec<_> = ledger.groups().cloned().collect();
+        (count, left, known)
+    };
+    let unknown = GroupName::new("c").unwrap();
+    let both = groups.to_vec();
+    assert_eq!(forget(&unknown, None), (0, [2, 2], both.clone()));
+    assert_eq!(
+        forget(&groups[0], Some(&targets[..1])),
+        (1, [1, 2], both.clone())
+    );
+    assert_eq!(forget(&groups[0], Some(&targets[..1])), (0, [1, 2], both));
+    let other = groups[1..].to_vec();
+    assert_eq!(forget(&groups[0], Some(&targets)), (1, [0, 2], other));
+    assert_eq!(forget(&groups[1], None), (2, [0, 0], vec![]));
+}
+
+#[test]
 fn a_new_life_raises_leader_epochs_and_time_never_goes_back() {
     let mut ledger = begun();
     let begin = Begin {

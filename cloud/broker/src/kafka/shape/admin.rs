@@ -96,3 +96,20 @@ pub(super) const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
     ),
     Field(Fixed(1), 0, ANY),
 ];
+
+pub(super) const LIST_GROUPS: &[Field] =
+    &[Field(Plain(&STRING), 4, ANY), Field(Plain(&STRING), 5, ANY)];
+
+pub(super) const DESCRIBE_GROUPS: &[Field] =
+    &[Field(Plain(&STRING), 0, ANY), Field(Fixed(1), 3, ANY)];
+
+pub(super) const DELETE_GROUPS: &[Field] = &[Field(Plain(&STRING), 0, ANY)];
+
+pub(super) const OFFSET_DELETE: &[Field] = &[
+    Field(Text, 0, ANY),
+    Field(
+        Array(&[Field(Text, 0, ANY), Field(Array(&[I32]), 0, ANY)]),
+        0,
+        ANY,
+    ),
+];
