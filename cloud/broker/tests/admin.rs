@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
@@ -13,7 +15,10 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use support::{Client, start, telemetry};
 use tidegate_cloud::Cloud;
-use tidegate_shared::id::GroupName;
+use tidegate_cloud_protocol::ledger::command::{AllotProducer, Entry, Part, Produce};
+use tidegate_cloud_protocol::ledger::producers::Sequence;
+use tidegate_cloud_protocol::ledger::{Effect, Target};
+use tidegate_shared::id::{GroupName, PartitionId};
 use uuid::Uuid;
 
 const INVALID_TOPIC: i16 = 17;
@@ -30,6 +35,8 @@ const NON_EMPTY_GROUP: i16 = 68;
 const GROUP_ID_NOT_FOUND: i16 = 69;
 const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 const UNKNOWN_TOPIC_ID: i16 = 100;
+const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
+const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 
 /// Kinds of resources.
 const TOPIC: i8 = 2;
@@ -916,5 +923,158 @@ async fn a_group_forgets_offsets_of_topics_that_none_of_its_members_wants() {
     assert_eq!(codes, (GROUP_ID_NOT_FOUND, vec![]));
     let codes = delete_offsets(&mut client, "", &asked).await;
     assert_eq!(codes, (INVALID_GROUP_ID, vec![]));
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_cluster_is_this_node() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    let mut ask = async |endpoint_type, may: bool| {
+        let request = DescribeClusterRequest::default()
+            .with_endpoint_type(endpoint_type)
+            .with_include_cluster_authorized_operations(may);
+        let request = RequestKind::DescribeCluster(request);
+        let response = client.ask(ApiKey::DescribeCluster, 2, request).await;
+        let ResponseKind::DescribeCluster(response) = response else {
+            panic!("{response:?}");
+        };
+        response
+    };
+    let told = ask(1, false).await;
+    assert_eq!((told.error_code, told.controller_id), (0, BrokerId(1)));
+    assert_eq!(told.cluster_authorized_operations, i32::MIN, "not asked");
+    let id = Uuid::from_u128(cloud.broker().store_id()).simple();
+    assert_eq!(told.cluster_id.as_str(), id.to_string());
+    let [one] = &told.brokers[..] else {
+        panic!("{told:?}");
+    };
+    let address = format!("{}:{}", one.host.as_str(), one.port);
+    assert_eq!(address, cloud.kafka_address().to_string());
+    assert_eq!(ask(1, true).await.cluster_authorized_operations, 8096);
+    assert_eq!(ask(2, false).await.error_code, MISMATCHED_ENDPOINT_TYPE);
+    assert_eq!(ask(3, false).await.error_code, UNSUPPORTED_ENDPOINT_TYPE);
+    cloud.shutdown().await;
+}
+
+/// The bytes of `telemetry`'s partitions in each log directory, by its path.
+async fn log_dirs(
+    client: &mut Client,
+    partitions: Option<&[i32]>,
+) -> BTreeMap<String, BTreeMap<i32, i64>> {
+    let topics = partitions.map(|partitions| {
+        let topic = describe_log_dirs_request::DescribableLogDirTopic::default()
+            .with_topic(telemetry())
+            .with_partitions(partitions.to_vec());
+        let unknown = describe_log_dirs_request::DescribableLogDirTopic::default()
+            .with_topic(name("no"))
+            .with_partitions(vec![0]);
+        vec![topic, unknown]
+    });
+    let request = DescribeLogDirsRequest::default().with_topics(topics);
+    let request = RequestKind::DescribeLogDirs(request);
+    let response = client.ask(ApiKey::DescribeLogDirs, 4, request).await;
+    let ResponseKind::DescribeLogDirs(response) = response else {
+        panic!("{response:?}");
+    };
+    let dirs = response.results.into_iter().map(|dir| {
+        assert_eq!(dir.error_code, 0);
+        assert!(dir.total_bytes >= dir.usable_bytes && dir.usable_bytes > 0);
+        let partitions = dir.topics.into_iter().flat_map(|topic| {
+            assert_eq!(topic.name, telemetry());
+            topic.partitions
+        });
+        let sizes = partitions.map(|one| (one.partition_index, one.partition_size));
+        (dir.log_dir.to_string(), sizes.collect())
+    });
+    dirs.collect()
+}
+
+#[tokio::test]
+async fn object_stores_are_log_directories_with_what_each_partition_has() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = support::start_with(data.path(), support::AT_ONCE).await;
+    let mut client = Client::connect(&cloud).await;
+    let mut edge = support::Edge::connect(cloud.broker(), "press-4").await;
+    let at = edge.target.partition.0;
+    edge.land(10).await;
+    support::until_packed(&cloud, edge.target, 10).await;
+    let folder = data.path().join("objects").display().to_string();
+    let dirs = log_dirs(&mut client, None).await;
+    let bytes: u64 = support::segments(data.path())
+        .iter()
+        .map(|file| file.metadata().unwrap().len())
+        .sum();
+    assert_eq!(dirs.len(), 1);
+    assert_eq!(dirs[&folder].len(), 3, "all partitions");
+    assert_eq!(dirs[&folder][&at], bytes as i64);
+
+    let elsewhere = data.path().join("elsewhere").display().to_string();
+    let url = [("storage.url", SET, Some(elsewhere.as_str()))];
+    assert_eq!(
+        change(&mut client, (TOPIC, "telemetry"), &url, false).await,
+        0
+    );
+    support::until(&cloud, "its segment has moved", |ledger| {
+        let mut segments = ledger.log(edge.target).segments();
+        segments.all(|segment| segment.id.store == 1)
+    })
+    .await;
+    let dirs = log_dirs(&mut client, Some(&[at])).await;
+    assert!(dirs[&folder].is_empty(), "{dirs:?}");
+    assert_eq!(dirs[&elsewhere], BTreeMap::from([(at, bytes as i64)]));
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_producers_of_a_partition_are_told() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    let topic_id = cloud.broker().ledger(|l| l.topic_id("telemetry")).unwrap();
+    let target = Target {
+        topic_id,
+        partition: PartitionId(1),
+    };
+    let sequence = Sequence {
+        producer_id: 0,
+        producer_epoch: 3,
+        first: 40,
+    };
+    let produce = Entry::Produce(Produce {
+        target,
+        count: 5,
+        part: Part::default(),
+        sequence: Some(sequence),
+    });
+    let wishes = vec![(Entry::AllotProducer(AllotProducer), None), (produce, None)];
+    let effects = cloud.broker().submit(wishes).await.unwrap();
+    assert!(matches!(effects[1], Effect::Produced(_)), "{effects:?}");
+    let now_ms = cloud.broker().ledger(|ledger| ledger.now_ms());
+
+    let topics = [("telemetry", vec![0, 1, 9]), ("no", vec![0])];
+    let topics = topics.map(|(topic, partitions)| {
+        describe_producers_request::TopicRequest::default()
+            .with_name(name(topic))
+            .with_partition_indexes(partitions)
+    });
+    let request = DescribeProducersRequest::default().with_topics(topics.into());
+    let request = RequestKind::DescribeProducers(request);
+    let response = client.ask(ApiKey::DescribeProducers, 0, request).await;
+    let ResponseKind::DescribeProducers(response) = response else {
+        panic!("{response:?}");
+    };
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let codes: Vec<_> = partitions.clone().map(|one| one.error_code).collect();
+    assert_eq!(codes, [0, 0, UNKNOWN_TOPIC, UNKNOWN_TOPIC]);
+    let told: Vec<_> = partitions.flat_map(|one| &one.active_producers).collect();
+    let expected = describe_producers_response::ProducerState::default()
+        .with_producer_id(ProducerId(0))
+        .with_producer_epoch(3)
+        .with_last_sequence(44)
+        .with_last_timestamp(now_ms)
+        .with_coordinator_epoch(-1);
+    assert_eq!(told, [&expected]);
     cloud.shutdown().await;
 }

@@ -233,6 +233,22 @@ fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
                 .with_topics(vec![topic]);
             RequestKind::OffsetDelete(request)
         }
+        ApiKey::DescribeCluster => {
+            let request =
+                DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
+            RequestKind::DescribeCluster(request)
+        }
+        ApiKey::DescribeLogDirs => {
+            RequestKind::DescribeLogDirs(DescribeLogDirsRequest::default().with_topics(None))
+        }
+        ApiKey::DescribeProducers => {
+            let topic = describe_producers_request::TopicRequest::default()
+                .with_name(telemetry())
+                .with_partition_indexes(vec![0, 9]);
+            RequestKind::DescribeProducers(
+                DescribeProducersRequest::default().with_topics(vec![topic]),
+            )
+        }
         other => panic!("{other:?} is advertised and not tested"),
     }
 }

@@ -7,7 +7,7 @@ use super::reply_code;
 
 /// API, first and last version. The first versions are as low as the codec has them: librdkafka
 /// takes a broker for one without groups unless the oldest versions of the group APIs are there.
-pub(super) const APIS: [(ApiKey, i16, i16); 24] = [
+pub(super) const APIS: [(ApiKey, i16, i16); 27] = [
     (ApiKey::Produce, 3, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
@@ -28,10 +28,13 @@ pub(super) const APIS: [(ApiKey, i16, i16); 24] = [
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
+    (ApiKey::DescribeLogDirs, 1, 4),
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::IncrementalAlterConfigs, 0, 1),
     (ApiKey::OffsetDelete, 0, 0),
+    (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::DescribeProducers, 0, 0),
 ];
 
 pub(super) fn serves(key: ApiKey, version: i16) -> bool {

@@ -85,10 +85,9 @@ fn check(context: &Context, topic: &CreatePartitionsTopic) -> Result<(TopicId, u
             );
             return Err(Refusal::new(reply_code::INVALID_REPLICA_ASSIGNMENT, why));
         }
-        let brokers = assignments.iter().map(|one| one.broker_ids.iter());
-        brokers
-            .map(|brokers| here(brokers.map(|id| id.0)))
-            .collect::<Result<(), _>>()?;
+        for assignment in assignments {
+            here(assignment.broker_ids.iter().map(|id| id.0))?;
+        }
     }
     if wanted > TOPIC_PARTITIONS_MAX {
         let why = format!("A topic has at most {TOPIC_PARTITIONS_MAX} partitions, not {wanted}.");

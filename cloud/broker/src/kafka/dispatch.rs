@@ -4,8 +4,9 @@ use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
     Context, alter_configs, api_versions, create_partitions, create_topics, delete_groups,
-    delete_records, delete_topics, describe_configs, describe_groups, fetch, find_coordinator,
-    groups, incremental_alter_configs, init_producer_id, list_groups, list_offsets, metadata,
+    delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, fetch, find_coordinator, groups,
+    incremental_alter_configs, init_producer_id, list_groups, list_offsets, metadata,
     offset_delete, offsets,
 };
 
@@ -92,6 +93,15 @@ async fn administer(context: &Context, version: i16, request: RequestKind) -> Op
         }
         RequestKind::OffsetDelete(request) => {
             ResponseKind::OffsetDelete(offset_delete::handle(context, request).await)
+        }
+        RequestKind::DescribeCluster(request) => {
+            ResponseKind::DescribeCluster(describe_cluster::handle(context, &request))
+        }
+        RequestKind::DescribeLogDirs(request) => {
+            ResponseKind::DescribeLogDirs(describe_log_dirs::handle(context, request))
+        }
+        RequestKind::DescribeProducers(request) => {
+            ResponseKind::DescribeProducers(describe_producers::handle(context, request))
         }
         _ => return None,
     })

@@ -37,6 +37,8 @@ pub(super) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 pub(super) const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 pub(super) const INVALID_RECORD: i16 = 87;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(super) const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
+pub(super) const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 
 pub(super) fn group(error: GroupError) -> i16 {
     match error {

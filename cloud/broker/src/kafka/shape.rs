@@ -76,6 +76,9 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::DescribeGroups => (5, admin::DESCRIBE_GROUPS),
         ApiKey::DeleteGroups => (2, admin::DELETE_GROUPS),
         ApiKey::OffsetDelete => (NEVER, admin::OFFSET_DELETE),
+        ApiKey::DescribeCluster => (0, admin::DESCRIBE_CLUSTER),
+        ApiKey::DescribeLogDirs => (2, admin::DESCRIBE_LOG_DIRS),
+        ApiKey::DescribeProducers => (0, admin::DESCRIBE_PRODUCERS),
         _ => return None,
     })
 }

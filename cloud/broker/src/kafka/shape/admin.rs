@@ -113,3 +113,21 @@ pub(super) const OFFSET_DELETE: &[Field] = &[
         ANY,
     ),
 ];
+
+pub(super) const DESCRIBE_CLUSTER: &[Field] = &[
+    Field(Fixed(1), 0, ANY),
+    Field(Fixed(1), 1, ANY),
+    Field(Fixed(1), 2, ANY),
+];
+
+pub(super) const DESCRIBE_LOG_DIRS: &[Field] = &[Field(
+    Array(&[Field(Text, 0, ANY), Field(Plain(&I32), 0, ANY)]),
+    0,
+    ANY,
+)];
+
+pub(super) const DESCRIBE_PRODUCERS: &[Field] = &[Field(
+    Array(&[Field(Text, 0, ANY), Field(Plain(&I32), 0, ANY)]),
+    0,
+    ANY,
+)];
