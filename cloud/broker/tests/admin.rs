@@ -15,9 +15,9 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use support::{Client, start, telemetry};
 use tidegate_cloud::Cloud;
-use tidegate_cloud_protocol::ledger::command::{AllotProducer, Entry, Part, Produce};
+use tidegate_cloud_protocol::ledger::command::{AllotProducer, Begin, Entry, Part, Produce};
 use tidegate_cloud_protocol::ledger::producers::Sequence;
-use tidegate_cloud_protocol::ledger::{Effect, Target};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Target};
 use tidegate_shared::id::{GroupName, PartitionId};
 use uuid::Uuid;
 
@@ -34,6 +34,8 @@ const INVALID_GROUP_ID: i16 = 24;
 const NON_EMPTY_GROUP: i16 = 68;
 const GROUP_ID_NOT_FOUND: i16 = 69;
 const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
+const FENCED_LEADER_EPOCH: i16 = 74;
+const UNKNOWN_LEADER_EPOCH: i16 = 75;
 const UNKNOWN_TOPIC_ID: i16 = 100;
 const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
 const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
@@ -1076,5 +1078,70 @@ async fn the_producers_of_a_partition_are_told() {
         .with_last_timestamp(now_ms)
         .with_coordinator_epoch(-1);
     assert_eq!(told, [&expected]);
+    cloud.shutdown().await;
+}
+
+/// Asks where an epoch of a partition ends, believing in the current one: the code, the epoch and the end.
+async fn epoch_end(
+    client: &mut Client,
+    (topic, partition): (&str, i32),
+    current: i32,
+    epoch: i32,
+) -> (i16, i32, i64) {
+    let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default()
+        .with_partition(partition)
+        .with_current_leader_epoch(current)
+        .with_leader_epoch(epoch);
+    let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+        .with_topic(name(topic))
+        .with_partitions(vec![partition]);
+    let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+    let request = RequestKind::OffsetForLeaderEpoch(request);
+    let response = client.ask(ApiKey::OffsetForLeaderEpoch, 4, request).await;
+    let ResponseKind::OffsetForLeaderEpoch(response) = response else {
+        panic!("{response:?}");
+    };
+    let one = &response.topics[0].partitions[0];
+    (one.error_code, one.leader_epoch, one.end_offset)
+}
+
+#[tokio::test]
+async fn an_epoch_ends_where_a_new_life_of_the_cloud_began() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    let mut edge = support::Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(10).await;
+    let begin = Command::Begin(Begin {
+        now_ms: 1,
+        cluster_incarnation_id: 7,
+    });
+    cloud.broker().command(begin).await.unwrap();
+    let mut edge = support::Edge::connect(cloud.broker(), "press-5").await;
+    let target = edge.target;
+    edge.land(5).await;
+    let next = |target| {
+        cloud
+            .broker()
+            .ledger(|l| l.partition(target).unwrap().next.0)
+    };
+    let here = ("telemetry", target.partition.0);
+    let before = next(target) - 5;
+    assert_eq!(epoch_end(&mut client, here, 1, 0).await, (0, 0, before));
+    assert_eq!(
+        epoch_end(&mut client, here, -1, 1).await,
+        (0, 1, next(target))
+    );
+    assert_eq!(epoch_end(&mut client, here, 1, 2).await, (0, -1, -1));
+    let refused = |code| (code, -1, -1);
+    for (code, asked, current) in [
+        (FENCED_LEADER_EPOCH, here, 0),
+        (UNKNOWN_LEADER_EPOCH, here, 2),
+        (UNKNOWN_TOPIC, ("telemetry", 9), 1),
+        (UNKNOWN_TOPIC, ("no", 0), 1),
+    ] {
+        let told = epoch_end(&mut client, asked, current, 0).await;
+        assert_eq!(told, refused(code));
+    }
     cloud.shutdown().await;
 }

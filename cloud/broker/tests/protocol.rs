@@ -233,6 +233,14 @@ fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
                 .with_topics(vec![topic]);
             RequestKind::OffsetDelete(request)
         }
+        ApiKey::OffsetForLeaderEpoch => {
+            let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
+            let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+                .with_topic(telemetry())
+                .with_partitions(vec![partition]);
+            let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+            RequestKind::OffsetForLeaderEpoch(request)
+        }
         ApiKey::DescribeCluster => {
             let request =
                 DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);

@@ -7,7 +7,7 @@ use super::{
     delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
     describe_log_dirs, describe_producers, fetch, find_coordinator, groups,
     incremental_alter_configs, init_producer_id, list_groups, list_offsets, metadata,
-    offset_delete, offsets,
+    offset_delete, offset_for_leader_epoch, offsets,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -93,6 +93,10 @@ async fn administer(context: &Context, version: i16, request: RequestKind) -> Op
         }
         RequestKind::OffsetDelete(request) => {
             ResponseKind::OffsetDelete(offset_delete::handle(context, request).await)
+        }
+        RequestKind::OffsetForLeaderEpoch(request) => {
+            let response = offset_for_leader_epoch::handle(context, request);
+            ResponseKind::OffsetForLeaderEpoch(response)
         }
         RequestKind::DescribeCluster(request) => {
             ResponseKind::DescribeCluster(describe_cluster::handle(context, &request))

@@ -28,6 +28,7 @@ mod list_groups;
 mod list_offsets;
 mod metadata;
 mod offset_delete;
+mod offset_for_leader_epoch;
 mod offsets;
 mod produce;
 mod refusal;

@@ -5,6 +5,8 @@
 //! Source: the request schemas of the Kafka protocol, for the APIs in `api_versions`.
 
 mod admin;
+#[cfg(test)]
+mod admin_tests;
 
 use kafka_protocol::messages::ApiKey;
 use thiserror::Error;
@@ -76,6 +78,7 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::DescribeGroups => (5, admin::DESCRIBE_GROUPS),
         ApiKey::DeleteGroups => (2, admin::DELETE_GROUPS),
         ApiKey::OffsetDelete => (NEVER, admin::OFFSET_DELETE),
+        ApiKey::OffsetForLeaderEpoch => (4, admin::OFFSET_FOR_LEADER_EPOCH),
         ApiKey::DescribeCluster => (0, admin::DESCRIBE_CLUSTER),
         ApiKey::DescribeLogDirs => (2, admin::DESCRIBE_LOG_DIRS),
         ApiKey::DescribeProducers => (0, admin::DESCRIBE_PRODUCERS),
@@ -293,6 +296,11 @@ const DELETE_RECORDS: &[Field] = &[
 
 /// Checks a whole request (header and body).
 pub(super) fn check(key: ApiKey, version: i16, request: &[u8]) -> Result<(), ShapeError> {
+    walk(key, version, request).map(drop)
+}
+
+/// The bytes behind what the schema knows.
+fn walk(key: ApiKey, version: i16, request: &[u8]) -> Result<&[u8], ShapeError> {
     let (flexible_from, fields) = schema(key).ok_or(ShapeError::Length)?;
     let mut walk = Walk {
         rest: request,
@@ -305,7 +313,8 @@ pub(super) fn check(key: ApiKey, version: i16, request: &[u8]) -> Result<(), Sha
     walk.field(Text)?;
     walk.flexible = version >= flexible_from;
     walk.tags()?;
-    walk.structure(fields)
+    walk.structure(fields)?;
+    Ok(walk.rest)
 }
 
 struct Walk<'a> {

@@ -8,6 +8,7 @@
 
 pub mod command;
 mod effect;
+mod epochs;
 mod partition_log;
 mod placement;
 pub mod producers;
@@ -33,6 +34,7 @@ pub use effect::{
     ApplyError, Effect, Effects, Forked, GapLanded, Landed, Opened, PackRefusal, ProduceRefusal,
     Produced, Target,
 };
+pub use epochs::EPOCH_ENDS_KEPT_MAX;
 pub use partition_log::{Found, PartitionLog, Segment, TailBatch};
 pub use sessions::{FIGHT_WINDOW_MS, FIGHTS_MAX};
 pub use settings::TopicSettings;
@@ -43,6 +45,7 @@ use crate::index::LogPlace;
 use command::{
     Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, ForgetOffsets, GrowTopic, Produce, Tick,
 };
+use epochs::EpochEnds;
 use producers::{Producers, SequenceVerdict};
 use storage::{Garbage, Living};
 use stores::Stores;
@@ -67,6 +70,8 @@ pub struct Ledger {
     producers: BTreeMap<Target, Producers>,
     /// Of the next one that asks for one.
     next_producer_id: i64,
+    /// Of the partitions that were there when a new life of the cloud began.
+    epoch_ends: BTreeMap<Target, EpochEnds>,
     /// Made of the logs.
     living: Living,
 }
@@ -185,9 +190,7 @@ impl Ledger {
         self.now_ms = self.now_ms.max(begin.now_ms);
         self.cluster_incarnation = Some(cluster_incarnation);
         self.behind = None;
-        for topic in self.topics.values_mut() {
-            topic.raise_leader_epochs();
-        }
+        self.raise_leader_epochs();
         Ok(Effect::Begun {
             cluster_incarnation,
         })
@@ -224,6 +227,8 @@ impl Ledger {
         self.topic_ids.remove(&topic.name);
         self.free_topic(topic_id);
         self.producers
+            .retain(|target, _| target.topic_id != topic_id);
+        self.epoch_ends
             .retain(|target, _| target.topic_id != topic_id);
         for offsets in self.groups.values_mut() {
             offsets.retain(|target, _| target.topic_id != topic_id);

@@ -320,6 +320,54 @@ fn a_new_life_raises_leader_epochs_and_time_never_goes_back() {
     );
 }
 
+/// Offset 3 was the next when epoch 0 ended, and 5 when epoch 1 did.
+#[test]
+fn an_epoch_that_is_over_has_an_end_and_the_newest_goes_on() {
+    let mut ledger = begun();
+    let target = Target {
+        topic_id: TOPIC_ID,
+        partition: PartitionId(0),
+    };
+    let produce = |count| {
+        let (part, sequence) = (Part::default(), None);
+        Entry::Produce(Produce {
+            target,
+            count,
+            part,
+            sequence,
+        })
+    };
+    let begin = |id| {
+        Command::Begin(Begin {
+            now_ms: 1,
+            cluster_incarnation_id: id,
+        })
+    };
+    let ends = |ledger: &Ledger| [0, 1, 2, 3, -1].map(|epoch| ledger.epoch_end(target, epoch));
+    let at = |offset| Some(KafkaOffset(offset));
+    one(&mut ledger, produce(3));
+    assert_eq!(ends(&ledger), [at(3), None, None, None, None]);
+    ledger.apply(begin(6), PLACE).unwrap();
+    assert_eq!(ends(&ledger), [at(3), at(3), None, None, None]);
+    one(&mut ledger, produce(2));
+    ledger.apply(begin(7), PLACE).unwrap();
+    one(&mut ledger, produce(4));
+    assert_eq!(ends(&ledger), [at(3), at(5), at(9), None, None]);
+    let unknown = Target {
+        partition: PartitionId(99),
+        ..target
+    };
+    assert_eq!(ledger.epoch_end(unknown, 0), None);
+    // The oldest are forgotten: their end is told too late, never too early.
+    for id in 8..8 + EPOCH_ENDS_KEPT_MAX as u128 {
+        ledger.apply(begin(id), PLACE).unwrap();
+    }
+    assert_eq!(ledger.epoch_end(target, 0), at(9));
+    let delete = DeleteTopic { topic_id: TOPIC_ID };
+    ledger.apply(Command::DeleteTopic(delete), PLACE).unwrap();
+    assert!(ledger.epoch_ends.is_empty());
+}
+
 fn fork(session_epoch: SessionEpoch, ends: u64, from: u64, reason: ForkReason) -> Entry {
     Entry::ForkStream(ForkStream {
         edge: edge(),

@@ -131,3 +131,23 @@ pub(super) const DESCRIBE_PRODUCERS: &[Field] = &[Field(
     0,
     ANY,
 )];
+
+pub(super) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
+    Field(Fixed(4), 3, ANY),
+    Field(
+        Array(&[
+            Field(Text, 0, ANY),
+            Field(
+                Array(&[
+                    Field(Fixed(4), 0, ANY),
+                    Field(Fixed(4), 2, ANY),
+                    Field(Fixed(4), 0, ANY),
+                ]),
+                0,
+                ANY,
+            ),
+        ]),
+        0,
+        ANY,
+    ),
+];
