@@ -1,6 +1,9 @@
 //! The cloud's CA: in the data folder, and with `wal: object` in the object store too, so that a start with an empty
 //! data folder is no other cloud to its edges.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use anyhow::{Context as _, ensure};
 use tidegate_bridge::HubAuthority;
 
@@ -10,6 +13,7 @@ use crate::store::{Created, Store, StoreMetrics, StoreOptions};
 
 /// The CA's key and certificate. Whoever can read the store can make himself any edge.
 const KEY: &str = "tls/ca.pem";
+const FOLDER: &str = "tls";
 
 /// Opens the cloud's CA; where there is none, it is made. For who is not the cloud, but makes certificates for it.
 ///
@@ -49,6 +53,8 @@ pub(crate) async fn open(config: &Config, store: Option<&Store>) -> anyhow::Resu
         ),
         _ => {}
     }
+    // Before the key is in it.
+    make_private(store)?;
     let mut authority = HubAuthority::open(&folder)?;
     let mut here = authority.ca_pem()?;
     let kept = match kept {
@@ -75,4 +81,15 @@ pub(crate) async fn open(config: &Config, store: Option<&Store>) -> anyhow::Resu
         store.url().as_str()
     );
     Ok(authority)
+}
+
+/// Where the object store is a folder, nobody but its owner looks into that of the key.
+fn make_private(store: &Store) -> anyhow::Result<()> {
+    let Some(folder) = store.url().as_folder() else {
+        return Ok(());
+    };
+    let private = folder.join(FOLDER);
+    std::fs::create_dir_all(&private)
+        .and_then(|()| std::fs::set_permissions(&private, Permissions::from_mode(0o700)))
+        .with_context(|| format!("cannot make {} private", private.display()))
 }

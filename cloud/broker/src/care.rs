@@ -1,4 +1,4 @@
-//! The cloud's housekeeping, in one task: packs what is due, compacts, joins small segments, moves segments to their
+//! The cloud's housekeeping, in one task: packs what is due, joins small segments, compacts (by the side), moves segments to their
 //! topics' object stores, gives up what retention says, and deletes what nothing needs any more, once that is safe. Each
 //! is tried again in the next round where it fails.
 //!
@@ -7,8 +7,10 @@
 //! older than that, finds all it names.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::{StreamExt, stream};
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_cloud_protocol::ledger::command::{Entry, Swept, Trim};
@@ -17,9 +19,9 @@ use tidegate_shared::id::KafkaOffset;
 use tokio::sync::watch;
 
 use crate::broker::Broker;
-use crate::compactor::Compaction;
+use crate::compactor::compact_all;
 use crate::joiner::Joiner;
-use crate::limits::{CARE_EVERY, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
+use crate::limits::{CARE_EVERY, DELETIONS_AT_ONCE_MAX, SNAPSHOT_EVERY, SWEPT_AT_ONCE_MAX};
 use crate::mover::Mover;
 use crate::packer::Packer;
 use crate::snapshotter::Kept;
@@ -29,8 +31,7 @@ use crate::store::limits::LIST_PAGE_MAX;
 #[derive(Debug)]
 pub(crate) struct Care {
     broker: Broker,
-    packer: Packer,
-    compaction: Compaction,
+    packer: Arc<Packer>,
     joiner: Joiner,
     mover: Mover,
     restore_window: Duration,
@@ -53,8 +54,7 @@ impl Care {
     ) -> Self {
         Self {
             broker,
-            packer,
-            compaction: Compaction::default(),
+            packer: Arc::new(packer),
             joiner: Joiner::default(),
             mover: Mover::default(),
             restore_window,
@@ -66,12 +66,16 @@ impl Care {
         }
     }
 
-    /// Runs until it is dropped.
+    /// Runs until it is dropped. A large partition takes long to compact: nothing else waits for that.
     pub(crate) async fn run(mut self) {
-        loop {
-            tokio::time::sleep(CARE_EVERY).await;
-            self.round().await;
-        }
+        let compacting = compact_all(self.broker.clone(), Arc::clone(&self.packer));
+        let all_else = async {
+            loop {
+                tokio::time::sleep(CARE_EVERY).await;
+                self.round().await;
+            }
+        };
+        tokio::join!(compacting, all_else);
     }
 
     async fn round(&mut self) {
@@ -83,7 +87,6 @@ impl Care {
         }
         self.packer.delete_doubtful().await;
         self.packer.pack_due().await;
-        self.compaction.one_due(&self.broker, &self.packer).await;
         self.joiner.round(&self.broker, &self.packer).await;
         self.mover.round(&self.broker, &self.packer).await;
         self.retain().await;
@@ -218,31 +221,36 @@ impl Care {
             let is_noted = |object: &u64| ledger.log_object_freed_ms(*object).is_some();
             removed.into_iter().filter(is_noted).collect::<Vec<u64>>()
         }));
-        let mut swept = Swept {
-            segments: Vec::new(),
+        let swept = Swept {
+            segments: self.delete(free_segments).await,
             log_objects: noted,
         };
-        let segments = &shared.segments;
-        let mut away = BTreeSet::new();
-        for id in free_segments {
-            let Ok(store) = segments.stores().get(id.store) else {
+        self.tell(swept).await;
+    }
+
+    /// Deletes segments, some at once; returns those that are gone. What is in a store that is away waits for it.
+    async fn delete(&self, ids: Vec<SegmentId>) -> Vec<SegmentId> {
+        let segments = &self.broker.shared().segments;
+        let ready = segments.stores().ready();
+        let ids = ids.into_iter().filter(|id| ready.contains(&id.store));
+        let deletions = ids.filter_map(|id| {
+            let store = segments.stores().get(id.store).ok()?;
+            Some(async move { (id, store.delete(&segments.key(id)).await) })
+        });
+        let mut deletions = stream::iter(deletions).buffer_unordered(DELETIONS_AT_ONCE_MAX);
+        let mut deleted = Vec::new();
+        while let Some((id, done)) = deletions.next().await {
+            let Err(error) = done else {
+                deleted.push(id);
                 continue;
             };
-            if away.contains(&id.store) {
-                continue;
-            }
-            match store.delete(&segments.key(id)).await {
-                Ok(()) => swept.segments.push(id),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot delete a segment; it is tried again");
-                    segments.stores().note(&error);
-                    if error.may_pass() {
-                        away.insert(id.store);
-                    }
-                }
+            tracing::warn!(%error, "cannot delete a segment; it is tried again");
+            segments.stores().note(&error);
+            if error.may_pass() {
+                break;
             }
         }
-        self.tell(swept).await;
+        deleted
     }
 
     async fn tell(&self, swept: Swept) {

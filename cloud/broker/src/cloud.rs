@@ -214,6 +214,11 @@ async fn open_store(config: &Config, metrics: &Metrics) -> anyhow::Result<(Store
     }
     let options = StoreOptions::from_env();
     let store = Store::open(&url, &options, &metrics.object_stores)?;
+    ensure!(
+        store.is_writable(),
+        "object_store is {}, which can only be read: what has landed could never leave the log",
+        url.as_str()
+    );
     let (folder, cached) = (
         config.data.join("cache"),
         metrics.object_store_cache.clone(),

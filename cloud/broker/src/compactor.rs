@@ -20,14 +20,15 @@ use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::{Batch, BatchError};
 
 use crate::broker::Broker;
-use crate::limits::COMPACTION_KEYS_MAX;
+use crate::limits::{CARE_EVERY, COMPACTION_KEYS_MAX};
 use crate::packer::{PackError, Packer};
 use crate::reading::StorageError;
+use crate::stores::are_ready;
 
 /// Where each partition was when it was compacted last: the end of its newest segment, and when the next
 /// tombstone's time may be over.
 #[derive(Debug, Default)]
-pub(crate) struct Compaction {
+struct Compaction {
     done: BTreeMap<Target, Done>,
 }
 
@@ -42,6 +43,10 @@ struct Done {
 /// A partition in which nothing is new is looked at again for its tombstones, but not more often than this.
 const AGAIN_MS_MIN: i64 = 60_000;
 
+/// A partition is compacted again when what is new is so much of what is not: so nothing is read more often than
+/// about so many times for what comes (Kafka's `min.cleanable.dirty.ratio`, at an eighth).
+const DIRTY_PARTS: u64 = 8;
+
 /// A partition that is to be compacted.
 #[derive(Debug)]
 struct Due {
@@ -50,9 +55,21 @@ struct Due {
     delete_retention_ms: i64,
 }
 
+/// Compacts what is due, one partition after the other, until it is dropped.
+pub(crate) async fn compact_all(broker: Broker, packer: Arc<Packer>) {
+    let mut compaction = Compaction::default();
+    loop {
+        tokio::time::sleep(CARE_EVERY).await;
+        // It may be the wrong copy that was put back.
+        if broker.ledger(|ledger| ledger.behind().is_none()) {
+            compaction.one_due(&broker, &packer).await;
+        }
+    }
+}
+
 impl Compaction {
     /// Compacts one partition that has changed since it was last, if there is one.
-    pub(crate) async fn one_due(&mut self, broker: &Broker, packer: &Packer) {
+    async fn one_due(&mut self, broker: &Broker, packer: &Packer) {
         let now_ms = broker.clock().now_ms();
         let Some(due) = self.due(broker, now_ms) else {
             return;
@@ -68,8 +85,12 @@ impl Compaction {
             Ok(rewritten) => {
                 broker.metrics().compacted_segments.inc_by(rewritten);
             }
+            // What was to be read has been joined, moved or given up meanwhile.
+            Err(PackError::Read(error)) if error.is_missing() => {
+                self.done.remove(&due.target);
+            }
             Err(error) => {
-                broker.metrics().pack_failures.inc();
+                broker.metrics().compaction_failures.inc();
                 if let Some(error) = error.of_store() {
                     broker.shared().segments.stores().note(error);
                 }
@@ -94,15 +115,14 @@ impl Compaction {
             let compacts = topic.is_some_and(|topic| topic.settings.compacts);
             let newest = log.segments().next_back();
             let done = done.get(target);
-            // Not while one of its stores is away.
-            let is_ready = |log: &PartitionLog| {
-                let mut stores = log.segments().map(|segment| segment.id.store);
-                stores.all(|store| ready.contains(&store))
-            };
             let is_new = |newest: &Segment| {
-                done.is_none_or(|done| done.end != newest.end || done.again_ms <= now_ms)
+                done.is_none_or(|done| {
+                    let is_dirty = done.end != newest.end && is_dirty(log, done.end);
+                    is_dirty || done.again_ms <= now_ms
+                })
             };
-            compacts && log.segments().len() > 1 && newest.is_some_and(is_new) && is_ready(log)
+            let is_due = compacts && log.segments().len() > 1 && newest.is_some_and(is_new);
+            is_due && are_ready(&ready, ledger, *target)
         };
         // Who was last longest ago, so that a busy partition does not keep the others waiting.
         let due = ledger.logs().filter(is_due);
@@ -115,6 +135,18 @@ impl Compaction {
             delete_retention_ms: i64::try_from(settings.delete_retention_ms).unwrap_or(i64::MAX),
         })
     }
+}
+
+/// Whether what is new behind an offset is worth reading all before it once more.
+fn is_dirty(log: &PartitionLog, from: KafkaOffset) -> bool {
+    let (mut clean, mut dirty) = (0, 0);
+    for segment in log.segments() {
+        match segment.end <= from {
+            true => clean += segment.bytes,
+            false => dirty += segment.bytes,
+        }
+    }
+    dirty.saturating_mul(DIRTY_PARTS) >= clean
 }
 
 /// How many segments were written anew.

@@ -2,10 +2,11 @@
 //! do their facts. What is joined is decided in [`tidegate_cloud_protocol::joining`]; whether the new segment
 //! counts, by the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tidegate_bridge_protocol::fact::NamedFact;
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::joining::{JOINED_SEGMENTS_MIN, joined};
@@ -13,15 +14,25 @@ use tidegate_cloud_protocol::ledger::{PartitionLog, Segment, Target};
 use tidegate_cloud_protocol::segment::{PackedBatch, SegmentSummary, SegmentWriter};
 
 use crate::broker::Broker;
-use crate::limits::{JOIN_EVERY, PACK_ROUND_MAX};
+use crate::limits::{JOIN_EVERY, JOINS_AT_ONCE_MAX, PACK_BYTES_AT_ONCE_MAX, PACK_ROUND_MAX};
 use crate::packer::{PackError, Packer};
+use crate::stores::are_ready;
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Joiner {
     looked: Instant,
-    /// The newest segment of each partition when it was looked at last.
+    /// The newest segment of each partition when there was nothing to join in it, or that failed.
     seen: BTreeMap<Target, SegmentId>,
+    /// Partitions to be looked at, with their newest segments.
+    due: VecDeque<(Target, SegmentId)>,
+}
+
+/// Neighbours of a partition that become one.
+struct Join {
+    target: Target,
+    newest: SegmentId,
+    segments: Vec<Segment>,
 }
 
 impl Default for Joiner {
@@ -29,6 +40,7 @@ impl Default for Joiner {
         Self {
             looked: Instant::now(),
             seen: BTreeMap::new(),
+            due: VecDeque::new(),
         }
     }
 }
@@ -36,37 +48,34 @@ impl Default for Joiner {
 impl Joiner {
     /// Joins what is to be, for [`PACK_ROUND_MAX`] at most: the rest waits for the next round.
     pub(crate) async fn round(&mut self, broker: &Broker, packer: &Packer) {
-        if self.looked.elapsed() < JOIN_EVERY.min(packer.max_age()) {
-            return;
-        }
-        let until = Instant::now() + PACK_ROUND_MAX;
-        for (target, newest) in self.due(broker) {
-            if !are_ready(broker, target) {
-                continue;
-            }
-            if Instant::now() >= until {
+        if self.due.is_empty() {
+            if self.looked.elapsed() < JOIN_EVERY.min(packer.max_age()) {
                 return;
             }
-            self.seen.insert(target, newest);
-            if let Err(error) = join_all(broker, packer, target, until).await {
-                // What fails waits for the partition's next segment: all is as it was.
-                broker.metrics().pack_failures.inc();
-                tracing::error!(
-                    %error,
-                    topic_id = %target.topic_id,
-                    partition = target.partition.0,
-                    "cannot join small segments: they stay as they are"
-                );
-                if let Some(error) = error.of_store() {
-                    broker.shared().segments.stores().note(error);
+            self.looked = Instant::now();
+            self.look(broker);
+        }
+        let until = Instant::now() + PACK_ROUND_MAX;
+        while Instant::now() < until {
+            let joins = self.next(broker, packer.segment_bytes());
+            if joins.is_empty() {
+                return;
+            }
+            let all = joins.iter().map(|one| carry_out(broker, packer, one));
+            for (one, result) in joins.iter().zip(join_all(all).await) {
+                match result {
+                    // There may be more of it.
+                    Ok(true) => self.due.push_back((one.target, one.newest)),
+                    Ok(false) => {}
+                    Err(error) => self.failed(broker, one, &error),
                 }
             }
         }
-        self.looked = Instant::now();
     }
 
-    /// The partitions that have got a segment since they were looked at.
-    fn due(&mut self, broker: &Broker) -> Vec<(Target, SegmentId)> {
+    /// The partitions that have got a segment since there was nothing to join in them.
+    fn look(&mut self, broker: &Broker) {
+        let ready = broker.shared().segments.stores().ready();
         let state = broker.shared().state();
         let ledger = &state.ledger;
         self.seen
@@ -75,42 +84,65 @@ impl Joiner {
             let newest = log.segments().next_back()?.id;
             let is_new = self.seen.get(&target) != Some(&newest);
             let is_many = log.segments().len() > JOINED_SEGMENTS_MIN;
-            (is_new && is_many).then_some((target, newest))
+            let is_due = is_new && is_many && are_ready(&ready, ledger, target);
+            is_due.then_some((target, newest))
         };
-        ledger.logs().filter_map(is_due).collect()
+        self.due = ledger.logs().filter_map(is_due).collect();
     }
-}
 
-/// Whether none of the object stores in which a partition's segments are, or go to, is away.
-fn are_ready(broker: &Broker, target: Target) -> bool {
-    let ready = broker.shared().segments.stores().ready();
-    broker.ledger(|ledger| {
-        let topic = ledger.topic(target.topic_id);
-        let own = topic.map(|topic| topic.settings.store);
-        let segments = ledger.log(target).segments();
-        let mut stores = segments.map(|segment| segment.id.store).chain(own);
-        stores.all(|store| ready.contains(&store))
-    })
-}
-
-async fn join_all(
-    broker: &Broker,
-    packer: &Packer,
-    target: Target,
-    until: Instant,
-) -> Result<(), PackError> {
-    let segment_bytes = packer.segment_bytes();
-    while let Some(segments) = broker.ledger(|ledger| joined(ledger, target, segment_bytes)) {
-        let (parts, summary) = join(broker, target, &segments).await?;
-        let replaces = segments.iter().map(|segment| segment.id).collect();
-        let store = packer.store_segment(target, parts, &summary, replaces);
-        if !store.await? || Instant::now() >= until {
-            return Ok(());
+    /// The next ones, as many as may be in memory at once.
+    fn next(&mut self, broker: &Broker, segment_bytes: u64) -> Vec<Join> {
+        let state = broker.shared().state();
+        let (mut joins, mut bytes) = (Vec::new(), 0);
+        while let Some((target, newest)) = self.due.front().copied() {
+            match joined(&state.ledger, target, segment_bytes) {
+                None => drop(self.seen.insert(target, newest)),
+                Some(segments) => {
+                    bytes += segments.iter().map(|one| one.bytes).sum::<u64>();
+                    let is_full =
+                        joins.len() >= JOINS_AT_ONCE_MAX || bytes > PACK_BYTES_AT_ONCE_MAX;
+                    if is_full && !joins.is_empty() {
+                        break;
+                    }
+                    joins.push(Join {
+                        target,
+                        newest,
+                        segments,
+                    });
+                }
+            }
+            self.due.pop_front();
         }
-        let metrics = broker.metrics();
-        metrics.joined_segments.inc_by(segments.len() as u64);
+        joins
     }
-    Ok(())
+
+    /// It waits for the partition's next segment: all is as it was.
+    fn failed(&mut self, broker: &Broker, one: &Join, error: &PackError) {
+        self.seen.insert(one.target, one.newest);
+        broker.metrics().join_failures.inc();
+        tracing::error!(
+            %error,
+            topic_id = %one.target.topic_id,
+            partition = one.target.partition.0,
+            "cannot join small segments: they stay as they are"
+        );
+        if let Some(error) = error.of_store() {
+            broker.shared().segments.stores().note(error);
+        }
+    }
+}
+
+/// Whether the ledger has taken the one segment.
+async fn carry_out(broker: &Broker, packer: &Packer, one: &Join) -> Result<bool, PackError> {
+    let (parts, summary) = join(broker, one.target, &one.segments).await?;
+    let replaces: Vec<SegmentId> = one.segments.iter().map(|segment| segment.id).collect();
+    let count = replaces.len() as u64;
+    let stored = packer.store_segment(one.target, parts, &summary, replaces);
+    let is_taken = stored.await?;
+    if is_taken {
+        broker.metrics().joined_segments.inc_by(count);
+    }
+    Ok(is_taken)
 }
 
 /// The parts of the one segment.

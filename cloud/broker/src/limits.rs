@@ -29,9 +29,6 @@ pub const LOG_OPENINGS_MAX: usize = 8;
 pub const LOG_RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
 pub const LOG_RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Objects of the log that are deleted at once.
-pub const LOG_DELETIONS_AT_ONCE_MAX: usize = 16;
-
 /// What is on its way to the log when the cloud is stopped has so long to be durable.
 pub const LOG_DRAIN_MAX: Duration = Duration::from_secs(10);
 
@@ -59,6 +56,10 @@ pub const PACK_ROUND_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of the segments that are made at once; one larger than this is made alone.
 pub const PACK_BYTES_AT_ONCE_MAX: u64 = 32 << 20;
+
+/// Partitions whose small segments are joined at once, while all of them together have no more than
+/// [`PACK_BYTES_AT_ONCE_MAX`].
+pub const JOINS_AT_ONCE_MAX: usize = 8;
 
 /// The housekeeping looks so often for small segments to be joined.
 pub const JOIN_EVERY: Duration = Duration::from_secs(10);
@@ -97,6 +98,9 @@ pub const STORE_SAMPLES_MAX: usize = 4;
 
 /// A store that a topic is to have is asked for so long before it is refused.
 pub const STORE_PROBE_MAX: Duration = Duration::from_secs(10);
+
+/// Objects that are deleted at once.
+pub const DELETIONS_AT_ONCE_MAX: usize = 16;
 
 /// Segments deleted in one round of the housekeeping; the rest waits for the next. For each object store.
 pub const SWEPT_AT_ONCE_MAX: usize = 1_000;

@@ -27,8 +27,8 @@ struct Arguments {
     /// The folder that holds everything; overrides `data` in the configuration.
     #[arg(long, value_name = "DIR", env = "TIDEGATE_CLOUD_DATA", global = true)]
     data: Option<PathBuf>,
-    /// Where segments lie: file:///…, s3://bucket/prefix, memory://; overrides `object_store` in the
-    /// configuration.
+    /// Where segments lie, and with `wal: object` the log too: file:///…, s3://bucket/prefix, memory://;
+    /// overrides `object_store` in the configuration.
     #[arg(
         long,
         value_name = "URL",

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub produced_records: Counter<u64, AtomicU64>,
     pub produced_bytes: Counter<u64, AtomicU64>,
     pub pack_failures: Counter<u64, AtomicU64>,
+    pub compaction_failures: Counter<u64, AtomicU64>,
+    pub join_failures: Counter<u64, AtomicU64>,
     pub moved_segments: Counter<u64, AtomicU64>,
     pub moved_bytes: Counter<u64, AtomicU64>,
     pub move_failures: Counter<u64, AtomicU64>,
@@ -191,6 +193,16 @@ impl Metrics {
                 "move_failures",
                 "Segments that could not be moved; it is tried again",
                 &self.move_failures,
+            ),
+            (
+                "compaction_failures",
+                "Partitions that could not be compacted; it is tried again",
+                &self.compaction_failures,
+            ),
+            (
+                "join_failures",
+                "Small segments that could not be joined; it is tried again",
+                &self.join_failures,
             ),
             (
                 "swept_segments",

@@ -9,7 +9,7 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use thiserror::Error;
 use tidegate_cloud_protocol::index::SegmentId;
-use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Ledger};
+use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Ledger, Target};
 use tokio::time::timeout;
 
 use crate::limits::{STORE_ANSWER_MAX, STORE_SAMPLES_MAX, STORES_MEND_EVERY};
@@ -330,4 +330,12 @@ impl Unwell {
         });
         Self(entries.collect())
     }
+}
+/// Whether none of the stores is away in which a partition's segments are, or go to.
+pub(crate) fn are_ready(ready: &BTreeSet<u32>, ledger: &Ledger, target: Target) -> bool {
+    let topic = ledger.topic(target.topic_id);
+    let own = topic.map(|topic| topic.settings.store);
+    let segments = ledger.log(target).segments();
+    let mut stores = segments.map(|segment| segment.id.store).chain(own);
+    stores.all(|store| ready.contains(&store))
 }

@@ -558,6 +558,9 @@ async fn what_is_joined_is_fetched_and_told_as_before() {
     let cloud = start_with(data, ", pack: {max_age: 0}, restore_window: 0").await;
     let are_joined = |ledger: &Ledger| ledger.log(target).segments().len() == 2;
     until(&cloud, "all but the newest are joined", are_joined).await;
+    // Of the first edge in both segments, of the second in one.
+    let entries = cloud.broker().look(|_, map| map.size().0);
+    assert_eq!(entries, 3, "the map is smaller too");
     for _ in 0..2 {
         let after = fetch_all(&mut Client::connect(&cloud).await, target, 0).await;
         assert!(after == before, "other bytes");

@@ -42,9 +42,12 @@ fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
     match key {
         ApiKey::Produce => {
             let partition = produce_request::PartitionProduceData::default().with_records(None);
-            let topic = produce_request::TopicProduceData::default()
-                .with_name(telemetry())
-                .with_partition_data(vec![partition]);
+            let mut topic = produce_request::TopicProduceData::default();
+            topic.partition_data = vec![partition];
+            match version {
+                ..13 => topic.name = telemetry(),
+                13.. => topic.topic_id = uuid::Uuid::from_u128(target.topic_id.0),
+            }
             let request = ProduceRequest::default()
                 .with_acks(-1)
                 .with_topic_data(vec![topic]);
@@ -129,6 +132,9 @@ fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
             RequestKind::LeaveGroup(request)
         }
         ApiKey::ApiVersions => RequestKind::ApiVersions(ApiVersionsRequest::default()),
+        ApiKey::InitProducerId => RequestKind::InitProducerId(
+            InitProducerIdRequest::default().with_transactional_id(None),
+        ),
         ApiKey::DeleteRecords => delete_request(&[(0, 0)]),
         ApiKey::InitProducerId => RequestKind::InitProducerId(
             InitProducerIdRequest::default().with_transactional_id(None),

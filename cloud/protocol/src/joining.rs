@@ -73,7 +73,7 @@ fn longest(segments: &[Segment], bounds: JoinBounds) -> usize {
         let fits = bytes <= bounds.bytes_max
             && batches <= SEGMENT_BATCHES_MAX
             && u64::try_from(span_ms).unwrap_or(0) <= bounds.span_ms_max
-            // Another store's are moved first.
+            // What lies in another store than the rest is on its way.
             && segment.id.store == first.id.store;
         if !fits {
             break;

@@ -126,6 +126,17 @@ impl Record {
 
 /// The record set of a partition from `offset` on, byte for byte, by a Fetch request of version 4.
 pub fn fetch(kafka: SocketAddr, topic: &str, partition: i32, offset: i64) -> Vec<u8> {
+    let fetched = try_fetch(kafka, topic, partition, offset);
+    fetched.unwrap_or_else(|code| panic!("the fetch's error code is {code}"))
+}
+
+/// As [`fetch`]; or the error code, with which no record may come.
+pub fn try_fetch(
+    kafka: SocketAddr,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> Result<Vec<u8>, i16> {
     let mut body = Vec::new();
     // Header version 1: API key, version, correlation id, client id.
     body.extend(1_i16.to_be_bytes());
@@ -212,15 +223,22 @@ fn exchange(kafka: SocketAddr, body: &[u8]) -> Vec<u8> {
 }
 
 /// The records within a Fetch response of version 4 with one topic and one partition.
-fn records(response: &[u8], topic: &str) -> Vec<u8> {
+fn records(response: &[u8], topic: &str) -> Result<Vec<u8>, i16> {
     // Correlation id, throttle ms, topics; name; partitions; partition, error, high watermark, last
     // stable offset; aborted transactions; then the records' length.
     let at = 4 + 4 + 4 + 2 + topic.len() + 4 + 4;
-    assert_eq!(response[at..at + 2], [0, 0], "the fetch's error code");
+    let code = i16::from_be_bytes([response[at], response[at + 1]]);
     let aborted_at = at + 2 + 8 + 8;
     let number = |at: usize| number_at(response, at);
     let aborted = number(aborted_at).max(0) as usize;
     let length_at = aborted_at + 4 + aborted * 16;
     let length = number(length_at).max(0) as usize;
-    response[length_at + 4..][..length].to_vec()
+    let records = response[length_at + 4..][..length].to_vec();
+    match code {
+        0 => Ok(records),
+        _ => {
+            assert!(records.is_empty(), "records come with error code {code}");
+            Err(code)
+        }
+    }
 }

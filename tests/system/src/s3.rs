@@ -103,6 +103,15 @@ impl S3 {
         self.boto(prefix, program)
     }
 
+    /// Flips a bit in the middle of the first object below a prefix; returns its key.
+    pub fn damage_first(&self, prefix: &str) -> String {
+        let program = "key = list(prefix)[0]['Key']\n\
+             body = bytearray(s3.get_object(Bucket=bucket, Key=key)['Body'].read())\n\
+             body[len(body) // 2] ^= 1\n\
+             s3.put_object(Bucket=bucket, Key=key, Body=bytes(body))\nprint(key)";
+        self.boto(prefix, program)
+    }
+
     /// How many objects there are below a prefix.
     pub fn count(&self, prefix: &str) -> usize {
         let said = self.boto(prefix, "print(len(list(prefix)))");

@@ -24,6 +24,8 @@ const HASTY: &str = "wal: object\nwal_linger: 20ms\npack: {max_age: 0}\nrestore_
 /// As long as all of this is there, there is nothing on a disk that is needed.
 const ON_DISK: [&str; 3] = ["cache", "tls", "lock"];
 
+const KAFKA_STORAGE_ERROR: i16 = 56;
+
 const KILLS: usize = 8;
 const BETWEEN_KILLS: usize = 40;
 
@@ -206,6 +208,36 @@ fn who_takes_the_log_over_has_all_and_the_other_one_ends() {
     site.cloud.wait_ready();
     site.edge.wait_landed(40);
     check(&site, &scratch, 40);
+}
+
+#[test]
+fn a_flipped_byte_in_the_store_is_found_with_both_wals() {
+    for wal in ["local", "object"] {
+        let scratch = Scratch::new(&format!("wal-{wal}-damage"));
+        let server = S3::start(&scratch);
+        let mut site = site(&scratch, &server);
+        site.cloud
+            .set_variable("TIDEGATE_CLOUD_WAL", wal.to_owned());
+        site.start();
+        publish_lines(&site, 0, 100);
+        site.edge.wait_landed(100);
+        wait_packed(&site.cloud);
+        tidegate(site.cloud.http, &["topic", "verify", STREAM]).ok();
+        let records = kafka::read_all(site.cloud.kafka, STREAM, &scratch.path().join("whole"));
+        let partition = records[0].partition;
+        let key = server.damage_first("plant/segments/");
+        // Nothing of it is at hand.
+        site.cloud.kill();
+        let _ = fs::remove_dir_all(site.cloud.data.join("cache"));
+        site.cloud.start();
+        site.cloud.wait_ready();
+        let found = tidegate(site.cloud.http, &["topic", "verify", STREAM]).fails(1);
+        let name = key.rsplit('/').next().unwrap();
+        let says_where = found.out.contains("offsets ") && found.out.contains(name);
+        assert!(says_where, "{wal}: {found:?}");
+        let answered = kafka::try_fetch(site.cloud.kafka, STREAM, partition, 0);
+        assert_eq!(answered, Err(KAFKA_STORAGE_ERROR), "{wal}");
+    }
 }
 
 #[test]

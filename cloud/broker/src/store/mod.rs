@@ -136,6 +136,11 @@ impl Store {
         self.inner.backend.kind == Kind::Local
     }
 
+    /// Whether anything can be put there.
+    pub fn is_writable(&self) -> bool {
+        self.inner.backend.writable
+    }
+
     /// Requests and bytes since it was opened.
     pub fn usage(&self) -> Usage {
         self.inner.meter.usage()

@@ -71,7 +71,7 @@ impl OffsetMap {
     }
 
     /// All lives of the cloud of which something is known, oldest first; there are few.
-    fn all_lives(&self) -> Vec<ClusterIncarnation> {
+    pub(super) fn all_lives(&self) -> Vec<ClusterIncarnation> {
         let mut lives = Vec::new();
         let mut after = Bound::Unbounded;
         while let Some((place, _)) = self.places.range((after, Bound::Unbounded)).next() {

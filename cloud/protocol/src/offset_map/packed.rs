@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidegate_shared::id::KafkaOffset;
 
 use super::spans::Span;
-use super::{Contradiction, FactsMark, OffsetMap};
+use super::{Contradiction, FactsMark, OffsetMap, Place};
 use crate::ledger::Target;
 
 /// All that one segment (or several, of what was imported out of order) has of a numbering lies in `[from, to)` of it, and in `[kafka_from, kafka_to)` of a place.
@@ -112,6 +112,27 @@ impl Packed {
         self.sources[of_place].insert(source);
     }
 
+    /// Makes one of what each source has in an interval of a place.
+    fn join(&mut self, place: u32, (from, to): (u64, u64)) {
+        let sources = self.sources.get(place as usize);
+        let sources: Vec<u32> = sources.into_iter().flatten().copied().collect();
+        for source in sources {
+            let is_within = |packed: &&PackedInterval| {
+                packed.place == place && from <= packed.kafka_from && packed.kafka_to <= to
+            };
+            let intervals = &mut self.by_source[source as usize];
+            let mut within = intervals.iter().filter(is_within).copied();
+            let (Some(mut whole), Some(second)) = (within.next(), within.next()) else {
+                continue;
+            };
+            whole.hold(&second);
+            within.for_each(|packed| whole.hold(&packed));
+            intervals.retain(|packed| !is_within(&packed));
+            intervals.shrink_to_fit();
+            self.insert(source, whole);
+        }
+    }
+
     /// Takes out, and gives with their sources, those of a place that lie wholly below an offset of it.
     pub(super) fn take_below(&mut self, place: u32, end: u64) -> Vec<(u32, PackedInterval)> {
         let Some(sources) = self.sources.get_mut(place as usize) else {
@@ -147,6 +168,7 @@ impl OffsetMap {
         let placed = self.placed_in(target, from, to);
         // It took the place of segments that had them.
         if placed.is_empty() {
+            self.join_packed(target, (from.0 as u64, to.0 as u64));
             return Ok(());
         }
         if self.mark_of(&placed) != mark {
@@ -178,6 +200,19 @@ impl OffsetMap {
             }
         }
         Ok(())
+    }
+
+    /// One segment has now what several had.
+    fn join_packed(&mut self, target: Target, within: (u64, u64)) {
+        for cluster_incarnation in self.all_lives() {
+            let place = Place {
+                cluster_incarnation,
+                target,
+            };
+            if let Some(place) = self.places.find(&place) {
+                self.packed.join(place, within);
+            }
+        }
     }
 
     fn mark_of(&self, placed: &[(u32, Span)]) -> FactsMark {

@@ -104,7 +104,10 @@ fn find(remote: &Remote, arguments: &BackupArguments) -> anyhow::Result<Found> {
     let data = config.data.clone();
     // A lock is made where there is none: not in a folder that is no cloud's.
     if !data.join("log").is_dir() {
-        bail!("{} holds no cloud's data: there is no log", data.display());
+        bail!(
+            "{} holds no cloud's data: there is no log (with wal: object it is in the object store: keep copies or older versions of the bucket instead)",
+            data.display()
+        );
     }
     match DataLock::take(&data) {
         Ok(lock) => Ok(Found {

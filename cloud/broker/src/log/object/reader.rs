@@ -11,7 +11,7 @@ use tidegate_cloud_protocol::index::LogPlace;
 use tokio::runtime::Handle;
 
 use super::place::{Place, key};
-use crate::limits::LOG_DELETIONS_AT_ONCE_MAX;
+use crate::limits::DELETIONS_AT_ONCE_MAX;
 use crate::log::LogError;
 use crate::store::{Cache, StoreError};
 
@@ -88,7 +88,7 @@ impl ObjectReader {
             let deleted = self.place.store.delete(&key(number)).await;
             (number, deleted)
         });
-        let mut deletions = stream::iter(deletions).buffer_unordered(LOG_DELETIONS_AT_ONCE_MAX);
+        let mut deletions = stream::iter(deletions).buffer_unordered(DELETIONS_AT_ONCE_MAX);
         let (mut removed, mut failed) = (Vec::new(), None);
         while let Some((number, deleted)) = deletions.next().await {
             match deleted {

@@ -92,7 +92,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         1 => any::<u8>().prop_map(|id| Entry::OpenBroker(OpenBroker { id: u128::from(id) })),
         1 => (0..3u8).prop_map(|n| Entry::AddStore(AddStore { url: format!("s3://bucket-{n}") })),
-        6 => (target(), segment(), vec(segment_id(), 0..2), prop::option::of((0..9_u32, any::<u32>())))
+        6 => (target(), segment(), vec(segment_id(), 0..4), prop::option::of((0..9_u32, any::<u32>())))
             .prop_map(|(target, segment, replaces, facts)| {
                 let facts = facts.map(|(count, crc)| FactsMark { count, crc });
                 Entry::Pack(Pack { target, segment, replaces, facts })
