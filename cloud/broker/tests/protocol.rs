@@ -136,9 +136,6 @@ fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
             InitProducerIdRequest::default().with_transactional_id(None),
         ),
         ApiKey::DeleteRecords => delete_request(&[(0, 0)]),
-        ApiKey::InitProducerId => RequestKind::InitProducerId(
-            InitProducerIdRequest::default().with_transactional_id(None),
-        ),
         key => admin_request_of(key, version),
     }
 }
