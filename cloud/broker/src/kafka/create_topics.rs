@@ -113,11 +113,14 @@ fn exists(name: &TopicName) -> Refusal {
 fn new_name(context: &Context, name: &str) -> Result<TopicName, Refusal> {
     let invalid = |why| Refusal::new(reply_code::INVALID_TOPIC, why);
     let name = TopicName::new(name).map_err(|error| invalid(error.to_string()))?;
-    let like = |name: &str| name.replace('.', "_");
     let (is_there, alike) = context.broker.ledger(|ledger| {
         let is_there = ledger.topic_id(name.as_str()).is_some();
+        let may_collide = name.as_str().contains(['.', '_']);
         let mut names = ledger.topics().map(|(_, topic)| &topic.name);
-        let alike = names.find(|there| like(there.as_str()) == like(name.as_str()));
+        let mut alike = None;
+        if may_collide {
+            alike = names.find(|there| is_alike(there.as_str(), name.as_str()));
+        }
         (is_there, alike.cloned())
     });
     match alike {
@@ -128,6 +131,14 @@ fn new_name(context: &Context, name: &str) -> Result<TopicName, Refusal> {
         ))),
         None => Ok(name),
     }
+}
+
+/// Whether two names are the same but for full stops and underscores.
+fn is_alike(one: &str, other: &str) -> bool {
+    let either = |byte: u8| matches!(byte, b'.' | b'_');
+    let mut bytes = one.bytes().zip(other.bytes());
+    one.len() == other.len()
+        && bytes.all(|(one, other)| one == other || either(one) && either(other))
 }
 
 fn settings(topic: &CreatableTopic) -> Result<Asked, Refusal> {

@@ -1,5 +1,7 @@
 //! DescribeConfigs (KIP-133, KIP-226, KIP-569) of topics and of this broker. Source: Kafka's `ConfigHelper`.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult,
@@ -17,7 +19,11 @@ pub(super) fn handle(
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let with_documentation = request.include_documentation;
-    let results = request.resources.into_iter().map(|resource| {
+    let mut seen = BTreeSet::new();
+    let mut resources = request.resources;
+    // Once each, however often it is asked for.
+    resources.retain(|one| seen.insert((one.resource_type, one.resource_name.clone())));
+    let results = resources.into_iter().map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());

@@ -1,5 +1,7 @@
 //! DescribeGroups: a group's state and members. Source: Kafka's `GroupMetadataManager`.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
@@ -24,7 +26,9 @@ pub(super) fn handle(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let may = request.include_authorized_operations;
-    let groups = request.groups.into_iter().map(|id| {
+    // Once each, however often it is asked for: a group can be large.
+    let ids: BTreeSet<GroupId> = request.groups.into_iter().collect();
+    let groups = ids.into_iter().map(|id| {
         let mut group = match group_name(&id) {
             Ok(name) => describe(context, version, &name),
             Err(code) => DescribedGroup::default().with_error_code(code),

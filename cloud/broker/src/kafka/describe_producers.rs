@@ -1,10 +1,13 @@
 //! DescribeProducers (KIP-664): the idempotent producers that a partition remembers. There are no transactions here.
 
-use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use std::collections::{BTreeMap, BTreeSet};
+
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
-use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
+use kafka_protocol::messages::{
+    DescribeProducersRequest, DescribeProducersResponse, ProducerId, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use tidegate_cloud_protocol::ledger::producers::{PRODUCER_EXPIRES_MS, Producer};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
@@ -19,14 +22,20 @@ pub(super) fn handle(
     context: &Context,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
-    let topics = request.topics.into_iter();
-    let topics = topics.map(|topic| describe(context, topic));
+    // Each partition once, however often it is asked for: it can have many producers.
+    let mut asked = BTreeMap::<TopicName, BTreeSet<i32>>::new();
+    for topic in request.topics {
+        let partitions = asked.entry(topic.name).or_default();
+        partitions.extend(topic.partition_indexes);
+    }
+    let topics = asked.into_iter();
+    let topics = topics.map(|(name, partitions)| describe(context, name, partitions));
     DescribeProducersResponse::default().with_topics(topics.collect())
 }
 
-fn describe(context: &Context, topic: TopicRequest) -> TopicResponse {
-    let id = context.topic_id(&topic.name, Uuid::nil());
-    let partitions = topic.partition_indexes.into_iter().map(|index| {
+fn describe(context: &Context, name: TopicName, partitions: BTreeSet<i32>) -> TopicResponse {
+    let id = context.topic_id(&name, Uuid::nil());
+    let partitions = partitions.into_iter().map(|index| {
         let response = PartitionResponse::default().with_partition_index(index);
         let wanted = id.map(|id| target(id, index));
         let known = context.broker.ledger(|ledger| {
@@ -36,7 +45,7 @@ fn describe(context: &Context, topic: TopicRequest) -> TopicResponse {
         match known {
             Some(producers) => response.with_active_producers(producers),
             None => {
-                let why = format!("There is no partition {index} of {}.", topic.name.as_str());
+                let why = format!("There is no partition {index} of {}.", name.as_str());
                 response
                     .with_error_code(reply_code::UNKNOWN_TOPIC_OR_PARTITION)
                     .with_error_message(Some(StrBytes::from_string(why)))
@@ -45,7 +54,7 @@ fn describe(context: &Context, topic: TopicRequest) -> TopicResponse {
     });
     TopicResponse::default()
         .with_partitions(partitions.collect())
-        .with_name(topic.name)
+        .with_name(name)
 }
 
 fn producers(ledger: &Ledger, target: Target) -> Vec<ProducerState> {
