@@ -140,7 +140,7 @@ async fn the_producers_of_a_partition_are_told() {
     assert!(matches!(effects[1], Effect::Produced(_)), "{effects:?}");
     let now_ms = cloud.broker().ledger(|ledger| ledger.now_ms());
 
-    let topics = [("telemetry", vec![0, 1, 9]), ("no", vec![0])];
+    let topics = [("telemetry", vec![0, 1, 9, 1]), ("no", vec![0])];
     let topics = topics.map(|(topic, partitions)| {
         describe_producers_request::TopicRequest::default()
             .with_name(name(topic))

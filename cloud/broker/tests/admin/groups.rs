@@ -122,12 +122,15 @@ async fn describe_group(
     version: i16,
     group: &str,
 ) -> describe_groups_response::DescribedGroup {
-    let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(group))]);
+    // Asked twice, it is answered once.
+    let groups = vec![GroupId(text(group)); 2];
+    let request = DescribeGroupsRequest::default().with_groups(groups);
     let request = RequestKind::DescribeGroups(request);
     let response = client.ask(ApiKey::DescribeGroups, version, request).await;
     let ResponseKind::DescribeGroups(mut response) = response else {
         panic!("{response:?}");
     };
+    assert_eq!(response.groups.len(), 1);
     response.groups.remove(0)
 }
 

@@ -14,12 +14,13 @@ async fn describe(client: &mut Client, kind: i8, called: &str, keys: &[&str]) ->
         .with_resource_type(kind)
         .with_resource_name(text(called))
         .with_configuration_keys(Some(keys));
-    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+    let request = DescribeConfigsRequest::default().with_resources(vec![resource; 2]);
     let request = RequestKind::DescribeConfigs(request);
     let response = client.ask(ApiKey::DescribeConfigs, 4, request).await;
     let ResponseKind::DescribeConfigs(mut response) = response else {
         panic!("{response:?}");
     };
+    assert_eq!(response.results.len(), 1, "asked twice, answered once");
     let result = response.results.remove(0);
     assert_eq!(
         (result.resource_type, result.resource_name.as_str()),
