@@ -163,6 +163,7 @@ impl Cloud {
             advertised_host,
             advertised_port,
             auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
+            client_host: String::new(),
         };
         self.tasks.spawn(async move {
             tokio::select! {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_cloud_protocol::groups::{
-    Answer, GroupError, GroupLimits, Groups, Identity, Join, Sync, Token,
+    Answer, GroupDescription, GroupError, GroupLimits, GroupState, Groups, Identity, Join, Sync,
+    Token,
 };
 use tidegate_shared::id::GroupName;
 use tokio::sync::{Notify, oneshot};
@@ -119,6 +120,20 @@ impl Coordinator {
     /// Whether anybody consumes in the group now.
     pub(crate) fn has_members(&self, group: &GroupName) -> bool {
         self.lock().groups.has_members(group)
+    }
+
+    /// The group as it is now; `None` where nobody is in it.
+    pub(crate) fn describe(&self, group: &GroupName) -> Option<GroupDescription> {
+        self.lock().groups.describe(group)
+    }
+
+    /// Groups in which somebody is, each with its state and kind.
+    pub(crate) fn list(&self) -> Vec<(GroupName, GroupState, String)> {
+        let inner = self.lock();
+        let groups = inner.groups.list();
+        groups
+            .map(|(name, state, kind)| (name.clone(), state, kind.to_owned()))
+            .collect()
     }
 
     pub(crate) fn check_commit(&self, identity: &Identity) -> Result<(), GroupError> {

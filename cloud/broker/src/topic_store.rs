@@ -43,8 +43,33 @@ pub(crate) enum TopicStoreError {
 
 /// The number of the store at a URL; the cluster's own where there is none. Asks the store first.
 pub(crate) async fn number_of(broker: &Broker, url: Option<&str>) -> Result<u32, TopicStoreError> {
-    let Some(url) = url else {
+    let Some(url) = ask(broker, url).await? else {
         return Ok(CLUSTER_STORE);
+    };
+    let stores = broker.shared().segments.stores();
+    let opened = stores.open(&url, stores.options());
+    let url = url.as_str().to_owned();
+    let store = opened.map_err(|source| TopicStoreError::Unusable {
+        url: url.clone(),
+        source,
+    })?;
+    let add = Entry::AddStore(AddStore { url });
+    match broker.submit(vec![(add, None)]).await?[..] {
+        [Effect::StoreAdded { number }] => {
+            stores.add(number, store);
+            Ok(number)
+        }
+        _ => Err(TopicStoreError::TooMany),
+    }
+}
+
+/// Asks the store at a URL, and changes nothing. The URL as the ledger has it; `None`: the cluster's own store.
+pub(crate) async fn ask(
+    broker: &Broker,
+    url: Option<&str>,
+) -> Result<Option<StoreUrl>, TopicStoreError> {
+    let Some(url) = url else {
+        return Ok(None);
     };
     let url: StoreUrl = url.parse()?;
     if url.is_memory() {
@@ -54,7 +79,7 @@ pub(crate) async fn number_of(broker: &Broker, url: Option<&str>) -> Result<u32,
     let text = url.absolute();
     let stores = broker.shared().segments.stores();
     if text == stores.cluster().url().absolute() {
-        return Ok(CLUSTER_STORE);
+        return Ok(None);
     }
     if text.len() > STORE_URL_BYTES_MAX {
         return Err(TopicStoreError::Long(text.len()));
@@ -82,16 +107,7 @@ pub(crate) async fn number_of(broker: &Broker, url: Option<&str>) -> Result<u32,
         let url = url.as_str().to_owned();
         return Err(TopicStoreError::Untrue { url });
     }
-    let store = stores.open(&url, stores.options()).map_err(unusable)?;
-    let url = url.as_str().to_owned();
-    let add = Entry::AddStore(AddStore { url });
-    match broker.submit(vec![(add, None)]).await?[..] {
-        [Effect::StoreAdded { number }] => {
-            stores.add(number, store);
-            Ok(number)
-        }
-        _ => Err(TopicStoreError::TooMany),
-    }
+    Ok(Some(url))
 }
 
 /// Whether what is written is what is read.

@@ -136,6 +136,130 @@ fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
             InitProducerIdRequest::default().with_transactional_id(None),
         ),
         ApiKey::DeleteRecords => delete_request(&[(0, 0)]),
+        key => admin_request_of(key, version),
+    }
+}
+
+fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
+    const TOPIC: i8 = 2;
+    let text = StrBytes::from_static_str;
+    let new = || TopicName(StrBytes::from_string(format!("new-{version}")));
+    match key {
+        ApiKey::CreateTopics => {
+            let config = create_topics_request::CreatableTopicConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(Some(text("1000")));
+            let topic = create_topics_request::CreatableTopic::default()
+                .with_name(new())
+                .with_num_partitions(2)
+                .with_replication_factor(-1)
+                .with_configs(vec![config]);
+            let unnamed = create_topics_request::CreatableTopic::default();
+            let request = CreateTopicsRequest::default().with_topics(vec![topic, unnamed]);
+            RequestKind::CreateTopics(request)
+        }
+        ApiKey::DeleteTopics if version < 6 => {
+            RequestKind::DeleteTopics(DeleteTopicsRequest::default().with_topic_names(vec![new()]))
+        }
+        ApiKey::DeleteTopics => {
+            let topic = delete_topics_request::DeleteTopicState::default().with_name(Some(new()));
+            let unnamed = delete_topics_request::DeleteTopicState::default().with_name(None);
+            let request = DeleteTopicsRequest::default().with_topics(vec![topic, unnamed]);
+            RequestKind::DeleteTopics(request)
+        }
+        ApiKey::CreatePartitions => {
+            let topic = create_partitions_request::CreatePartitionsTopic::default()
+                .with_name(telemetry())
+                .with_count(4 + i32::from(version))
+                .with_assignments(None);
+            RequestKind::CreatePartitions(
+                CreatePartitionsRequest::default().with_topics(vec![topic]),
+            )
+        }
+        ApiKey::DescribeConfigs => {
+            let resources = [(TOPIC, "telemetry"), (4, "1"), (4, ""), (9, "what")];
+            let resources = resources.map(|(kind, name)| {
+                describe_configs_request::DescribeConfigsResource::default()
+                    .with_resource_type(kind)
+                    .with_resource_name(text(name))
+                    .with_configuration_keys(None)
+            });
+            let request = DescribeConfigsRequest::default()
+                .with_resources(resources.into())
+                .with_include_documentation(version >= 3);
+            RequestKind::DescribeConfigs(request)
+        }
+        ApiKey::AlterConfigs => {
+            let config = alter_configs_request::AlterableConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(Some(text("5000")));
+            let resource = alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(text("telemetry"))
+                .with_configs(vec![config]);
+            RequestKind::AlterConfigs(AlterConfigsRequest::default().with_resources(vec![resource]))
+        }
+        ApiKey::IncrementalAlterConfigs => {
+            let config = incremental_alter_configs_request::AlterableConfig::default()
+                .with_name(text("retention.ms"))
+                .with_config_operation(1)
+                .with_value(None);
+            let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(text("telemetry"))
+                .with_configs(vec![config]);
+            let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+            RequestKind::IncrementalAlterConfigs(request)
+        }
+        ApiKey::ListGroups => RequestKind::ListGroups(ListGroupsRequest::default()),
+        ApiKey::DescribeGroups => {
+            // One with offsets, one with members, and one that there is not.
+            let groups = ["group", "group-1", "no"].map(|name| GroupId(text(name)));
+            let request = DescribeGroupsRequest::default()
+                .with_groups(groups.into())
+                .with_include_authorized_operations(version >= 3);
+            RequestKind::DescribeGroups(request)
+        }
+        ApiKey::DeleteGroups => {
+            let groups = ["group", "group-1", "no"].map(|name| GroupId(text(name)));
+            RequestKind::DeleteGroups(
+                DeleteGroupsRequest::default().with_groups_names(groups.into()),
+            )
+        }
+        ApiKey::OffsetDelete => {
+            let partition = offset_delete_request::OffsetDeleteRequestPartition::default();
+            let topic = offset_delete_request::OffsetDeleteRequestTopic::default()
+                .with_name(telemetry())
+                .with_partitions(vec![partition]);
+            let request = OffsetDeleteRequest::default()
+                .with_group_id(GroupId(text("group")))
+                .with_topics(vec![topic]);
+            RequestKind::OffsetDelete(request)
+        }
+        ApiKey::OffsetForLeaderEpoch => {
+            let partition = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
+            let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+                .with_topic(telemetry())
+                .with_partitions(vec![partition]);
+            let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+            RequestKind::OffsetForLeaderEpoch(request)
+        }
+        ApiKey::DescribeCluster => {
+            let request =
+                DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
+            RequestKind::DescribeCluster(request)
+        }
+        ApiKey::DescribeLogDirs => {
+            RequestKind::DescribeLogDirs(DescribeLogDirsRequest::default().with_topics(None))
+        }
+        ApiKey::DescribeProducers => {
+            let topic = describe_producers_request::TopicRequest::default()
+                .with_name(telemetry())
+                .with_partition_indexes(vec![0, 9]);
+            RequestKind::DescribeProducers(
+                DescribeProducersRequest::default().with_topics(vec![topic]),
+            )
+        }
         other => panic!("{other:?} is advertised and not tested"),
     }
 }
@@ -174,7 +298,7 @@ async fn hostile_bytes_close_their_own_connection_only() {
         // Metadata with 2^31 - 1 topics.
         &[0, 3, 0, 1, 0, 0, 0, 9, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff],
         // An API that is not served, one that does not exist, a version that does not.
-        &[0, 19, 0, 1, 0, 0, 0, 9],
+        &[0, 43, 0, 1, 0, 0, 0, 9],
         &[0x7f, 0, 0, 1, 0, 0, 0, 9],
         &[0, 3, 0, 99, 0, 0, 0, 9],
         &[0, 3],

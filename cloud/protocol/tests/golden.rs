@@ -274,6 +274,21 @@ fn entries() -> Vec<(&'static str, Entry)> {
             "entry-16-allot-producer-v1",
             Entry::AllotProducer(AllotProducer),
         ),
+        (
+            "entry-17-forget-offsets-v1",
+            Entry::ForgetOffsets(ForgetOffsets {
+                // One that has none: the snapshot is as it was before there was this entry.
+                group: GroupName::new("gone").expect("a name"),
+                targets: Some(vec![target()]),
+            }),
+        ),
+        (
+            "entry-17-forget-offsets-v1-all",
+            Entry::ForgetOffsets(ForgetOffsets {
+                group: GroupName::new("gone").expect("a name"),
+                targets: None,
+            }),
+        ),
     ]
 }
 
@@ -436,8 +451,22 @@ fn a_snapshot_is_read_as_what_it_was() {
     assert_eq!((log.segments().len(), log.tail().len()), (1, 1));
     assert_eq!(ledger.free_segments(i64::MAX).count(), 1);
     assert_eq!(ledger.stores().collect::<Vec<_>>(), [(1, STORE_URL)]);
-    is_written("snapshot-v6", &ledger.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v6")), Ok(ledger));
+    assert_eq!(
+        Ledger::restore(golden("snapshot-v6")),
+        Ok(ledger.clone()),
+        "of before ended epochs were kept: none has ended"
+    );
+    let mut restored = ledger;
+    let begin = Begin {
+        now_ms: 1_700_000_000_002,
+        cluster_incarnation_id: 8,
+    };
+    let next = restored.partition(target()).expect("it is there").next;
+    let begun = restored.apply(Command::Begin(begin), PLACE);
+    assert!(begun.is_ok(), "{begun:?}");
+    assert_eq!(restored.epoch_end(target(), 0), Some(next));
+    is_written("snapshot-v7", &restored.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v7")), Ok(restored));
 }
 
 const OF_PRODUCERS: [&str; 2] = ["entry-15-produce-v1", "entry-16-allot-producer-v1"];

@@ -90,10 +90,11 @@ fn sealed(random: &mut Random) -> (u64, Bytes) {
     let compression = [
         Compression::None,
         Compression::Gzip,
+        Compression::Snappy,
         Compression::Lz4,
         Compression::Zstd,
     ];
-    let compression = compression[random.below(4) as usize];
+    let compression = compression[random.below(5) as usize];
     let base = random.below(4) as i64;
     (
         count,

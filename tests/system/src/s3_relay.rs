@@ -95,6 +95,17 @@ pub struct Relay {
     state: Arc<Mutex<State>>,
 }
 
+/// What goes wrong by chance.
+pub const BY_CHANCE: [Fault; 7] = [
+    Fault::Answer(500),
+    Fault::Answer(503),
+    Fault::Cut,
+    Fault::DoneButAnswered(500),
+    Fault::DoneButCut,
+    Fault::HalfAnswer,
+    Fault::Slow(Duration::from_millis(400)),
+];
+
 impl fmt::Debug for Relay {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Relay({})", self.address)
@@ -135,6 +146,15 @@ impl Relay {
         lock(&self.state).rules.push(rule);
     }
 
+    /// From now on every second request goes wrong, in each of [`BY_CHANCE`]'s ways as often; `below` gives a number by
+    /// chance.
+    pub fn fail_every_second(&self, mut below: impl FnMut(u64) -> u64 + Send + 'static) {
+        self.fail_by_chance(move |_| {
+            let at = below(2 * BY_CHANCE.len() as u64);
+            BY_CHANCE.get(at as usize).copied()
+        });
+    }
+
     /// From now on it is asked of each request, by its line, what goes wrong with it.
     pub fn fail_by_chance(&self, chance: impl FnMut(&str) -> Option<Fault> + Send + 'static) {
         lock(&self.state).chance = Some(Box::new(chance));
@@ -151,6 +171,14 @@ impl Relay {
     /// How often what has gone wrong since the start, by operation and fault.
     pub fn histogram(&self) -> BTreeMap<(&'static str, String), u32> {
         lock(&self.state).histogram.clone()
+    }
+
+    /// How often something went wrong of what is meant, by operation and fault.
+    pub fn hits(&self, is_meant: impl Fn(&str, &str) -> bool) -> u32 {
+        let histogram = self.histogram();
+        let meant = histogram.iter();
+        let meant = meant.filter(|((operation, fault), _)| is_meant(operation, fault));
+        meant.map(|(_, count)| count).sum()
     }
 }
 

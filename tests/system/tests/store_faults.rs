@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
 
 use serde_json::Value;
 use tidegate_system_tests::cli::{json, tidegate};
@@ -15,7 +14,7 @@ use tidegate_system_tests::lines::{Publisher, padded, payloads, publish};
 use tidegate_system_tests::node::{STREAM, Site};
 use tidegate_system_tests::random::Random;
 use tidegate_system_tests::s3::S3;
-use tidegate_system_tests::s3_relay::{Fault, Relay};
+use tidegate_system_tests::s3_relay::{BY_CHANCE, Fault, Relay};
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::wait;
 
@@ -28,17 +27,6 @@ const CLOUD: &str = "pack: {max_age: 0}\nrestore_window: 1s\n\
 
 const EDGE: &str =
     "routes:\n  - {filter: 'state/#', stream: state}\n  - {filter: '#', stream: telemetry}\n";
-
-/// What goes wrong with every second request, each as often as the others.
-const BY_CHANCE: [Fault; 7] = [
-    Fault::Answer(500),
-    Fault::Answer(503),
-    Fault::Cut,
-    Fault::DoneButAnswered(500),
-    Fault::DoneButCut,
-    Fault::HalfAnswer,
-    Fault::Slow(Duration::from_millis(400)),
-];
 
 /// How often each of these is to be seen at least, and what is to be hit by any of them.
 const HITS_MIN: u32 = 3;
@@ -164,18 +152,13 @@ impl World {
         });
     }
 
-    fn hits(&self, is_meant: impl Fn(&str, &str) -> bool) -> u32 {
-        let histogram = self.relay.histogram();
-        let meant = histogram.iter();
-        let meant = meant.filter(|((operation, fault), _)| is_meant(operation, fault));
-        meant.map(|(_, count)| count).sum()
-    }
-
     #[track_caller]
     fn wait_hit(&self, on: &str, by: Fault, count: u32) {
         let by = format!("{by:?}");
         wait::until(&format!("{by} on {on}"), wait::SOON * 2, || {
-            let hits = self.hits(|operation, fault| operation == on && fault == by);
+            let hits = self
+                .relay
+                .hits(|operation, fault| operation == on && fault == by);
             (hits >= count).then_some(())
         });
     }
@@ -185,10 +168,9 @@ impl World {
 fn a_store_that_fails_in_every_way_costs_time_and_nothing_else() {
     let mut random = Random::from_environment();
     let mut world = World::start();
-    world.relay.fail_by_chance(move |_| {
-        let at = random.below(2 * BY_CHANCE.len() as u64);
-        BY_CHANCE.get(at as usize).copied()
-    });
+    world
+        .relay
+        .fail_every_second(move |bound| random.below(bound));
     // It is asked for once in a life: chance may miss it.
     world.relay.fail("GET", "list-type", Fault::HalfAnswer, 1);
     all_is_seen(&mut world);
@@ -234,8 +216,8 @@ fn a_store_that_fails_in_every_way_costs_time_and_nothing_else() {
 fn all_is_seen(world: &mut World) {
     let is_seen = |world: &World| {
         let faults = BY_CHANCE.map(|fault| format!("{fault:?}"));
-        let seen = |name: &String| world.hits(|_, fault| fault == name) >= HITS_MIN;
-        let hit = |on: &&str| world.hits(|operation, _| operation == *on) > 0;
+        let seen = |name: &String| world.relay.hits(|_, fault| fault == name) >= HITS_MIN;
+        let hit = |on: &&str| world.relay.hits(|operation, _| operation == *on) > 0;
         faults.iter().all(seen) && HIT.iter().all(hit)
     };
     let mut rounds = 0;

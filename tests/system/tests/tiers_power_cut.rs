@@ -58,12 +58,14 @@ const MOMENTS: [Moment; 5] = [
 
 impl Moment {
     /// Waits for it; whether it came.
-    fn wait(self, cloud: &Path) -> bool {
+    fn wait(self, wal: &str, cloud: &Path) -> bool {
+        let segments = cloud.join("objects/segments");
         let (folder, is_new) = match self {
             Self::Lands => return true,
-            Self::Packs | Self::Compacts => (cloud.join("objects"), true),
+            Self::Packs | Self::Compacts => (segments, true),
+            Self::Snapshots if wal == "object" => (cloud.join("objects/snapshots"), true),
             Self::Snapshots => (cloud.join("snapshots"), true),
-            Self::Removes => (cloud.join("objects"), false),
+            Self::Removes => (segments, false),
         };
         let before = objects(&folder);
         let deadline = Instant::now() + wait::SOON;
@@ -84,7 +86,16 @@ impl Moment {
 
 #[test]
 fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
-    let scratch = Scratch::new("tiers-power-cut");
+    cut_at_each_moment("local", ROUNDS);
+}
+
+#[test]
+fn nothing_is_lost_either_with_the_log_in_an_object_store_that_is_a_folder() {
+    cut_at_each_moment("object", 1);
+}
+
+fn cut_at_each_moment(wal: &str, rounds: usize) {
+    let scratch = Scratch::new(&format!("tiers-power-cut-{wal}"));
     let image = match Image::new(&scratch) {
         Ok(image) => image,
         Err(reason) => skip!("{reason}"),
@@ -94,10 +105,12 @@ fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
     site.edge.reconnect_soon();
     site.edge.configure(ROUTES);
     site.cloud.configure(HASTY);
+    site.cloud
+        .configure(&format!("wal: {wal}\nwal_linger: 5ms\n"));
     site.start();
     let (mut begins, mut published, mut states) = (0, 0, 0);
     let mut hits = BTreeMap::<Moment, usize>::new();
-    for moment in MOMENTS.into_iter().cycle().take(MOMENTS.len() * ROUNDS) {
+    for moment in MOMENTS.into_iter().cycle().take(MOMENTS.len() * rounds) {
         let later = Duration::from_micros(random.below(3_000));
         let ends = AtomicBool::new(false);
         let mqtt = site.edge.mqtt;
@@ -115,7 +128,7 @@ fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
             if moment == Moment::Compacts {
                 alter(&site, "cleanup.policy=compact");
             }
-            let came = moment.wait(&site.cloud.data);
+            let came = moment.wait(wal, &site.cloud.data);
             // Somewhere in what it does.
             thread::sleep(later);
             image.power_cycle(|| site.cloud.kill());
@@ -135,7 +148,7 @@ fn whatever_the_cloud_does_when_the_power_goes_nothing_that_landed_is_lost() {
         check_states(&site, &scratch, states);
     }
     println!("{published} messages; cuts: {hits:?}");
-    assert!(MOMENTS.iter().all(|moment| hits[moment] == ROUNDS));
+    assert!(MOMENTS.iter().all(|moment| hits[moment] == rounds));
 }
 
 /// The cloud's data is on the image, and nothing else.

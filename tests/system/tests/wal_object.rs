@@ -14,7 +14,7 @@ use tidegate_system_tests::lines::{Publisher, payloads, publish};
 use tidegate_system_tests::node::{Cloud, STREAM, Site};
 use tidegate_system_tests::random::Random;
 use tidegate_system_tests::s3::S3;
-use tidegate_system_tests::s3_relay::Fault;
+use tidegate_system_tests::s3_relay::{BY_CHANCE, Fault};
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::wait;
 
@@ -29,16 +29,7 @@ const KAFKA_STORAGE_ERROR: i16 = 56;
 const KILLS: usize = 8;
 const BETWEEN_KILLS: usize = 40;
 
-/// What goes wrong with every second request, each as often as the others.
-const BY_CHANCE: [Fault; 7] = [
-    Fault::Answer(500),
-    Fault::Answer(503),
-    Fault::Cut,
-    Fault::DoneButAnswered(500),
-    Fault::DoneButCut,
-    Fault::HalfAnswer,
-    Fault::Slow(Duration::from_millis(200)),
-];
+/// How often each of what goes wrong by chance is to be seen at least.
 const HITS_MIN: u32 = 3;
 const ROUNDS_MAX: usize = 60;
 
@@ -131,23 +122,13 @@ fn a_store_that_fails_holds_up_what_lands_and_loses_nothing() {
     let mut random = Random::from_environment();
     let mut site = site(&scratch, &server);
     site.start();
-    relay.fail_by_chance(move |_| {
-        let at = random.below(2 * BY_CHANCE.len() as u64);
-        BY_CHANCE.get(at as usize).copied()
-    });
-    let hits = |on: &str, fault: Fault| {
-        let histogram = relay.histogram();
+    relay.fail_every_second(move |bound| random.below(bound));
+    let is_seen = |fault: &Fault| {
         let fault = format!("{fault:?}");
-        let found = histogram
-            .iter()
-            .find(|((what, by), _)| *what == on && *by == fault);
-        found.map_or(0, |(_, count)| *count)
+        relay.hits(|on, by| on == "PUT" && by == fault) >= HITS_MIN
     };
     let (mut published, mut rounds) = (0, 0);
-    while !BY_CHANCE
-        .iter()
-        .all(|fault| hits("PUT", *fault) >= HITS_MIN)
-    {
+    while !BY_CHANCE.iter().all(is_seen) {
         rounds += 1;
         assert!(rounds <= ROUNDS_MAX, "{:?}", relay.histogram());
         publish_lines(&site, published, published + 20);

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::reply_code;
 use crate::broker::Broker;
-use crate::limits::{AUTO_CREATED_TOPICS_MAX, TOPIC_PARTITIONS_DEFAULT};
+use crate::config::PARTITIONS_DEFAULT;
+use crate::limits::AUTO_CREATED_TOPICS_MAX;
 
 /// See the module.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl AutoCreate {
             broker.command(Command::CreateTopic(CreateTopic {
                 name,
                 topic_id: TopicId(Uuid::new_v4().as_u128()),
-                partitions: TOPIC_PARTITIONS_DEFAULT,
+                partitions: PARTITIONS_DEFAULT,
                 changes: Vec::new(),
             }))
         });

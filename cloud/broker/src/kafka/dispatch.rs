@@ -3,8 +3,11 @@
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
-    Context, api_versions, delete_records, fetch, find_coordinator, groups, init_producer_id,
-    list_offsets, metadata, offsets,
+    Context, alter_configs, api_versions, create_partitions, create_topics, delete_groups,
+    delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
+    describe_log_dirs, describe_producers, fetch, find_coordinator, groups,
+    incremental_alter_configs, init_producer_id, list_groups, list_offsets, metadata,
+    offset_delete, offset_for_leader_epoch, offsets,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -52,6 +55,57 @@ pub(super) async fn handle(
         }
         RequestKind::OffsetFetch(request) => {
             ResponseKind::OffsetFetch(offsets::fetch(context, version, request))
+        }
+        request => return administer(context, version, request).await,
+    })
+}
+
+/// The APIs by which people look after topics and groups.
+async fn administer(context: &Context, version: i16, request: RequestKind) -> Option<ResponseKind> {
+    Some(match request {
+        RequestKind::CreateTopics(request) => {
+            ResponseKind::CreateTopics(create_topics::handle(context, request).await)
+        }
+        RequestKind::DeleteTopics(request) => {
+            ResponseKind::DeleteTopics(delete_topics::handle(context, request).await)
+        }
+        RequestKind::CreatePartitions(request) => {
+            ResponseKind::CreatePartitions(create_partitions::handle(context, request).await)
+        }
+        RequestKind::DescribeConfigs(request) => {
+            ResponseKind::DescribeConfigs(describe_configs::handle(context, request))
+        }
+        RequestKind::AlterConfigs(request) => {
+            ResponseKind::AlterConfigs(alter_configs::handle(context, request).await)
+        }
+        RequestKind::IncrementalAlterConfigs(request) => {
+            let response = incremental_alter_configs::handle(context, request).await;
+            ResponseKind::IncrementalAlterConfigs(response)
+        }
+        RequestKind::ListGroups(request) => {
+            ResponseKind::ListGroups(list_groups::handle(context, &request))
+        }
+        RequestKind::DescribeGroups(request) => {
+            ResponseKind::DescribeGroups(describe_groups::handle(context, version, request))
+        }
+        RequestKind::DeleteGroups(request) => {
+            ResponseKind::DeleteGroups(delete_groups::handle(context, request).await)
+        }
+        RequestKind::OffsetDelete(request) => {
+            ResponseKind::OffsetDelete(offset_delete::handle(context, request).await)
+        }
+        RequestKind::OffsetForLeaderEpoch(request) => {
+            let response = offset_for_leader_epoch::handle(context, request);
+            ResponseKind::OffsetForLeaderEpoch(response)
+        }
+        RequestKind::DescribeCluster(request) => {
+            ResponseKind::DescribeCluster(describe_cluster::handle(context, &request))
+        }
+        RequestKind::DescribeLogDirs(request) => {
+            ResponseKind::DescribeLogDirs(describe_log_dirs::handle(context, request))
+        }
+        RequestKind::DescribeProducers(request) => {
+            ResponseKind::DescribeProducers(describe_producers::handle(context, request))
         }
         _ => return None,
     })

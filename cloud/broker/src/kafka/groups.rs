@@ -7,7 +7,7 @@ use kafka_protocol::messages::{
     LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidegate_cloud_protocol::groups::{Answer, Identity, Join, Joined, Sync};
+use tidegate_cloud_protocol::groups::{Answer, Client, Identity, Join, Joined, Sync};
 use tidegate_shared::id::GroupName;
 use uuid::Uuid;
 
@@ -40,7 +40,11 @@ pub(super) async fn join(
         Ok(group) => group,
         Err(code) => return Some(join_failed(version, text(&request.member_id), code)),
     };
-    let join = join_of(version, client_id, group, request);
+    let client = Client {
+        id: client_id.to_owned(),
+        host: context.client_host.clone(),
+    };
+    let join = join_of(version, client, group, request);
     let Answer::Join { member_id, result } = context.coordinator.join(join).await? else {
         return None;
     };
@@ -50,7 +54,7 @@ pub(super) async fn join(
     })
 }
 
-fn join_of(version: i16, client_id: &str, group: GroupName, request: JoinGroupRequest) -> Join {
+fn join_of(version: i16, client: Client, group: GroupName, request: JoinGroupRequest) -> Join {
     let milliseconds = |value| u64::try_from(value).unwrap_or(0);
     let session_timeout_ms = milliseconds(request.session_timeout_ms);
     // Before version 1 there is one timeout for both.
@@ -62,7 +66,8 @@ fn join_of(version: i16, client_id: &str, group: GroupName, request: JoinGroupRe
     Join {
         group,
         member_id: text(&request.member_id),
-        new_member_id: format!("{client_id}-{}", Uuid::new_v4()),
+        new_member_id: format!("{}-{}", client.id, Uuid::new_v4()),
+        client,
         instance: optional(request.group_instance_id.as_ref()),
         member_id_required: version >= 4,
         can_skip_assignment: version >= 9,

@@ -4,19 +4,35 @@
 //! is enforced; what is not is refused by closing the connection. It decides nothing about offsets
 //! or groups: those are the ledger's and the coordinator's.
 
+mod alter_configs;
 mod api_versions;
 mod auto_create;
+mod configs;
 mod connection;
+mod create_partitions;
+mod create_topics;
+mod delete_groups;
 mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
 mod dispatch;
 mod fetch;
 mod find_coordinator;
 mod groups;
+mod incremental_alter_configs;
 mod init_producer_id;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_delete;
+mod offset_for_leader_epoch;
 mod offsets;
 mod produce;
+mod refusal;
 mod reply_code;
 mod shape;
 
@@ -44,6 +60,8 @@ pub(crate) struct Context {
     pub(crate) advertised_host: String,
     pub(crate) advertised_port: u16,
     pub(crate) auto_create: Arc<AutoCreate>,
+    /// Where the connection's client is, as Kafka shows it: `/192.0.2.7`. Empty before there is a connection.
+    pub(crate) client_host: String,
 }
 
 impl Context {
@@ -78,7 +96,11 @@ pub(crate) async fn serve(
                     drop(stream);
                 }
                 Ok((stream, peer)) => {
-                    connections.spawn(connect(stream, peer.to_string(), context.clone()));
+                    let context = Context {
+                        client_host: format!("/{}", peer.ip()),
+                        ..context.clone()
+                    };
+                    connections.spawn(connect(stream, peer.to_string(), context));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "kafka: cannot accept a connection");

@@ -16,6 +16,11 @@ pub(super) const INVALID_REQUIRED_ACKS: i16 = 21;
 pub(super) const INVALID_GROUP_ID: i16 = 24;
 pub(super) const INVALID_TIMESTAMP: i16 = 32;
 pub(super) const UNSUPPORTED_VERSION: i16 = 35;
+pub(super) const TOPIC_ALREADY_EXISTS: i16 = 36;
+pub(super) const INVALID_PARTITIONS: i16 = 37;
+pub(super) const INVALID_REPLICATION_FACTOR: i16 = 38;
+pub(super) const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
+pub(super) const INVALID_CONFIG: i16 = 40;
 pub(super) const INVALID_REQUEST: i16 = 42;
 pub(super) const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
 pub(super) const POLICY_VIOLATION: i16 = 44;
@@ -23,12 +28,17 @@ pub(super) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
 pub(super) const INVALID_TXN_STATE: i16 = 48;
 pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
+pub(super) const NON_EMPTY_GROUP: i16 = 68;
+pub(super) const GROUP_ID_NOT_FOUND: i16 = 69;
 pub(super) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
 pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
 pub(super) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+pub(super) const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 pub(super) const INVALID_RECORD: i16 = 87;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(super) const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
+pub(super) const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 
 pub(super) fn group(error: GroupError) -> i16 {
     match error {

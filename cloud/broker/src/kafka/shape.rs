@@ -4,6 +4,10 @@
 //!
 //! Source: the request schemas of the Kafka protocol, for the APIs in `api_versions`.
 
+mod admin;
+#[cfg(test)]
+mod admin_tests;
+
 use kafka_protocol::messages::ApiKey;
 use thiserror::Error;
 
@@ -41,6 +45,9 @@ use Kind::{Array, Blob, Fixed, Plain, Text};
 
 const ANY: i16 = i16::MAX;
 
+/// The first flexible version where there is none.
+const NEVER: i16 = i16::MAX;
+
 const I32: Field = Field(Fixed(4), 0, ANY);
 const STRING: Field = Field(Text, 0, ANY);
 
@@ -61,6 +68,20 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::OffsetFetch => (6, OFFSET_FETCH),
         ApiKey::DeleteRecords => (2, DELETE_RECORDS),
         ApiKey::InitProducerId => (2, INIT_PRODUCER_ID),
+        ApiKey::CreateTopics => (5, admin::CREATE_TOPICS),
+        ApiKey::DeleteTopics => (4, admin::DELETE_TOPICS),
+        ApiKey::CreatePartitions => (2, admin::CREATE_PARTITIONS),
+        ApiKey::DescribeConfigs => (4, admin::DESCRIBE_CONFIGS),
+        ApiKey::AlterConfigs => (2, admin::ALTER_CONFIGS),
+        ApiKey::IncrementalAlterConfigs => (1, admin::INCREMENTAL_ALTER_CONFIGS),
+        ApiKey::ListGroups => (3, admin::LIST_GROUPS),
+        ApiKey::DescribeGroups => (5, admin::DESCRIBE_GROUPS),
+        ApiKey::DeleteGroups => (2, admin::DELETE_GROUPS),
+        ApiKey::OffsetDelete => (NEVER, admin::OFFSET_DELETE),
+        ApiKey::OffsetForLeaderEpoch => (4, admin::OFFSET_FOR_LEADER_EPOCH),
+        ApiKey::DescribeCluster => (0, admin::DESCRIBE_CLUSTER),
+        ApiKey::DescribeLogDirs => (2, admin::DESCRIBE_LOG_DIRS),
+        ApiKey::DescribeProducers => (0, admin::DESCRIBE_PRODUCERS),
         _ => return None,
     })
 }
@@ -275,6 +296,11 @@ const DELETE_RECORDS: &[Field] = &[
 
 /// Checks a whole request (header and body).
 pub(super) fn check(key: ApiKey, version: i16, request: &[u8]) -> Result<(), ShapeError> {
+    walk(key, version, request).map(drop)
+}
+
+/// The bytes behind what the schema knows.
+fn walk(key: ApiKey, version: i16, request: &[u8]) -> Result<&[u8], ShapeError> {
     let (flexible_from, fields) = schema(key).ok_or(ShapeError::Length)?;
     let mut walk = Walk {
         rest: request,
@@ -287,7 +313,8 @@ pub(super) fn check(key: ApiKey, version: i16, request: &[u8]) -> Result<(), Sha
     walk.field(Text)?;
     walk.flexible = version >= flexible_from;
     walk.tags()?;
-    walk.structure(fields)
+    walk.structure(fields)?;
+    Ok(walk.rest)
 }
 
 struct Walk<'a> {

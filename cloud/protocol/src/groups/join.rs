@@ -98,6 +98,7 @@ impl Group {
         self.protocol_type.clone_from(&join.protocol_type);
         let mut member = Member {
             instance: join.instance,
+            client: join.client,
             session_timeout_ms: join.session_timeout_ms,
             rebalance_timeout_ms: join.rebalance_timeout_ms,
             protocols: join.protocols,
@@ -127,6 +128,7 @@ impl Group {
         let member = self.members.get_mut(id).expect("the caller has checked it");
         let changed = member.protocols != join.protocols;
         member.touch(now_ms);
+        member.client = join.client;
         member.protocols = join.protocols;
         member.session_timeout_ms = join.session_timeout_ms;
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;
@@ -164,6 +166,7 @@ impl Group {
         let same = member.protocols == join.protocols;
         let led = self.leader == old_id;
         let id = join.new_member_id;
+        member.client = join.client;
         member.protocols = join.protocols;
         member.session_timeout_ms = join.session_timeout_ms;
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;

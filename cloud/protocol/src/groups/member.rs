@@ -7,10 +7,19 @@ use super::Token;
 /// A way to assign partitions that a member can do, and its metadata for it.
 pub type Protocol = (String, Bytes);
 
+/// Which client a member is, as it says itself, and where it connects from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    pub id: String,
+    /// As Kafka shows it: `/192.0.2.7`.
+    pub host: String,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     /// `group.instance.id` of a static member.
     pub(super) instance: Option<String>,
+    pub(super) client: Client,
     pub(super) session_timeout_ms: u64,
     pub(super) rebalance_timeout_ms: u64,
     /// In the member's order of preference.

@@ -8,6 +8,7 @@
 //! Sources: Kafka's group protocol (`JoinGroup` … `LeaveGroup`), KIP-134 (initial delay), KIP-345
 //! (static members), KIP-394 (member id required).
 
+mod description;
 mod error;
 mod group;
 mod join;
@@ -22,9 +23,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use tidegate_shared::id::GroupName;
 
+pub use description::{CONSUMER_PROTOCOL_TYPE, GroupDescription, GroupState, MemberDescription};
 pub use error::GroupError;
 use group::Group;
-pub use member::Protocol;
+pub use member::{Client, Protocol};
 
 /// What the coordinator allows.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,7 @@ pub struct Join {
     /// The id that it gets then; unique, from outside.
     pub new_member_id: String,
     pub instance: Option<String>,
+    pub client: Client,
     /// The client can be told to come back with an id (JoinGroup 4 and later).
     pub member_id_required: bool,
     /// The client understands "you lead, but keep the assignment" (JoinGroup 9 and later).

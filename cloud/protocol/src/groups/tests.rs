@@ -16,6 +16,7 @@ fn join(member_id: &str, new_member_id: &str) -> Join {
         member_id: member_id.into(),
         new_member_id: new_member_id.into(),
         instance: None,
+        client: Client::default(),
         member_id_required: true,
         can_skip_assignment: true,
         session_timeout_ms: 10_000,

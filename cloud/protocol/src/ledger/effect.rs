@@ -86,6 +86,10 @@ pub enum Effect {
         /// Partitions that do not exist (any more); all others are committed.
         unknown: Vec<(TopicId, PartitionId)>,
     },
+    OffsetsForgotten {
+        /// So many there were.
+        count: u64,
+    },
     /// Batches are read from the segment from now on.
     Packed {
         target: Target,

@@ -8,6 +8,7 @@
 
 pub mod command;
 mod effect;
+mod epochs;
 mod partition_log;
 mod placement;
 pub mod producers;
@@ -33,6 +34,7 @@ pub use effect::{
     ApplyError, Effect, Effects, Forked, GapLanded, Landed, Opened, PackRefusal, ProduceRefusal,
     Produced, Target,
 };
+pub use epochs::EPOCH_ENDS_KEPT_MAX;
 pub use partition_log::{Found, PartitionLog, Segment, TailBatch};
 pub use sessions::{FIGHT_WINDOW_MS, FIGHTS_MAX};
 pub use settings::TopicSettings;
@@ -40,7 +42,10 @@ pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream
 pub use stores::{CLUSTER_STORE, STORES_MAX};
 
 use crate::index::LogPlace;
-use command::{Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, GrowTopic, Produce, Tick};
+use command::{
+    Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, ForgetOffsets, GrowTopic, Produce, Tick,
+};
+use epochs::EpochEnds;
 use producers::{Producers, SequenceVerdict};
 use storage::{Garbage, Living};
 use stores::Stores;
@@ -65,6 +70,8 @@ pub struct Ledger {
     producers: BTreeMap<Target, Producers>,
     /// Of the next one that asks for one.
     next_producer_id: i64,
+    /// Of the partitions that were there when a new life of the cloud began.
+    epoch_ends: BTreeMap<Target, EpochEnds>,
     /// Made of the logs.
     living: Living,
 }
@@ -183,9 +190,7 @@ impl Ledger {
         self.now_ms = self.now_ms.max(begin.now_ms);
         self.cluster_incarnation = Some(cluster_incarnation);
         self.behind = None;
-        for topic in self.topics.values_mut() {
-            topic.raise_leader_epochs();
-        }
+        self.raise_leader_epochs();
         Ok(Effect::Begun {
             cluster_incarnation,
         })
@@ -222,6 +227,8 @@ impl Ledger {
         self.topic_ids.remove(&topic.name);
         self.free_topic(topic_id);
         self.producers
+            .retain(|target, _| target.topic_id != topic_id);
+        self.epoch_ends
             .retain(|target, _| target.topic_id != topic_id);
         for offsets in self.groups.values_mut() {
             offsets.retain(|target, _| target.topic_id != topic_id);
@@ -269,6 +276,7 @@ impl Ledger {
                 Entry::OpenBroker(open) => self.open_broker(open),
                 Entry::Produce(produce) => self.produce(produce, place),
                 Entry::AllotProducer(_) => self.allot_producer(),
+                Entry::ForgetOffsets(forget) => self.forget_offsets(&forget),
                 Entry::AddStore(add) => self.add_store(add),
             })
             .collect())
@@ -344,6 +352,24 @@ impl Ledger {
             group.insert(target, committed);
         }
         Effect::OffsetsCommitted { unknown }
+    }
+
+    fn forget_offsets(&mut self, forget: &ForgetOffsets) -> Effect {
+        let Some(offsets) = self.groups.get_mut(&forget.group) else {
+            return Effect::OffsetsForgotten { count: 0 };
+        };
+        let before = offsets.len();
+        match &forget.targets {
+            None => offsets.clear(),
+            Some(targets) => targets.iter().for_each(|target| {
+                offsets.remove(target);
+            }),
+        }
+        let count = (before - offsets.len()) as u64;
+        if offsets.is_empty() {
+            self.groups.remove(&forget.group);
+        }
+        Effect::OffsetsForgotten { count }
     }
 }
 

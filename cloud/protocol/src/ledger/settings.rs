@@ -39,6 +39,13 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
+    /// These with changes, in their order.
+    #[must_use]
+    pub fn changed(mut self, changes: &[TopicChange]) -> Self {
+        changes.iter().for_each(|change| self.change(*change));
+        self
+    }
+
     pub(super) fn change(&mut self, change: TopicChange) {
         match change {
             TopicChange::RetentionMs(value) => self.retention_ms = u64::try_from(value).ok(),

@@ -16,6 +16,7 @@ use super::command::{
     OffsetCommit, put_changes, put_segment, put_segment_id, put_target, take_changes, take_name,
     take_segment, take_segment_id, take_store_url, take_target,
 };
+use super::epochs::{EpochEnd, EpochEnds};
 use super::producers::{Producer, Producers, Taken};
 use super::storage::{Garbage, Living};
 use super::stores::Stores;
@@ -26,8 +27,9 @@ use super::{
 
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
 /// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
-/// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's. 6: Kafka producers.
-const VERSION: u8 = 6;
+/// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's. 6: Kafka producers. 7: where leader
+/// epochs ended.
+const VERSION: u8 = 7;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -74,6 +76,10 @@ impl Ledger {
             put_producers(out, producers);
         });
         out.put_i64_le(self.next_producer_id);
+        put_map(&mut out, &self.epoch_ends, |out, target, ends| {
+            put_target(out, target);
+            put_epoch_ends(out, ends);
+        });
         out.freeze()
     }
 
@@ -118,6 +124,12 @@ impl Ledger {
             })?;
             next_producer_id = reader.i64("next producer id")?;
         }
+        let mut epoch_ends = BTreeMap::new();
+        if version > 6 {
+            epoch_ends = take_map(&mut reader, "ended epochs", |reader| {
+                Ok((take_target(reader)?, take_epoch_ends(reader)?))
+            })?;
+        }
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
         }
@@ -139,6 +151,7 @@ impl Ledger {
             stores,
             producers,
             next_producer_id,
+            epoch_ends,
         })
     }
 }
@@ -181,6 +194,28 @@ fn take_producers(reader: &mut Reader) -> Result<Producers, DecodeError> {
         Ok((id, producer))
     })?;
     Ok(Producers { known, looked_ms })
+}
+
+fn put_epoch_ends(out: &mut BytesMut, ends: &EpochEnds) {
+    out.put_u32_le(ends.len() as u32);
+    for ended in ends {
+        out.put_i32_le(ended.epoch);
+        out.put_i64_le(ended.end.0);
+    }
+}
+
+const EPOCH_END_BYTES: usize = 12;
+
+fn take_epoch_ends(reader: &mut Reader) -> Result<EpochEnds, DecodeError> {
+    let count = reader.count("ended epochs of a partition", EPOCH_END_BYTES)?;
+    let mut ends = EpochEnds::new();
+    for _ in 0..count {
+        ends.push_back(EpochEnd {
+            epoch: reader.i32("epoch")?,
+            end: KafkaOffset(reader.i64("epoch's end")?),
+        });
+    }
+    Ok(ends)
 }
 
 fn put_behind(out: &mut BytesMut, behind: Option<&Behind>) {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tidegate_bridge_protocol::landing::{ForkReason, Head};
 use tidegate_shared::id::{
-    EdgeOffset, Incarnation, KafkaOffset, SessionEpoch, StoreId, StreamName, TopicName,
+    EdgeOffset, Incarnation, KafkaOffset, PartitionId, SessionEpoch, StoreId, StreamName, TopicId,
+    TopicName,
 };
 
 use super::{KAFKA_OFFSET_MAX, Target, TopicSettings};
@@ -55,10 +56,20 @@ impl Topic {
         }
     }
 
-    pub(super) fn raise_leader_epochs(&mut self) {
-        for partition in &mut self.partitions {
-            partition.leader_epoch = partition.leader_epoch.saturating_add(1);
-        }
+    /// `topic_id`: its own.
+    pub(super) fn partitions_mut(
+        &mut self,
+        topic_id: TopicId,
+    ) -> impl Iterator<Item = (Target, &mut Partition)> {
+        let partitions = (0..).zip(&mut self.partitions);
+        partitions.map(move |(number, partition)| {
+            let partition_id = PartitionId(number);
+            let target = Target {
+                topic_id,
+                partition: partition_id,
+            };
+            (target, partition)
+        })
     }
 }
 

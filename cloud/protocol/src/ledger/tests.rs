@@ -255,6 +255,56 @@ fn commits_are_kept_and_unknown_partitions_are_named() {
 }
 
 #[test]
+fn a_group_forgets_what_it_is_to_and_no_other_does() {
+    let mut ledger = begun();
+    let groups = ["a", "b"].map(|name| GroupName::new(name).unwrap());
+    let targets = [0, 1].map(|partition| Target {
+        topic_id: TOPIC_ID,
+        partition: PartitionId(partition),
+    });
+    for group in &groups {
+        let offsets = targets.iter().map(|target| OffsetCommit {
+            topic_id: target.topic_id,
+            partition: target.partition,
+            offset: KafkaOffset(4),
+            leader_epoch: -1,
+            metadata: String::new(),
+        });
+        let commit = CommitOffsets {
+            group: group.clone(),
+            offsets: offsets.collect(),
+        };
+        one(&mut ledger, Entry::CommitOffsets(commit));
+    }
+    let mut forget = |group: &GroupName, targets: Option<&[Target]>| {
+        let forget = ForgetOffsets {
+            group: group.clone(),
+            targets: targets.map(<[Target]>::to_vec),
+        };
+        let effect = one(&mut ledger, Entry::ForgetOffsets(forget));
+        let Effect::OffsetsForgotten { count } = effect else {
+            panic!("{effect:?}");
+        };
+        let left = groups
+            .each_ref()
+            .map(|group| ledger.committed(group).count());
+        let known: Vec<_> = ledger.groups().cloned().collect();
+        (count, left, known)
+    };
+    let unknown = GroupName::new("c").unwrap();
+    let both = groups.to_vec();
+    assert_eq!(forget(&unknown, None), (0, [2, 2], both.clone()));
+    assert_eq!(
+        forget(&groups[0], Some(&targets[..1])),
+        (1, [1, 2], both.clone())
+    );
+    assert_eq!(forget(&groups[0], Some(&targets[..1])), (0, [1, 2], both));
+    let other = groups[1..].to_vec();
+    assert_eq!(forget(&groups[0], Some(&targets)), (1, [0, 2], other));
+    assert_eq!(forget(&groups[1], None), (2, [0, 0], vec![]));
+}
+
+#[test]
 fn a_new_life_raises_leader_epochs_and_time_never_goes_back() {
     let mut ledger = begun();
     let begin = Begin {
@@ -268,6 +318,54 @@ fn a_new_life_raises_leader_epochs_and_time_never_goes_back() {
         ledger.topic(TOPIC_ID).unwrap().partitions()[0].leader_epoch,
         1
     );
+}
+
+/// Offset 3 was the next when epoch 0 ended, and 5 when epoch 1 did.
+#[test]
+fn an_epoch_that_is_over_has_an_end_and_the_newest_goes_on() {
+    let mut ledger = begun();
+    let target = Target {
+        topic_id: TOPIC_ID,
+        partition: PartitionId(0),
+    };
+    let produce = |count| {
+        let (part, sequence) = (Part::default(), None);
+        Entry::Produce(Produce {
+            target,
+            count,
+            part,
+            sequence,
+        })
+    };
+    let begin = |id| {
+        Command::Begin(Begin {
+            now_ms: 1,
+            cluster_incarnation_id: id,
+        })
+    };
+    let ends = |ledger: &Ledger| [0, 1, 2, 3, -1].map(|epoch| ledger.epoch_end(target, epoch));
+    let at = |offset| Some(KafkaOffset(offset));
+    one(&mut ledger, produce(3));
+    assert_eq!(ends(&ledger), [at(3), None, None, None, None]);
+    ledger.apply(begin(6), PLACE).unwrap();
+    assert_eq!(ends(&ledger), [at(3), at(3), None, None, None]);
+    one(&mut ledger, produce(2));
+    ledger.apply(begin(7), PLACE).unwrap();
+    one(&mut ledger, produce(4));
+    assert_eq!(ends(&ledger), [at(3), at(5), at(9), None, None]);
+    let unknown = Target {
+        partition: PartitionId(99),
+        ..target
+    };
+    assert_eq!(ledger.epoch_end(unknown, 0), None);
+    // The oldest are forgotten: their end is told too late, never too early.
+    for id in 8..8 + EPOCH_ENDS_KEPT_MAX as u128 {
+        ledger.apply(begin(id), PLACE).unwrap();
+    }
+    assert_eq!(ledger.epoch_end(target, 0), at(9));
+    let delete = DeleteTopic { topic_id: TOPIC_ID };
+    ledger.apply(Command::DeleteTopic(delete), PLACE).unwrap();
+    assert!(ledger.epoch_ends.is_empty());
 }
 
 fn fork(session_epoch: SessionEpoch, ends: u64, from: u64, reason: ForkReason) -> Entry {

@@ -38,6 +38,10 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::Produce(Produce { target, count, part, sequence })
         }),
         1 => Just(Entry::AllotProducer(AllotProducer)),
+        1 => (0..2u8, prop::option::of(vec(target(), 0..3))).prop_map(|(group, targets)| {
+            let group = GroupName::new(format!("group-{group}")).unwrap();
+            Entry::ForgetOffsets(ForgetOffsets { group, targets })
+        }),
         1 => (edge(), 0u128..3, 0u32..3, 0u64..3).prop_map(|(edge, id, counter, epoch)| {
             Entry::OpenSession(OpenSession {
                 edge,

@@ -4,9 +4,9 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    AddStore, AllotProducer, AlterTopic, CommitOffsets, DecodeError, ForkStream, ImportFacts, Land,
-    LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part, Produce, ReleaseEdge, Row, Swept,
-    Trim,
+    AddStore, AllotProducer, AlterTopic, CommitOffsets, DecodeError, ForgetOffsets, ForkStream,
+    ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part, Produce,
+    ReleaseEdge, Row, Swept, Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -53,6 +53,8 @@ pub enum Entry {
     Produce(Produce),
     /// Number 16: an id for a Kafka producer.
     AllotProducer(AllotProducer),
+    /// Number 17: forgets a group's offsets.
+    ForgetOffsets(ForgetOffsets),
 }
 
 impl Entry {
@@ -86,6 +88,7 @@ impl Entry {
             Self::AddStore(row) => row.put_row(out),
             Self::Produce(row) => row.put_row(out),
             Self::AllotProducer(row) => row.put_row(out),
+            Self::ForgetOffsets(row) => row.put_row(out),
         }
     }
 
@@ -107,6 +110,7 @@ impl Entry {
             AddStore::NUMBER => Self::AddStore(AddStore::take_row(reader)?),
             Produce::NUMBER => Self::Produce(Produce::take_row(reader)?),
             AllotProducer::NUMBER => Self::AllotProducer(AllotProducer::take_row(reader)?),
+            ForgetOffsets::NUMBER => Self::ForgetOffsets(ForgetOffsets::take_row(reader)?),
             number => {
                 let what = "entry";
                 return Err(DecodeError::UnknownNumber { what, number });

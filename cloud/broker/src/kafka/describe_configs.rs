@@ -1,0 +1,108 @@
+//! DescribeConfigs (KIP-133, KIP-226, KIP-569) of topics and of this broker. Source: Kafka's `ConfigHelper`.
+
+use std::collections::BTreeSet;
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
+use tidegate_shared::id::TopicName;
+
+use super::configs::{self, BROKER, Row, TOPIC};
+use super::refusal::Refusal;
+use super::{Context, NODE_ID, reply_code};
+
+pub(super) fn handle(
+    context: &Context,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
+    let with_documentation = request.include_documentation;
+    let mut seen = BTreeSet::new();
+    let mut resources = request.resources;
+    // Once each, however often it is asked for.
+    resources.retain(|one| seen.insert((one.resource_type, one.resource_name.clone())));
+    let results = resources.into_iter().map(|resource| {
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone());
+        match rows(context, &resource) {
+            Ok((rows, is_read_only)) => {
+                let rows = rows.into_iter().filter(|row| is_wanted(&resource, row));
+                let configs = rows.map(|row| config(row, is_read_only, with_documentation));
+                result
+                    .with_error_message(None)
+                    .with_configs(configs.collect())
+            }
+            Err(refusal) => {
+                let (code, message) = refusal.fields();
+                result.with_error_code(code).with_error_message(message)
+            }
+        }
+    });
+    DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+/// A resource's settings, and that they can't be changed.
+fn rows(
+    context: &Context,
+    resource: &DescribeConfigsResource,
+) -> Result<(Vec<Row>, bool), Refusal> {
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => {
+            let invalid = |why: String| Refusal::new(reply_code::INVALID_TOPIC, why);
+            TopicName::new(name).map_err(|error| invalid(error.to_string()))?;
+            let settings = context.broker.ledger(|ledger| {
+                let topic = ledger.topic(ledger.topic_id(name)?)?;
+                Some(topic.settings)
+            });
+            let unknown = || {
+                let why = format!("There is no topic {name}.");
+                Refusal::new(reply_code::UNKNOWN_TOPIC_OR_PARTITION, why)
+            };
+            let settings = settings.ok_or_else(unknown)?;
+            Ok((configs::of_topic(context, &settings), false))
+        }
+        // What is set for all brokers together: nothing can be.
+        BROKER if name.is_empty() => Ok((Vec::new(), true)),
+        BROKER => {
+            is_this_node(name)?;
+            Ok((configs::of_broker(), true))
+        }
+        other => {
+            let why = format!("Unsupported resource type: {other}");
+            Err(Refusal::new(reply_code::INVALID_REQUEST, why))
+        }
+    }
+}
+
+/// Whether a resource's name is this node's id.
+pub(super) fn is_this_node(name: &str) -> Result<(), Refusal> {
+    let why = match name.parse::<i32>() {
+        Ok(NODE_ID) => return Ok(()),
+        Ok(_) => format!("Unexpected broker id, expected {NODE_ID}, but received {name}"),
+        Err(_) => format!("Node id must be an integer, but it is: {name}"),
+    };
+    Err(Refusal::new(reply_code::INVALID_REQUEST, why))
+}
+
+fn is_wanted(resource: &DescribeConfigsResource, row: &Row) -> bool {
+    let keys = resource.configuration_keys.as_ref();
+    // No keys are all keys.
+    let keys = keys.filter(|keys| !keys.is_empty());
+    keys.is_none_or(|keys| keys.iter().any(|key| key.as_str() == row.name))
+}
+
+fn config(row: Row, is_read_only: bool, with_documentation: bool) -> DescribeConfigsResourceResult {
+    let source = row.source();
+    let documentation = StrBytes::from_static_str(row.documentation);
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_static_str(row.name))
+        .with_value(Some(StrBytes::from_string(row.value)))
+        .with_read_only(is_read_only)
+        .with_config_source(source)
+        .with_config_type(row.kind as i8)
+        .with_documentation(with_documentation.then_some(documentation))
+}
