@@ -13,10 +13,10 @@ use support::http::{ask, ask_text, get};
 use support::stored::fetch_all;
 use support::{AT_ONCE, Client, Edge, NEVER, START_MS, start_with, telemetry, until_packed};
 use tidegate_cloud::Cloud;
-use tidegate_cloud_protocol::ledger::Target;
 use tidegate_cloud_protocol::ledger::command::{
-    AlterTopic, CommitOffsets, Entry, OffsetCommit, TopicChange,
+    AlterTopic, Begin, CommitOffsets, Entry, OffsetCommit, TopicChange,
 };
+use tidegate_cloud_protocol::ledger::{Command, Target};
 use tidegate_shared::id::{GroupName, KafkaOffset, PartitionId};
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
@@ -133,23 +133,26 @@ async fn check_mixed(cloud: &Cloud, target: Target, alone: Target) {
     }
 }
 
-/// Facts about its first ten offsets, of an older and a newer life of another cloud.
-async fn import_foreign(cloud: &Cloud, target: Target) {
-    for (life, edge_offset) in [("0-ee", 0), ("9-ff", 100)] {
-        let foreign = json!({
-            "edge": "elsewhere",
-            "stream": "telemetry",
-            "incarnation": 1,
-            "edge_offset": edge_offset,
-            "count": 10,
-            "topic": "telemetry",
-            "partition": target.partition,
-            "kafka_offset": 0,
-            "cluster_incarnation": life,
-        });
-        let (status, taken) = ask(cloud, "POST", "/offsets/import", &foreign.to_string()).await;
-        assert_eq!((status, &taken["new"]), (200, &json!(1)), "{taken}");
-    }
+/// A fact of another cloud's about a topic of this name: a life and an offset at an edge, an offset here and how many.
+async fn import(
+    cloud: &Cloud,
+    target: Target,
+    (life, edge_offset): (&str, u64),
+    (offset, count): (i64, u64),
+) {
+    let foreign = json!({
+        "edge": "elsewhere",
+        "stream": "telemetry",
+        "incarnation": 1,
+        "edge_offset": edge_offset,
+        "count": count,
+        "topic": "telemetry",
+        "partition": target.partition,
+        "kafka_offset": offset,
+        "cluster_incarnation": life,
+    });
+    let (status, taken) = ask(cloud, "POST", "/offsets/import", &foreign.to_string()).await;
+    assert_eq!((status, &taken["new"]), (200, &json!(1)), "{taken}");
 }
 
 #[tokio::test]
@@ -164,7 +167,8 @@ async fn what_a_kafka_client_has_produced_is_called_that_also_once_it_is_packed(
     until_packed(&cloud, alone, 4).await;
     check_mixed(&cloud, edge.target, alone).await;
     // Whatever another cloud says of a topic of this name.
-    import_foreign(&cloud, edge.target).await;
+    import(&cloud, edge.target, ("0-ee", 0), (0, 10)).await;
+    import(&cloud, edge.target, ("9-ff", 100), (0, 10)).await;
     for (offset, status) in [(0, "landed"), (2, "from_a_kafka_client")] {
         let partition = edge.target.partition;
         let path = format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={offset}");
@@ -180,6 +184,21 @@ async fn what_a_kafka_client_has_produced_is_called_that_also_once_it_is_packed(
     for (offset, status) in [(3, "expired"), (4, "from_a_kafka_client")] {
         let path = format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={offset}");
         assert_eq!(get(&cloud, &path).await["status"], status);
+    }
+    // What comes in this cloud's next life no older one can say.
+    let begin = Begin {
+        now_ms: START_MS,
+        cluster_incarnation_id: 77,
+    };
+    cloud.broker().command(Command::Begin(begin)).await.unwrap();
+    produce(&mut client, edge.target, 2, Compression::None).await;
+    import(&cloud, edge.target, ("0-ee", 200), (15, 2)).await;
+    for (offset, status) in [(5, "landed"), (15, "from_a_kafka_client")] {
+        let partition = edge.target.partition;
+        let path = format!("/offsets/lookup?topic=telemetry&partition={partition}&offset={offset}");
+        let told = get(&cloud, &path).await;
+        assert_eq!(told["status"], status, "{told}");
+        assert_ne!(told["edge"], "elsewhere");
     }
     cloud.shutdown().await;
 }

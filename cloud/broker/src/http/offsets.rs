@@ -68,10 +68,10 @@ fn look_up(all: AllFacts<'_>, asked: &InPartition) -> Result<Value, Unanswered> 
         if offset < partition.log_start {
             return Ok(json!({ "status": "expired", "known_from": partition.log_start }));
         }
-        // What is here came in this life, or in one before it where a life has begun since the topic was made (each
-        // raises its leader epochs): no other can say whose it is.
+        // What is here came in this life, or before it began (each begins an epoch): no other can say whose it is.
+        let began = ledger.epoch_end(target, partition.leader_epoch - 1);
+        let was_before = began.is_some_and(|began| offset < began);
         let is_older = |life: &ClusterIncarnation| life.counter < own.counter;
-        let was_before = partition.leader_epoch > 0;
         lives.retain(|life| *life == own || was_before && is_older(life));
     }
     lives.sort_by_key(|life| {
