@@ -163,6 +163,7 @@ impl Cloud {
             advertised_host,
             advertised_port,
             client_host: String::new(),
+            auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
         };
         self.tasks.spawn(async move {
             tokio::select! {

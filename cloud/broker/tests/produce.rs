@@ -271,16 +271,30 @@ async fn a_record_of_a_compacted_topic_needs_a_key() {
     });
     cloud.broker().submit(vec![(compacts, None)]).await.unwrap();
     let mut client = Client::connect(&cloud).await;
-    let mut builder = BatchBuilder::new();
-    builder.push(&Record {
-        value: Some("one".into()),
-        ..Record::default()
-    });
-    let sealed = builder.seal(0, Compression::Zstd, &mut Compressor::new());
-    let told = produce(&mut client, &sealed).await;
-    assert_eq!(told, (INVALID_RECORD, -1));
-    let keyed = batch(&["one"], None);
-    assert_eq!(produce(&mut client, &keyed).await, (NONE, 0));
+    let sealed = |compression, key: Option<&'static str>| {
+        let mut builder = BatchBuilder::new();
+        builder.push(&Record {
+            key: key.map(Bytes::from),
+            value: Some(vec![b'v'; 1_000].into()),
+            ..Record::default()
+        });
+        let sealed = builder.seal(0, compression, &mut Compressor::new());
+        assert_eq!(i16::from(sealed[22]), compression as i16, "it is packed");
+        sealed
+    };
+    let ways = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+    for (offset, way) in (0..).zip(ways) {
+        let told = produce(&mut client, &sealed(way, None)).await;
+        assert_eq!(told, (INVALID_RECORD, -1), "{way:?}");
+        let told = produce(&mut client, &sealed(way, Some("key"))).await;
+        assert_eq!(told, (NONE, offset), "{way:?}");
+    }
     cloud.shutdown().await;
 }
 

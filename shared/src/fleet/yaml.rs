@@ -113,6 +113,15 @@ uplink: {cloud: 'cloud:7443', certificate: edge.crt, key: edge.key, ca: ca.crt}
         );
     }
 
+    /// Snappy is Kafka producers' only.
+    #[test]
+    fn a_stream_cannot_ask_for_snappy() {
+        let text = "streams: {a: {compression: snappy}}";
+        let error = parse_yaml::<EdgeSpec>(text).unwrap_err().to_string();
+        assert!(error.contains("snappy") && error.contains("lz4"), "{error}");
+        assert!(parse_yaml::<EdgeSpec>(&text.replace("snappy", "gzip")).is_ok());
+    }
+
     #[test]
     fn a_mistake_is_located() {
         let error = parse_yaml::<EdgeSpec>("data: x\njournal:\n  comit_linger: 1s\n").unwrap_err();

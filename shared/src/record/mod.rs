@@ -60,7 +60,7 @@ pub enum BatchError {
     Magic(i8),
     #[error("the batch's CRC-32C is {stored:#010x}, its bytes give {computed:#010x}")]
     Crc { stored: u32, computed: u32 },
-    #[error("the batch names compression {0}, which is none of none, gzip, lz4, zstd")]
+    #[error("the batch names compression {0}, which is none of none, gzip, snappy, lz4, zstd")]
     Compression(i16),
     #[error("the batch's records cannot be unpacked: {0}")]
     Unpack(String),

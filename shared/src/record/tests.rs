@@ -31,6 +31,7 @@ fn compression() -> impl Strategy<Value = Compression> {
     prop_oneof![
         Just(Compression::None),
         Just(Compression::Gzip),
+        Just(Compression::Snappy),
         Just(Compression::Lz4),
         Just(Compression::Zstd),
     ]

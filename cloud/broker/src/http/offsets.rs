@@ -13,8 +13,8 @@ use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommi
 use tidegate_cloud_protocol::ledger::{Ledger, Stream, Target};
 use tidegate_cloud_protocol::offset_map::{AllFacts, InCloud, Place};
 use tidegate_shared::id::{
-    EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset, PartitionId, StreamName, TopicId,
-    TopicName,
+    ClusterIncarnation, EdgeId, EdgeOffset, GroupName, Incarnation, KafkaOffset, PartitionId,
+    StreamName, TopicId, TopicName,
 };
 
 use super::Context;
@@ -52,7 +52,12 @@ fn look_up(all: AllFacts<'_>, asked: &InPartition) -> Result<Value, Unanswered> 
         partition: PartitionId(asked.partition),
     };
     let offset = KafkaOffset(asked.offset);
-    if ledger.topic(target.topic_id).is_some() {
+    // This cloud's own life, else the newest that has a fact about it: what was imported by a topic's name may be
+    // another cloud's.
+    let own = ledger.cluster_incarnation().unwrap_or_default();
+    let mut lives = all.map.lives_of(target);
+    let is_here = ledger.topic(target.topic_id).is_some();
+    if is_here {
         let partition = ledger.partition(target).ok_or_else(|| {
             let (topic, partition) = (&asked.topic, asked.partition);
             ApiError::not_found(format!("topic {topic} has no partition {partition}"))
@@ -63,11 +68,12 @@ fn look_up(all: AllFacts<'_>, asked: &InPartition) -> Result<Value, Unanswered> 
         if offset < partition.log_start {
             return Ok(json!({ "status": "expired", "known_from": partition.log_start }));
         }
+        // What is here came in this life, or in one before it where a life has begun since the topic was made (each
+        // raises its leader epochs): no other can say whose it is.
+        let is_older = |life: &ClusterIncarnation| life.counter < own.counter;
+        let was_before = partition.leader_epoch > 0;
+        lives.retain(|life| *life == own || was_before && is_older(life));
     }
-    // This cloud's own life, else the newest that has a fact about it: what was imported by a topic's name may be
-    // another cloud's.
-    let own = ledger.cluster_incarnation().unwrap_or_default();
-    let mut lives = all.map.lives_of(target);
     lives.sort_by_key(|life| {
         let is_older = life.counter < own.counter;
         (*life != own, !is_older, Reverse(*life))
@@ -81,6 +87,9 @@ fn look_up(all: AllFacts<'_>, asked: &InPartition) -> Result<Value, Unanswered> 
     });
     let found = asked.filter_map(Result::transpose).next().transpose()?;
     Ok(match found {
+        // What an edge lands has a fact for as long as it is here.
+        None if is_here => json!({ "status": "from_a_kafka_client" }),
+        // Of a topic that is only known by facts that were imported.
         None => json!({ "status": "not_from_an_edge" }),
         Some((source, edge_offset)) => json!({
             "status": "landed",

@@ -20,7 +20,7 @@ pub(super) async fn handle(
     Some(match request {
         RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::response()),
         RequestKind::Metadata(request) => {
-            ResponseKind::Metadata(metadata::handle(context, version, &request))
+            ResponseKind::Metadata(metadata::handle(context, version, &request).await?)
         }
         RequestKind::Fetch(request) => {
             ResponseKind::Fetch(fetch::handle(context, version, request).await)

@@ -1,5 +1,5 @@
-//! Metadata: which topics there are, and that this node leads all their partitions. Topics are not
-//! made by asking for them.
+//! Metadata: which topics there are, and that this node leads all their partitions. One that is
+//! missing is made where the client and the configuration allow it.
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
@@ -13,18 +13,29 @@ use uuid::Uuid;
 
 use super::{Context, NODE_ID, reply_code};
 
-pub(super) fn handle(
+/// `None` when the node stops meanwhile.
+pub(super) async fn handle(
     context: &Context,
     version: i16,
     request: &MetadataRequest,
-) -> MetadataResponse {
+) -> Option<MetadataResponse> {
     let wanted = request.topics.as_ref();
     // Before version 1 there is no null: an empty list means all topics.
     let wanted = wanted.filter(|topics| version > 0 || !topics.is_empty());
+    // Before version 4 nobody could say no.
+    let creates = version < 4 || request.allow_auto_topic_creation;
+    let missing_code = match wanted.filter(|_| creates) {
+        Some(topics) => {
+            let names = topics.iter().filter_map(|topic| topic.name.as_ref());
+            let names = names.map(|name| name.as_str());
+            context.auto_create.make(&context.broker, names).await?
+        }
+        None => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+    };
     let topics = context.broker.ledger(|ledger| match wanted {
         Some(topics) => topics
             .iter()
-            .map(|topic| one(ledger, version, topic))
+            .map(|topic| one(ledger, version, topic, missing_code))
             .collect(),
         None => ledger
             .topics()
@@ -45,10 +56,15 @@ pub(super) fn handle(
         let cluster_id = Uuid::from_u128(context.broker.store_id()).simple();
         response.cluster_id = Some(StrBytes::from_string(cluster_id.to_string()));
     }
-    response
+    Some(response)
 }
 
-fn one(ledger: &Ledger, version: i16, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
+fn one(
+    ledger: &Ledger,
+    version: i16,
+    wanted: &MetadataRequestTopic,
+    missing_code: i16,
+) -> MetadataResponseTopic {
     let name = wanted.name.as_ref().map(|name| name.as_str());
     let id = match name {
         Some(name) => ledger.topic_id(name),
@@ -62,7 +78,7 @@ fn one(ledger: &Ledger, version: i16, wanted: &MetadataRequestTopic) -> Metadata
     let error_code = match name {
         None => reply_code::UNKNOWN_TOPIC_ID,
         Some(name) if !valid(name) => reply_code::INVALID_TOPIC,
-        Some(_) => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+        Some(_) => missing_code,
     };
     let mut topic = MetadataResponseTopic::default().with_error_code(error_code);
     topic.name.clone_from(&wanted.name);

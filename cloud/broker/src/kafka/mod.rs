@@ -6,6 +6,7 @@
 
 mod alter_configs;
 mod api_versions;
+mod auto_create;
 mod configs;
 mod connection;
 mod create_partitions;
@@ -37,6 +38,7 @@ mod shape;
 
 use std::sync::Arc;
 
+pub(crate) use auto_create::AutoCreate;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_shared::id::{PartitionId, TopicId};
 use tokio::net::{TcpListener, TcpStream};
@@ -59,6 +61,7 @@ pub(crate) struct Context {
     pub(crate) advertised_port: u16,
     /// Where the connection's client is, as Kafka shows it: `/192.0.2.7`. Empty before there is a connection.
     pub(crate) client_host: String,
+    pub(crate) auto_create: Arc<AutoCreate>,
 }
 
 impl Context {

@@ -8,6 +8,7 @@
 )]
 #![allow(missing_debug_implementations, reason = "helpers of tests")]
 
+pub mod http;
 pub mod stored;
 
 use std::fs;

@@ -43,6 +43,7 @@ fn compression() -> impl Strategy<Value = Compression> {
     prop_oneof![
         4 => Just(Compression::None),
         1 => Just(Compression::Gzip),
+        1 => Just(Compression::Snappy),
         1 => Just(Compression::Lz4),
         2 => Just(Compression::Zstd),
     ]

@@ -100,6 +100,7 @@ pub(crate) fn why_not(answer: &Value) -> String {
             field("next_incarnation"),
             field("next_begins_at")
         ),
+        "from_a_kafka_client" => "from a Kafka client: no edge has sent it".to_owned(),
         "not_from_an_edge" => "not from an edge: no fact is known of it".to_owned(),
         other => format!("unknown status {other:?}: is the cloud newer than this command?"),
     }
@@ -178,5 +179,10 @@ mod tests {
         assert_eq!(why_not(&ended), "ended: incarnation 1 went on as 2 from 5");
         let gone = json!({"status": "expired", "known_from": 4});
         assert_eq!(why_not(&gone), "expired: the partition begins at 4");
+        let produced = json!({"status": "from_a_kafka_client"});
+        assert_eq!(
+            why_not(&produced),
+            "from a Kafka client: no edge has sent it"
+        );
     }
 }

@@ -140,6 +140,7 @@ fn cloud_config(arguments: &UpArguments) -> Config {
             address: arguments.kafka,
             advertised: arguments.kafka_advertised.clone(),
             insecure: arguments.insecure,
+            ..KafkaConfig::default()
         },
         bridge: BridgeConfig {
             address: arguments.bridge,

@@ -1,0 +1,77 @@
+//! Topics that are made because a client asks for them (Kafka's `auto.create.topics.enable`): one at a time asks the
+//! ledger for them, so that there are never more than the bound.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::try_join_all;
+use tidegate_cloud_protocol::ledger::Command;
+use tidegate_cloud_protocol::ledger::command::CreateTopic;
+use tidegate_shared::id::{TopicId, TopicName};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::reply_code;
+use crate::broker::Broker;
+use crate::limits::{AUTO_CREATED_TOPICS_MAX, TOPIC_PARTITIONS_DEFAULT};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct AutoCreate {
+    is_on: bool,
+    turn: Mutex<()>,
+}
+
+impl AutoCreate {
+    pub(crate) fn new(is_on: bool) -> Self {
+        Self {
+            is_on,
+            turn: Mutex::new(()),
+        }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Makes those that are missing, and durable. Says what a name that is valid and still missing is answered with;
+    /// `None` when the node stops meanwhile.
+    pub(super) async fn make(
+        &self,
+        broker: &Broker,
+        names: impl Iterator<Item = &str>,
+    ) -> Option<i16> {
+        let names: Vec<TopicName> = names.filter_map(|name| TopicName::new(name).ok()).collect();
+        let missing = || {
+            broker.ledger(|ledger| {
+                let is_missing = |name: &&TopicName| ledger.topic_id(name.as_str()).is_none();
+                let missing: BTreeSet<_> = names.iter().filter(is_missing).cloned().collect();
+                (missing, ledger.topics().count())
+            })
+        };
+        // Mostly all are there, and nobody waits.
+        if !self.is_on || missing().0.is_empty() {
+            return Some(reply_code::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        let _turn = self.turn.lock().await;
+        let (missing, topics) = missing();
+        let room = AUTO_CREATED_TOPICS_MAX.saturating_sub(topics);
+        let is_full = missing.len() > room;
+        let made = missing.into_iter().take(room).map(|name| {
+            tracing::info!(topic = %name, "kafka: a client asks for a topic that is not there: it is made");
+            broker.command(Command::CreateTopic(CreateTopic {
+                name,
+                topic_id: TopicId(Uuid::new_v4().as_u128()),
+                partitions: TOPIC_PARTITIONS_DEFAULT,
+                changes: Vec::new(),
+            }))
+        });
+        try_join_all(made).await.ok()?;
+        if is_full {
+            tracing::warn!(
+                "kafka: a client asks for a topic that is not there, and there are {AUTO_CREATED_TOPICS_MAX}: it is not made"
+            );
+            return Some(reply_code::POLICY_VIOLATION);
+        }
+        Some(reply_code::UNKNOWN_TOPIC_OR_PARTITION)
+    }
+}
