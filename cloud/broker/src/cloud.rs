@@ -162,8 +162,8 @@ impl Cloud {
             coordinator: coordinator.clone(),
             advertised_host,
             advertised_port,
-            auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
             client_host: String::new(),
+            auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
         };
         self.tasks.spawn(async move {
             tokio::select! {

@@ -11,7 +11,8 @@ use tidegate_shared::fleet::{ByteSize, Span, parse_yaml};
 use tidegate_shared::id::TopicName;
 
 use crate::limits::{
-    LOG_LINGER, LOG_LINGER_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_PARTITIONS_MAX,
+    LOG_LINGER, LOG_LINGER_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_PARTITIONS_DEFAULT,
+    TOPIC_PARTITIONS_MAX,
 };
 use crate::store::StoreUrl;
 
@@ -137,11 +138,8 @@ impl TopicConfig {
 }
 
 fn default_partitions() -> u32 {
-    PARTITIONS_DEFAULT
+    TOPIC_PARTITIONS_DEFAULT
 }
-
-/// Partitions of a topic where nothing else is said.
-pub(crate) const PARTITIONS_DEFAULT: u32 = 12;
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

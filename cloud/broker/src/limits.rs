@@ -178,6 +178,9 @@ pub const HUB_EDGE_CONNECTIONS_MAX: usize = 8;
 /// A topic has at most so many partitions, and so many are made by one request of a Kafka client.
 pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 
+/// And so many where nobody says how many.
+pub const TOPIC_PARTITIONS_DEFAULT: u32 = 12;
+
 /// Once there are so many topics, none is made any more because a Kafka client asks for it (POLICY_VIOLATION).
 pub const AUTO_CREATED_TOPICS_MAX: usize = 10_000;
 

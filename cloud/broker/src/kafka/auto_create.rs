@@ -12,8 +12,7 @@ use uuid::Uuid;
 
 use super::reply_code;
 use crate::broker::Broker;
-use crate::config::PARTITIONS_DEFAULT;
-use crate::limits::AUTO_CREATED_TOPICS_MAX;
+use crate::limits::{AUTO_CREATED_TOPICS_MAX, TOPIC_PARTITIONS_DEFAULT};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +27,10 @@ impl AutoCreate {
             is_on,
             turn: Mutex::new(()),
         }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Makes those that are missing, and durable. Says what a name that is valid and still missing is answered with;
@@ -58,7 +61,7 @@ impl AutoCreate {
             broker.command(Command::CreateTopic(CreateTopic {
                 name,
                 topic_id: TopicId(Uuid::new_v4().as_u128()),
-                partitions: PARTITIONS_DEFAULT,
+                partitions: TOPIC_PARTITIONS_DEFAULT,
                 changes: Vec::new(),
             }))
         });

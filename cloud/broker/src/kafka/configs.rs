@@ -10,7 +10,7 @@ use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, TopicSettings};
 
 use super::refusal::Refusal;
 use super::{Context, NODE_ID};
-use crate::config::PARTITIONS_DEFAULT;
+use crate::limits::TOPIC_PARTITIONS_DEFAULT;
 use crate::limits::{
     KAFKA_CONNECTION_IDLE_MAX, KAFKA_FETCH_BYTES_MAX, KAFKA_MESSAGE_BYTES_MAX,
     KAFKA_REQUEST_BYTES_MAX,
@@ -29,6 +29,7 @@ pub(super) const FROM_DEFAULT: i8 = 5;
 /// What a value is. Source: `ConfigType` of Kafka's DescribeConfigsResponse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    Boolean = 1,
     Text = 2,
     Int = 3,
     Long = 5,
@@ -180,7 +181,7 @@ fn about(name: &str) -> (Kind, &'static str) {
 }
 
 /// The settings of this broker that Kafka has, too, with what is so here. None can be changed by a request.
-pub(super) fn of_broker() -> Vec<Row> {
+pub(super) fn of_broker(context: &Context) -> Vec<Row> {
     let groups = GroupLimits::default();
     let fixed = |name, value: String, kind, documentation| Row {
         name,
@@ -190,6 +191,12 @@ pub(super) fn of_broker() -> Vec<Row> {
         documentation,
     };
     vec![
+        fixed(
+            "auto.create.topics.enable",
+            context.auto_create.is_on().to_string(),
+            Kind::Boolean,
+            "A topic that a client asks for is made.",
+        ),
         fixed(
             "connections.max.idle.ms",
             KAFKA_CONNECTION_IDLE_MAX.as_millis().to_string(),
@@ -246,7 +253,7 @@ pub(super) fn of_broker() -> Vec<Row> {
         ),
         fixed(
             "num.partitions",
-            PARTITIONS_DEFAULT.to_string(),
+            TOPIC_PARTITIONS_DEFAULT.to_string(),
             Kind::Int,
             "Partitions of a new topic where none are said.",
         ),

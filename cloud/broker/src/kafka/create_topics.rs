@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::configs::{self, Asked, Mode, REPLICAS, Row};
 use super::refusal::Refusal;
 use super::{Context, NODE_ID, reply_code};
-use crate::config::PARTITIONS_DEFAULT;
+use crate::limits::TOPIC_PARTITIONS_DEFAULT;
 use crate::limits::TOPIC_PARTITIONS_MAX;
 use crate::topic_settings::STORAGE_URL;
 
@@ -65,7 +65,7 @@ pub(super) async fn handle(
 
 fn partitions_asked(topic: &CreatableTopic) -> i64 {
     match topic.num_partitions {
-        DEFAULT if topic.assignments.is_empty() => i64::from(PARTITIONS_DEFAULT),
+        DEFAULT if topic.assignments.is_empty() => i64::from(TOPIC_PARTITIONS_DEFAULT),
         DEFAULT => topic.assignments.len() as i64,
         partitions => i64::from(partitions.max(0)),
     }
@@ -176,7 +176,7 @@ fn partitions(topic: &CreatableTopic) -> Result<u32, Refusal> {
         }
     }
     match topic.num_partitions {
-        DEFAULT => Ok(PARTITIONS_DEFAULT),
+        DEFAULT => Ok(TOPIC_PARTITIONS_DEFAULT),
         ..=0 => {
             let why = "Number of partitions was set to an invalid non-positive value.";
             Err(Refusal::new(reply_code::INVALID_PARTITIONS, why))

@@ -69,7 +69,7 @@ fn rows(
         BROKER if name.is_empty() => Ok((Vec::new(), true)),
         BROKER => {
             is_this_node(name)?;
-            Ok((configs::of_broker(), true))
+            Ok((configs::of_broker(context), true))
         }
         other => {
             let why = format!("Unsupported resource type: {other}");

@@ -59,9 +59,9 @@ pub(crate) struct Context {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) advertised_host: String,
     pub(crate) advertised_port: u16,
-    pub(crate) auto_create: Arc<AutoCreate>,
     /// Where the connection's client is, as Kafka shows it: `/192.0.2.7`. Empty before there is a connection.
     pub(crate) client_host: String,
+    pub(crate) auto_create: Arc<AutoCreate>,
 }
 
 impl Context {
