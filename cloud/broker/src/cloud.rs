@@ -28,6 +28,7 @@ use crate::config::{Config, TopicConfig, WalConfig, split_host_port};
 use crate::coordinator::Coordinator;
 use crate::hub;
 use crate::kafka;
+use crate::limits::KAFKA_REQUESTS_BYTES_MAX;
 use crate::log::ObjectLog;
 use crate::metrics::Metrics;
 use crate::packer::Packer;
@@ -164,6 +165,9 @@ impl Cloud {
             advertised_port,
             client_host: String::new(),
             auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
+            unpacking: Arc::default(),
+            room: Arc::new(Semaphore::new(KAFKA_REQUESTS_BYTES_MAX >> 10)),
+            start: (Uuid::new_v4().as_u128() as u32 >> 1).max(1),
         };
         self.tasks.spawn(async move {
             tokio::select! {

@@ -142,6 +142,20 @@ pub const KAFKA_REQUEST_BYTES_MAX: usize = 16 << 20;
 /// A batch of a Kafka client that is longer is refused (MESSAGE_TOO_LARGE). As Kafka's `max.message.bytes`.
 pub const KAFKA_MESSAGE_BYTES_MAX: usize = 1_048_588;
 
+/// Batches of Kafka clients that are unpacked at once to look into them, and what each may unpack to: a larger one cannot be
+/// produced to a compacted topic.
+pub const KAFKA_UNPACKINGS_MAX: usize = 2;
+pub const KAFKA_UNPACKED_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of Kafka requests longer than [`KAFKA_SMALL_REQUEST_BYTES_MAX`] that are being read or handled, of all connections;
+/// who comes then waits. A request that has begun comes within [`KAFKA_REQUEST_READ_MAX`].
+pub const KAFKA_REQUESTS_BYTES_MAX: usize = 256 << 20;
+pub const KAFKA_SMALL_REQUEST_BYTES_MAX: usize = 64 << 10;
+pub const KAFKA_REQUEST_READ_MAX: Duration = Duration::from_secs(60);
+
+/// Topics that one request makes by asking for them; who asks for more asks again.
+pub const AUTO_CREATED_AT_ONCE_MAX: usize = 16;
+
 /// Produce requests of one connection that are on their way to the log at once; who sends more waits.
 pub const KAFKA_PRODUCES_MAX: usize = 5;
 

@@ -74,7 +74,8 @@ async fn a_missing_topic_is_made_where_the_client_allows_it_and_stays() {
     let names = ["orders", "not/a/name", "telemetry", "orders", ""];
     let asked = ask(&mut client, 9, &names, true).await;
     let invalid = (INVALID_TOPIC, 0);
-    let expected = [(NONE, 12), invalid, (NONE, 3), (NONE, 12), invalid];
+    // What is asked twice is answered once.
+    let expected = [(NONE, 12), invalid, (NONE, 3), invalid];
     assert_eq!(asked, expected);
     let old = MetadataRequestTopic::default()
         .with_name(Some(TopicName(StrBytes::from_static_str("old"))));
@@ -120,7 +121,13 @@ async fn no_more_are_made_than_the_bound() {
         let (mut client, names) = (Client::connect(&cloud).await, names.to_vec());
         asking.spawn(async move {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            ask(&mut client, 9, &names, true).await
+            // One request makes a few; who asks for more asks again.
+            loop {
+                let told = ask(&mut client, 9, &names, true).await;
+                if !told.contains(&(UNKNOWN_TOPIC_OR_PARTITION, 0)) {
+                    return told;
+                }
+            }
         });
     }
     let told = asking.join_all().await.concat();

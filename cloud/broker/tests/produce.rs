@@ -72,6 +72,15 @@ fn marked(attributes: i16) -> Vec<u8> {
     with_crc(bytes)
 }
 
+/// Two billion records, which would take as many offsets.
+fn claiming(compression: i16) -> Vec<u8> {
+    let mut bytes = batch(&["one"], None);
+    bytes[21..23].copy_from_slice(&compression.to_be_bytes());
+    bytes[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
+    bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
+    with_crc(bytes)
+}
+
 fn request(partition: i32, acks: i16, records: &[u8]) -> ProduceRequest {
     let data = PartitionProduceData::default()
         .with_index(partition)
@@ -220,6 +229,8 @@ async fn what_is_wrong_is_told_and_the_connection_stays() {
         (INVALID_RECORD, &[]),
         (INVALID_RECORD, &[whole.clone(), whole.clone()].concat()),
         (INVALID_RECORD, &miscounted),
+        (INVALID_RECORD, &claiming(0)),
+        (INVALID_RECORD, &claiming(4)),
         (INVALID_RECORD, &marked(1 << 5)),
         (INVALID_RECORD, &batch(&["one"], Some((7, 0, -1)))),
         (INVALID_TXN_STATE, &marked(1 << 4)),
@@ -360,9 +371,18 @@ async fn a_request_that_is_mostly_no_batch_is_taken_as_any_other() {
     asked.unknown_tagged_fields.insert(99, padding.freeze());
     let told = ask(&mut client, VERSION, asked).await;
     assert_eq!((told.error_code, told.base_offset), (NONE, 0));
+    // As where most of it is refused.
+    let mut asked = request(0, -1, &batch(&["two"], None));
+    let large = batch(&["x".repeat(1_048_589).as_str()], None);
+    let refused = PartitionProduceData::default()
+        .with_index(1)
+        .with_records(Some(large.into()));
+    asked.topic_data[0].partition_data.push(refused);
+    let told = ask(&mut client, VERSION, asked).await;
+    assert_eq!((told.error_code, told.base_offset), (NONE, 1));
     assert_eq!(
         fetch_all(&mut client, partition(&cloud, 0), 0).await.len(),
-        1
+        2
     );
     cloud.shutdown().await;
 }

@@ -343,3 +343,28 @@ async fn a_newer_api_versions_is_answered_in_version_0() {
     assert!(!decoded.api_keys.is_empty());
     cloud.shutdown().await;
 }
+
+/// A topic can have thousands of partitions, and a request name it as often.
+#[tokio::test]
+async fn what_is_asked_twice_is_answered_once() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    let named = metadata_request::MetadataRequestTopic::default().with_name(Some(telemetry()));
+    let request = MetadataRequest::default().with_topics(Some(vec![named; 100]));
+    let response = client.ask(ApiKey::Metadata, 9, RequestKind::Metadata(request));
+    let ResponseKind::Metadata(response) = response.await else {
+        panic!("no metadata");
+    };
+    assert_eq!(response.topics.len(), 1);
+    let group = offset_fetch_request::OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("group")))
+        .with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![group; 100]);
+    let response = client.ask(ApiKey::OffsetFetch, 8, RequestKind::OffsetFetch(request));
+    let ResponseKind::OffsetFetch(response) = response.await else {
+        panic!("no offsets");
+    };
+    assert_eq!(response.groups.len(), 1);
+    cloud.shutdown().await;
+}

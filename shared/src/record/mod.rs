@@ -25,6 +25,10 @@ pub use write::BatchBuilder;
 /// Decompressed records of one batch. What claims more is refused before it is unpacked.
 pub const BATCH_RECORDS_BYTES_MAX: usize = 128 << 20;
 
+/// Headers of one record; no MQTT packet has room for as many properties. With more, the records of the batch cannot be
+/// read: a few bytes can unpack to headers that take a hundred times as much memory.
+pub const HEADERS_MAX: usize = 2 << 20;
+
 /// One message: what an MQTT publish or a Kafka produce becomes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {

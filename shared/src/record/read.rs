@@ -4,8 +4,8 @@ use bytes::{Buf, Bytes};
 
 use super::header::CRC_COVERS_FROM;
 use super::{
-    BATCH_RECORDS_BYTES_MAX, BatchError, BatchHeader, Compression, HEADER_BYTES, Header, Record,
-    compression, varint,
+    BATCH_RECORDS_BYTES_MAX, BatchError, BatchHeader, Compression, HEADER_BYTES, HEADERS_MAX,
+    Header, Record, compression, varint,
 };
 
 /// One whole batch whose CRC was right when it was made.
@@ -102,10 +102,13 @@ impl Records {
         let key = optional(&mut body)?;
         let value = optional(&mut body)?;
         let headers_count = integer(&mut body)?;
-        if headers_count < 0 || headers_count > body.len() as i64 {
+        // A header takes at least 2 bytes, and far more of memory.
+        let most = HEADERS_MAX.min(body.len() / 2);
+        let headers_count = usize::try_from(headers_count).unwrap_or(usize::MAX);
+        if headers_count > most {
             return Err(BatchError::Contradiction("header count"));
         }
-        let mut headers = Vec::with_capacity(headers_count as usize);
+        let mut headers = Vec::with_capacity(headers_count);
         for _ in 0..headers_count {
             let name = optional(&mut body)?.ok_or(BatchError::Contradiction("header"))?;
             headers.push(Header {

@@ -156,3 +156,24 @@ fn a_run_is_taken_apart_and_a_cut_last_batch_ends_it() {
         .collect();
     assert_eq!(offsets, [0, 1]);
 }
+
+#[test]
+fn more_headers_than_anybody_has_are_refused_before_room_is_made_for_them() {
+    let empty = Header {
+        name: Bytes::new(),
+        value: None,
+    };
+    let of = |count| Record {
+        headers: vec![empty.clone(); count],
+        ..Record::default()
+    };
+    let read = |record: &Record| {
+        let sealed = seal(std::slice::from_ref(record), 0, Compression::Zstd);
+        assert!(sealed.len() < 10_000, "{}", sealed.len());
+        let batch = Batch::parse(sealed).unwrap();
+        batch.records().unwrap().next().unwrap()
+    };
+    assert_eq!(read(&of(1_000)).unwrap().1.headers.len(), 1_000);
+    let refused = read(&of(HEADERS_MAX + 1)).unwrap_err();
+    assert_eq!(refused, BatchError::Contradiction("header count"));
+}

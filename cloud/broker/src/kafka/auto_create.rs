@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::try_join_all;
 use tidegate_cloud_protocol::ledger::Command;
 use tidegate_cloud_protocol::ledger::command::CreateTopic;
 use tidegate_shared::id::{TopicId, TopicName};
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 use super::reply_code;
 use crate::broker::Broker;
-use crate::limits::{AUTO_CREATED_TOPICS_MAX, TOPIC_PARTITIONS_DEFAULT};
+use crate::limits::{AUTO_CREATED_AT_ONCE_MAX, AUTO_CREATED_TOPICS_MAX, TOPIC_PARTITIONS_DEFAULT};
 
 /// See the module.
 #[derive(Debug)]
@@ -56,16 +55,17 @@ impl AutoCreate {
         let (missing, topics) = missing();
         let room = AUTO_CREATED_TOPICS_MAX.saturating_sub(topics);
         let is_full = missing.len() > room;
-        let made = missing.into_iter().take(room).map(|name| {
+        // Each is a sync of its own, for which all others wait.
+        for name in missing.into_iter().take(room.min(AUTO_CREATED_AT_ONCE_MAX)) {
             tracing::info!(topic = %name, "kafka: a client asks for a topic that is not there: it is made");
-            broker.command(Command::CreateTopic(CreateTopic {
+            let create = CreateTopic {
                 name,
                 topic_id: TopicId(Uuid::new_v4().as_u128()),
                 partitions: TOPIC_PARTITIONS_DEFAULT,
                 changes: Vec::new(),
-            }))
-        });
-        try_join_all(made).await.ok()?;
+            };
+            broker.command(Command::CreateTopic(create)).await.ok()?;
+        }
         if is_full {
             tracing::warn!(
                 "kafka: a client asks for a topic that is not there, and there are {AUTO_CREATED_TOPICS_MAX}: it is not made"

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
@@ -11,13 +12,14 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::produce::{Producing, Told};
 use super::{Context, api_versions, dispatch, produce, shape};
 use crate::limits::{
-    KAFKA_CONNECTION_IDLE_MAX, KAFKA_PRODUCES_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_WRITE_MAX,
+    KAFKA_CONNECTION_IDLE_MAX, KAFKA_PRODUCES_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_REQUEST_READ_MAX,
+    KAFKA_SMALL_REQUEST_BYTES_MAX, KAFKA_WRITE_MAX,
 };
 
 /// Why a connection has ended.
@@ -27,6 +29,8 @@ pub(super) enum ConnectionError {
     Io(#[from] io::Error),
     #[error("no request within {} s", KAFKA_CONNECTION_IDLE_MAX.as_secs())]
     Idle,
+    #[error("a request that has begun did not come within {} s", KAFKA_REQUEST_READ_MAX.as_secs())]
+    Slow,
     #[error("the client took no response for {} s", KAFKA_WRITE_MAX.as_secs())]
     Stuck,
     #[error(
@@ -67,14 +71,14 @@ pub(super) async fn serve(stream: TcpStream, context: &Context) -> Result<(), Co
     stream.set_nodelay(true)?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    let (answers, mut in_order) = mpsc::channel(KAFKA_PRODUCES_MAX - 1);
+    let (answers, mut in_order) = mpsc::channel(KAFKA_PRODUCES_MAX - 2);
     let reading = async move {
         loop {
-            let next = timeout(KAFKA_CONNECTION_IDLE_MAX, read_request(&mut reader)).await;
-            let Some(request) = next.map_err(|_| ConnectionError::Idle)?? else {
+            let Some((request, room)) = read_request(&mut reader, &context.room).await? else {
                 return Ok(());
             };
             let answer = Box::pin(answer(request, context)).await?;
+            drop(room);
             // Of long responses there is one at a time, as the client takes them.
             let (taken, is_taken) = oneshot::channel();
             let waits = matches!(answer, Answer::Response(_));
@@ -135,20 +139,39 @@ impl Answer {
     }
 }
 
-/// One request without its length; `None` at the connection's end. The length is checked before
+/// One request without its length, with its room among all; `None` at the connection's end. The length is checked before
 /// room is made, and room is made as bytes come.
 async fn read_request(
     stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<Bytes>, ConnectionError> {
-    let length = match stream.read_i32().await {
-        Ok(length) => length,
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(error) => return Err(error.into()),
+    room: &Arc<Semaphore>,
+) -> Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>, ConnectionError> {
+    let length = match timeout(KAFKA_CONNECTION_IDLE_MAX, stream.read_i32()).await {
+        Ok(Ok(length)) => length,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => return Err(ConnectionError::Idle),
     };
     let wanted = usize::try_from(length).map_err(|_| ConnectionError::Length(length))?;
     if wanted > KAFKA_REQUEST_BYTES_MAX {
         return Err(ConnectionError::Length(length));
     }
+    let permit = match wanted > KAFKA_SMALL_REQUEST_BYTES_MAX {
+        false => None,
+        true => {
+            let kib = u32::try_from(wanted >> 10).map_err(|_| ConnectionError::Length(length))?;
+            let permit = Arc::clone(room).acquire_many_owned(kib).await;
+            Some(permit.map_err(|_| ConnectionError::Stopping)?)
+        }
+    };
+    let body = timeout(KAFKA_REQUEST_READ_MAX, read_body(stream, wanted)).await;
+    let body = body.map_err(|_| ConnectionError::Slow)??;
+    Ok(Some((body, permit)))
+}
+
+async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    wanted: usize,
+) -> Result<Bytes, ConnectionError> {
     let mut request = BytesMut::new();
     let mut body = stream.take(wanted as u64);
     while request.len() < wanted {
@@ -158,7 +181,7 @@ async fn read_request(
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
     }
-    Ok(Some(request.freeze()))
+    Ok(request.freeze())
 }
 
 async fn answer(mut request: Bytes, context: &Context) -> Result<Answer, ConnectionError> {

@@ -1,4 +1,7 @@
 //! InitProducerId: gives an idempotent producer an id that no other has (KIP-98). Transactions are not served.
+//!
+//! The ledger counts; beside its count an id holds 31 bits by chance of this start. A cloud that was restored from a copy
+//! counts once more what it had given already, and a producer may come from another cluster with an id of that.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use tidegate_cloud_protocol::ledger::Effect;
@@ -20,7 +23,11 @@ pub(super) async fn handle(
             let allot = Entry::AllotProducer(AllotProducer);
             let effects = context.broker.submit(vec![(allot, None)]).await.ok()?;
             match effects[..] {
-                [Effect::ProducerAllotted { producer_id }] => (reply_code::NONE, (producer_id, 0)),
+                [Effect::ProducerAllotted { producer_id }] => {
+                    let count = producer_id & i64::from(u32::MAX);
+                    let id = (i64::from(context.start) << 32) | count;
+                    (reply_code::NONE, (id, 0))
+                }
                 _ => (reply_code::UNKNOWN_SERVER_ERROR, NO_PRODUCER),
             }
         }

@@ -1,6 +1,8 @@
 //! Metadata: which topics there are, and that this node leads all their partitions. One that is
 //! missing is made where the client and the configuration allow it.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -33,10 +35,17 @@ pub(super) async fn handle(
         None => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
     };
     let topics = context.broker.ledger(|ledger| match wanted {
-        Some(topics) => topics
-            .iter()
-            .map(|topic| one(ledger, version, topic, missing_code))
-            .collect(),
+        Some(topics) => {
+            // What is asked twice is answered once: a topic can have thousands of partitions.
+            let mut asked = BTreeSet::new();
+            let topics = topics.iter().filter(|topic| {
+                let name = topic.name.as_ref().map(|name| name.as_str().to_owned());
+                asked.insert((name, topic.topic_id))
+            });
+            topics
+                .map(|topic| one(ledger, version, topic, missing_code))
+                .collect()
+        }
         None => ledger
             .topics()
             .map(|(id, t)| known(version, id, t))

@@ -39,10 +39,11 @@ mod shape;
 use std::sync::Arc;
 
 pub(crate) use auto_create::AutoCreate;
+pub(crate) use produce::Unpacking;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_shared::id::{PartitionId, TopicId};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
@@ -62,6 +63,11 @@ pub(crate) struct Context {
     /// Where the connection's client is, as Kafka shows it: `/192.0.2.7`. Empty before there is a connection.
     pub(crate) client_host: String,
     pub(crate) auto_create: Arc<AutoCreate>,
+    pub(crate) unpacking: Arc<Unpacking>,
+    /// Permits are KiB of long requests.
+    pub(crate) room: Arc<Semaphore>,
+    /// Of this start of the cloud, by chance; 31 bits, and not 0.
+    pub(crate) start: u32,
 }
 
 impl Context {

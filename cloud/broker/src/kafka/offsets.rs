@@ -1,5 +1,7 @@
 //! OffsetCommit and OffsetFetch: groups' offsets, kept by the ledger.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -141,7 +143,11 @@ pub(super) fn fetch(
         });
         return fetch_one(context, version, &request.group_id, topics);
     }
-    let groups = request.groups.into_iter().map(|group| {
+    // What is asked twice is answered once: a group can have committed in thousands of partitions.
+    let mut asked = BTreeSet::new();
+    let groups = request.groups.into_iter();
+    let groups = groups.filter(|group| asked.insert(group.group_id.clone()));
+    let groups = groups.map(|group| {
         let topics = group.topics.map(|topics| {
             let topics = topics.into_iter();
             topics.map(|t| (t.name, t.partition_indexes)).collect()

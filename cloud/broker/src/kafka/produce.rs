@@ -13,12 +13,15 @@ use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::{Entry, Part, Produce};
 use tidegate_cloud_protocol::ledger::producers::Sequence;
 use tidegate_cloud_protocol::ledger::{Effect, ProduceRefusal, Target};
-use tidegate_shared::record::{Batch, BatchError, BatchHeader, TimestampType};
+use tidegate_shared::record::{
+    BATCH_RECORDS_BYTES_MAX, Batch, BatchError, BatchHeader, HEADER_BYTES, TimestampType,
+};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{Context, reply_code, target};
 use crate::broker::Submitted;
-use crate::limits::KAFKA_MESSAGE_BYTES_MAX;
+use crate::limits::{KAFKA_MESSAGE_BYTES_MAX, KAFKA_UNPACKED_BYTES_MAX, KAFKA_UNPACKINGS_MAX};
 
 /// Where there is an error.
 const NO_OFFSET: i64 = -1;
@@ -56,13 +59,13 @@ pub(super) async fn begin(
     request_bytes: usize,
 ) -> Option<Producing> {
     let of_request = check_request(&request);
-    let batches = request.topic_data.iter().flat_map(|topic| {
-        let records = topic.partition_data.iter();
-        records.map(|partition| partition.records.as_ref().map_or(0, Bytes::len))
-    });
-    // What is kept in memory for consumers keeps the request's bytes: mostly, that is the batches.
-    let is_apart = 2 * batches.sum::<usize>() < request_bytes;
-    let (mut wishes, mut topics) = (Vec::new(), Vec::new());
+    let mut producing = Producing {
+        version,
+        answers: request.acks != 0,
+        topics: Vec::with_capacity(request.topic_data.len()),
+        submitted: Submitted::default(),
+    };
+    let mut wishes = Vec::new();
     for topic in request.topic_data {
         let TopicProduceData {
             name,
@@ -70,27 +73,30 @@ pub(super) async fn begin(
             partition_data,
             ..
         } = topic;
-        let checked = partition_data.into_iter().map(|data| {
+        let mut asked = Vec::with_capacity(partition_data.len());
+        for data in partition_data {
             let index = data.index;
-            let wish = match &of_request {
+            let checked = match &of_request {
                 Err(refusal) => Err(refusal.clone()),
-                Ok(()) => check(context, &name, topic_id, data, is_apart),
+                Ok(()) => check(context, &name, topic_id, data).await,
             };
-            let taken = wish.map(|(target, wish)| {
+            let taken = checked.map(|(target, wish)| {
                 wishes.push(wish);
                 target
             });
-            (index, taken)
-        });
-        let checked = checked.collect();
-        topics.push((name, topic_id, checked));
+            asked.push((index, taken));
+        }
+        producing.topics.push((name, topic_id, asked));
     }
-    Some(Producing {
-        version,
-        answers: request.acks != 0,
-        topics,
-        submitted: context.broker.begin(wishes).await.ok()?,
-    })
+    let batches = || wishes.iter().filter_map(|(_, batch)| batch.as_ref());
+    // What is kept in memory for consumers keeps the request's bytes: mostly, that is these batches.
+    if 2 * batches().map(Bytes::len).sum::<usize>() < request_bytes {
+        for (_, batch) in &mut wishes {
+            *batch = batch.as_deref().map(Bytes::copy_from_slice);
+        }
+    }
+    producing.submitted = context.broker.begin(wishes).await.ok()?;
+    Some(producing)
 }
 
 impl Producing {
@@ -137,12 +143,11 @@ fn check_request(request: &ProduceRequest) -> Result<(), Refusal> {
 }
 
 /// What is to be asked of the ledger for a partition's batch.
-fn check(
+async fn check(
     context: &Context,
     name: &TopicName,
     topic_id: Uuid,
     data: PartitionProduceData,
-    is_apart: bool,
 ) -> Result<(Target, Wish), Refusal> {
     let unknown = match topic_id.is_nil() {
         true => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
@@ -159,14 +164,9 @@ fn check(
         let why = format!("there is no partition {}", data.index);
         (reply_code::UNKNOWN_TOPIC_OR_PARTITION, why)
     })?;
-    let records = data.records.unwrap_or_default();
-    let records = match is_apart {
-        true => Bytes::copy_from_slice(&records),
-        false => records,
-    };
-    let batch = check_batch(records)?;
+    let batch = check_batch(data.records.unwrap_or_default())?;
     if compacts {
-        check_keys(&batch)?;
+        context.unpacking.check_keys(&batch).await?;
     }
     let header = batch.header();
     let sequence = (header.producer_id >= 0).then_some(Sequence {
@@ -229,17 +229,53 @@ fn check_batch(records: Bytes) -> Result<Batch, Refusal> {
     if header.offset_count() != header.records_count as u64 {
         return Err(invalid("the count of records is not that of offsets"));
     }
+    // Else a few bytes would take billions of offsets.
+    let packed = (batch.bytes().len() - HEADER_BYTES) as u64;
+    let unpacked_max = match header.attributes & COMPRESSION {
+        0 => packed,
+        _ => (packed * PACKED_RATIO_MAX).min(BATCH_RECORDS_BYTES_MAX as u64),
+    };
+    if header.offset_count().saturating_mul(RECORD_BYTES_MIN) > unpacked_max {
+        return Err(invalid("there are more records than its bytes can hold"));
+    }
     if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
         return Err(invalid("an idempotent producer's batch has no sequence"));
     }
     Ok(batch)
 }
 
+/// A record takes at least so many bytes, and no codec packs them more than so many times.
+const RECORD_BYTES_MIN: u64 = 7;
+const PACKED_RATIO_MAX: u64 = 16_384;
+
 /// The attributes that name the compression: none, gzip, snappy, lz4, zstd.
 const COMPRESSION: i16 = 0x07;
 
+/// Unpacks what clients have packed: a few at once, by the side, and never more than a bound of each.
+#[derive(Debug)]
+pub(crate) struct Unpacking(Semaphore);
+
+impl Default for Unpacking {
+    fn default() -> Self {
+        Self(Semaphore::new(KAFKA_UNPACKINGS_MAX))
+    }
+}
+
+impl Unpacking {
+    async fn check_keys(&self, batch: &Batch) -> Result<(), Refusal> {
+        let _turn = self.0.acquire().await;
+        let batch = batch.clone();
+        let checked = tokio::task::spawn_blocking(move || check_keys(&batch));
+        checked.await.unwrap_or_else(|_| {
+            let why = "the records cannot be read".to_owned();
+            Err((reply_code::UNKNOWN_SERVER_ERROR, why))
+        })
+    }
+}
+
 fn check_keys(batch: &Batch) -> Result<(), Refusal> {
-    for record in batch.records().map_err(batch_refusal)? {
+    let records = batch.records_within(KAFKA_UNPACKED_BYTES_MAX);
+    for record in records.map_err(batch_refusal)? {
         let (_, record) = record.map_err(batch_refusal)?;
         if record.key.is_none() {
             let why = "a record of a compacted topic needs a key".to_owned();

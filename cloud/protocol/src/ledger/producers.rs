@@ -11,6 +11,10 @@ pub const PRODUCER_BATCHES_KEPT: usize = 5;
 /// A producer of which nothing came for so long is forgotten (Kafka's `producer.id.expiration.ms`).
 pub const PRODUCER_EXPIRES_MS: i64 = 86_400_000;
 
+/// Producers of one partition; with more, an eighth of them is forgotten, of which nothing came for longest. Anybody can
+/// say that he is one.
+pub const PARTITION_PRODUCERS_MAX: usize = 8_192;
+
 /// Those to be forgotten are looked for so often, by the ledger's time.
 const LOOKED_EVERY_MS: i64 = 600_000;
 
@@ -109,6 +113,9 @@ impl Producers {
         now_ms: i64,
     ) {
         self.forget(now_ms);
+        if self.known.len() >= PARTITION_PRODUCERS_MAX {
+            self.forget_oldest();
+        }
         let new = || Producer {
             epoch: sequence.producer_epoch,
             batches: VecDeque::new(),
@@ -127,6 +134,18 @@ impl Producers {
         });
         if producer.batches.len() > PRODUCER_BATCHES_KEPT {
             producer.batches.pop_front();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let ages = self
+            .known
+            .iter()
+            .map(|(id, producer)| (producer.last_ms, *id));
+        let mut ages: Vec<(i64, i64)> = ages.collect();
+        ages.sort_unstable();
+        for (_, id) in ages.into_iter().take(PARTITION_PRODUCERS_MAX / 8) {
+            self.known.remove(&id);
         }
     }
 
@@ -221,6 +240,22 @@ mod tests {
         assert_eq!(again, SequenceVerdict::Duplicate(KafkaOffset(0)));
         let whole = taken(&[(5, (i32::MAX - 4) as u64)]);
         assert_eq!(whole.judge(sequence(0, 0), 1), SequenceVerdict::Next);
+    }
+
+    #[test]
+    fn there_are_so_many_and_the_oldest_go() {
+        let mut producers = Producers::default();
+        for id in 0..3 * PARTITION_PRODUCERS_MAX as i64 {
+            let sequence = Sequence {
+                producer_id: id,
+                ..sequence(0, 0)
+            };
+            producers.take(sequence, 1, KafkaOffset(id), 5 + id);
+            assert!(producers.known.len() <= PARTITION_PRODUCERS_MAX);
+            assert!(producers.known.contains_key(&id));
+        }
+        let oldest = producers.known.keys().next().copied();
+        assert!(oldest > Some(2 * PARTITION_PRODUCERS_MAX as i64 - 1));
     }
 
     #[test]
