@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -14,7 +15,6 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use tokio::runtime::Handle;
 use uuid::Uuid;
 
 /// See the module.
@@ -45,51 +45,74 @@ impl Hdfs {
         if !overwrite && self.client.get_file_info(file).await.is_ok() {
             return Err(HdfsError::AlreadyExists(file.to_owned()));
         }
-        let mut staged = Staged::beside(file, &self.client);
-        let create = self.client.create(&staged.path, WriteOptions::default());
-        let mut writer = Box::pin(create).await?;
-        for piece in payload {
-            Box::pin(writer.write_bytes(piece)).await?;
-        }
-        // With the last of each block its client asks for a sync.
-        Box::pin(writer.close()).await?;
-        self.client.rename(&staged.path, file, overwrite).await?;
-        staged.is_open = false;
-        Ok(())
+        let wanted = Arc::new(());
+        let staged = Staged {
+            client: self.client.clone(),
+            path: beside(file),
+            wanted: Arc::downgrade(&wanted),
+        };
+        let file = file.to_owned();
+        let writing = tokio::spawn(async move { staged.write(&file, payload, overwrite).await });
+        let written = writing.await;
+        drop(wanted);
+        written.unwrap_or_else(|error| Err(HdfsError::IOError(std::io::Error::other(error))))
     }
 }
 
-/// A file that is being written; what does not come to its end is deleted, also when nobody waits for it any more.
+/// A name beside a file's that no other write has.
+fn beside(file: &str) -> String {
+    let (folder, name) = file.rsplit_once('/').unwrap_or_default();
+    let (number, _) = Uuid::new_v4().as_u64_pair();
+    format!("{folder}/.{name}.tmp.{number}")
+}
+
+/// A file that is being written; what does not come to its end is deleted. That is a task of its own, since nobody may
+/// wait for it any more: what was asked of the name node before is carried out before the file is deleted.
 struct Staged {
     client: Client,
     path: String,
-    is_open: bool,
+    /// Nobody holds it any more where the write was given up.
+    wanted: Weak<()>,
 }
 
 impl Staged {
-    /// By a name that no other write has.
-    fn beside(file: &str, client: &Client) -> Self {
-        let (folder, name) = file.rsplit_once('/').unwrap_or_default();
-        let (number, _) = Uuid::new_v4().as_u64_pair();
-        Self {
-            client: client.clone(),
-            path: format!("{folder}/.{name}.tmp.{number}"),
-            is_open: true,
-        }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        let Some(runtime) = self.is_open.then(Handle::try_current).and_then(Result::ok) else {
-            return;
+    async fn write(
+        self,
+        file: &str,
+        payload: PutPayload,
+        overwrite: bool,
+    ) -> Result<(), HdfsError> {
+        let written = Box::pin(self.write_beside(payload)).await;
+        let moved = match written {
+            Ok(()) => self.client.rename(&self.path, file, overwrite).await,
+            Err(error) => Err(error),
         };
-        let (client, path) = (self.client.clone(), std::mem::take(&mut self.path));
-        runtime.spawn(async move {
-            if let Err(error) = client.delete(&path, false).await {
-                tracing::warn!(%error, path, "what was not written to its end could not be deleted");
-            }
-        });
+        if moved.is_err()
+            && let Err(error) = self.client.delete(&self.path, false).await
+        {
+            tracing::warn!(%error, path = self.path, "what was not written to its end could not be deleted");
+        }
+        moved
+    }
+
+    async fn write_beside(&self, payload: PutPayload) -> Result<(), HdfsError> {
+        let options = WriteOptions::default();
+        let mut writer = Box::pin(self.client.create(&self.path, options)).await?;
+        for piece in payload {
+            self.check_wanted()?;
+            Box::pin(writer.write_bytes(piece)).await?;
+        }
+        self.check_wanted()?;
+        // With the last of each block its client asks for a sync.
+        Box::pin(writer.close()).await?;
+        self.check_wanted()
+    }
+
+    fn check_wanted(&self) -> Result<(), HdfsError> {
+        match self.wanted.strong_count() {
+            0 => Err(HdfsError::IOError(std::io::ErrorKind::Interrupted.into())),
+            _ => Ok(()),
+        }
     }
 }
 
