@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_bridge_protocol::fact::NamedFact;
 use tidegate_cloud_protocol::compaction::{Compacted, Compactor, KeyMap, Noted};
 use tidegate_cloud_protocol::ledger::{PartitionLog, Segment, Target};
 use tidegate_cloud_protocol::segment::{
@@ -226,7 +225,7 @@ fn rewrite(
 ) -> Result<Option<(Vec<Bytes>, SegmentSummary)>, PackError> {
     let mut writer = SegmentWriter::new(target, segment.base);
     let mut changed = false;
-    let mut facts_from = segment.base;
+    let mut facts = index.facts().in_turn(segment.base);
     for (entry, batch) in batches {
         // One that cannot be unpacked stays.
         let compacted = compactor
@@ -246,20 +245,16 @@ fn rewrite(
                 (bytes, min_timestamp_ms)
             }
         };
-        // Its own, and those about what is gone before it.
-        let facts: Vec<NamedFact> = index.facts().within(facts_from, entry.end()).collect();
-        facts_from = entry.end();
         let packed = PackedBatch {
             bytes,
             landed_ms: entry.landed_ms,
             min_timestamp_ms,
         };
-        writer.push(packed, &facts)?;
+        writer.push(packed, &facts.up_to(entry.end()))?;
     }
     if !changed {
         return Ok(None);
     }
-    let rest: Vec<NamedFact> = index.facts().within(facts_from, segment.end).collect();
-    writer.push_facts(&rest)?;
+    writer.push_facts(&facts.up_to(segment.end))?;
     Ok(Some(writer.finish_at(segment.end)?))
 }

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use tidegate_bridge_protocol::fact::NamedFact;
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::joining::{JOINED_SEGMENTS_MIN, joined};
 use tidegate_cloud_protocol::ledger::{PartitionLog, Segment, Target};
@@ -157,24 +156,20 @@ async fn join(
     for segment in segments {
         let index = store.index(segment).await?;
         let run = index.run_within(segment.base, segment.end);
-        let mut facts_from = segment.base;
+        let mut facts = index.facts().in_turn(segment.base);
         for (entry, bytes) in run
             .entries
             .iter()
             .zip(store.batches(segment.id, run).await?)
         {
-            // Its own, and those about what was compacted away before it.
-            let facts: Vec<NamedFact> = index.facts().within(facts_from, entry.end()).collect();
-            facts_from = entry.end();
             let packed = PackedBatch {
                 bytes,
                 landed_ms: entry.landed_ms,
                 min_timestamp_ms: entry.min_timestamp_ms,
             };
-            writer.push(packed, &facts)?;
+            writer.push(packed, &facts.up_to(entry.end()))?;
         }
-        let rest: Vec<NamedFact> = index.facts().within(facts_from, segment.end).collect();
-        writer.push_facts(&rest)?;
+        writer.push_facts(&facts.up_to(segment.end))?;
     }
     Ok(writer.finish_at(end)?)
 }

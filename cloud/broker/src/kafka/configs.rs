@@ -10,10 +10,9 @@ use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, TopicSettings};
 
 use super::refusal::Refusal;
 use super::{Context, NODE_ID};
-use crate::limits::TOPIC_PARTITIONS_DEFAULT;
 use crate::limits::{
     KAFKA_CONNECTION_IDLE_MAX, KAFKA_FETCH_BYTES_MAX, KAFKA_MESSAGE_BYTES_MAX,
-    KAFKA_REQUEST_BYTES_MAX,
+    KAFKA_REQUEST_BYTES_MAX, TOPIC_PARTITIONS_DEFAULT,
 };
 use crate::topic_settings::{self, STORAGE_URL};
 use crate::topic_store;

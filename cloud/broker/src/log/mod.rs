@@ -2,8 +2,8 @@
 //! step makes both durable: never a command whose batch is missing. It knows nothing of what commands mean.
 //!
 //! [`OrderedLog`] is what the sequencer appends to. Where it lies is said by the setting `wal`: in files of this
-//! machine ([`LocalLog`]) or in an object store ([`ObjectLog`]). A log elsewhere that gives one order (etcd) stands
-//! behind the same trait.
+//! machine ([`LocalLog`]) or in an object store ([`ObjectLog`]). A log elsewhere that gives one order (etcd) can
+//! stand behind the same trait later; how it is read back is said by [`LogReader`], which knows these two.
 //!
 //! A snapshot of what the commands made shortens the log: frames before it are not handed out again, and an object
 //! (a file is one too) of such frames can be removed once nothing lies in it that is still read.
@@ -38,7 +38,7 @@ pub trait OrderedLog {
     /// stops waiting for it misses nothing.
     ///
     /// # Errors
-    /// As [`Self::append`]: also of all frames that were appended since.
+    /// As [`Self::append`]; it is so of all frames that were appended since, too.
     async fn durable(&mut self) -> Result<(), LogError>;
 
     /// Whether another frame can be taken before an older one is durable.

@@ -164,6 +164,11 @@ impl SegmentFacts {
         facts.filter_map(move |fact| self.named(&fact.cut(from.0, to.0)))
     }
 
+    /// The facts from an offset on, for who takes the segment's batches one after the other.
+    pub fn in_turn(&self, from: KafkaOffset) -> FactsInTurn<'_> {
+        FactsInTurn { facts: self, from }
+    }
+
     /// Facts of an interval of one numbering, in its order, cut to it.
     pub fn of(
         &self,
@@ -238,5 +243,21 @@ impl SegmentFacts {
 
     pub(super) fn placed(&self) -> &[Placed] {
         &self.placed
+    }
+}
+
+/// Facts that were not taken yet; see [`SegmentFacts::in_turn`].
+#[derive(Debug)]
+pub struct FactsInTurn<'a> {
+    facts: &'a SegmentFacts,
+    from: KafkaOffset,
+}
+
+impl FactsInTurn<'_> {
+    /// Those up to an offset: of a batch that ends there, and of what was compacted away before it.
+    pub fn up_to(&mut self, to: KafkaOffset) -> Vec<NamedFact> {
+        let facts = self.facts.within(self.from, to).collect();
+        self.from = to;
+        facts
     }
 }

@@ -37,7 +37,7 @@ use tidegate_shared::id::{EdgeOffset, KafkaOffset};
 use tidegate_shared::record::BatchError;
 use tidegate_shared::wire::WireError;
 
-pub use facts::SegmentFacts;
+pub use facts::{FactsInTurn, SegmentFacts};
 pub use footer::{FOOTER_BYTES, Footer};
 pub use header::{HEADER_BYTES, SegmentHeader};
 pub use index::{Run, SegmentIndex};

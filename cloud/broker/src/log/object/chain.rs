@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::frame::{Content, Header};
 use crate::log::LogEnd;
 
-/// Numbers that a fence voids: the objects that a writer may have on their way, and one for a margin.
+/// Numbers that a fence voids: more than a writer may have on their way (see [`super::ObjectLog`]'s bound).
 pub(super) const VOID_NUMBERS: u64 = 64;
 
 /// The place of an object in the log.
