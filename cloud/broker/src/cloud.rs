@@ -164,6 +164,7 @@ impl Cloud {
             advertised_host,
             advertised_port,
             client_host: String::new(),
+            principal: kafka::ANONYMOUS.into(),
             auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
             unpacking: Arc::default(),
             room: Arc::new(Semaphore::new(KAFKA_REQUESTS_BYTES_MAX >> 10)),

@@ -53,6 +53,9 @@ use crate::limits::KAFKA_CONNECTIONS_MAX;
 /// This node's id; one machine is one node.
 const NODE_ID: i32 = 1;
 
+/// Who has not said who it is.
+pub(crate) const ANONYMOUS: &str = "User:ANONYMOUS";
+
 /// What every connection needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
@@ -62,6 +65,8 @@ pub(crate) struct Context {
     pub(crate) advertised_port: u16,
     /// Where the connection's client is, as Kafka shows it: `/192.0.2.7`. Empty before there is a connection.
     pub(crate) client_host: String,
+    /// Who the client is, as Kafka writes it: `User:ada`.
+    pub(crate) principal: Arc<str>,
     pub(crate) auto_create: Arc<AutoCreate>,
     pub(crate) unpacking: Arc<Unpacking>,
     /// Permits are KiB of long requests.
