@@ -90,7 +90,7 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
             }
             RequestKind::SaslAuthenticate(asked) => {
                 let came = self.on_token(&asked.auth_bytes).await;
-                self.on_authenticate(about, came).await.map(Some).or_else(only_going_on)
+                self.on_authenticate(about, came).await
             }
             _ => {
                 sleep(KAFKA_AUTHENTICATION_DELAY).await;
@@ -119,16 +119,19 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
         chosen.map_err(|why| self.failed(why))
     }
 
-    /// Answers what a token came to; the client's name, or that it goes on.
+    /// Answers what a token came to: the client's name, once it is known.
     async fn on_authenticate(
         &mut self,
         about: About,
         came: Result<Came, SaslError>,
-    ) -> Result<String, GoesOnOr> {
+    ) -> Result<Option<String>, ConnectionError> {
         let response = SaslAuthenticateResponse::default();
         let (response, end) = match came {
-            Ok(Came::Challenge(token)) => (response.with_auth_bytes(token.into()), Err(GoesOnOr::GoesOn)),
-            Ok(Came::Done(done)) => (response.with_auth_bytes(done.token.into()), Ok(done.name)),
+            Ok(Came::Challenge(token)) => (response.with_auth_bytes(token.into()), Ok(None)),
+            Ok(Came::Done(done)) => (
+                response.with_auth_bytes(done.token.into()),
+                Ok(Some(done.name)),
+            ),
             Err(why) => {
                 sleep(KAFKA_AUTHENTICATION_DELAY).await;
                 let code = match why {
@@ -136,8 +139,10 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
                     _ => reply_code::SASL_AUTHENTICATION_FAILED,
                 };
                 let told = StrBytes::from_string(why.told(self.sasl.mechanism()));
-                let response = response.with_error_code(code).with_error_message(Some(told));
-                (response, Err(GoesOnOr::Error(self.failed(why))))
+                let response = response
+                    .with_error_code(code)
+                    .with_error_message(Some(told));
+                (response, Err(self.failed(why)))
             }
         };
         let response = ResponseKind::SaslAuthenticate(response);
@@ -181,7 +186,11 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
         ConnectionError::Authentication { mechanism, why }
     }
 
-    async fn answer(&mut self, about: About, response: &ResponseKind) -> Result<(), ConnectionError> {
+    async fn answer(
+        &mut self,
+        about: About,
+        response: &ResponseKind,
+    ) -> Result<(), ConnectionError> {
         let (key, version, correlation_id) = about;
         let response = connection::encode(key, version, correlation_id, response)?;
         self.write(&response).await
@@ -204,23 +213,4 @@ type About = (ApiKey, i16, i32);
 enum Came {
     Challenge(Vec<u8>),
     Done(Authenticated),
-}
-
-/// Why there is no name yet.
-enum GoesOnOr {
-    GoesOn,
-    Error(ConnectionError),
-}
-
-impl From<ConnectionError> for GoesOnOr {
-    fn from(error: ConnectionError) -> Self {
-        Self::Error(error)
-    }
-}
-
-fn only_going_on(not_yet: GoesOnOr) -> Result<Option<String>, ConnectionError> {
-    match not_yet {
-        GoesOnOr::GoesOn => Ok(None),
-        GoesOnOr::Error(error) => Err(error),
-    }
 }

@@ -130,8 +130,8 @@ enum State {
     /// The mechanism's first token comes next.
     First,
     Exchanging(Box<Exchange>),
-    /// A name, whose password is being checked.
-    Checking(String),
+    /// A password.
+    Checking,
     Over,
 }
 
@@ -198,7 +198,7 @@ impl<'a> Sasl<'a> {
             }
             (State::First, Some(SaslMechanism::Plain)) => {
                 let password = Password::parse(token)?;
-                self.state = State::Checking(password.name.clone());
+                self.state = State::Checking;
                 Ok(Step::Check(password))
             }
             (State::Exchanging(exchange), _) => {
@@ -215,7 +215,7 @@ impl<'a> Sasl<'a> {
     /// What came of the check that [`Step::Check`] asked for: the user's name, where the password is theirs.
     pub(super) fn checked(&mut self, name: Option<String>) -> Result<Authenticated, SaslError> {
         match (std::mem::replace(&mut self.state, State::Over), name) {
-            (State::Checking(_), Some(name)) => Ok(Authenticated {
+            (State::Checking, Some(name)) => Ok(Authenticated {
                 name,
                 token: Vec::new(),
             }),

@@ -71,7 +71,10 @@ fn plain_asks_for_a_check() {
     let mut sasl = chosen("PLAIN");
     assert!(token(&mut sasl, "ada\0ada\0wrong").is_ok());
     assert_eq!(sasl.checked(None), Err(SaslError::WrongPassword));
-    assert!(sasl.checked(Some("ada".to_owned())).is_err(), "nobody asked");
+    assert!(
+        sasl.checked(Some("ada".to_owned())).is_err(),
+        "nobody asked"
+    );
 }
 
 #[test]
@@ -111,12 +114,24 @@ fn only_what_is_offered_can_be_chosen() {
     }
     assert_eq!(sasl.handshake(0, "SCRAM-SHA-512"), Ok(()));
     assert!(sasl.is_raw());
-    assert!("GSSAPI".parse::<SaslMechanism>().unwrap_err().contains("PLAIN"));
+    assert!(
+        "GSSAPI"
+            .parse::<SaslMechanism>()
+            .unwrap_err()
+            .contains("PLAIN")
+    );
 }
 
 #[test]
 fn random_tokens_never_pass() {
-    let tokens: [&[u8]; 6] = [b"", b"\0", b"n,,", b"n,,n=ada,r=", b"c=biws,r=abcnonce,p=", &[0xff; 40]];
+    let tokens: [&[u8]; 6] = [
+        b"",
+        b"\0",
+        b"n,,",
+        b"n,,n=ada,r=",
+        b"c=biws,r=abcnonce,p=",
+        &[0xff; 40],
+    ];
     for name in SaslMechanism::ALL.map(SaslMechanism::name) {
         for first in tokens {
             for second in tokens {
