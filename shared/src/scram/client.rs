@@ -47,6 +47,20 @@ pub fn server_final(
     format!("v={}", encode(&mechanism.hmac(&key, signed.as_bytes())))
 }
 
+/// What a client sends in place of a password where it makes a user.
+///
+/// # Panics
+/// There are no iterations.
+pub fn salted_password(
+    mechanism: Mechanism,
+    password: &str,
+    salt: &[u8],
+    iterations: u32,
+) -> Vec<u8> {
+    let iterations = NonZeroU32::new(iterations).expect("at least one");
+    mechanism.salted(password.as_bytes(), salt, iterations)
+}
+
 fn salted<'a>(mechanism: Mechanism, password: &str, server_first: &'a str) -> (&'a str, Vec<u8>) {
     let mut parts = server_first.split(',');
     let mut part = |name| {
