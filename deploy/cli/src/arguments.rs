@@ -7,6 +7,7 @@ use crate::cloud::CloudArguments;
 use crate::edge::EdgeArguments;
 use crate::offsets::OffsetsArguments;
 use crate::topic::TopicArguments;
+use crate::user::UserArguments;
 use crate::whereabouts::WhereArguments;
 
 #[cfg(feature = "up")]
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Edge(EdgeArguments),
     /// The topics of the cloud
     Topic(TopicArguments),
+    /// Who may come in to Kafka and HTTP
+    User(UserArguments),
     /// The cloud's own state
     Cloud(CloudArguments),
 }

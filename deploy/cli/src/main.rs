@@ -18,6 +18,7 @@ mod terminal;
 mod topic;
 #[cfg(feature = "up")]
 mod up;
+mod user;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Offsets(arguments) => offsets::run(&arguments),
         Command::Edge(arguments) => edge::run(&arguments),
         Command::Topic(arguments) => topic::run(&arguments),
+        Command::User(arguments) => user::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
     }
 }

@@ -59,7 +59,10 @@ async fn who_cannot_prove_it_is_told_so_late_and_is_closed() {
         let failed = by_plain(&mut client, name, password).await;
         assert_eq!(failed.error_code, SASL_AUTHENTICATION_FAILED);
         let why = failed.error_message.unwrap();
-        assert_eq!(why.as_str(), "Authentication failed: Invalid username or password");
+        assert_eq!(
+            why.as_str(),
+            "Authentication failed: Invalid username or password"
+        );
         assert_eq!(client.receive().await, None);
     }
     let failed = cloud.broker().metrics().encode();
