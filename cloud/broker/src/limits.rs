@@ -168,7 +168,7 @@ pub const KAFKA_FETCH_BYTES_MAX: usize = 16 << 20;
 /// A fetch waits no longer than this for records.
 pub const KAFKA_FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Open Kafka connections; the next one is closed at once.
+/// Open Kafka connections of one listener; the next one is closed at once.
 pub const KAFKA_CONNECTIONS_MAX: usize = 10_000;
 
 /// A Kafka connection without a request for so long is closed (Kafka's `connections.max.idle.ms`).

@@ -91,6 +91,8 @@ async fn accept(
         handshakes.spawn(async move {
             match open(stream, address, tls).await {
                 Ok(opened) => drop(to.send(opened).await),
+                // Who only looks whether the port answers.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 Err(error) => {
                     broker.metrics().refused_at(Door::Http);
                     tracing::warn!(peer = %address, %error, "http: the TLS handshake failed");

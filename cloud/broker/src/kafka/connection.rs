@@ -76,18 +76,23 @@ pub(super) enum ConnectionError {
 impl ConnectionError {
     /// Whether the peer is at fault (or we are, in a way that its operator must see).
     pub(super) fn is_bad_request(&self) -> bool {
-        !matches!(self, Self::Io(_) | Self::Idle | Self::Stopping) && !self.is_at_the_gate()
+        let is_no_request = matches!(
+            self,
+            Self::Io(_) | Self::Idle | Self::Stopping | Self::Tls(_)
+        );
+        !is_no_request && !self.is_at_the_gate()
     }
 
     /// Whether the client is not let in.
     pub(super) fn is_at_the_gate(&self) -> bool {
-        matches!(
-            self,
-            Self::Tls(_)
-                | Self::Unauthenticated(_)
-                | Self::LateAuthentication
-                | Self::Authentication { .. }
-        )
+        match self {
+            // Who only looks whether the port answers.
+            Self::Tls(error) => error.kind() != io::ErrorKind::UnexpectedEof,
+            Self::Unauthenticated(_) | Self::LateAuthentication | Self::Authentication { .. } => {
+                true
+            }
+            _ => false,
+        }
     }
 }
 
