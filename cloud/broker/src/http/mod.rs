@@ -6,9 +6,13 @@ mod backup;
 mod door;
 mod edges;
 mod facts;
+mod groups;
+mod kafka;
 mod lines;
 mod listener;
 mod offsets;
+mod openapi;
+mod records;
 mod storage;
 mod topics;
 mod users;
@@ -45,6 +49,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(crate) struct Context {
     pub broker: Broker,
     pub coordinator: Arc<Coordinator>,
+    /// To ask what Kafka clients ask.
+    pub kafka: crate::kafka::Context,
     pub place: Arc<Place>,
     /// One scrub at a time: it holds a whole segment in memory.
     pub scrub: Arc<Semaphore>,
@@ -131,6 +137,9 @@ fn guarded() -> Router<Context> {
             .merge(edges::routes())
             .merge(backup::routes())
             .merge(topics::routes())
+            .merge(records::routes())
+            .merge(groups::routes())
+            .merge(openapi::routes())
             .merge(storage::routes())
             .merge(users::routes())
             .fallback(answer::unknown_path),

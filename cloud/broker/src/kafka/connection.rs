@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::produce::{Producing, Told};
 use super::sasl::{SaslError, SaslMechanism};
-use super::{Context, api_versions, dispatch, gate, produce, shape};
+use super::{Context, api_versions, dispatch, gate, old_produce, produce, shape};
 use crate::limits::{
     KAFKA_AUTHENTICATION_MAX, KAFKA_CONNECTION_IDLE_MAX, KAFKA_GOODBYE_MAX, KAFKA_PRODUCES_MAX,
     KAFKA_REQUEST_BYTES_MAX, KAFKA_REQUEST_READ_MAX, KAFKA_SMALL_REQUEST_BYTES_MAX,
@@ -271,7 +271,7 @@ async fn read_body(
 /// A request that can be handled, or one that is answered already.
 pub(super) enum Incoming {
     Request(Box<Parsed>),
-    Answered(BytesMut),
+    Answered(ApiKey, BytesMut),
 }
 
 pub(super) struct Parsed {
@@ -302,7 +302,21 @@ pub(super) fn parse(mut request: Bytes) -> Result<Incoming, ConnectionError> {
         if key == ApiKey::ApiVersions {
             // KIP-511: a client newer than this node is answered in version 0, and comes again.
             let response = ResponseKind::ApiVersions(api_versions::unsupported());
-            return encode(key, 0, correlation_id, &response).map(Incoming::Answered);
+            let response = encode(key, 0, correlation_id, &response)?;
+            return Ok(Incoming::Answered(key, response));
+        }
+        if key == ApiKey::Produce && old_produce::VERSIONS.contains(&version) {
+            return match old_produce::answer(version, request) {
+                Some(old_produce::Told::Response(response)) => {
+                    Ok(Incoming::Answered(key, response))
+                }
+                Some(old_produce::Told::Refused) => Err(ConnectionError::RefusedUnasked),
+                None => Err(ConnectionError::Malformed {
+                    key,
+                    version,
+                    reason: "it ends within a field".to_owned(),
+                }),
+            };
         }
         return Err(unsupported);
     }
@@ -327,7 +341,7 @@ async fn answer(request: Bytes, context: &Context) -> Result<Answer, ConnectionE
     let request_bytes = request.len();
     let parsed = match parse(request)? {
         Incoming::Request(parsed) => *parsed,
-        Incoming::Answered(response) => return Ok(Answer::Response(response)),
+        Incoming::Answered(_, response) => return Ok(Answer::Response(response)),
     };
     let Parsed {
         key,

@@ -71,10 +71,11 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
     async fn on_request(&mut self, request: Bytes) -> Result<Option<String>, ConnectionError> {
         let parsed = match connection::parse(request)? {
             Incoming::Request(parsed) => parsed,
-            Incoming::Answered(response) => {
+            Incoming::Answered(ApiKey::ApiVersions, response) => {
                 self.write(&response).await?;
                 return Ok(None);
             }
+            Incoming::Answered(key, _) => return Err(ConnectionError::Unauthenticated(key)),
         };
         let Parsed { key, version, .. } = *parsed;
         let about = (key, version, parsed.correlation_id);

@@ -23,6 +23,7 @@ mod describe_producers;
 mod describe_user_scram_credentials;
 mod dispatch;
 mod fetch;
+mod fetch_session;
 mod find_coordinator;
 mod gate;
 mod groups;
@@ -34,16 +35,20 @@ mod metadata;
 mod offset_delete;
 mod offset_for_leader_epoch;
 mod offsets;
+mod old_produce;
 mod produce;
 mod refusal;
 mod reply_code;
 pub(crate) mod sasl;
 mod shape;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub(crate) use auto_create::AutoCreate;
+use bytes::Bytes;
+pub(crate) use fetch_session::FetchSession;
 pub(crate) use gate::Gate;
+use kafka_protocol::messages::{RequestKind, ResponseKind};
 pub(crate) use produce::Unpacking;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_shared::id::{PartitionId, TopicId};
@@ -83,11 +88,35 @@ pub(crate) struct Context {
     pub(crate) unpacking: Arc<Unpacking>,
     /// Permits are KiB of long requests.
     pub(crate) room: Arc<Semaphore>,
+    /// Of this connection; a fetch takes it out while it goes on.
+    pub(crate) fetch_session: Arc<Mutex<Option<FetchSession>>>,
+    /// Permits are partitions of all connections' fetch sessions.
+    pub(crate) session_room: Arc<Semaphore>,
     /// Of this start of the cloud, by chance; 31 bits, and not 0.
     pub(crate) start: u32,
 }
 
 impl Context {
+    /// What a client of this node would be answered, without a connection of its own. `None` when the node stops meanwhile, and
+    /// for what is not served.
+    pub(crate) async fn ask(&self, version: i16, request: RequestKind) -> Option<ResponseKind> {
+        let RequestKind::Produce(request) = request else {
+            return dispatch::handle(self, version, "", request).await;
+        };
+        let batches = request
+            .topic_data
+            .iter()
+            .flat_map(|topic| &topic.partition_data);
+        let bytes = batches
+            .map(|one| one.records.as_ref().map_or(0, Bytes::len))
+            .sum();
+        let producing = produce::begin(self, version, request, bytes).await?;
+        match producing.end(self).await? {
+            produce::Told::Response(response) => Some(ResponseKind::Produce(response)),
+            produce::Told::Nothing | produce::Told::Refused => None,
+        }
+    }
+
     /// A partition, by its topic's id, or else its name (whichever the request's version has).
     fn topic_id(&self, name: &str, id: uuid::Uuid) -> Option<TopicId> {
         self.broker.ledger(|ledger| match id.is_nil() {
@@ -122,6 +151,7 @@ pub(crate) async fn serve(
                 Ok((stream, peer)) => {
                     let context = Context {
                         client_host: format!("/{}", peer.ip()),
+                        fetch_session: Arc::default(),
                         ..context.clone()
                     };
                     connections.spawn(connect(stream, tls.clone(), peer.to_string(), context));

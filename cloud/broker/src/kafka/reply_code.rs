@@ -34,6 +34,7 @@ pub(super) const SASL_AUTHENTICATION_FAILED: i16 = 58;
 pub(super) const NON_EMPTY_GROUP: i16 = 68;
 pub(super) const GROUP_ID_NOT_FOUND: i16 = 69;
 pub(super) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+pub(super) const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
 pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
 pub(super) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
@@ -43,6 +44,7 @@ pub(super) const RESOURCE_NOT_FOUND: i16 = 91;
 pub(super) const DUPLICATE_RESOURCE: i16 = 92;
 pub(super) const UNACCEPTABLE_CREDENTIAL: i16 = 93;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(super) const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
 pub(super) const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
 pub(super) const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 
