@@ -1,0 +1,70 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.dataformat.yaml.YAMLFactory;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import org.apache.kafka.common.message.ApiMessageType;
+
+/** `differences.yaml`: where ours may answer otherwise, and why. */
+final class Justified {
+    private static final int ENTRIES_MAX = 20;
+
+    /** `*` stands for anything in a path, and in what either answers. */
+    record Entry(List<ApiMessageType> apis, String where, Broker.Versions versions, List<Pattern> paths, Pattern ours,
+            Pattern kafka, String reason, AtomicBoolean occurred) {
+        boolean covers(ApiMessageType api, int version, Comparison.Difference difference) {
+            return apis.contains(api) && versions.has(version)
+                    && paths.stream().anyMatch(path -> path.matcher(difference.path()).matches())
+                    && ours.matcher(difference.ours()).matches() && kafka.matcher(difference.kafka()).matches();
+        }
+    }
+
+    final List<Entry> entries = new ArrayList<>();
+
+    Justified(Path file) throws IOException {
+        for (JsonNode one : new ObjectMapper(new YAMLFactory()).readTree(file.toFile())) {
+            for (String key : List.of("api", "path", "reason")) {
+                if (!one.has(key)) throw new IOException(file + ": each has `api`, `path` and `reason`: " + one);
+            }
+            String where = words(one.get("path")).stream().map(path -> "`" + path + "`").collect(Collectors.joining(", "));
+            entries.add(new Entry(words(one.get("api")).stream().map(Messages::api).toList(), where,
+                    Case.versions(one.path("versions").asText("0-")), words(one.get("path")).stream().map(Justified::glob).toList(),
+                    glob(one.path("ours").asText("*")), glob(one.path("kafka").asText("*")),
+                    one.get("reason").asText(), new AtomicBoolean()));
+        }
+        if (entries.size() > ENTRIES_MAX) throw new IOException(file + " has more than " + ENTRIES_MAX + " differences");
+    }
+
+    /** One name, or several. */
+    private static List<String> words(JsonNode node) {
+        List<String> all = new ArrayList<>();
+        if (node.isArray()) node.forEach(one -> all.add(one.asText()));
+        else all.add(node.asText());
+        return all;
+    }
+
+    private static Pattern glob(String text) {
+        return Pattern.compile(Arrays.stream(text.split("\\*", -1)).map(Pattern::quote).collect(Collectors.joining(".*")),
+                Pattern.DOTALL);
+    }
+
+    /** Those that nothing justifies. */
+    List<Comparison.Difference> without(ApiMessageType api, int version, List<Comparison.Difference> found) {
+        return found.stream().filter(difference -> !justifies(api, version, difference)).toList();
+    }
+
+    private boolean justifies(ApiMessageType api, int version, Comparison.Difference difference) {
+        for (Entry entry : entries) {
+            if (!entry.covers(api, version, difference)) continue;
+            entry.occurred.set(true);
+            return true;
+        }
+        return false;
+    }
+}
