@@ -1,6 +1,4 @@
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.dataformat.yaml.YAMLFactory;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -14,17 +12,16 @@ import org.apache.kafka.common.message.ApiMessageType;
 
 /** One of `cases/*.yaml`: what is to be so before, a request that is asked in each version, and what is so afterwards. */
 record Case(int number, ApiMessageType api, String title, Broker.Versions versions, JsonNode given, JsonNode ask, JsonNode then) {
-    private static final Set<String> KEYS = Set.of("case", "versions", "given", "ask", "then", "on", "silent", "only");
+    private static final Set<String> KEYS = Set.of("case", "versions", "given", "ask", "then", "from", "silent", "only");
 
     static List<Case> read(Path folder) throws IOException {
-        ObjectMapper yaml = new ObjectMapper(new YAMLFactory());
         List<Path> files;
         try (Stream<Path> all = Files.list(folder)) {
             files = all.filter(file -> file.toString().endsWith(".yaml")).sorted().toList();
         }
         List<Case> cases = new ArrayList<>();
         for (Path file : files) {
-            for (Iterator<Map.Entry<String, JsonNode>> apis = yaml.readTree(file.toFile()).fields(); apis.hasNext(); ) {
+            for (Iterator<Map.Entry<String, JsonNode>> apis = Yaml.read(file).fields(); apis.hasNext(); ) {
                 Map.Entry<String, JsonNode> api = apis.next();
                 for (JsonNode one : api.getValue()) cases.add(of(cases.size(), file, api.getKey(), one));
             }

@@ -21,7 +21,7 @@ final class Coverage {
             if (trial.skipped != null) continue;
             ApiMessageType api = trial.of.api();
             codes.computeIfAbsent(api, any -> new TreeSet<>()).addAll(trial.codes);
-            if (trial.of.number() < 0) continue;
+            if (trial.of.number() < 0 && !trial.of.title().equals(Trial.GIVEN_UP)) continue;
             cases.computeIfAbsent(api, any -> new TreeMap<>()).merge((int) trial.version, 1, Integer::sum);
         }
     }

@@ -62,7 +62,8 @@ public final class Differential {
                 System.out.println("not asked, " + who + " does not serve it: " + Messages.name(one.api()) + ": " + one.title());
                 continue;
             }
-            for (int version = served.first(); version <= served.last(); version++) {
+            int first = Math.max(served.first(), one.api().lowestSupportedVersion());
+            for (int version = first; version <= served.last(); version++) {
                 if (!one.versions().has(version) || !there.has(version)) continue;
                 Trial trial = new Trial(one, (short) version, justified);
                 running.add(pool.submit(() -> {

@@ -1,6 +1,4 @@
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import com.fasterxml.jackson.dataformat.yaml.YAMLFactory;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -28,7 +26,7 @@ final class Justified {
     final List<Entry> entries = new ArrayList<>();
 
     Justified(Path file) throws IOException {
-        for (JsonNode one : new ObjectMapper(new YAMLFactory()).readTree(file.toFile())) {
+        for (JsonNode one : Yaml.read(file)) {
             for (String key : List.of("api", "path", "reason")) {
                 if (!one.has(key)) throw new IOException(file + ": each has `api`, `path` and `reason`: " + one);
             }

@@ -19,6 +19,10 @@ import org.apache.kafka.common.protocol.ApiMessage;
 import org.apache.kafka.common.protocol.ByteBufferAccessor;
 import org.apache.kafka.common.protocol.Message;
 import org.apache.kafka.common.protocol.ObjectSerializationCache;
+import org.apache.kafka.common.protocol.types.BoundField;
+import org.apache.kafka.common.protocol.types.Field;
+import org.apache.kafka.common.protocol.types.Schema;
+import org.apache.kafka.common.protocol.types.TaggedFields;
 
 /**
  * Requests from JSON, and responses as JSON, by the classes that Apache Kafka generates from its protocol. A request
@@ -53,6 +57,17 @@ final class Messages {
         return bytes(type, version, correlationId, message);
     }
 
+    /**
+     * The same in a version that was given up: Produce had no transactional id before version 3, and else was the same.
+     */
+    static ByteBuffer oldProduce(short version, JsonNode asked) {
+        ByteBuffer next = request(ApiMessageType.PRODUCE, (short) 3, 1, asked);
+        int header = 8 + 2 + CLIENT_ID.length();
+        ByteBuffer old = ByteBuffer.allocate(next.limit() - 2);
+        old.put(next.slice(0, header)).put(next.slice(header + 2, next.limit() - header - 2));
+        return old.putShort(2, version).flip();
+    }
+
     /** The same with nothing behind the header. */
     static ByteBuffer header(ApiMessageType type, short version, int correlationId) {
         return bytes(type, version, correlationId, null);
@@ -79,6 +94,9 @@ final class Messages {
         ByteBufferAccessor in = new ByteBufferAccessor(bytes);
         new ResponseHeaderData().read(in, type.responseHeaderVersion(version));
         ApiMessage message = type.newResponse();
+        if (version < message.lowestSupportedVersion()) {
+            return JsonNodeFactory.instance.objectNode().put("connection", "answered in " + bytes.remaining() + " bytes");
+        }
         message.read(in, version);
         ObjectNode json = (ObjectNode) call(converter(message.getClass()), "write", message, version, true);
         if (message instanceof FetchResponseData fetched) Batches.show(fetched, json);
@@ -91,6 +109,7 @@ final class Messages {
         for (Iterator<Map.Entry<String, JsonNode>> fields = asked.fields(); fields.hasNext(); ) {
             Map.Entry<String, JsonNode> field = fields.next();
             Method getter = getter(message, field.getKey());
+            if (!whole.has(field.getKey()) && !isTagged(message, version, field.getKey())) continue;
             try {
                 whole.set(field.getKey(), value(element(getter.getGenericReturnType()), version, field.getValue()));
             } catch (UnsupportedVersionException absent) {
@@ -98,6 +117,22 @@ final class Messages {
             }
         }
         return whole;
+    }
+
+    /** Whether a version has it among the tagged fields, which are not written while they have their default. */
+    private static boolean isTagged(Class<?> message, short version, String field) {
+        try {
+            Schema schema = ((Schema[]) message.getField("SCHEMAS").get(null))[version];
+            for (BoundField one : schema.fields()) {
+                if (!(one.def.type instanceof TaggedFields tagged)) continue;
+                for (Field tag : tagged.fields().values()) {
+                    if (tag.name.replace("_", "").equalsIgnoreCase(field)) return true;
+                }
+            }
+            return false;
+        } catch (ReflectiveOperationException error) {
+            throw new IllegalStateException(error);
+        }
     }
 
     private static JsonNode value(Class<?> element, short version, JsonNode asked) {

@@ -37,10 +37,10 @@ final class Session implements AutoCloseable {
         this.suffix = suffix;
     }
 
-    /** The answer to a request that a step describes: `on` another connection, later than others, or without an answer. */
+    /** The answer to a request that a step describes: `from` another connection, later than others, or without an answer. */
     ObjectNode ask(ApiMessageType type, short version, JsonNode body, JsonNode step) throws IOException {
         JsonNode request = substituted(body);
-        Connection connection = connection(step.path("on").asText(DEFAULT_CONNECTION));
+        Connection connection = connection(step.path("from").asText(DEFAULT_CONNECTION));
         if (step.path("later").asBoolean() || step.path("silent").asBoolean()) {
             connection.send(type, version, request);
             return step.path("silent").asBoolean() ? connection.silence() : JSON.objectNode();

@@ -25,6 +25,11 @@ final class Trial {
             ApiMessageType.DESCRIBE_USER_SCRAM_CREDENTIALS, ApiMessageType.DESCRIBE_TOPIC_PARTITIONS,
             ApiMessageType.DESCRIBE_TRANSACTIONS, ApiMessageType.LIST_TRANSACTIONS);
 
+    static final String GIVEN_UP = "a version that is given up";
+
+    /** Also in a second run at the same brokers, names are new. */
+    private static final String RUN = "-" + Long.toString(System.nanoTime() / 1_000 % 1_000_000, 36) + "x";
+
     final Case of;
     final short version;
     final List<String> problems = new ArrayList<>();
@@ -41,7 +46,7 @@ final class Trial {
     }
 
     void run(Broker ours, Broker kafka) {
-        String suffix = "-x" + (of.number() * 100 + version) + "x";
+        String suffix = RUN + (of.number() * 100 + version) + "x";
         try (Session one = new Session(ours, suffix); Session other = new Session(kafka, suffix)) {
             Given given = new Given(one, kafka), otherGiven = new Given(other, ours);
             for (JsonNode step : of.given()) {
@@ -120,6 +125,11 @@ final class Trial {
         trials.add(raw(type, "a version that is not there yet", newer, null, ours, kafka, justified));
         short older = (short) (Math.min(one.first(), other.first()) - 1);
         if (older >= 0) trials.add(raw(type, "a version that is not there any more", older, null, ours, kafka, justified));
+        for (short version = one.first(); version < type.lowestSupportedVersion(); version++) {
+            // Only Produce has such versions.
+            ObjectNode batch = JsonNodeFactory.instance.objectNode().put("acks", -1).put("timeoutMs", 5_000);
+            trials.add(raw(type, GIVEN_UP, version, Messages.oldProduce(version, batch), ours, kafka, justified));
+        }
         short last = (short) Math.min(one.last(), other.last());
         ByteBuffer whole = Messages.request(type, last, 1, none);
         whole.limit(whole.limit() - 1);
