@@ -3,6 +3,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.BinaryNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -32,11 +33,12 @@ final class Batches {
         return node.isObject() && (node.has("batch") || node.has("batches"));
     }
 
-    static BinaryNode build(JsonNode asked) {
+    /** Of `batches` each is built already. */
+    static BinaryNode build(JsonNode asked) throws IOException {
         if (!asked.has("batches")) return BinaryNode.valueOf(one(asked));
         byte[] all = new byte[0];
         for (JsonNode batch : asked.get("batches")) {
-            byte[] more = one(batch);
+            byte[] more = batch.binaryValue();
             int end = all.length;
             all = Arrays.copyOf(all, end + more.length);
             System.arraycopy(more, 0, all, end, more.length);

@@ -16,11 +16,13 @@ final class Given {
 
     private final Session session;
     private final Broker other;
+    private final short asked;
 
-    /** Requests are sent in the newest version that both brokers have. */
-    Given(Session session, Broker other) {
+    /** Requests are sent in the newest version that both brokers have, or in the one in which the case asks. */
+    Given(Session session, Broker other, short asked) {
         this.session = session;
         this.other = other;
+        this.asked = asked;
     }
 
     void step(JsonNode step) throws Exception {
@@ -32,8 +34,22 @@ final class Given {
         else if (step.has("await")) check(session.await(step), step);
         else {
             ApiMessageType type = api(step);
+            ask(type, step);
+        }
+    }
+
+    /** Something that is only so after a while (`until`) is asked again. */
+    private void ask(ApiMessageType type, JsonNode step) throws Exception {
+        long deadline = System.nanoTime() + THERE_WITHIN_NS;
+        while (true) {
             ObjectNode answer = session.ask(type, version(type, step), step.get(Messages.name(type)), step);
-            check(answer, step);
+            String code = Errors.forCode((short) answer.path("errorCode").asInt()).name();
+            boolean isSo = !step.path("until").asBoolean() || code.equals(step.get("error").asText());
+            if (isSo || System.nanoTime() > deadline) {
+                check(answer, step);
+                return;
+            }
+            Thread.sleep(Broker.LOOK_EVERY_MS);
         }
     }
 
@@ -47,6 +63,7 @@ final class Given {
     }
 
     short version(ApiMessageType type, JsonNode step) {
+        if (step.path("version").asText().equals("same")) return asked;
         if (step.has("version")) return (short) step.get("version").asInt();
         Broker.Versions one = session.broker.serves.get(type), two = other.serves.get(type);
         if (one == null || two == null) throw new NotServed(type);

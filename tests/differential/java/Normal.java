@@ -17,7 +17,7 @@ final class Normal {
     private static final JsonNodeFactory JSON = JsonNodeFactory.instance;
     private static final Pattern RANDOM =
             Pattern.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}");
-    private static final Set<String> WORDS = Set.of("errorMessage", "documentation");
+    private static final Set<String> WORDS = Set.of("errorMessage", "batchIndexErrorMessage", "documentation");
     private static final Set<String> PLACES = Set.of("logDir", "clusterId");
     private static final Set<String> IDS = Set.of("sessionId", "producerId");
     private static final Set<String> SIZES = Set.of("totalBytes", "usableBytes");

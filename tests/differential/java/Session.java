@@ -81,7 +81,7 @@ final class Session implements AutoCloseable {
         return connection;
     }
 
-    JsonNode substituted(JsonNode node) {
+    JsonNode substituted(JsonNode node) throws IOException {
         if (Batches.isBatch(node)) return Batches.build(substitutedFields(node));
         if (node.isObject()) return substitutedFields(node);
         if (node.isArray()) {
@@ -92,7 +92,7 @@ final class Session implements AutoCloseable {
         return node.isTextual() ? text(node.asText().replace("~", suffix)) : node;
     }
 
-    private ObjectNode substitutedFields(JsonNode node) {
+    private ObjectNode substitutedFields(JsonNode node) throws IOException {
         ObjectNode all = JSON.objectNode();
         for (Iterator<Map.Entry<String, JsonNode>> fields = node.fields(); fields.hasNext(); ) {
             Map.Entry<String, JsonNode> field = fields.next();

@@ -48,7 +48,7 @@ final class Trial {
     void run(Broker ours, Broker kafka) {
         String suffix = RUN + (of.number() * 100 + version) + "x";
         try (Session one = new Session(ours, suffix); Session other = new Session(kafka, suffix)) {
-            Given given = new Given(one, kafka), otherGiven = new Given(other, ours);
+            Given given = new Given(one, kafka, version), otherGiven = new Given(other, ours, version);
             for (JsonNode step : of.given()) {
                 given.step(step);
                 otherGiven.step(step);
