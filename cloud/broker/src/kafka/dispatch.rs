@@ -18,7 +18,9 @@ pub(super) async fn handle(
     request: RequestKind,
 ) -> Option<ResponseKind> {
     Some(match request {
-        RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::response()),
+        RequestKind::ApiVersions(request) => {
+            ResponseKind::ApiVersions(api_versions::handle(version, &request))
+        }
         RequestKind::Metadata(request) => {
             ResponseKind::Metadata(metadata::handle(context, version, &request).await?)
         }
@@ -51,7 +53,7 @@ pub(super) async fn handle(
             ResponseKind::LeaveGroup(groups::leave(context, version, request))
         }
         RequestKind::OffsetCommit(request) => {
-            ResponseKind::OffsetCommit(offsets::commit(context, request).await)
+            ResponseKind::OffsetCommit(offsets::commit(context, version, request).await)
         }
         RequestKind::OffsetFetch(request) => {
             ResponseKind::OffsetFetch(offsets::fetch(context, version, request))
