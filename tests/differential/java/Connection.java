@@ -8,13 +8,14 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.net.Socket;
 import java.net.SocketException;
+import java.net.SocketTimeoutException;
 import java.nio.ByteBuffer;
 import org.apache.kafka.common.message.ApiMessageType;
 
 /** A connection to a broker, and what comes of requests on it: an answer, or the connection's end, or silence. */
 final class Connection implements AutoCloseable {
     /** Nothing that is asked here takes longer on a slow, busy machine. */
-    private static final int WITHIN_MS = 30_000;
+    private static final int WITHIN_MS = 15_000;
 
     private final Socket socket = new Socket();
     private final DataInputStream in;
@@ -88,6 +89,8 @@ final class Connection implements AutoCloseable {
             return ByteBuffer.wrap(response);
         } catch (EOFException | SocketException closed) {
             return null;
+        } catch (SocketTimeoutException silent) {
+            throw new IOException(socket.getRemoteSocketAddress() + " does not answer " + asked + " version " + askedVersion, silent);
         }
     }
 

@@ -82,8 +82,8 @@ final class Coverage {
         }
         page.append("\n## Differences\n\nThese are meant, and there are no others in what was compared. `*` stands for anything.\n\n| API | field | why |\n|---|---|---|\n");
         for (Justified.Entry entry : justified.entries) {
-            String apis = entry.apis().stream().map(Messages::name).collect(Collectors.joining(", "));
-            page.append("| ").append(apis).append(" | ").append(entry.where()).append(" | ").append(entry.reason()).append(" |\n");
+            String apis = String.join(", ", entry.apis());
+            page.append("| ").append(apis.equals("*") ? "all" : apis).append(" | ").append(entry.where()).append(" | ").append(entry.reason()).append(" |\n");
         }
         return page.toString();
     }

@@ -175,7 +175,7 @@ final class Given {
         ObjectNode joined = session.ask(ApiMessageType.JOIN_GROUP, version, join, from);
         check(joined, asked);
         session.keep(name, "memberId", joined.get("memberId"));
-        session.keep(name + ".generation", "generationId", joined.get("generationId"));
+        session.keep(name + ".generation", "kept", joined.get("generationId"));
         ObjectNode sync = JSON.objectNode().put("groupId", group).put("memberId", "$" + name)
                 .put("generationId", joined.get("generationId").asInt());
         if (asked.has("instance")) sync.set("groupInstanceId", asked.get("instance"));

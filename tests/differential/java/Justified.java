@@ -12,12 +12,14 @@ import org.apache.kafka.common.message.ApiMessageType;
 /** `differences.yaml`: where ours may answer otherwise, and why. */
 final class Justified {
     private static final int ENTRIES_MAX = 20;
+    private static final String ANY = "*";
 
-    /** `*` stands for anything in a path, and in what either answers. */
-    record Entry(List<ApiMessageType> apis, String where, Broker.Versions versions, List<Pattern> paths, Pattern ours,
+    /** `*` stands for anything, in APIs, cases, paths, and in what either answers. */
+    record Entry(List<String> apis, String where, List<Pattern> cases, List<Pattern> paths, Pattern ours,
             Pattern kafka, String reason, AtomicBoolean occurred) {
-        boolean covers(ApiMessageType api, int version, Comparison.Difference difference) {
-            return apis.contains(api) && versions.has(version)
+        boolean covers(ApiMessageType api, String title, Comparison.Difference difference) {
+            return (apis.contains(ANY) || apis.contains(Messages.name(api)))
+                    && cases.stream().anyMatch(one -> one.matcher(title).matches())
                     && paths.stream().anyMatch(path -> path.matcher(difference.path()).matches())
                     && ours.matcher(difference.ours()).matches() && kafka.matcher(difference.kafka()).matches();
         }
@@ -30,10 +32,13 @@ final class Justified {
             for (String key : List.of("api", "path", "reason")) {
                 if (!one.has(key)) throw new IOException(file + ": each has `api`, `path` and `reason`: " + one);
             }
-            String where = words(one.get("path")).stream().map(path -> "`" + path + "`").collect(Collectors.joining(", "));
-            entries.add(new Entry(words(one.get("api")).stream().map(Messages::api).toList(), where,
-                    Case.versions(one.path("versions").asText("0-")), words(one.get("path")).stream().map(Justified::glob).toList(),
-                    glob(one.path("ours").asText("*")), glob(one.path("kafka").asText("*")),
+            List<String> apis = words(one.get("api")), paths = words(one.get("path"));
+            List<String> cases = one.has("case") ? words(one.get("case")) : List.of(ANY);
+            apis.stream().filter(api -> !api.equals(ANY)).forEach(Messages::api);
+            String where = paths.stream().map(path -> "`" + path + "`").collect(Collectors.joining(", "));
+            if (one.has("case")) where += ", in the case “" + String.join("”, “", cases) + "”";
+            entries.add(new Entry(apis, where, cases.stream().map(Justified::glob).toList(),
+                    paths.stream().map(Justified::glob).toList(), glob(one.path("ours").asText(ANY)), glob(one.path("kafka").asText(ANY)),
                     one.get("reason").asText(), new AtomicBoolean()));
         }
         if (entries.size() > ENTRIES_MAX) throw new IOException(file + " has more than " + ENTRIES_MAX + " differences");
@@ -53,13 +58,13 @@ final class Justified {
     }
 
     /** Those that nothing justifies. */
-    List<Comparison.Difference> without(ApiMessageType api, int version, List<Comparison.Difference> found) {
-        return found.stream().filter(difference -> !justifies(api, version, difference)).toList();
+    List<Comparison.Difference> without(ApiMessageType api, String title, List<Comparison.Difference> found) {
+        return found.stream().filter(difference -> !justifies(api, title, difference)).toList();
     }
 
-    private boolean justifies(ApiMessageType api, int version, Comparison.Difference difference) {
+    private boolean justifies(ApiMessageType api, String title, Comparison.Difference difference) {
         for (Entry entry : entries) {
-            if (!entry.covers(api, version, difference)) continue;
+            if (!entry.covers(api, title, difference)) continue;
             entry.occurred.set(true);
             return true;
         }

@@ -19,7 +19,7 @@ final class Normal {
             Pattern.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}");
     private static final Set<String> WORDS = Set.of("errorMessage", "batchIndexErrorMessage", "documentation");
     private static final Set<String> PLACES = Set.of("logDir", "clusterId");
-    private static final Set<String> IDS = Set.of("sessionId", "producerId");
+    private static final Set<String> IDS = Set.of("sessionId", "producerId", "generationId");
     private static final Set<String> SIZES = Set.of("totalBytes", "usableBytes");
     /** A time within this of now is one that a broker has put in. */
     private static final long NOW_MS = 3_600_000;

@@ -85,7 +85,7 @@ final class Trial {
         while (true) {
             ObjectNode one = asking.ask(ours), other = asking.ask(kafka);
             List<Comparison.Difference> found = Comparison.of(only(ours, one), only(kafka, other));
-            found = justified.without(type, version, found);
+            found = justified.without(type, of.title(), found);
             if (found.isEmpty() || !LOOKS.contains(type) || System.nanoTime() > deadline) {
                 if (isAsked) collect(other);
                 String where = type == of.api() ? "" : Messages.name(type) + ": ";
