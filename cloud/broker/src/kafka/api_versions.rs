@@ -67,8 +67,7 @@ fn is_software_name(name: &str) -> bool {
 
 fn response<'a>(apis: impl Iterator<Item = &'a (ApiKey, i16, i16)>) -> ApiVersionsResponse {
     let keys = apis.map(|(key, first, last)| {
-        // librdkafka fetches compressed batches only from a broker that also knows Produce, and
-        // knows it from its oldest version on; 0 to 2 are answered by closing the connection.
+        // librdkafka compresses only for a broker that knows Produce from its oldest version on; see `old_produce`.
         let first = match key {
             ApiKey::Produce => 0,
             _ => *first,

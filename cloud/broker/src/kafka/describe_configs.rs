@@ -23,6 +23,7 @@ pub(super) fn handle(
     let shows = Shows {
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
+        segment_bytes: context.broker.pack_rule().segment_bytes,
     };
     let mut seen = BTreeSet::new();
     let mut resources = request.resources;
@@ -104,10 +105,12 @@ fn is_wanted(resource: &DescribeConfigsResource, row: &Row) -> bool {
 struct Shows {
     synonyms: bool,
     documentation: bool,
+    /// The cluster's, which is a topic's default.
+    segment_bytes: u64,
 }
 
 /// Where a value comes from, the nearest first: the topic itself, and the broker's setting of the same meaning.
-fn synonyms(row: &Row, is_of_broker: bool) -> Vec<DescribeConfigsSynonym> {
+fn synonyms(row: &Row, is_of_broker: bool, segment_bytes: u64) -> Vec<DescribeConfigsSynonym> {
     let synonym = |name: &'static str, value: String, source| {
         DescribeConfigsSynonym::default()
             .with_name(StrBytes::from_static_str(name))
@@ -119,7 +122,7 @@ fn synonyms(row: &Row, is_of_broker: bool) -> Vec<DescribeConfigsSynonym> {
     }
     let own = (!row.is_default).then(|| synonym(row.name, row.value.clone(), FROM_TOPIC));
     let default = TopicSettings::default();
-    let mut defaults = topic_settings::show(&default);
+    let mut defaults = topic_settings::show(&default, segment_bytes);
     let of_broker = broker_name(row.name).and_then(|broker_name| {
         let (_, value, _) = defaults.find(|(name, ..)| *name == row.name)?;
         Some(synonym(broker_name, value, FROM_DEFAULT))
@@ -140,7 +143,7 @@ fn broker_name(name: &str) -> Option<&'static str> {
 fn config(row: Row, is_read_only: bool, shows: &Shows) -> DescribeConfigsResourceResult {
     let source = row.source();
     let synonyms = match shows.synonyms {
-        true => synonyms(&row, is_read_only),
+        true => synonyms(&row, is_read_only, shows.segment_bytes),
         false => Vec::new(),
     };
     let documentation = StrBytes::from_static_str(row.documentation);

@@ -1,16 +1,18 @@
-//! Fetch: plans, waits until there is enough, reads. Fetch sessions (KIP-227) are not kept: each
-//! request names all its partitions, which clients do when they are answered with session 0.
+//! Fetch: plans, waits until there is enough, reads. What a request leaves out its session knows (`fetch_session`).
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
 use tidegate_shared::id::{KafkaOffset, TopicId};
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::fetch_session::{Asked, FetchSession, Round, Topic};
 use super::{Context, reply_code, target};
 use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
 use crate::reading::{LOOK_UPS_MAX, Read, StorageError};
@@ -20,56 +22,81 @@ const READ_COMMITTED: i8 = 1;
 pub(super) async fn handle(
     context: &Context,
     version: i16,
-    request: FetchRequest,
+    mut request: FetchRequest,
 ) -> FetchResponse {
     context.broker.metrics().fetch_requests.inc();
-    if request.session_id != 0 {
-        let error_code = reply_code::FETCH_SESSION_ID_NOT_FOUND;
-        return FetchResponse::default().with_error_code(error_code);
+    let mut session = lock(&context.fetch_session).take();
+    let response = fetch(context, version, &mut request, &mut session).await;
+    *lock(&context.fetch_session) = session;
+    response
+}
+
+fn lock(session: &Mutex<Option<FetchSession>>) -> std::sync::MutexGuard<'_, Option<FetchSession>> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn fetch(
+    context: &Context,
+    version: i16,
+    request: &mut FetchRequest,
+    session: &mut Option<FetchSession>,
+) -> FetchResponse {
+    let round = match Round::begin(session, version, request) {
+        Ok(round) => round,
+        Err(code) => return FetchResponse::default().with_error_code(code),
+    };
+    let wishes = wishes(context, &round.partitions);
+    let asked = round.partitions.iter().zip(&wishes);
+    let diverging = asked.map(|(asked, wish)| Diverging::find(context, &asked.wanted, wish));
+    let mut diverging: Vec<_> = diverging.collect();
+    if diverging.iter().any(Option::is_some) {
+        // That is not to wait.
+        request.max_wait_ms = 0;
     }
-    let wishes = wishes(context, &request);
-    let plan = wait_for(context, &request, &wishes).await;
-    let mut planned = plan.partitions.into_iter().zip(&wishes);
+    let plan = wait_for(context, request, &wishes).await;
+    let planned = plan.partitions.into_iter().zip(&wishes);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut room = Room {
         left: bytes_max.min(KAFKA_FETCH_BYTES_MAX),
         is_empty: true,
     };
-    let mut responses = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
-            let planned = planned
-                .next()
-                .and_then(|(planned, wish)| Some((planned?, wish)));
-            let answer = answer(context, version, &request, wanted, planned, &mut room).await;
-            partitions.push(answer);
-        }
-        let mut response = FetchableTopicResponse::default().with_partitions(partitions);
-        if version >= 13 {
-            response.topic_id = topic.topic_id;
-        } else {
-            response.topic.clone_from(&topic.topic);
-        }
-        responses.push(response);
+    let mut answers = Vec::with_capacity(round.partitions.len());
+    let asked = round.partitions.iter().zip(diverging.drain(..));
+    for ((Asked { wanted, .. }, diverging), (planned, wish)) in asked.zip(planned) {
+        let planned = planned.ok_or_else(|| unknown(version, wish));
+        let planned = planned.map(|planned| (planned, wish, diverging));
+        answers.push(answer(context, version, request, wanted, planned, &mut room).await);
     }
-    FetchResponse::default().with_responses(responses)
+    let new_id = (Uuid::new_v4().as_u128() as i32 & i32::MAX).max(1);
+    let room = (&context.session_room, new_id);
+    let (session_id, responses) = round.end(session, version, answers, room);
+    let response = FetchResponse::default().with_responses(responses);
+    match version {
+        7.. => response.with_session_id(session_id),
+        _ => response,
+    }
 }
 
-fn wishes(context: &Context, request: &FetchRequest) -> Vec<Wish> {
-    let ids = |topic: &FetchTopic| context.topic_id(&topic.topic, topic.topic_id);
-    let topics = request.topics.iter();
-    let wishes = topics.flat_map(|topic| {
-        // A topic that is not there has no partition -1 either.
-        let id = ids(topic);
-        topic.partitions.iter().map(move |partition| Wish {
+fn wishes(context: &Context, asked: &[Asked]) -> Vec<Wish> {
+    let mut last: Option<(&Topic, Option<TopicId>)> = None;
+    let wishes = asked.iter().map(|Asked { topic, wanted }| {
+        let id = match last {
+            Some((known, id)) if known == topic => id,
+            _ => match topic {
+                Topic::Name(name) => context.topic_id(name, Uuid::nil()),
+                Topic::Id(id) => context.topic_id("", *id),
+            },
+        };
+        last = Some((topic, id));
+        Wish {
             target: match id {
-                Some(id) => target(id, partition.partition),
+                Some(id) => target(id, wanted.partition),
+                // A topic that is not there has no partition -1 either.
                 None => target(TopicId::default(), -1),
             },
-            offset: KafkaOffset(partition.fetch_offset),
-            bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
-        })
+            offset: KafkaOffset(wanted.fetch_offset),
+            bytes_max: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        }
     });
     wishes.collect()
 }
@@ -96,28 +123,64 @@ async fn wait_for(context: &Context, request: &FetchRequest, wishes: &[Wish]) ->
     }
 }
 
+/// What whoever fetches has read of an epoch, and is not there (KIP-595).
+enum Diverging {
+    /// There never was such an epoch.
+    Epoch,
+    /// The epoch ends here.
+    End { epoch: i32, end: KafkaOffset },
+}
+
+impl Diverging {
+    fn find(context: &Context, wanted: &FetchPartition, wish: &Wish) -> Option<Self> {
+        let epoch = wanted.last_fetched_epoch;
+        if epoch < 0 {
+            return None;
+        }
+        let end = context.broker.ledger(|ledger| {
+            ledger.partition(wish.target)?;
+            Some(ledger.epoch_end(wish.target, epoch))
+        });
+        match end? {
+            None => Some(Self::Epoch),
+            Some(end) => (end < wish.offset).then_some(Self::End { epoch, end }),
+        }
+    }
+}
+
+/// The code where there is nothing to be fetched.
+fn unknown(version: i16, wish: &Wish) -> i16 {
+    match version {
+        13.. if wish.target.topic_id == TopicId::default() => reply_code::UNKNOWN_TOPIC_ID,
+        _ => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+    }
+}
+
 async fn answer(
     context: &Context,
     version: i16,
     request: &FetchRequest,
     wanted: &FetchPartition,
-    planned: Option<(Planned, &Wish)>,
+    planned: Result<(Planned, &Wish, Option<Diverging>), i16>,
     room: &mut Room,
 ) -> PartitionData {
-    let mut data = PartitionData::default().with_partition_index(wanted.partition);
-    data.high_watermark = -1;
-    data.records = Some(Bytes::new());
-    let Some((planned, wish)) = planned else {
-        data.error_code = match version {
-            13.. => reply_code::UNKNOWN_TOPIC_ID,
-            _ => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
-        };
-        return data;
+    let mut data = PartitionData::default()
+        .with_partition_index(wanted.partition)
+        .with_high_watermark(-1)
+        .with_aborted_transactions(None)
+        .with_records(Some(Bytes::new()));
+    let (planned, wish, diverging) = match planned {
+        Ok(planned) => planned,
+        Err(code) => return data.with_error_code(code),
     };
     let partition = planned.partition;
     data.error_code = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
     if data.error_code != reply_code::NONE {
         return data;
+    }
+    let is_out = planned.out_of_range && diverging.is_none();
+    if is_out || matches!(diverging, Some(Diverging::Epoch)) {
+        return data.with_error_code(reply_code::OFFSET_OUT_OF_RANGE);
     }
     data.high_watermark = partition.next.0;
     data.last_stable_offset = partition.next.0;
@@ -127,9 +190,11 @@ async fn answer(
     if request.isolation_level == READ_COMMITTED {
         data.aborted_transactions = Some(Vec::new());
     }
-    if planned.out_of_range {
-        data.error_code = reply_code::OFFSET_OUT_OF_RANGE;
-        return data;
+    if let Some(Diverging::End { epoch, end }) = diverging {
+        let known = EpochEndOffset::default()
+            .with_epoch(epoch)
+            .with_end_offset(end.0);
+        return data.with_diverging_epoch(known);
     }
     match read(context, planned, wish, room).await {
         Ok(records) => {
