@@ -167,12 +167,12 @@ async fn answer(
     let mut data = PartitionData::default()
         .with_partition_index(wanted.partition)
         .with_high_watermark(-1)
-        .with_aborted_transactions(None)
         .with_records(Some(Bytes::new()));
     let (planned, wish, diverging) = match planned {
         Ok(planned) => planned,
         Err(code) => return data.with_error_code(code),
     };
+    data.aborted_transactions = None;
     let partition = planned.partition;
     data.error_code = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
     if data.error_code != reply_code::NONE {
