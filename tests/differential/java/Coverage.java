@@ -54,8 +54,8 @@ final class Coverage {
                 [tests/differential/cases](../../tests/differential/cases). This page is generated from what was compared, and the test fails
                 where it is not what was.
 
-                Not compared: ids that a broker gives, ports, the times at which something came, the words of an error message (but
-                that there are some), and the order of lists.
+                Not compared: ids and generations that a broker gives, ports, the times at which something came, the words of an error
+                message (but that there are some), and the order of lists.
 
                 ## Versions
 

@@ -85,3 +85,26 @@ pub(super) fn unsupported() -> ApiVersionsResponse {
     let itself = APIS.iter().filter(|(key, ..)| *key == ApiKey::ApiVersions);
     response(itself).with_error_code(reply_code::UNSUPPORTED_VERSION)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_too_new_is_told_of_this_api_alone() {
+        let told = unsupported();
+        assert_eq!(told.error_code, reply_code::UNSUPPORTED_VERSION);
+        let keys: Vec<i16> = told.api_keys.iter().map(|key| key.api_key).collect();
+        assert_eq!(keys, [ApiKey::ApiVersions as i16]);
+    }
+
+    #[test]
+    fn software_has_a_name_as_kafkas_clients_have() {
+        for name in ["librdkafka", "apache-kafka-java", "2.3.0", "a"] {
+            assert!(is_software_name(name), "{name}");
+        }
+        for name in ["", "-a", "a.", "a b", "ä"] {
+            assert!(!is_software_name(name), "{name}");
+        }
+    }
+}
