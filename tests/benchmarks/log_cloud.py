@@ -21,14 +21,27 @@ LINE = re.compile(r"^(tidegate_\w+?)(?:_total)?(?:\{(.*)\})? (\S+)$")
 
 def load(target, command, **options):
     """What `tidegate-log-load` measures; it ends with an error where anything is lost or refused."""
+    return loaded(start_load(target, command, **options))
+
+
+def start_load(target, command, **options):
     arguments = [os.path.join(target, "release", "tidegate-log-load"), command]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             arguments += [f"--{name.replace('_', '-')}"] + ([] if one is True else [str(one)])
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=LOAD_DEADLINE_S)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(arguments)}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def loaded(process):
+    """What it has measured, once it has ended."""
+    try:
+        out, failed = process.communicate(timeout=LOAD_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        sys.exit(f"{' '.join(process.args)}: takes longer than {LOAD_DEADLINE_S} s")
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(process.args)}: {failed.strip()}")
+    return json.loads(out)
 
 
 def files(folder):
@@ -54,6 +67,12 @@ def kept(*folders):
         except FileNotFoundError:
             pass
     return total
+
+
+def resident(pid):
+    """Bytes of a process that are resident now."""
+    with open(f"/proc/{pid}/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Cloud:
@@ -88,11 +107,14 @@ class Cloud:
                 f"restore_window: {restore_window}\ntopics: [{topics}]\nwal: {self.wal}\n{store}"
             )
 
+    def launch(self):
+        self.log = os.path.join(self.folder, "cloud.log")
+        self.node = Node(self.binary, ["--config", self.config, "--log", "warn"], self.log)
+
     def start(self):
         """Returns the seconds until it answers."""
         began = time.monotonic()
-        log = os.path.join(self.folder, "cloud.log")
-        self.node = Node(self.binary, ["--config", self.config, "--log", "warn"], log)
+        self.launch()
         wait_for(f"http://{self.http}/readyz")
         return time.monotonic() - began
 
@@ -160,9 +182,7 @@ class Cloud:
         return time.monotonic() - began, self.node.used()["cpu_s"] - cpu_s
 
     def resident(self):
-        """Bytes that are resident now."""
-        with open(f"/proc/{self.node.pid}/statm") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident(self.node.pid)
 
     def snapshot_bytes(self):
         """Of the newest snapshot."""

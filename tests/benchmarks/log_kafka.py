@@ -4,16 +4,12 @@ suits it. Whether it syncs is a topic's setting."""
 import base64
 import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
 import uuid
 
+from kafka_clients import wait_answered
 from log_cloud import forget, load
 from spine import Node, free_ports
-
-START_DEADLINE_S = 60
 
 # Tried from 1 to 12 for 12 partitions: with a sync for each batch it is best with a request for each partition,
 # else with some that hold a batch for three of them.
@@ -31,6 +27,7 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 num.io.threads=16
+log.segment.delete.delay.ms=1000
 log.dirs={folder}/data
 """
 
@@ -45,13 +42,13 @@ def missing(target):
 
 
 class Kafka:
-    def __init__(self, target, folder):
+    def __init__(self, target, folder, is_started=True):
         self.target, self.folder = target, folder
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
         port, controller = free_ports(2)
         self.address, self.topics = f"127.0.0.1:{port}", 0
-        path = os.path.join(folder, "server.properties")
+        path = self.properties = os.path.join(folder, "server.properties")
         with open(path, "w") as out:
             out.write(PROPERTIES.format(port=port, controller=controller, folder=folder))
         classpath = os.path.join(target, "bench", "kafka", "libs", "*")
@@ -59,20 +56,17 @@ class Kafka:
         # Kafka's form of an id; one that begins with a dash would be an option.
         identity = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode().replace("-", "A")
         subprocess.run([*command, "-t", identity, "-c", path], check=True, capture_output=True)
-        collector = ["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
-        arguments = ["-Xmx1g", "-Xms1g", *collector, "-cp", classpath, "kafka.Kafka", path]
-        self.node = Node("java", arguments, os.path.join(folder, "kafka.log"))
-        self.wait(port)
+        self.classpath = classpath
+        if is_started:
+            self.start()
 
-    def wait(self, port):
-        deadline = time.monotonic() + START_DEADLINE_S
-        while True:
-            try:
-                return socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                if self.node.process.poll() is not None or time.monotonic() > deadline:
-                    sys.exit(f"Apache Kafka does not start: {self.folder}/kafka.log")
-                time.sleep(0.1)
+    def start(self):
+        """Returns the seconds until it answers."""
+        collector = ["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]
+        arguments = ["-Xmx1g", "-Xms1g", *collector, "-cp", self.classpath, "kafka.Kafka", self.properties]
+        log = os.path.join(self.folder, "kafka.log")
+        self.node = Node("java", arguments, log)
+        return wait_answered(self.address, self.node.process, log)
 
     def produce(self, flush, **options):
         """Into a topic of its own, whose name comes with what was measured."""

@@ -208,17 +208,22 @@ def failures(results):
 
 def into_readme(path, text, run):
     """Between the markers; what stands behind the tables (`what bounds it`) stays."""
-    with open(path) as readme:
-        before = readme.read()
     head = (
         f"From `tests/bench mqtt` on {run['date']}: {run['machine']}, which brokers and load tool share;"
         f" medians of {run['rounds']} rounds, in each of which every broker has every scenario in turn. *Live*: no"
         " route, nothing is journalled, as the others keep nothing; *durable*: every message is in the journal,"
         " and PUBACK is sent after the fdatasync."
     )
-    pattern = re.compile(r"(<!-- bench:mqtt -->\n).*?(<!-- (?:bench:mqtt:bounds|/bench:mqtt) -->)", re.DOTALL)
-    after, count = pattern.subn(lambda found: found[1] + textwrap.fill(head, WIDTH) + "\n\n" + text + "\n" + found[2], before)
+    between_markers(path, "mqtt", textwrap.fill(head, WIDTH) + "\n\n" + text + "\n")
+
+
+def between_markers(path, name, text):
+    """What stands behind `bench:NAME:bounds` stays."""
+    with open(path) as document:
+        before = document.read()
+    pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- (?:bench:{name}:bounds|/bench:{name}) -->)", re.DOTALL)
+    after, count = pattern.subn(lambda found: found[1] + text + found[2], before)
     if count != 1:
-        raise SystemExit(f"{path} has no place for bench:mqtt")
-    with open(path, "w") as readme:
-        readme.write(after)
+        raise SystemExit(f"{path} has no place for bench:{name}")
+    with open(path, "w") as document:
+        document.write(after)

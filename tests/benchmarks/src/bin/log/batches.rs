@@ -29,6 +29,12 @@ pub struct Kind {
     pub records: u32,
     #[arg(long, default_value = "json")]
     pub payload: Payload,
+    /// All values are of this length, instead of 100 to 200 bytes.
+    #[arg(long)]
+    pub value_bytes: Option<usize>,
+    /// Batches are not compressed, instead of by zstd.
+    #[arg(long)]
+    pub unpacked: bool,
 }
 
 /// Batches to take in turn.
@@ -47,10 +53,15 @@ impl Batches {
         let mut random = Random(1);
         let mut compressor = Compressor::new();
         let (mut sealed, mut value_bytes) = (Vec::new(), 0);
+        let compression = if kind.unpacked {
+            Compression::None
+        } else {
+            Compression::Zstd
+        };
         for _ in 0..DIFFERENT {
             let mut builder = BatchBuilder::new();
             for number in 0..kind.records {
-                let value = random.value(kind.payload);
+                let value = random.value(kind);
                 value_bytes += value.len();
                 builder.push(&Record {
                     timestamp_ms: START_MS + i64::from(number),
@@ -58,7 +69,7 @@ impl Batches {
                     ..Record::default()
                 });
             }
-            sealed.push(builder.seal(0, Compression::Zstd, &mut compressor));
+            sealed.push(builder.seal(0, compression, &mut compressor));
         }
         Self {
             bytes: sealed.iter().map(Bytes::len).sum::<usize>() / DIFFERENT,
@@ -98,10 +109,11 @@ impl Random {
         (self.next() >> 20) % end
     }
 
-    fn value(&mut self, payload: Payload) -> Bytes {
+    fn value(&mut self, kind: &Kind) -> Bytes {
         let spread = (VALUE_BYTES_MAX - VALUE_BYTES_MIN + 1) as u64;
-        let length = VALUE_BYTES_MIN + self.below(spread) as usize;
-        match payload {
+        let spread_length = VALUE_BYTES_MIN + self.below(spread) as usize;
+        let length = kind.value_bytes.unwrap_or(spread_length);
+        match kind.payload {
             Payload::Random => (0..length).map(|_| self.below(256) as u8).collect(),
             Payload::Json => self.json(length),
         }
@@ -136,7 +148,13 @@ mod tests {
 
     #[test]
     fn batches_are_whole_have_their_records_and_pack_as_they_should() {
-        let of = |records, payload| Batches::new(&Kind { records, payload });
+        let kind = |records, payload| Kind {
+            records,
+            payload,
+            value_bytes: None,
+            unpacked: false,
+        };
+        let of = |records, payload| Batches::new(&kind(records, payload));
         for records in [1, 10, 1_000] {
             let mut batches = of(records, Payload::Json);
             let batch = Batch::parse(batches.next_at(77)).unwrap();
@@ -151,5 +169,12 @@ mod tests {
         let (json, random) = (of(1_000, Payload::Json), of(1_000, Payload::Random));
         assert!(json.bytes < json.value_bytes / 2, "{} bytes", json.bytes);
         assert!(random.bytes > random.value_bytes);
+        let plain = Batches::new(&Kind {
+            value_bytes: Some(1_024),
+            unpacked: true,
+            ..kind(10, Payload::Json)
+        });
+        assert_eq!(plain.value_bytes, 10 * 1_024);
+        assert!(plain.bytes > plain.value_bytes);
     }
 }

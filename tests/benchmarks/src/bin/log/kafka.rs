@@ -40,6 +40,13 @@ impl Client {
         Ok(self.stream.write_all(encoded).await?)
     }
 
+    /// Until there is something of a response; may be given up at any time.
+    pub async fn answered(&self) -> anyhow::Result<()> {
+        let there = self.stream.peek(&mut [0]).await?;
+        ensure!(there > 0, "the server closed the connection");
+        Ok(())
+    }
+
     /// The next response, which is to a request of that kind.
     pub async fn receive<R: Request>(&mut self, version: i16) -> anyhow::Result<R::Response> {
         let length = self.stream.read_u32().await? as usize;

@@ -1,7 +1,8 @@
-//! Catch-up reading, as any Kafka client does it: Fetch by Fetch from a topic's beginning to its end, some
-//! connections side by side. Each batch's CRC is checked, and that no offset is missing.
+//! Reading, as any Kafka client does it: Fetch by Fetch from a topic's beginning to its end, or for some time
+//! at the end, some connections side by side. Each batch's CRC is checked, and that no offset is missing.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -32,6 +33,9 @@ pub struct Arguments {
     /// Connections, among which the partitions are shared out.
     #[arg(long, default_value_t = 2)]
     connections: usize,
+    /// Follows what comes for so long, instead of ending where a partition ends.
+    #[arg(long)]
+    follow_seconds: Option<f64>,
     /// The broker's process, whose CPU time is read.
     #[arg(long)]
     pid: Option<u32>,
@@ -57,7 +61,10 @@ impl Read {
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<serde_json::Value> {
     let watch = Watch::start(arguments.pid)?;
-    let read = all(arguments.kafka, arguments.topic, arguments.connections).await?;
+    let follow = arguments.follow_seconds.map(Duration::try_from_secs_f64);
+    let until = follow.transpose()?.map(|span| Instant::now() + span);
+    let (topics, connections) = (arguments.topic, arguments.connections);
+    let read = read_until(arguments.kafka, topics, connections, until).await?;
     let (seconds, cpu_s) = watch.stop()?;
     Ok(json!({
         "records": read.records,
@@ -75,6 +82,16 @@ pub async fn all(
     topics: Vec<String>,
     connections: usize,
 ) -> anyhow::Result<Read> {
+    read_until(kafka, topics, connections, None).await
+}
+
+/// Reads topics to where they end, or until then.
+async fn read_until(
+    kafka: SocketAddr,
+    topics: Vec<String>,
+    connections: usize,
+    until: Option<Instant>,
+) -> anyhow::Result<Read> {
     let mut shares: Vec<Vec<Place>> = vec![Vec::new(); connections];
     let mut client = Client::connect(kafka).await?;
     let mut turn = (0..connections).cycle();
@@ -90,7 +107,7 @@ pub async fn all(
     }
     let mut running = JoinSet::new();
     for share in shares.into_iter().filter(|share| !share.is_empty()) {
-        running.spawn(Box::pin(read_share(kafka, share)));
+        running.spawn(Box::pin(read_share(kafka, share, until)));
     }
     let mut read = Read::default();
     while let Some(ended) = running.join_next().await {
@@ -107,10 +124,14 @@ struct Place {
     next: i64,
 }
 
-async fn read_share(kafka: SocketAddr, mut places: Vec<Place>) -> anyhow::Result<Read> {
+async fn read_share(
+    kafka: SocketAddr,
+    mut places: Vec<Place>,
+    until: Option<Instant>,
+) -> anyhow::Result<Read> {
     let mut client = Client::connect(kafka).await?;
     let mut read = Read::default();
-    while !places.is_empty() {
+    while !places.is_empty() && until.is_none_or(|until| Instant::now() < until) {
         let response = client.ask(FETCH_VERSION, &request(&places)).await?;
         read.requests += 1;
         let answers = response.responses.into_iter().flat_map(|topic| {
@@ -127,7 +148,7 @@ async fn read_share(kafka: SocketAddr, mut places: Vec<Place>) -> anyhow::Result
             let mut place = asked.next().context("more is answered than was asked")?;
             let same = place.topic == topic && place.partition == data.partition_index;
             ensure!(same, "{topic}/{} was not asked", data.partition_index);
-            if !place.advance(data, &mut read)? {
+            if !place.advance(data, &mut read)? || until.is_some() {
                 left.push(place);
             }
         }

@@ -89,8 +89,8 @@ impl Tally {
         cpu_s: Option<f64>,
     ) -> Value {
         self.latencies_us.sort_unstable();
-        let at = |percent: usize| {
-            let index = self.latencies_us.len().saturating_sub(1) * percent / 100;
+        let at = |per_mille: usize| {
+            let index = self.latencies_us.len().saturating_sub(1) * per_mille / 1_000;
             self.latencies_us.get(index).copied().unwrap_or_default()
         };
         json!({
@@ -102,8 +102,9 @@ impl Tally {
             "bytes": self.batches * batches.bytes as u64,
             "seconds": seconds,
             "cpu_s": cpu_s,
-            "p50_us": at(50),
-            "p99_us": at(99),
+            "p50_us": at(500),
+            "p99_us": at(990),
+            "p999_us": at(999),
         })
     }
 }
