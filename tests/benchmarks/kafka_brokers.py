@@ -72,7 +72,7 @@ class Brokers:
     def place(self, system, **settings):
         if system == TIDEGATE:
             # Nothing is packed meanwhile, unless asked for: that is measured by itself.
-            cloud = self.cloud(**{"segment_size": "1GiB", **settings})
+            cloud = self.cloud(**{"segment_size": "256MiB", **settings})
             try:
                 cloud.start()
                 yield Place(system, cloud.kafka, cloud.node, self.names, self.target)

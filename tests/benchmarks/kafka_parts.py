@@ -48,13 +48,14 @@ class Sizes:
 WHOLE = Sizes(
     warm_up_s=4,
     produce_s=1.5,
-    produce_bytes=400_000_000,
+    # Less than the cloud's largest segment, at which it would begin to pack.
+    produce_bytes=230_000_000,
     scenarios=ALL,
     tools=[
         (Scenario(1, 100), 1_000_000, 500_000),
-        (Scenario(1, KIB), 300_000, 60_000),
-        (Scenario(1, 100 * KIB), 4_000, 2_000),
-        (Scenario(1_000, KIB), 300_000, 60_000),
+        (Scenario(1, KIB), 200_000, 60_000),
+        (Scenario(1, 100 * KIB), 2_200, 1_100),
+        (Scenario(1_000, KIB), 200_000, 60_000),
     ],
     tail_s=2.5,
     rates_s=2.5,
