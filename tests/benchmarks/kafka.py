@@ -21,6 +21,16 @@ from kafka_quiet import Quiet
 from mqtt_table import between_markers
 
 PARTS = ["produce", "fetch", "latency", "start"]
+
+# What is done in a round, the share that it may have of the time that is left in the round, and the parts that want it.
+WORK = [
+    (kafka_parts.start, 1, ["start"]),
+    (kafka_parts.by_load_tool, 0.5, ["produce", "fetch"]),
+    (kafka_parts.latency, 0.4, ["latency"]),
+    (kafka_parts.tail, 0.4, ["fetch"]),
+    (kafka_parts.packed, 0.5, ["fetch"]),
+    (kafka_parts.by_kafkas_tools, 1, ["produce", "fetch"]),
+]
 SOCKET_BYTES = 2_000_000_000
 DOCUMENT = "deploy/docs/bench-kafka.md"
 
@@ -32,7 +42,7 @@ class Bench:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
         self.sizes = kafka_parts.SHORT if is_short else kafka_parts.WHOLE
-        self.results, self.began = {}, time.monotonic()
+        self.results, self.began, self.left_out = {}, time.monotonic(), 0
 
     def say(self, what):
         print(f"{time.monotonic() - self.began:4.0f} s: {what}", file=sys.stderr)
@@ -40,34 +50,35 @@ class Bench:
     def add(self, part, scenario, system, figures):
         self.results.setdefault((part, scenario, system), []).append(figures)
 
-    def round(self, brokers, number):
-        uses = lambda *some: bool(set(some) & set(self.parts))
-        brokers.turn(number)
-        if uses("produce", "fetch"):
-            kafka_parts.by_load_tool(self, brokers)
-            self.say("produce and catch-up, by our tool")
-            kafka_parts.by_kafkas_tools(self, brokers)
-            self.say("produce and catch-up, by Kafka's tools")
-        if uses("fetch"):
-            kafka_parts.packed(self, brokers)
-            kafka_parts.tail(self, brokers)
-            self.add("socket", "plain", "socket", socket_cost(self.folder, SOCKET_BYTES))
-            self.say("packed, tail, plain socket")
-        if uses("latency"):
-            kafka_parts.latency(self, brokers)
-            self.say("latency")
-        if uses("start"):
-            kafka_parts.start(self, brokers)
-            self.say("start")
+    def each(self, scenarios):
+        """Those for which there is time; what is left out is said."""
+        for scenario in scenarios:
+            if time.monotonic() > self.part_until:
+                self.say(f"no time in this round: {scenario}")
+                self.left_out += 1
+            else:
+                yield scenario
+                self.say(f"{scenario}")
 
-    def run(self, rounds):
+    def round(self, brokers, number, until):
+        brokers.turn(number)
+        for work, share, parts in WORK:
+            if set(parts) & set(self.parts):
+                self.part_until = time.monotonic() + share * (until - time.monotonic())
+                work(self, brokers)
+        if "fetch" in self.parts:
+            self.add("socket", "plain", "socket", socket_cost(self.folder, SOCKET_BYTES))
+
+    def run(self, rounds, minutes):
         brokers = Brokers(self.target, self.folder)
         quiet = Quiet(brokers)
         try:
             brokers.warm_up(self.sizes.warm_up_s)
             self.say("Apache Kafka is warm")
+            began = time.monotonic()
+            whole_s = self.began + minutes * 60 - began
             for number in range(rounds):
-                self.round(brokers, number)
+                self.round(brokers, number, began + whole_s * (number + 1) / rounds)
                 self.say(f"round {number + 1} of {rounds}")
             for system, peak_bytes in brokers.peaks().items():
                 self.add("memory", "peak", system, {"bytes": peak_bytes})
@@ -100,6 +111,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", required=True)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--minutes", type=float, help="no scenario begins after its round's share of them: 14, short 2.5")
     parser.add_argument("--short", action="store_true", help="one short round, in at most three minutes")
     parser.add_argument("--only", type=parts_of, default=PARTS, help=f"some of {','.join(PARTS)}")
     arguments = parser.parse_args()
@@ -107,7 +119,7 @@ def main():
     is_whole = not arguments.short and arguments.only == PARTS
     rounds = 1 if arguments.short else arguments.rounds
     bench = Bench(target, arguments.only, arguments.short)
-    others = bench.run(rounds)
+    others = bench.run(rounds, arguments.minutes or (2.5 if arguments.short else 14))
     run = {
         "date": str(datetime.date.today()),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release().split('-')[0]}",
@@ -115,6 +127,7 @@ def main():
         "command": " ".join(["tests/bench kafka", *sys.argv[3:]]),
         "rounds": rounds,
         "others": others,
+        "left_out": bench.left_out,
         "minutes": (time.monotonic() - bench.began) / 60,
         "results": [
             {"part": part, "scenario": scenario, "system": system, "runs": runs}

@@ -9,7 +9,7 @@ import sys
 import time
 
 import log_kafka
-from kafka_clients import Topics, wait_answered
+from kafka_clients import delete_topics, wait_answered
 from log_cloud import Cloud, loaded, start_load
 
 TIDEGATE, SYNCED, UNSYNCED = "Tidegate", "Kafka, flush.messages=1", "Kafka, default"
@@ -32,8 +32,10 @@ class Place:
         return self.topics[-1]
 
     def made(self, partitions):
+        """The same, of a topic that is there and has leaders that serve."""
         name = self.topic()
-        Topics(self.address).make(name, partitions, self.is_synced)
+        synced = {"flush": True} if self.is_synced else {}
+        self.load("produce", topic=name, partitions=partitions, connections=1, batches=0, **synced)
         return name
 
     def start_load(self, command, **options):
@@ -89,9 +91,8 @@ class Brokers:
 
     def drop(self, topics):
         """Returns once their files are gone, so that it costs the next run nothing."""
-        admin, deadline = Topics(self.kafka.address), time.monotonic() + DROP_DEADLINE_S
-        for topic in topics:
-            admin.drop(topic)
+        deadline = time.monotonic() + DROP_DEADLINE_S
+        delete_topics(self.kafka.address, topics)
         for topic in topics:
             while glob.glob(os.path.join(self.kafka.folder, "data", f"{topic}-*")):
                 if time.monotonic() > deadline:

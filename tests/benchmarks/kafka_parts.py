@@ -24,7 +24,8 @@ BUSY_PARTITIONS = 1_000
 Scenario = namedtuple("Scenario", "partitions value_bytes")
 Rate = namedtuple("Rate", "partitions value_bytes messages_per_s")
 
-ALL = [Scenario(partitions, size) for partitions in (1, 1_000) for size in (100, KIB, 10 * KIB, 100 * KIB)]
+# The first are those that a round without time for all of them has.
+ALL = [Scenario(partitions, size) for size in (KIB, 100, 100 * KIB, 10 * KIB) for partitions in (1, 1_000)]
 
 
 @dataclasses.dataclass
@@ -129,7 +130,7 @@ def figures(done):
 
 
 def by_load_tool(bench, brokers):
-    for scenario in bench.sizes.scenarios:
+    for scenario in bench.each(bench.sizes.scenarios):
         for system in brokers.order:
             if system == SYNCED and "produce" not in bench.parts:
                 continue
@@ -157,7 +158,7 @@ def metered(place, value_bytes, records, work):
 
 
 def by_kafkas_tools(bench, brokers):
-    for scenario, unsynced_records, synced_records in bench.sizes.tools:
+    for scenario, unsynced_records, synced_records in bench.each(bench.sizes.tools):
         for system in brokers.order:
             if system == SYNCED and "produce" not in bench.parts:
                 continue
@@ -174,7 +175,11 @@ def by_kafkas_tools(bench, brokers):
 
 def packed(bench, brokers):
     """Catch-up where a cloud's records lie after a minute: in segments, here in a folder."""
-    scenario = Scenario(12, KIB)
+    for scenario in bench.each([Scenario(12, KIB)]):
+        packed_of(bench, brokers, scenario)
+
+
+def packed_of(bench, brokers, scenario):
     options = batch_options(scenario.value_bytes)
     options["batches"] = bench.sizes.packed_bytes // per_batch(options)
     key = title(scenario)
@@ -203,7 +208,7 @@ def packed(bench, brokers):
 
 def tail(bench, brokers):
     """What readers at the end take, beside the same load without them."""
-    for scenario in (Scenario(1, KIB), Scenario(1_000, KIB)):
+    for scenario in bench.each([Scenario(1, KIB), Scenario(1_000, KIB)]):
         for system in brokers.order:
             if system == SYNCED:
                 continue
@@ -226,7 +231,7 @@ def followed(bench, place, scenario, readers):
 
 
 def latency(bench, brokers):
-    for rate in bench.sizes.rates:
+    for rate in bench.each(bench.sizes.rates):
         for system in brokers.order:
             with brokers.place(system) as place:
                 waits(bench, place, rate)
@@ -253,7 +258,7 @@ def waits(bench, place, rate):
 def start(bench, brokers):
     """Empty; with a thousand partitions that hold something, after an orderly end; and after kill -9."""
     starts = [(TIDEGATE, OurStart), ("Kafka", TheirStart)]
-    for system, begin in starts:
+    for system, begin in bench.each(starts):
         began = begin(brokers)
         try:
             times = {"empty_s": began.start()}

@@ -90,6 +90,10 @@ def ratio_cell(ours, theirs, figure):
     return f"{ours[figure] / theirs[figure]:.2f}×" if usable else "–"
 
 
+def by_partitions(scenario):
+    return int(scenario.split(" ", 1)[0].replace(",", ""))
+
+
 def short(system):
     return {TIDEGATE: "ours", SYNCED: "synced", UNSYNCED: "default"}.get(system, system)
 
@@ -100,7 +104,7 @@ def beside(measured, parts, figures=((CPU, "CPU s/GB", "{:.2f}"), (RATE, "MB/s",
     for figure, name, _ in figures:
         titles += [f"{name}: {short(system)}" for system in SYSTEMS] + ["÷ synced", "÷ default"]
     for part, name in parts:
-        for scenario in measured.scenarios(part):
+        for scenario in sorted(measured.scenarios(part), key=by_partitions):
             of = [measured.of(part, scenario, system) for system in SYSTEMS]
             row = [f"{scenario}{name}"]
             for figure, _, form in figures:
@@ -155,6 +159,8 @@ def head(run):
     is_quiet = processes + steal <= QUIET_MAX
     quiet = f"The machine was quiet ({share})." if is_quiet else f"**The machine was not quiet**: {share}."
     rounds = "one round" if run["rounds"] == 1 else f"medians of {run['rounds']} rounds"
+    if run["left_out"]:
+        rounds += f" ({run['left_out']} times there was no time for a scenario)"
     text = (
         f"By `{run['command']}` on {run['date']}, in {run['minutes']:.0f} minutes: {run['machine']}, which broker and clients"
         f" share; {run['versions']}; {rounds}, in each of which every broker has every scenario in turn. {quiet}"
