@@ -54,11 +54,11 @@ class Bench:
         """Those for which there is time; what is left out is said."""
         for scenario in scenarios:
             if time.monotonic() > self.part_until:
-                self.say(f"no time in this round: {scenario}")
+                self.say(f"no time in this round: {kafka_parts.title(scenario)}")
                 self.left_out += 1
             else:
                 yield scenario
-                self.say(f"{scenario}")
+                self.say(kafka_parts.title(scenario))
 
     def round(self, brokers, number, until):
         brokers.turn(number)

@@ -37,7 +37,7 @@ class Sizes:
     produce_bytes: int
     scenarios: list
     # Of Kafka's own tools: the scenario and how many records with and without a sync for each batch.
-    tools: list
+    tools: dict
     tail_s: float
     rates_s: float
     rates: list
@@ -52,12 +52,12 @@ WHOLE = Sizes(
     # Less than the cloud's largest segment, at which it would begin to pack.
     produce_bytes=230_000_000,
     scenarios=ALL,
-    tools=[
-        (Scenario(1, 100), 1_000_000, 500_000),
-        (Scenario(1, KIB), 200_000, 60_000),
-        (Scenario(1, 100 * KIB), 2_200, 1_100),
-        (Scenario(1_000, KIB), 200_000, 60_000),
-    ],
+    tools={
+        Scenario(1, 100): (1_000_000, 500_000),
+        Scenario(1, KIB): (200_000, 60_000),
+        Scenario(1, 100 * KIB): (2_200, 1_100),
+        Scenario(1_000, KIB): (200_000, 60_000),
+    },
     tail_s=2.5,
     rates_s=2.5,
     rates=[Rate(1, KIB, 1_000), Rate(1_000, KIB, 1_000), Rate(1, 100, 10_000), Rate(1, 100 * KIB, 100)],
@@ -70,7 +70,7 @@ SHORT = Sizes(
     produce_s=0.7,
     produce_bytes=200_000_000,
     scenarios=[Scenario(1, KIB), Scenario(1, 100 * KIB), Scenario(1_000, KIB)],
-    tools=[(Scenario(1, KIB), 150_000, 30_000)],
+    tools={Scenario(1, KIB): (150_000, 30_000)},
     tail_s=1,
     rates_s=1,
     rates=[Rate(1, KIB, 1_000)],
@@ -84,6 +84,8 @@ def size_title(value_bytes):
 
 
 def title(scenario):
+    if isinstance(scenario, str):
+        return scenario
     text = f"{scenario.partitions:,} × {size_title(scenario.value_bytes)}"
     return f"{text}, {scenario.messages_per_s:,}/s" if isinstance(scenario, Rate) else text
 
@@ -158,7 +160,8 @@ def metered(place, value_bytes, records, work):
 
 
 def by_kafkas_tools(bench, brokers):
-    for scenario, unsynced_records, synced_records in bench.each(bench.sizes.tools):
+    for scenario in bench.each(bench.sizes.tools):
+        unsynced_records, synced_records = bench.sizes.tools[scenario]
         for system in brokers.order:
             if system == SYNCED and "produce" not in bench.parts:
                 continue
@@ -257,9 +260,9 @@ def waits(bench, place, rate):
 
 def start(bench, brokers):
     """Empty; with a thousand partitions that hold something, after an orderly end; and after kill -9."""
-    starts = [(TIDEGATE, OurStart), ("Kafka", TheirStart)]
-    for system, begin in bench.each(starts):
-        began = begin(brokers)
+    starts = {TIDEGATE: OurStart, "Kafka": TheirStart}
+    for system in bench.each(starts):
+        began = starts[system](brokers)
         try:
             times = {"empty_s": began.start()}
             times["rest_bytes"] = rested(began)
