@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use tidegate_system_tests::certificates::Certificates;
-use tidegate_system_tests::cli::{self, Said};
+use tidegate_system_tests::cli;
 use tidegate_system_tests::node::Cloud;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::{wait, workspace};
@@ -66,12 +66,6 @@ impl Doors {
             "protocol": "SSL", "ca": self.ca(),
             "certificate": certificates.client_certificate, "key": certificates.client_key,
         })
-    }
-
-    fn user(&self, words: &[&str]) -> Said {
-        let mut all = vec!["user"];
-        all.extend(words);
-        cli::tidegate(self.cloud.http, &all)
     }
 
     fn add_ada(&self) {
