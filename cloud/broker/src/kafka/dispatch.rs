@@ -28,7 +28,9 @@ pub(super) async fn handle(
         RequestKind::SaslAuthenticate(_) => ResponseKind::SaslAuthenticate(
             SaslAuthenticateResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
         ),
-        RequestKind::ApiVersions(_) => ResponseKind::ApiVersions(api_versions::response()),
+        RequestKind::ApiVersions(request) => {
+            ResponseKind::ApiVersions(api_versions::handle(version, &request))
+        }
         RequestKind::Metadata(request) => {
             ResponseKind::Metadata(metadata::handle(context, version, &request).await?)
         }
@@ -61,7 +63,7 @@ pub(super) async fn handle(
             ResponseKind::LeaveGroup(groups::leave(context, version, request))
         }
         RequestKind::OffsetCommit(request) => {
-            ResponseKind::OffsetCommit(offsets::commit(context, request).await)
+            ResponseKind::OffsetCommit(offsets::commit(context, version, request).await)
         }
         RequestKind::OffsetFetch(request) => {
             ResponseKind::OffsetFetch(offsets::fetch(context, version, request))
