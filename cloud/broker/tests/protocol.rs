@@ -268,6 +268,20 @@ fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
                 DescribeProducersRequest::default().with_topics(vec![topic]),
             )
         }
+        ApiKey::SaslHandshake => {
+            let request = kafka_protocol::messages::SaslHandshakeRequest::default();
+            RequestKind::SaslHandshake(request.with_mechanism(text("PLAIN")))
+        }
+        ApiKey::SaslAuthenticate => {
+            let request = kafka_protocol::messages::SaslAuthenticateRequest::default();
+            RequestKind::SaslAuthenticate(request.with_auth_bytes("token".into()))
+        }
+        ApiKey::DescribeUserScramCredentials => RequestKind::DescribeUserScramCredentials(
+            kafka_protocol::messages::DescribeUserScramCredentialsRequest::default(),
+        ),
+        ApiKey::AlterUserScramCredentials => RequestKind::AlterUserScramCredentials(
+            kafka_protocol::messages::AlterUserScramCredentialsRequest::default(),
+        ),
         other => panic!("{other:?} is advertised and not tested"),
     }
 }
