@@ -93,7 +93,7 @@ impl Exchange {
         self.finish_where(client_final, |said, nonce| said == nonce)
     }
 
-    /// The same, of a client that may say its own nonce twice, as librdkafka before 2.6 does: Kafka wants no more than that the
+    /// The same, of a client that may say its own nonce twice, as older librdkafka (2.0.2) does: Kafka wants no more than that the
     /// nonce ends with the server's. What is signed has the server's nonce either way, so nothing old is taken for new.
     pub fn finish_loosely(self, client_final: &[u8]) -> Result<Authenticated, ScramError> {
         self.finish_where(client_final, |said, nonce| said.ends_with(nonce))

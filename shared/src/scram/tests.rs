@@ -220,7 +220,7 @@ fn mechanisms_are_not_mixed() {
 fn a_nonce_that_is_said_twice_is_taken_only_where_that_is_meant() {
     let doubled = || {
         let (exchange, server_first) = begin("n,,n=user,r=abc").unwrap();
-        // As librdkafka before 2.6 does; and the proof covers it.
+        // As librdkafka 2.0.2 does; and the proof covers it.
         let last = client_final(
             Mechanism::Sha256,
             "pencil",
