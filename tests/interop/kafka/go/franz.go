@@ -126,7 +126,9 @@ func pollOnce(client *kgo.Client) ([]record, error) {
 	defer cancel()
 	fetches := client.PollFetches(ctx)
 	for _, failed := range fetches.Errors() {
-		if !errors.Is(failed.Err, context.DeadlineExceeded) {
+		// A member that is no longer known is told, and joins again by itself.
+		var rejoins *kgo.ErrGroupSession
+		if !errors.Is(failed.Err, context.DeadlineExceeded) && !errors.As(failed.Err, &rejoins) {
 			return nil, fmt.Errorf("%s %d: %w", failed.Topic, failed.Partition, failed.Err)
 		}
 	}

@@ -67,7 +67,8 @@ async function withProducer(work) {
   }
 }
 
-// A member of a group: what it has got, how many partitions it has, and what failed. It commits what it has got.
+// A member of a group, and how many partitions it has. It commits each batch when it has been taken, as kafkajs does by
+// itself.
 class Member {
   constructor(groupId) {
     this.consumer = kafka.consumer({ groupId })
@@ -81,12 +82,8 @@ class Member {
     await this.consumer.connect()
     await this.consumer.subscribe({ topic, fromBeginning: true })
     await this.consumer.run({
-      autoCommit: false,
-      eachBatch: async ({ batch, heartbeat }) => {
+      eachBatch: async ({ batch }) => {
         for (const message of batch.messages) take({ ...message, partition: batch.partition })
-        const offset = String(BigInt(batch.lastOffset()) + 1n)
-        await this.consumer.commitOffsets([{ topic, partition: batch.partition, offset }])
-        await heartbeat()
       }
     })
     return this
