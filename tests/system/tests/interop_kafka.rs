@@ -1,0 +1,305 @@
+//! Kafka clients and tools nobody here wrote, each against a cloud of its own: what is produced comes back, groups share
+//! and go on, topics are administered, and the cloud is killed with `kill -9` while a producer and a consumer work. The
+//! programs, and what they hold the cloud to, are in `tests/interop/kafka`; and each page of `deploy/docs/kafka-clients`
+//! is run as it stands.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tidegate_system_tests::interop::kafka::{self, Client, SCENARIOS, built, java, python};
+use tidegate_system_tests::interop::pages;
+use tidegate_system_tests::lines::{Publisher, payloads, publish};
+use tidegate_system_tests::node::Site;
+use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::{skip, workspace};
+
+const JAVA_4: Client = Client {
+    name: "java-4.3",
+    scenarios: &SCENARIOS,
+    program: || java("4.3"),
+};
+
+const JAVA_3: Client = Client {
+    name: "java-3.9",
+    scenarios: &SCENARIOS,
+    program: || java("3.9"),
+};
+
+const KAFKAJS: Client = Client {
+    name: "kafkajs",
+    scenarios: &SCENARIOS,
+    program: || {
+        let mut command = node()?;
+        command.arg(kafka::source("node/client.js"));
+        Ok(command)
+    },
+};
+
+const FRANZ_GO: Client = Client {
+    name: "franz-go",
+    scenarios: &SCENARIOS,
+    program: || go("franz-go"),
+};
+
+const SARAMA: Client = Client {
+    name: "sarama",
+    scenarios: &SCENARIOS,
+    program: || go("sarama"),
+};
+
+const CONFLUENT: Client = Client {
+    name: "confluent-kafka",
+    scenarios: &SCENARIOS,
+    program: || Ok(python("confluent_client.py")),
+};
+
+const KAFKA_PYTHON: Client = Client {
+    name: "kafka-python",
+    scenarios: &SCENARIOS,
+    program: || Ok(python("kafka_python_client.py")),
+};
+
+const AIOKAFKA: Client = Client {
+    name: "aiokafka",
+    scenarios: &SCENARIOS,
+    program: || Ok(python("aiokafka_client.py")),
+};
+
+const CLIENTS: [Client; 8] = [
+    JAVA_4,
+    JAVA_3,
+    CONFLUENT,
+    KAFKA_PYTHON,
+    AIOKAFKA,
+    KAFKAJS,
+    FRANZ_GO,
+    SARAMA,
+];
+
+fn node() -> Result<Command, String> {
+    let modules = built("node/node_modules")?;
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", modules);
+    Ok(command)
+}
+
+fn go(library: &str) -> Result<Command, String> {
+    let mut command = Command::new(built("go/client")?);
+    command.args(["--library", library]);
+    Ok(command)
+}
+
+#[test]
+fn java_4() {
+    kafka::run(&JAVA_4);
+}
+
+#[test]
+fn java_3() {
+    kafka::run(&JAVA_3);
+}
+
+#[test]
+fn confluent_kafka() {
+    kafka::run(&CONFLUENT);
+}
+
+#[test]
+fn kafka_python() {
+    kafka::run(&KAFKA_PYTHON);
+}
+
+#[test]
+fn aiokafka() {
+    kafka::run(&AIOKAFKA);
+}
+
+#[test]
+fn kafkajs() {
+    kafka::run(&KAFKAJS);
+}
+
+#[test]
+fn franz_go() {
+    kafka::run(&FRANZ_GO);
+}
+
+#[test]
+fn sarama() {
+    kafka::run(&SARAMA);
+}
+
+#[test]
+fn the_documentation_has_the_table_of_what_is_run() {
+    let table = kafka::table(&CLIENTS);
+    let index = pages::read("deploy/docs/kafka-clients.md");
+    assert!(index.contains(&table), "it should have\n{table}");
+    let folder = workspace::root().join("deploy/docs/kafka-clients");
+    for page in fs::read_dir(folder).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        assert!(
+            index.contains(&format!("(kafka-clients/{name})")),
+            "no link to {name}"
+        );
+    }
+}
+
+/// What runs a page's block of a language, and the name of the file that the block becomes.
+fn runner(language: &str, folder: &Path) -> Option<(Command, &'static str)> {
+    let (mut command, name) = match language {
+        "sh" => {
+            let mut command = Command::new("sh");
+            command.arg("-e");
+            (command, "block.sh")
+        }
+        "python" => {
+            let mut command = workspace::python_at(Path::new("-u"));
+            command.env("PYTHONWARNINGS", "ignore");
+            (command, "block.py")
+        }
+        "js" => (node().ok()?, "block.js"),
+        "java" => {
+            let libraries = built("tools/libs").ok()?.join("*");
+            let mut command = Command::new("java");
+            command.arg("-cp").arg(libraries);
+            (command, "Block.java")
+        }
+        "go" => {
+            let mut command = Command::new("go");
+            command.arg("run");
+            return Some((in_folder(command, &kafka::source("go")), "block.go"));
+        }
+        _ => return None,
+    };
+    Some((in_folder(command, folder), name))
+}
+
+fn in_folder(mut command: Command, folder: &Path) -> Command {
+    command.current_dir(folder);
+    command
+}
+
+/// Runs a page against a site of its own: what the page names as the cloud's address, and as the edge's, is that site's.
+#[track_caller]
+fn run_page(name: &str, needs: impl Fn() -> Result<(), String>) {
+    if let Err(missing) = needs() {
+        skip!("{name}: {missing}");
+    }
+    let scratch = Scratch::new(&format!("page-{name}"));
+    let site = Site::started(scratch.path());
+    let folder = scratch.path().join("pasted");
+    fs::create_dir(&folder).unwrap();
+    if let Ok(libraries) = built("tools/libs") {
+        distribution(&folder, &libraries);
+    }
+    let page = pages::read(&format!("deploy/docs/kafka-clients/{name}.md"));
+    let replace = |text: &str| {
+        let text = text.replace("127.0.0.1:9092", &site.cloud.kafka.to_string());
+        text.replace("/tmp/kafka-clients", folder.to_str().unwrap())
+    };
+    pages::run(&page, &folder, replace, |language| {
+        runner(language, &folder)
+    });
+}
+
+/// Kafka's scripts as its distribution has them, for what the pages use: each only starts a class.
+fn distribution(folder: &Path, libraries: &Path) {
+    let tools = [
+        ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
+        ("kafka-configs", "kafka.admin.ConfigCommand"),
+        ("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
+        ("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
+        (
+            "kafka-consumer-groups",
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        ),
+        ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
+        ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
+        ("kafka-producer-perf-test", "org.apache.kafka.tools.ProducerPerformance"),
+        ("kafka-consumer-perf-test", "org.apache.kafka.tools.ConsumerPerformance"),
+        ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
+        ("connect-standalone", "org.apache.kafka.connect.cli.ConnectStandalone"),
+        ("connect-distributed", "org.apache.kafka.connect.cli.ConnectDistributed"),
+    ];
+    let bin = folder.join("bin");
+    fs::create_dir(&bin).unwrap();
+    for (name, class) in tools {
+        let script = bin.join(format!("{name}.sh"));
+        let text = format!(
+            "#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp '{}/*' {class} \"$@\"\n",
+            libraries.display()
+        );
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+fn tool(name: &str) -> Result<(), String> {
+    match workspace::has_tool(name) {
+        true => Ok(()),
+        false => Err(format!("no {name}: tests/run --full interop_kafka")),
+    }
+}
+
+fn built_too(path: &str) -> Result<(), String> {
+    built(path).map(|_| ())
+}
+
+#[test]
+fn the_page_of_kcat_works() {
+    run_page("kcat", || tool("kcat"));
+}
+
+#[test]
+fn the_page_of_confluent_kafka_works() {
+    run_page("confluent-kafka", || Ok(()));
+}
+
+#[test]
+fn the_page_of_kafka_python_works() {
+    run_page("kafka-python", || Ok(()));
+}
+
+#[test]
+fn the_page_of_aiokafka_works() {
+    run_page("aiokafka", || Ok(()));
+}
+
+#[test]
+fn the_page_of_kafkajs_works() {
+    run_page("kafkajs", || built_too("node/node_modules"));
+}
+
+#[test]
+fn the_page_of_franz_go_works() {
+    run_page("franz-go", || built_too("go/client"));
+}
+
+#[test]
+fn the_page_of_sarama_works() {
+    run_page("sarama", || built_too("go/client"));
+}
+
+#[test]
+fn the_page_of_java_works() {
+    run_page("java", || built_too("tools/libs"));
+}
+
+#[test]
+fn the_page_of_kafkas_own_tools_works() {
+    run_page("kafka-tools", || built_too("tools/libs"));
+}
+
+#[test]
+fn the_page_of_kafka_connect_works() {
+    run_page("kafka-connect", || built_too("tools/libs"));
+}
+
+#[test]
+fn the_page_of_kafka_streams_works() {
+    run_page("kafka-streams", || built_too("tools/libs"));
+}
