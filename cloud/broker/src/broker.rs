@@ -10,6 +10,7 @@ use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::Tick;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tidegate_cloud_protocol::packing::PackRule;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -49,6 +50,7 @@ pub struct Broker {
     room: Arc<Semaphore>,
     failure: watch::Receiver<Option<String>>,
     clock: Clock,
+    pack_rule: PackRule,
 }
 
 /// Wishes that have their place in the order, and are not decided yet.
@@ -81,6 +83,7 @@ impl Broker {
         wal: &Wal,
         (stores, cache): (Stores, Cache),
         metrics: Metrics,
+        pack_rule: PackRule,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         match wal {
             Wal::Local { log, snapshots } => {
@@ -88,7 +91,7 @@ impl Broker {
                 let opened = opening::in_files::<State>(log, snapshots)?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Local(reader));
-                Self::start(opened, ids, (stores, cache), metrics)
+                Self::start(opened, ids, (stores, cache), metrics, pack_rule)
             }
             Wal::Object { linger } => {
                 let place = ObjectLogPlace {
@@ -99,7 +102,7 @@ impl Broker {
                 let opened = Handle::current().block_on(opening::in_store::<State>(&place))?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Object(reader));
-                Self::start(opened, ids, (stores, cache), metrics)
+                Self::start(opened, ids, (stores, cache), metrics, pack_rule)
             }
         }
     }
@@ -109,6 +112,7 @@ impl Broker {
         (store_id, reader): (u128, LogReader),
         (stores, cache): (Stores, Cache),
         metrics: Metrics,
+        pack_rule: PackRule,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         let Opened {
             log,
@@ -140,6 +144,7 @@ impl Broker {
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failure,
             clock,
+            pack_rule,
         };
         Ok((broker, kept))
     }
@@ -298,6 +303,11 @@ impl Broker {
     }
 
     /// The time that goes into the ledger.
+    /// When a tail is packed, where its topic says nothing else.
+    pub(crate) fn pack_rule(&self) -> PackRule {
+        self.pack_rule
+    }
+
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }

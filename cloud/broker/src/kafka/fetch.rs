@@ -1,16 +1,18 @@
-//! Fetch: plans, waits until there is enough, reads. Fetch sessions (KIP-227) are not kept: each
-//! request names all its partitions, which clients do when they are answered with session 0.
+//! Fetch: plans, waits until there is enough, reads. What a request leaves out its session knows (`fetch_session`).
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
 use tidegate_shared::id::{KafkaOffset, TopicId};
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::fetch_session::{Asked, FetchSession, Round, Topic};
 use super::{Context, reply_code, target};
 use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
 use crate::reading::{LOOK_UPS_MAX, Read, StorageError};
@@ -20,56 +22,74 @@ const READ_COMMITTED: i8 = 1;
 pub(super) async fn handle(
     context: &Context,
     version: i16,
-    request: FetchRequest,
+    mut request: FetchRequest,
 ) -> FetchResponse {
     context.broker.metrics().fetch_requests.inc();
-    if request.session_id != 0 {
-        let error_code = reply_code::FETCH_SESSION_ID_NOT_FOUND;
-        return FetchResponse::default().with_error_code(error_code);
-    }
-    let wishes = wishes(context, &request);
-    let plan = wait_for(context, &request, &wishes).await;
+    let mut session = lock(&context.fetch_session).take();
+    let response = fetch(context, version, &mut request, &mut session).await;
+    *lock(&context.fetch_session) = session;
+    response
+}
+
+fn lock(session: &Mutex<Option<FetchSession>>) -> std::sync::MutexGuard<'_, Option<FetchSession>> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn fetch(
+    context: &Context,
+    version: i16,
+    request: &mut FetchRequest,
+    session: &mut Option<FetchSession>,
+) -> FetchResponse {
+    let round = match Round::begin(session, version, request) {
+        Ok(round) => round,
+        Err(code) => return FetchResponse::default().with_error_code(code),
+    };
+    let wishes = wishes(context, &round.partitions);
+    let plan = wait_for(context, request, &wishes).await;
     let mut planned = plan.partitions.into_iter().zip(&wishes);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut room = Room {
         left: bytes_max.min(KAFKA_FETCH_BYTES_MAX),
         is_empty: true,
     };
-    let mut responses = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
-            let planned = planned
-                .next()
-                .and_then(|(planned, wish)| Some((planned?, wish)));
-            let answer = answer(context, version, &request, wanted, planned, &mut room).await;
-            partitions.push(answer);
-        }
-        let mut response = FetchableTopicResponse::default().with_partitions(partitions);
-        if version >= 13 {
-            response.topic_id = topic.topic_id;
-        } else {
-            response.topic.clone_from(&topic.topic);
-        }
-        responses.push(response);
+    let mut answers = Vec::with_capacity(round.partitions.len());
+    for Asked { wanted, .. } in &round.partitions {
+        let planned = planned
+            .next()
+            .and_then(|(planned, wish)| Some((planned?, wish)));
+        answers.push(answer(context, version, request, wanted, planned, &mut room).await);
     }
-    FetchResponse::default().with_responses(responses)
+    let new_id = (Uuid::new_v4().as_u128() as i32 & i32::MAX).max(1);
+    let room = (&context.session_room, new_id);
+    let (session_id, responses) = round.end(session, version, answers, room);
+    let response = FetchResponse::default().with_responses(responses);
+    match version {
+        7.. => response.with_session_id(session_id),
+        _ => response,
+    }
 }
 
-fn wishes(context: &Context, request: &FetchRequest) -> Vec<Wish> {
-    let ids = |topic: &FetchTopic| context.topic_id(&topic.topic, topic.topic_id);
-    let topics = request.topics.iter();
-    let wishes = topics.flat_map(|topic| {
-        // A topic that is not there has no partition -1 either.
-        let id = ids(topic);
-        topic.partitions.iter().map(move |partition| Wish {
+fn wishes(context: &Context, asked: &[Asked]) -> Vec<Wish> {
+    let mut last: Option<(&Topic, Option<TopicId>)> = None;
+    let wishes = asked.iter().map(|Asked { topic, wanted }| {
+        let id = match last {
+            Some((known, id)) if known == topic => id,
+            _ => match topic {
+                Topic::Name(name) => context.topic_id(name, Uuid::nil()),
+                Topic::Id(id) => context.topic_id("", *id),
+            },
+        };
+        last = Some((topic, id));
+        Wish {
             target: match id {
-                Some(id) => target(id, partition.partition),
+                Some(id) => target(id, wanted.partition),
+                // A topic that is not there has no partition -1 either.
                 None => target(TopicId::default(), -1),
             },
-            offset: KafkaOffset(partition.fetch_offset),
-            bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
-        })
+            offset: KafkaOffset(wanted.fetch_offset),
+            bytes_max: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        }
     });
     wishes.collect()
 }
