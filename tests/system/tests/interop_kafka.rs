@@ -211,19 +211,43 @@ fn distribution(folder: &Path, libraries: &Path) {
     let tools = [
         ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
         ("kafka-configs", "kafka.admin.ConfigCommand"),
-        ("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
-        ("kafka-console-consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
+        (
+            "kafka-console-producer",
+            "org.apache.kafka.tools.ConsoleProducer",
+        ),
+        (
+            "kafka-console-consumer",
+            "org.apache.kafka.tools.consumer.ConsoleConsumer",
+        ),
         (
             "kafka-consumer-groups",
             "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         ),
         ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
-        ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
-        ("kafka-producer-perf-test", "org.apache.kafka.tools.ProducerPerformance"),
-        ("kafka-consumer-perf-test", "org.apache.kafka.tools.ConsumerPerformance"),
-        ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
-        ("connect-standalone", "org.apache.kafka.connect.cli.ConnectStandalone"),
-        ("connect-distributed", "org.apache.kafka.connect.cli.ConnectDistributed"),
+        (
+            "kafka-delete-records",
+            "org.apache.kafka.tools.DeleteRecordsCommand",
+        ),
+        (
+            "kafka-producer-perf-test",
+            "org.apache.kafka.tools.ProducerPerformance",
+        ),
+        (
+            "kafka-consumer-perf-test",
+            "org.apache.kafka.tools.ConsumerPerformance",
+        ),
+        (
+            "kafka-broker-api-versions",
+            "org.apache.kafka.tools.BrokerApiVersionsCommand",
+        ),
+        (
+            "connect-standalone",
+            "org.apache.kafka.connect.cli.ConnectStandalone",
+        ),
+        (
+            "connect-distributed",
+            "org.apache.kafka.connect.cli.ConnectDistributed",
+        ),
     ];
     let bin = folder.join("bin");
     fs::create_dir(&bin).unwrap();

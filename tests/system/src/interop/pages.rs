@@ -96,7 +96,10 @@ pub fn run(
         for wanted in &block.prints {
             let wanted = replace(wanted);
             let there = said.lines().any(|line| line.trim_end() == wanted);
-            assert!(there, "no {wanted:?} is printed by\n{text}\n{said}\n{errors}");
+            assert!(
+                there,
+                "no {wanted:?} is printed by\n{text}\n{said}\n{errors}"
+            );
         }
         count += 1;
     }
