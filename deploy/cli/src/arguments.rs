@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cloud::CloudArguments;
 use crate::edge::EdgeArguments;
+use crate::group::GroupArguments;
 use crate::offsets::OffsetsArguments;
 use crate::topic::TopicArguments;
 use crate::whereabouts::WhereArguments;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Edge(EdgeArguments),
     /// The topics of the cloud
     Topic(TopicArguments),
+    /// The consumer groups of the cloud
+    Group(GroupArguments),
     /// The cloud's own state
     Cloud(CloudArguments),
 }
