@@ -6,16 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::Command;
 
-use tidegate_system_tests::interop::kafka::{self, Client, SCENARIOS, built, java, python};
+use tidegate_system_tests::interop::kafka::{self, Client, SCENARIOS, built, java, node, python};
+use tidegate_system_tests::interop::kafka_pages::run_page;
 use tidegate_system_tests::interop::pages;
-use tidegate_system_tests::lines::{Publisher, payloads, publish};
-use tidegate_system_tests::node::Site;
-use tidegate_system_tests::scratch::Scratch;
-use tidegate_system_tests::{skip, workspace};
+use tidegate_system_tests::workspace;
 
 const JAVA_4: Client = Client {
     name: "java-4.3",
@@ -80,13 +76,6 @@ const CLIENTS: [Client; 8] = [
     SARAMA,
 ];
 
-fn node() -> Result<Command, String> {
-    let modules = built("node/node_modules")?;
-    let mut command = Command::new("node");
-    command.env("NODE_PATH", modules);
-    Ok(command)
-}
-
 fn go(library: &str) -> Result<Command, String> {
     let mut command = Command::new(built("go/client")?);
     command.args(["--library", library]);
@@ -145,120 +134,6 @@ fn the_documentation_has_the_table_of_what_is_run() {
             index.contains(&format!("(kafka-clients/{name})")),
             "no link to {name}"
         );
-    }
-}
-
-/// What runs a page's block of a language, and the name of the file that the block becomes.
-fn runner(language: &str, folder: &Path) -> Option<(Command, &'static str)> {
-    let (mut command, name) = match language {
-        "sh" => {
-            let mut command = Command::new("sh");
-            command.arg("-e");
-            (command, "block.sh")
-        }
-        "python" => {
-            let mut command = workspace::python_at(Path::new("-u"));
-            command.env("PYTHONWARNINGS", "ignore");
-            (command, "block.py")
-        }
-        "js" => (node().ok()?, "block.js"),
-        "java" => {
-            let libraries = built("tools/libs").ok()?.join("*");
-            let mut command = Command::new("java");
-            command.arg("-cp").arg(libraries);
-            (command, "Block.java")
-        }
-        "go" => {
-            let mut command = Command::new("go");
-            command.arg("run");
-            return Some((in_folder(command, &kafka::source("go")), "block.go"));
-        }
-        _ => return None,
-    };
-    Some((in_folder(command, folder), name))
-}
-
-fn in_folder(mut command: Command, folder: &Path) -> Command {
-    command.current_dir(folder);
-    command
-}
-
-/// Runs a page against a site of its own: what the page names as the cloud's address, and as the edge's, is that site's.
-#[track_caller]
-fn run_page(name: &str, needs: impl Fn() -> Result<(), String>) {
-    if let Err(missing) = needs() {
-        skip!("{name}: {missing}");
-    }
-    let scratch = Scratch::new(&format!("page-{name}"));
-    let site = Site::started(scratch.path());
-    let folder = scratch.path().join("pasted");
-    fs::create_dir(&folder).unwrap();
-    if let Ok(libraries) = built("tools/libs") {
-        distribution(&folder, &libraries);
-    }
-    let page = pages::read(&format!("deploy/docs/kafka-clients/{name}.md"));
-    let replace = |text: &str| {
-        let text = text.replace("127.0.0.1:9092", &site.cloud.kafka.to_string());
-        text.replace("/tmp/kafka-clients", folder.to_str().unwrap())
-    };
-    pages::run(&page, &folder, replace, |language| {
-        runner(language, &folder)
-    });
-}
-
-/// Kafka's scripts as its distribution has them, for what the pages use: each only starts a class.
-fn distribution(folder: &Path, libraries: &Path) {
-    let tools = [
-        ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
-        ("kafka-configs", "kafka.admin.ConfigCommand"),
-        (
-            "kafka-console-producer",
-            "org.apache.kafka.tools.ConsoleProducer",
-        ),
-        (
-            "kafka-console-consumer",
-            "org.apache.kafka.tools.consumer.ConsoleConsumer",
-        ),
-        (
-            "kafka-consumer-groups",
-            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-        ),
-        ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),
-        (
-            "kafka-delete-records",
-            "org.apache.kafka.tools.DeleteRecordsCommand",
-        ),
-        (
-            "kafka-producer-perf-test",
-            "org.apache.kafka.tools.ProducerPerformance",
-        ),
-        (
-            "kafka-consumer-perf-test",
-            "org.apache.kafka.tools.ConsumerPerformance",
-        ),
-        (
-            "kafka-broker-api-versions",
-            "org.apache.kafka.tools.BrokerApiVersionsCommand",
-        ),
-        (
-            "connect-standalone",
-            "org.apache.kafka.connect.cli.ConnectStandalone",
-        ),
-        (
-            "connect-distributed",
-            "org.apache.kafka.connect.cli.ConnectDistributed",
-        ),
-    ];
-    let bin = folder.join("bin");
-    fs::create_dir(&bin).unwrap();
-    for (name, class) in tools {
-        let script = bin.join(format!("{name}.sh"));
-        let text = format!(
-            "#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp '{}/*' {class} \"$@\"\n",
-            libraries.display()
-        );
-        fs::write(&script, text).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     }
 }
 

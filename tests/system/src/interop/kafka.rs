@@ -48,6 +48,14 @@ pub fn java(version: &str) -> Result<Command, String> {
     Ok(command)
 }
 
+/// Node with kafkajs.
+pub fn node() -> Result<Command, String> {
+    let modules = built("node/node_modules")?;
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", modules);
+    Ok(command)
+}
+
 /// Asserts that all scenarios of a client hold.
 #[track_caller]
 pub fn run(client: &Client) {

@@ -3,6 +3,7 @@
 
 mod cell;
 pub mod kafka;
+pub mod kafka_pages;
 pub mod pages;
 
 use std::net::SocketAddr;
