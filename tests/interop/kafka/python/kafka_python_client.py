@@ -1,10 +1,15 @@
 """kafka-python as a program of tests/interop/kafka."""
 
+import threading
+from queue import Empty, Queue
+
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
 from kafka.errors import CommitFailedError, TopicAlreadyExistsError
 
 from scenarios import EARLIEST, LATEST, WITHIN_S, main, until
+
+POLL_MS = 5000
 
 
 def received(one):
@@ -13,8 +18,8 @@ def received(one):
         timestamp=one.timestamp)
 
 
-def polled(consumer):
-    return [received(one) for records in consumer.poll(timeout_ms=200).values() for one in records]
+def polled(consumer, timeout_ms=200):
+    return [received(one) for records in consumer.poll(timeout_ms=timeout_ms).values() for one in records]
 
 
 class OneProducer:
@@ -38,16 +43,42 @@ class OneProducer:
 
 
 class Member:
+    """It polls in a thread of its own, and longer than joining takes: where a poll of kafka-python 3.0 ends while the
+    member joins, it may join again and again, in Apache Kafka, too."""
+
     def __init__(self, bootstrap, group, topic):
         self.consumer = KafkaConsumer(
             topic, bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False,
             auto_offset_reset="earliest")
+        self.got, self.commits, self.committed, self.closing = Queue(), Queue(), Queue(), False
+        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.thread.start()
+
+    def work(self):
+        while not self.closing:
+            got = polled(self.consumer, POLL_MS)
+            if got:
+                self.got.put(got)
+                self.committed.put(self.commit_now() if self.commits.get() else None)
+        self.consumer.close()
+
+    def commit_now(self):
+        try:
+            self.consumer.commit()
+        except CommitFailedError as error:
+            return error
 
     def poll(self):
-        return polled(self.consumer)
+        try:
+            return self.got.get(timeout=0.2)
+        except Empty:
+            return []
 
     def commit(self):
-        self.consumer.commit()
+        self.commits.put(True)
+        failed = self.committed.get(timeout=WITHIN_S)
+        if failed:
+            raise failed
 
     def try_commit(self):
         try:
@@ -59,7 +90,9 @@ class Member:
         return len(self.consumer.assignment())
 
     def close(self):
-        self.consumer.close()
+        self.closing = True
+        self.commits.put(False)
+        self.thread.join(WITHIN_S)
 
 
 class Library:

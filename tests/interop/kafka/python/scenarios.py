@@ -158,7 +158,7 @@ class Scenarios:
             expect("it is there already", library.is_already_there(error), True)
         else:
             raise AssertionError("the topic was made twice")
-        expect("it is listed", topic in library.topics(), True)
+        until("it is listed", lambda: topic in library.topics())
         expect("its partitions", library.partitions(topic), 3)
         library.grow(topic, 5)
         until("it has grown", lambda: library.partitions(topic) == 5)
