@@ -32,7 +32,6 @@ const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const MESSAGE_TOO_LARGE: i16 = 10;
 const INVALID_REQUIRED_ACKS: i16 = 21;
 const INVALID_TIMESTAMP: i16 = 32;
-const UNSUPPORTED_FOR_MESSAGE_FORMAT: i16 = 43;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
@@ -214,11 +213,12 @@ async fn what_is_wrong_is_told_and_the_connection_stays() {
         *bytes.last_mut().unwrap() ^= 1;
         bytes
     };
-    let old = {
+    let of_format = |magic| {
         let mut bytes = whole.clone();
-        bytes[16] = 1;
+        bytes[16] = magic;
         bytes
     };
+    let numbered = [&7_i64.to_be_bytes(), &whole[8..]].concat();
     let miscounted = {
         let mut bytes = whole.clone();
         bytes[57..61].copy_from_slice(&2_i32.to_be_bytes());
@@ -227,7 +227,10 @@ async fn what_is_wrong_is_told_and_the_connection_stays() {
     let large = batch(&["x".repeat(1_048_589).as_str()], None);
     for (code, records) in [
         (CORRUPT_MESSAGE, &flipped[..]),
-        (CORRUPT_MESSAGE, &whole[..whole.len() - 1]),
+        (CORRUPT_MESSAGE, &of_format(9)),
+        (INVALID_RECORD, &of_format(1)),
+        (INVALID_RECORD, &numbered),
+        (INVALID_RECORD, &whole[..whole.len() - 1]),
         (INVALID_RECORD, &[]),
         (INVALID_RECORD, &[whole.clone(), whole.clone()].concat()),
         (INVALID_RECORD, &miscounted),
@@ -238,7 +241,6 @@ async fn what_is_wrong_is_told_and_the_connection_stays() {
         (INVALID_TXN_STATE, &marked(1 << 4)),
         (INVALID_TIMESTAMP, &marked(1 << 3)),
         (UNSUPPORTED_COMPRESSION_TYPE, &marked(6)),
-        (UNSUPPORTED_FOR_MESSAGE_FORMAT, &old),
         (MESSAGE_TOO_LARGE, &large),
     ] {
         let told = produce(&mut client, records).await;

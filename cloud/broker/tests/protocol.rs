@@ -19,7 +19,7 @@ async fn every_advertised_version_works() {
     let mut edge = Edge::connect(cloud.broker(), "press-4").await;
     edge.land(10).await;
     let mut client = Client::connect(&cloud).await;
-    let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
+    let request = request_of(ApiKey::ApiVersions, 3, edge.target);
     let response = client.ask(ApiKey::ApiVersions, 3, request).await;
     let ResponseKind::ApiVersions(served) = response else {
         panic!("{response:?}");
@@ -131,7 +131,15 @@ fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
                 .with_members(vec![member]);
             RequestKind::LeaveGroup(request)
         }
-        ApiKey::ApiVersions => RequestKind::ApiVersions(ApiVersionsRequest::default()),
+        ApiKey::ApiVersions => {
+            let request = ApiVersionsRequest::default();
+            RequestKind::ApiVersions(match version {
+                ..3 => request,
+                _ => request
+                    .with_client_software_name(text("test"))
+                    .with_client_software_version(text("1")),
+            })
+        }
         ApiKey::InitProducerId => RequestKind::InitProducerId(
             InitProducerIdRequest::default().with_transactional_id(None),
         ),

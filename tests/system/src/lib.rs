@@ -3,6 +3,7 @@
 //! it sees only what a user would see.
 
 pub mod account;
+pub mod apache_kafka;
 pub mod bridge;
 pub mod bystander;
 pub mod certificates;

@@ -79,7 +79,8 @@ async fn create(context: &Context, topic: &CreatableTopic, mode: Mode) -> Result
     // Last, since it may ask an object store.
     let wanted = configs::wanted(context, &asked, mode).await?;
     let id = match mode {
-        Mode::Look => TopicId(0),
+        // As Kafka: one that no topic will have.
+        Mode::Look => TopicId(Uuid::new_v4().as_u128()),
         Mode::Do => {
             let create = CreateTopic {
                 name: name.clone(),

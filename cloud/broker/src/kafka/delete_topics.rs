@@ -48,6 +48,11 @@ pub(super) async fn handle(
         let Some(times) = times.remove(&one) else {
             continue;
         };
+        // Whoever gives its id and names it, too, is told so with the name.
+        let is_named_too = |id| one.name.is_none() && ids.get(id).is_some_and(|times| *times > 1);
+        if times == 1 && find(context, &one).as_ref().is_ok_and(is_named_too) {
+            continue;
+        }
         let (name, id, deleted) = delete(context, &one, times, &ids).await;
         let (code, message) = fields(deleted);
         let response = DeletableTopicResult::default()
@@ -73,7 +78,9 @@ async fn delete(
         _ if times > 1 && asked.name.is_some() => invalid("Duplicate topic name."),
         _ if times > 1 => invalid("Duplicate topic id."),
         Ok(id) if ids.get(&id).is_some_and(|times| *times > 1) => {
-            invalid("The provided topic name maps to an ID that was already supplied.")
+            let why = "The provided topic name maps to an ID that was already supplied.";
+            let refusal = Refusal::new(reply_code::INVALID_REQUEST, why);
+            return (asked.name.clone(), Uuid::from_u128(id.0), Err(refusal));
         }
         found => found,
     };

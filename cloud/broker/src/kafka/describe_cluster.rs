@@ -12,7 +12,7 @@ const CONTROLLERS: i8 = 2;
 
 /// All that can be done with a cluster, a bit for each by its number in Kafka's `AclOperation`: create, alter, describe,
 /// cluster action, describe and alter configs, idempotent write. Whoever is connected may do all.
-const MAY: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+pub(super) const MAY: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 
 pub(super) fn handle(
     context: &Context,

@@ -4,21 +4,27 @@ use std::collections::BTreeSet;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
-    DescribeConfigsResourceResult, DescribeConfigsResult,
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::ledger::TopicSettings;
 use tidegate_shared::id::TopicName;
 
-use super::configs::{self, BROKER, Row, TOPIC};
+use super::configs::{self, BROKER, FROM_DEFAULT, FROM_TOPIC, Row, TOPIC};
 use super::refusal::Refusal;
 use super::{Context, NODE_ID, reply_code};
+use crate::topic_settings;
 
 pub(super) fn handle(
     context: &Context,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
-    let with_documentation = request.include_documentation;
+    let shows = Shows {
+        synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
+        segment_bytes: context.broker.pack_rule().segment_bytes,
+    };
     let mut seen = BTreeSet::new();
     let mut resources = request.resources;
     // Once each, however often it is asked for.
@@ -30,9 +36,9 @@ pub(super) fn handle(
         match rows(context, &resource) {
             Ok((rows, is_read_only)) => {
                 let rows = rows.into_iter().filter(|row| is_wanted(&resource, row));
-                let configs = rows.map(|row| config(row, is_read_only, with_documentation));
+                let configs = rows.map(|row| config(row, is_read_only, &shows));
                 result
-                    .with_error_message(None)
+                    .with_error_message(Some(StrBytes::new()))
                     .with_configs(configs.collect())
             }
             Err(refusal) => {
@@ -95,8 +101,51 @@ fn is_wanted(resource: &DescribeConfigsResource, row: &Row) -> bool {
     keys.is_none_or(|keys| keys.iter().any(|key| key.as_str() == row.name))
 }
 
-fn config(row: Row, is_read_only: bool, with_documentation: bool) -> DescribeConfigsResourceResult {
+/// What is asked for beside the values.
+struct Shows {
+    synonyms: bool,
+    documentation: bool,
+    /// The cluster's, which is a topic's default.
+    segment_bytes: u64,
+}
+
+/// Where a value comes from, the nearest first: the topic itself, and the broker's setting of the same meaning.
+fn synonyms(row: &Row, is_of_broker: bool, segment_bytes: u64) -> Vec<DescribeConfigsSynonym> {
+    let synonym = |name: &'static str, value: String, source| {
+        DescribeConfigsSynonym::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(StrBytes::from_string(value)))
+            .with_source(source)
+    };
+    if is_of_broker {
+        return vec![synonym(row.name, row.value.clone(), FROM_DEFAULT)];
+    }
+    let own = (!row.is_default).then(|| synonym(row.name, row.value.clone(), FROM_TOPIC));
+    let default = TopicSettings::default();
+    let mut defaults = topic_settings::show(&default, segment_bytes);
+    let of_broker = broker_name(row.name).and_then(|broker_name| {
+        let (_, value, _) = defaults.find(|(name, ..)| *name == row.name)?;
+        Some(synonym(broker_name, value, FROM_DEFAULT))
+    });
+    own.into_iter().chain(of_broker).collect()
+}
+
+/// What Kafka calls a topic's setting where it is a broker's default for all topics. (That of `retention.ms` counts hours.)
+fn broker_name(name: &str) -> Option<&'static str> {
+    match name {
+        "cleanup.policy" => Some("log.cleanup.policy"),
+        "delete.retention.ms" => Some("log.cleaner.delete.retention.ms"),
+        "retention.bytes" => Some("log.retention.bytes"),
+        _ => None,
+    }
+}
+
+fn config(row: Row, is_read_only: bool, shows: &Shows) -> DescribeConfigsResourceResult {
     let source = row.source();
+    let synonyms = match shows.synonyms {
+        true => synonyms(&row, is_read_only, shows.segment_bytes),
+        false => Vec::new(),
+    };
     let documentation = StrBytes::from_static_str(row.documentation);
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(row.name))
@@ -104,5 +153,6 @@ fn config(row: Row, is_read_only: bool, with_documentation: bool) -> DescribeCon
         .with_read_only(is_read_only)
         .with_config_source(source)
         .with_config_type(row.kind as i8)
-        .with_documentation(with_documentation.then_some(documentation))
+        .with_synonyms(synonyms)
+        .with_documentation(shows.documentation.then_some(documentation))
 }

@@ -17,8 +17,9 @@ const DEAD: &str = "Dead";
 /// From this version on, a group that there is not is an error (KIP-1043).
 const TELLS_UNKNOWN_SINCE: i16 = 6;
 
-/// Read, delete and describe, a bit for each by its number in Kafka's `AclOperation`: whoever is connected may do all.
-const MAY: i32 = 1 << 3 | 1 << 6 | 1 << 8;
+/// Read, delete, describe, describe and alter configs, a bit for each by its number in Kafka's `AclOperation`: whoever is
+/// connected may do all.
+const MAY: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(super) fn handle(
     context: &Context,

@@ -45,9 +45,14 @@ fn describe(context: &Context, name: TopicName, partitions: BTreeSet<i32>) -> To
         match known {
             Some(producers) => response.with_active_producers(producers),
             None => {
+                let is_name = tidegate_shared::id::TopicName::new(name.as_str()).is_ok();
+                let code = match is_name {
+                    true => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+                    false => reply_code::INVALID_TOPIC,
+                };
                 let why = format!("There is no partition {index} of {}.", name.as_str());
                 response
-                    .with_error_code(reply_code::UNKNOWN_TOPIC_OR_PARTITION)
+                    .with_error_code(code)
                     .with_error_message(Some(StrBytes::from_string(why)))
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
 use tidegate_shared::id::{KafkaOffset, TopicId};
@@ -46,18 +46,25 @@ async fn fetch(
         Err(code) => return FetchResponse::default().with_error_code(code),
     };
     let wishes = wishes(context, &round.partitions);
+    let asked = round.partitions.iter().zip(&wishes);
+    let diverging = asked.map(|(asked, wish)| Diverging::find(context, &asked.wanted, wish));
+    let mut diverging: Vec<_> = diverging.collect();
+    if diverging.iter().any(Option::is_some) {
+        // That is not to wait.
+        request.max_wait_ms = 0;
+    }
     let plan = wait_for(context, request, &wishes).await;
-    let mut planned = plan.partitions.into_iter().zip(&wishes);
+    let planned = plan.partitions.into_iter().zip(&wishes);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut room = Room {
         left: bytes_max.min(KAFKA_FETCH_BYTES_MAX),
         is_empty: true,
     };
     let mut answers = Vec::with_capacity(round.partitions.len());
-    for Asked { wanted, .. } in &round.partitions {
-        let planned = planned
-            .next()
-            .and_then(|(planned, wish)| Some((planned?, wish)));
+    let asked = round.partitions.iter().zip(diverging.drain(..));
+    for ((Asked { wanted, .. }, diverging), (planned, wish)) in asked.zip(planned) {
+        let planned = planned.ok_or_else(|| unknown(version, wish));
+        let planned = planned.map(|planned| (planned, wish, diverging));
         answers.push(answer(context, version, request, wanted, planned, &mut room).await);
     }
     let new_id = (Uuid::new_v4().as_u128() as i32 & i32::MAX).max(1);
@@ -116,28 +123,64 @@ async fn wait_for(context: &Context, request: &FetchRequest, wishes: &[Wish]) ->
     }
 }
 
+/// What whoever fetches has read of an epoch, and is not there (KIP-595).
+enum Diverging {
+    /// There never was such an epoch.
+    Epoch,
+    /// The epoch ends here.
+    End { epoch: i32, end: KafkaOffset },
+}
+
+impl Diverging {
+    fn find(context: &Context, wanted: &FetchPartition, wish: &Wish) -> Option<Self> {
+        let epoch = wanted.last_fetched_epoch;
+        if epoch < 0 {
+            return None;
+        }
+        let end = context.broker.ledger(|ledger| {
+            ledger.partition(wish.target)?;
+            Some(ledger.epoch_end(wish.target, epoch))
+        });
+        match end? {
+            None => Some(Self::Epoch),
+            Some(end) => (end < wish.offset).then_some(Self::End { epoch, end }),
+        }
+    }
+}
+
+/// The code where there is nothing to be fetched.
+fn unknown(version: i16, wish: &Wish) -> i16 {
+    match version {
+        13.. if wish.target.topic_id == TopicId::default() => reply_code::UNKNOWN_TOPIC_ID,
+        _ => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+    }
+}
+
 async fn answer(
     context: &Context,
     version: i16,
     request: &FetchRequest,
     wanted: &FetchPartition,
-    planned: Option<(Planned, &Wish)>,
+    planned: Result<(Planned, &Wish, Option<Diverging>), i16>,
     room: &mut Room,
 ) -> PartitionData {
-    let mut data = PartitionData::default().with_partition_index(wanted.partition);
-    data.high_watermark = -1;
-    data.records = Some(Bytes::new());
-    let Some((planned, wish)) = planned else {
-        data.error_code = match version {
-            13.. => reply_code::UNKNOWN_TOPIC_ID,
-            _ => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
-        };
-        return data;
+    let mut data = PartitionData::default()
+        .with_partition_index(wanted.partition)
+        .with_high_watermark(-1)
+        .with_records(Some(Bytes::new()));
+    let (planned, wish, diverging) = match planned {
+        Ok(planned) => planned,
+        Err(code) => return data.with_error_code(code),
     };
+    data.aborted_transactions = None;
     let partition = planned.partition;
     data.error_code = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
     if data.error_code != reply_code::NONE {
         return data;
+    }
+    let is_out = planned.out_of_range && diverging.is_none();
+    if is_out || matches!(diverging, Some(Diverging::Epoch)) {
+        return data.with_error_code(reply_code::OFFSET_OUT_OF_RANGE);
     }
     data.high_watermark = partition.next.0;
     data.last_stable_offset = partition.next.0;
@@ -147,9 +190,11 @@ async fn answer(
     if request.isolation_level == READ_COMMITTED {
         data.aborted_transactions = Some(Vec::new());
     }
-    if planned.out_of_range {
-        data.error_code = reply_code::OFFSET_OUT_OF_RANGE;
-        return data;
+    if let Some(Diverging::End { epoch, end }) = diverging {
+        let known = EpochEndOffset::default()
+            .with_epoch(epoch)
+            .with_end_offset(end.0);
+        return data.with_diverging_epoch(known);
     }
     match read(context, planned, wish, room).await {
         Ok(records) => {

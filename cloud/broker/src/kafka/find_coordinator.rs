@@ -8,36 +8,45 @@ use super::{Context, NODE_ID, reply_code};
 
 const KEY_TYPE_GROUP: i8 = 0;
 
+/// From this version on, one request asks for several.
+const BATCHED_SINCE: i16 = 4;
+
 pub(super) fn handle(
     context: &Context,
     version: i16,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
-    let known = request.key_type == KEY_TYPE_GROUP;
-    let error_code = match known {
-        true => reply_code::NONE,
+    let found = match request.key_type {
+        KEY_TYPE_GROUP => Coordinator::default()
+            .with_node_id(BrokerId(NODE_ID))
+            .with_host(StrBytes::from_string(context.advertised_host.clone()))
+            .with_port(i32::from(context.advertised_port)),
         // There are no transactions or share groups here.
-        false => reply_code::INVALID_REQUEST,
+        other => Coordinator::default()
+            .with_error_code(reply_code::INVALID_REQUEST)
+            .with_error_message(Some(StrBytes::from_string(format!(
+                "There are no coordinators of kind {other}, only groups' (0)."
+            ))))
+            .with_node_id(BrokerId(-1))
+            .with_port(-1),
     };
-    let node_id = BrokerId(if known { NODE_ID } else { -1 });
-    let host = StrBytes::from_string(context.advertised_host.clone());
-    let port = i32::from(context.advertised_port);
     let response = FindCoordinatorResponse::default();
-    if version < 4 {
-        return response
-            .with_error_code(error_code)
-            .with_node_id(node_id)
-            .with_host(host)
-            .with_port(port);
+    if version < BATCHED_SINCE {
+        let response = response
+            .with_error_code(found.error_code)
+            .with_node_id(found.node_id)
+            .with_host(found.host)
+            .with_port(found.port);
+        return match (version, found.error_code) {
+            (0, _) => response,
+            // So Kafka calls it when there is none.
+            (_, reply_code::NONE) => {
+                response.with_error_message(Some(StrBytes::from_static_str("NONE")))
+            }
+            _ => response.with_error_message(found.error_message),
+        };
     }
-    let one = |key| {
-        Coordinator::default()
-            .with_key(key)
-            .with_error_code(error_code)
-            .with_node_id(node_id)
-            .with_host(host.clone())
-            .with_port(port)
-    };
+    let one = |key| found.clone().with_key(key);
     let keys = request.coordinator_keys.into_iter();
     response.with_coordinators(keys.map(one).collect())
 }

@@ -7,11 +7,14 @@ use kafka_protocol::messages::{
     LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidegate_cloud_protocol::groups::{Answer, Client, Identity, Join, Joined, Sync};
+use tidegate_cloud_protocol::groups::{Answer, Client, GroupError, Identity, Join, Joined, Sync};
 use tidegate_shared::id::GroupName;
 use uuid::Uuid;
 
 use super::{Context, reply_code};
+
+/// From this version of SyncGroup on, both sides say which protocol it is about (KIP-559).
+const PROTOCOL_TOLD_SINCE: i16 = 5;
 
 pub(super) fn group_name(group: &GroupId) -> Result<GroupName, i16> {
     GroupName::new(group.as_str()).map_err(|_| reply_code::INVALID_GROUP_ID)
@@ -62,11 +65,13 @@ fn join_of(version: i16, client: Client, group: GroupName, request: JoinGroupReq
         0 => session_timeout_ms,
         _ => milliseconds(request.rebalance_timeout_ms),
     };
+    // Whoever describes the group sees which member is which.
+    let named = request.group_instance_id.as_deref();
     let protocols = request.protocols.into_iter();
     Join {
         group,
         member_id: text(&request.member_id),
-        new_member_id: format!("{}-{}", client.id, Uuid::new_v4()),
+        new_member_id: format!("{}-{}", named.unwrap_or(&client.id), Uuid::new_v4()),
         client,
         instance: optional(request.group_instance_id.as_ref()),
         member_id_required: version >= 4,
@@ -124,6 +129,12 @@ pub(super) async fn sync(
         Ok(group) => group,
         Err(code) => return Some(SyncGroupResponse::default().with_error_code(code)),
     };
+    let says_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+    if version >= PROTOCOL_TOLD_SINCE && !says_protocol {
+        let code = reply_code::group(GroupError::InconsistentProtocol);
+        let response = SyncGroupResponse::default().with_error_code(code);
+        return Some(response);
+    }
     let assignments = request.assignments.into_iter();
     let sync = Sync {
         identity: Identity {
@@ -149,7 +160,7 @@ pub(super) async fn sync(
         }
     };
     let mut response = SyncGroupResponse::default().with_assignment(synced.assignment);
-    if version >= 5 {
+    if version >= PROTOCOL_TOLD_SINCE {
         response.protocol_type = Some(str_bytes(synced.protocol_type));
         response.protocol_name = Some(str_bytes(synced.protocol));
     }

@@ -64,7 +64,11 @@ async fn change(
         return Ok(());
     };
     let rows = configs::of_topic(context, &now);
-    let asked = named.into_iter().map(|(name, one)| {
+    // What is not there has the default that it is to have.
+    let known = |name: &str| rows.iter().any(|row| row.name == name);
+    let named = named.into_iter();
+    let named = named.filter(|(name, one)| one.config_operation != DELETE || known(name));
+    let asked = named.map(|(name, one)| {
         let row = rows.iter().find(|row| row.name == name);
         Ok((name, value(one, row)?))
     });

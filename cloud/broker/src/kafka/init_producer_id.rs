@@ -17,8 +17,11 @@ pub(super) async fn handle(
     context: &Context,
     request: &InitProducerIdRequest,
 ) -> Option<InitProducerIdResponse> {
+    // Who has an id already says it with its epoch (KIP-360).
+    let is_half_known = (request.producer_id.0 == -1) != (request.producer_epoch == -1);
     let (code, (id, epoch)) = match request.transactional_id {
         Some(_) => (reply_code::INVALID_REQUEST, NO_PRODUCER),
+        None if is_half_known => (reply_code::INVALID_REQUEST, NO_PRODUCER),
         None => {
             let allot = Entry::AllotProducer(AllotProducer);
             let effects = context.broker.submit(vec![(allot, None)]).await.ok()?;

@@ -1,5 +1,6 @@
 //! ListOffsets: the start, the end, and the first record at or after a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,19 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 
+const LATEST_TIERED: i64 = -5;
+
+/// The first version in which a time with a meaning of its own has it.
+fn known_since(time: i64) -> i16 {
+    match time {
+        LATEST_TIERED => 9,
+        EARLIEST_LOCAL => 8,
+        MAX_TIMESTAMP => 7,
+        EARLIEST.. => 0,
+        _ => i16::MAX,
+    }
+}
+
 /// Offset and timestamp; both -1 where there is none.
 type Found = (i64, i64);
 
@@ -33,13 +47,32 @@ pub(super) async fn handle(
     version: i16,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
+    let mut times = BTreeMap::<_, usize>::new();
+    for topic in &request.topics {
+        for wanted in &topic.partitions {
+            let asked = (topic.name.clone(), wanted.partition_index);
+            *times.entry(asked).or_default() += 1;
+        }
+    }
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let id = context.topic_id(&topic.name, Uuid::nil());
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let target = id.map(|id| target(id, wanted.partition_index));
-            partitions.push(one(context, version, target, wanted).await);
+            let index = wanted.partition_index;
+            let answer = match times.remove(&(topic.name.clone(), index)) {
+                // What is asked twice is answered once.
+                None => continue,
+                Some(2..) => refused(index, reply_code::INVALID_REQUEST),
+                Some(_) if version < known_since(wanted.timestamp) => {
+                    refused(index, reply_code::UNSUPPORTED_VERSION)
+                }
+                Some(_) => {
+                    let target = id.map(|id| target(id, index));
+                    one(context, version, target, wanted).await
+                }
+            };
+            partitions.push(answer);
         }
         let response = ListOffsetsTopicResponse::default()
             .with_name(topic.name)
@@ -49,15 +82,23 @@ pub(super) async fn handle(
     ListOffsetsResponse::default().with_topics(topics)
 }
 
+/// Without an offset.
+fn refused(partition: i32, code: i16) -> ListOffsetsPartitionResponse {
+    let (offset, timestamp) = NOTHING;
+    ListOffsetsPartitionResponse::default()
+        .with_partition_index(partition)
+        .with_error_code(code)
+        .with_offset(offset)
+        .with_timestamp(timestamp)
+}
+
 async fn one(
     context: &Context,
     version: i16,
     target: Option<Target>,
     wanted: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
-    let mut response =
-        ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
-    (response.offset, response.timestamp) = NOTHING;
+    let mut response = refused(wanted.partition_index, reply_code::NONE);
     let found = target.and_then(|target| {
         let state = context.broker.shared().state();
         let partition = *state.ledger.partition(target)?;

@@ -13,7 +13,14 @@ use tidegate_cloud_protocol::ledger::{Ledger, Topic};
 use tidegate_shared::id::TopicId;
 use uuid::Uuid;
 
-use super::{Context, NODE_ID, reply_code};
+use super::{Context, NODE_ID, describe_cluster, reply_code};
+
+/// Versions 10 and 11 tell topics' ids, and do not take them.
+const ASKED_BY_ID_SINCE: i16 = 12;
+
+/// Read, write, create, delete, alter, describe, describe and alter configs, a bit for each by its number in Kafka's
+/// `AclOperation`: whoever is connected may do all that can be done with a topic.
+const MAY: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// `None` when the node stops meanwhile.
 pub(super) async fn handle(
@@ -21,6 +28,9 @@ pub(super) async fn handle(
     version: i16,
     request: &MetadataRequest,
 ) -> Option<MetadataResponse> {
+    if let Some(refused) = check(version, request) {
+        return Some(refused);
+    }
     let wanted = request.topics.as_ref();
     // Before version 1 there is no null: an empty list means all topics.
     let wanted = wanted.filter(|topics| version > 0 || !topics.is_empty());
@@ -34,7 +44,7 @@ pub(super) async fn handle(
         }
         None => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
     };
-    let topics = context.broker.ledger(|ledger| match wanted {
+    let mut topics: Vec<_> = context.broker.ledger(|ledger| match wanted {
         Some(topics) => {
             // What is asked twice is answered once: a topic can have thousands of partitions.
             let mut asked = BTreeSet::new();
@@ -51,6 +61,12 @@ pub(super) async fn handle(
             .map(|(id, t)| known(version, id, t))
             .collect(),
     });
+    if request.include_topic_authorized_operations {
+        let found = topics
+            .iter_mut()
+            .filter(|topic| topic.error_code == reply_code::NONE);
+        found.for_each(|topic| topic.topic_authorized_operations = MAY);
+    }
     let mut broker = MetadataResponseBroker::default();
     broker.node_id = BrokerId(NODE_ID);
     broker.host = StrBytes::from_string(context.advertised_host.clone());
@@ -64,6 +80,35 @@ pub(super) async fn handle(
     if version >= 2 {
         let cluster_id = Uuid::from_u128(context.broker.store_id()).simple();
         response.cluster_id = Some(StrBytes::from_string(cluster_id.to_string()));
+    }
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = describe_cluster::MAY;
+    }
+    Some(response)
+}
+
+/// The answer to a request that names a topic in a way that its version does not have: by nothing, or by its id where that
+/// is only shown yet.
+fn check(version: i16, request: &MetadataRequest) -> Option<MetadataResponse> {
+    let topics = request.topics.as_deref().unwrap_or_default();
+    let is_bad = |topic: &MetadataRequestTopic| match (&topic.name, topic.topic_id.is_nil()) {
+        (None, true) => true,
+        (_, is_nil) => version < ASKED_BY_ID_SINCE && (topic.name.is_none() || !is_nil),
+    };
+    if !topics.iter().any(is_bad) {
+        return None;
+    }
+    let refused = topics.iter().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_error_code(reply_code::INVALID_REQUEST)
+            .with_name(Some(topic.name.clone().unwrap_or_default()))
+            .with_topic_id(topic.topic_id)
+    });
+    let mut response = MetadataResponse::default()
+        .with_controller_id(BrokerId(-1))
+        .with_topics(refused.collect());
+    if version >= 13 {
+        response.error_code = reply_code::INVALID_REQUEST;
     }
     Some(response)
 }

@@ -17,17 +17,22 @@ use kafka_protocol::messages::{
     TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use tidegate_cloud_protocol::groups::Identity;
+use tidegate_cloud_protocol::groups::{GroupError, Identity};
 use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
 use tidegate_cloud_protocol::ledger::{Committed, Effect, Ledger};
 use tidegate_shared::id::{GroupName, KafkaOffset, PartitionId, TopicId};
 use uuid::Uuid;
 
+use super::describe_groups::is_there;
 use super::groups::group_name;
 use super::{Context, reply_code, target};
 
+/// From this version of OffsetCommit on, a group that is not there has a code of its own (KIP-848).
+const UNKNOWN_GROUP_TOLD_SINCE: i16 = 9;
+
 pub(super) async fn commit(
     context: &Context,
+    version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
     let mut offsets = Vec::new();
@@ -37,7 +42,7 @@ pub(super) async fn commit(
         .iter()
         .map(|topic| check_topic(context, topic, &mut offsets))
         .collect();
-    let code = match check_group(context, &request) {
+    let code = match check_group(context, version, &request) {
         Err(code) => code,
         Ok(_) if offsets.is_empty() => reply_code::NONE,
         Ok(group) => store(context, group, offsets).await,
@@ -50,7 +55,11 @@ pub(super) async fn commit(
     OffsetCommitResponse::default().with_topics(topics)
 }
 
-fn check_group(context: &Context, request: &OffsetCommitRequest) -> Result<GroupName, i16> {
+fn check_group(
+    context: &Context,
+    version: i16,
+    request: &OffsetCommitRequest,
+) -> Result<GroupName, i16> {
     let group = group_name(&request.group_id)?;
     let instance = request.group_instance_id.as_deref();
     let identity = Identity {
@@ -60,8 +69,22 @@ fn check_group(context: &Context, request: &OffsetCommitRequest) -> Result<Group
         generation: request.generation_id_or_member_epoch,
     };
     let checked = context.coordinator.check_commit(&identity);
-    checked.map_err(reply_code::group)?;
+    checked.map_err(|error| match error {
+        GroupError::IllegalGeneration if !context.coordinator.has_members(&group) => {
+            no_member(context, version, &group)
+        }
+        error => reply_code::group(error),
+    })?;
     Ok(group)
+}
+
+/// What somebody is told who is in a group in which nobody is.
+fn no_member(context: &Context, version: i16, group: &GroupName) -> i16 {
+    match version {
+        _ if is_there(context, group) => reply_code::UNKNOWN_MEMBER_ID,
+        ..UNKNOWN_GROUP_TOLD_SINCE => reply_code::group(GroupError::IllegalGeneration),
+        _ => reply_code::GROUP_ID_NOT_FOUND,
+    }
 }
 
 fn check_topic(

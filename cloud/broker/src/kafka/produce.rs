@@ -6,7 +6,9 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tidegate_cloud_protocol::gathering::Wish;
@@ -29,8 +31,35 @@ const NO_OFFSET: i64 = -1;
 /// Of records that keep their sender's time.
 const NO_TIME: i64 = -1;
 
-/// A code, and a reason for people.
-type Refusal = (i16, String);
+/// Why a batch is not taken.
+#[derive(Clone, Debug)]
+struct Refusal {
+    code: i16,
+    /// For people.
+    why: String,
+    /// Where the partition itself has refused it, which then says where its log starts.
+    by: Option<Target>,
+    /// The place in the batch of the record that is to blame.
+    record: Option<i32>,
+}
+
+impl From<(i16, String)> for Refusal {
+    fn from((code, why): (i16, String)) -> Self {
+        Self {
+            code,
+            why,
+            by: None,
+            record: None,
+        }
+    }
+}
+
+impl Refusal {
+    fn by(self, target: Target) -> Self {
+        let by = Some(target);
+        Self { by, ..self }
+    }
+}
 
 /// A partition's number, and where its batch goes.
 type Asked = (i32, Result<Place, Refusal>);
@@ -89,7 +118,7 @@ pub(super) async fn begin(
             let index = data.index;
             let checked = match &of_request {
                 Err(refusal) => Err(refusal.clone()),
-                Ok(()) => check(context, &name, topic_id, data).await,
+                Ok(()) => check(context, version, (&name, topic_id), data).await,
             };
             let taken = checked.map(|(place, wish)| {
                 wishes.push(wish);
@@ -118,7 +147,8 @@ impl Producing {
         let topics = self.topics.into_iter().map(|(name, topic_id, asked)| {
             let partitions = asked.into_iter().map(|(index, taken)| {
                 let decided = taken.and_then(|place| {
-                    let base_offset = decided(effects.next())?;
+                    let base_offset = decided(effects.next());
+                    let base_offset = base_offset.map_err(|refusal| refusal.by(place.target))?;
                     Ok((place, base_offset))
                 });
                 any_refused |= decided.is_err();
@@ -144,11 +174,11 @@ impl Producing {
 fn check_request(request: &ProduceRequest) -> Result<(), Refusal> {
     if !(-1..=1).contains(&request.acks) {
         let why = format!("acks is {}; -1, 0 and 1 are possible", request.acks);
-        return Err((reply_code::INVALID_REQUIRED_ACKS, why));
+        return Err((reply_code::INVALID_REQUIRED_ACKS, why).into());
     }
     if request.transactional_id.is_some() {
         let why = "this broker has no transactions".to_owned();
-        return Err((reply_code::INVALID_TXN_STATE, why));
+        return Err((reply_code::INVALID_TXN_STATE, why).into());
     }
     Ok(())
 }
@@ -156,8 +186,8 @@ fn check_request(request: &ProduceRequest) -> Result<(), Refusal> {
 /// What is to be asked of the ledger for a partition's batch.
 async fn check(
     context: &Context,
-    name: &TopicName,
-    topic_id: Uuid,
+    version: i16,
+    (name, topic_id): (&TopicName, Uuid),
     data: PartitionProduceData,
 ) -> Result<(Place, Wish), Refusal> {
     let unknown = match topic_id.is_nil() {
@@ -176,9 +206,11 @@ async fn check(
         (reply_code::UNKNOWN_TOPIC_OR_PARTITION, why)
     })?;
     let bytes_max = settings.message_bytes_max as usize;
-    let mut batch = check_batch(data.records.unwrap_or_default(), bytes_max)?;
+    let mut batch = take_batch(version, data.records.unwrap_or_default(), bytes_max)?;
+    check_batch(&batch).map_err(|refusal| Refusal::from(refusal).by(target))?;
     if settings.compacts {
-        context.unpacking.check_keys(&batch).await?;
+        let checked = context.unpacking.check_keys(&batch).await;
+        checked.map_err(|refusal| refusal.by(target))?;
     }
     let mut append_time_ms = NO_TIME;
     if settings.log_append_time {
@@ -209,8 +241,8 @@ async fn check(
     Ok((place, (Entry::Produce(produce), Some(bytes))))
 }
 
-/// Exactly one whole batch, as a producer makes it.
-fn check_batch(records: Bytes, bytes_max: usize) -> Result<Batch, Refusal> {
+/// Exactly one whole batch. Source: Kafka's `ProduceRequest.validateRecords`.
+fn take_batch(version: i16, records: Bytes, bytes_max: usize) -> Result<Batch, (i16, String)> {
     let invalid = |why: &str| (reply_code::INVALID_RECORD, why.to_owned());
     if records.is_empty() {
         return Err(invalid("there is no batch"));
@@ -227,6 +259,18 @@ fn check_batch(records: Bytes, bytes_max: usize) -> Result<Batch, Refusal> {
         return Err(invalid("there is more than one batch"));
     }
     let batch = Batch::parse(records).map_err(batch_refusal)?;
+    if version < ZSTD_SINCE && batch.header().attributes & COMPRESSION == ZSTD {
+        let why = format!(
+            "zstd can be produced from version {ZSTD_SINCE} of Produce on, and this is {version}"
+        );
+        return Err((reply_code::UNSUPPORTED_COMPRESSION_TYPE, why));
+    }
+    Ok(batch)
+}
+
+/// A batch as a producer makes it. Source: Kafka's `UnifiedLog` and `LogValidator`.
+fn check_batch(batch: &Batch) -> Result<(), (i16, String)> {
+    let invalid = |why: &str| (reply_code::INVALID_RECORD, why.to_owned());
     let header = batch.header();
     let is_known = |attributes: i16| (0..=4).contains(&(attributes & COMPRESSION));
     if !is_known(header.attributes) {
@@ -235,6 +279,9 @@ fn check_batch(records: Bytes, bytes_max: usize) -> Result<Batch, Refusal> {
             header.attributes & COMPRESSION
         );
         return Err((reply_code::UNSUPPORTED_COMPRESSION_TYPE, why));
+    }
+    if header.base_offset != 0 {
+        return Err(invalid("the batch's first offset is not 0"));
     }
     if header.is_control() || header.delete_horizon_ms().is_some() {
         return Err(invalid("only a broker makes such batches"));
@@ -262,7 +309,7 @@ fn check_batch(records: Bytes, bytes_max: usize) -> Result<Batch, Refusal> {
     if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
         return Err(invalid("an idempotent producer's batch has no sequence"));
     }
-    Ok(batch)
+    Ok(())
 }
 
 /// A record takes at least so many bytes, and no codec packs them more than so many times.
@@ -271,6 +318,10 @@ const PACKED_RATIO_MAX: u64 = 16_384;
 
 /// The attributes that name the compression: none, gzip, snappy, lz4, zstd.
 const COMPRESSION: i16 = 0x07;
+const ZSTD: i16 = 4;
+
+/// The version of Produce that came with zstd (KIP-110).
+const ZSTD_SINCE: i16 = 7;
 
 /// Unpacks what clients have packed: a few at once, by the side, and never more than a bound of each.
 #[derive(Debug)]
@@ -289,28 +340,33 @@ impl Unpacking {
         let checked = tokio::task::spawn_blocking(move || check_keys(&batch));
         checked.await.unwrap_or_else(|_| {
             let why = "the records cannot be read".to_owned();
-            Err((reply_code::UNKNOWN_SERVER_ERROR, why))
+            Err((reply_code::UNKNOWN_SERVER_ERROR, why).into())
         })
     }
 }
 
 fn check_keys(batch: &Batch) -> Result<(), Refusal> {
     let records = batch.records_within(KAFKA_UNPACKED_BYTES_MAX);
-    for record in records.map_err(batch_refusal)? {
+    for (place, record) in (0..).zip(records.map_err(batch_refusal)?) {
         let (_, record) = record.map_err(batch_refusal)?;
         if record.key.is_none() {
             let why = "a record of a compacted topic needs a key".to_owned();
-            return Err((reply_code::INVALID_RECORD, why));
+            return Err(Refusal {
+                record: Some(place),
+                ..(reply_code::INVALID_RECORD, why).into()
+            });
         }
     }
     Ok(())
 }
 
-fn batch_refusal(error: BatchError) -> Refusal {
+fn batch_refusal(error: BatchError) -> (i16, String) {
     let code = match error {
-        BatchError::Magic(_) => reply_code::UNSUPPORTED_FOR_MESSAGE_FORMAT,
         BatchError::Compression(_) => reply_code::UNSUPPORTED_COMPRESSION_TYPE,
-        BatchError::Contradiction(_) => reply_code::INVALID_RECORD,
+        // Formats 0 and 1 are those before Kafka 0.11.
+        BatchError::Contradiction(_) | BatchError::Short(_) | BatchError::Magic(0 | 1) => {
+            reply_code::INVALID_RECORD
+        }
         _ => reply_code::CORRUPT_MESSAGE,
     };
     (code, error.to_string())
@@ -344,7 +400,7 @@ fn decided(effect: Option<Effect>) -> Result<i64, Refusal> {
         },
         _ => (reply_code::UNKNOWN_SERVER_ERROR, "nothing was decided"),
     };
-    Err((code, why.to_owned()))
+    Err((code, why.to_owned()).into())
 }
 
 fn answer(
@@ -354,24 +410,38 @@ fn answer(
     decided: Result<(Place, i64), Refusal>,
 ) -> PartitionProduceResponse {
     let mut response = PartitionProduceResponse::default().with_index(index);
-    match decided {
+    let target = match decided {
         Ok((place, base_offset)) => {
             response.base_offset = base_offset;
             response.log_append_time_ms = place.append_time_ms;
-            if version >= 5 {
-                let partition = context
-                    .broker
-                    .ledger(|ledger| ledger.partition(place.target).copied());
-                response.log_start_offset = partition.map_or(NO_OFFSET, |one| one.log_start.0);
-            }
+            Some(place.target)
         }
-        Err((code, why)) => {
-            response.error_code = code;
+        Err(refusal) => {
+            response.error_code = refusal.code;
             response.base_offset = NO_OFFSET;
             if version >= 8 {
-                response.error_message = Some(StrBytes::from_string(why));
+                let why = StrBytes::from_string(refusal.why);
+                response.record_errors = record_error(refusal.record, &why);
+                response.error_message = Some(why);
             }
+            refusal.by
         }
+    };
+    if version >= 5 {
+        let partition = target.and_then(|target| {
+            let broker = &context.broker;
+            broker.ledger(|ledger| ledger.partition(target).copied())
+        });
+        response.log_start_offset = partition.map_or(NO_OFFSET, |one| one.log_start.0);
     }
     response
+}
+
+fn record_error(record: Option<i32>, why: &StrBytes) -> Vec<BatchIndexAndErrorMessage> {
+    let error = record.map(|record| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(record)
+            .with_batch_index_error_message(Some(why.clone()))
+    });
+    error.into_iter().collect()
 }
