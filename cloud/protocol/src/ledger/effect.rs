@@ -13,6 +13,7 @@ use tidegate_shared::id::{
 use super::command::Part;
 use super::partition_log::Segment;
 use super::state::Fork;
+use crate::acls::{Added, Rule};
 use crate::index::SegmentId;
 use crate::offset_map::FactsMark;
 
@@ -121,6 +122,10 @@ pub enum Effect {
     },
     /// There are as many stores as there can be.
     StoreRefused,
+    /// What became of each rule.
+    RulesAdded(Vec<Added>),
+    /// The rules that went because of each filter.
+    RulesRemoved(Vec<Vec<Rule>>),
     Swept,
     BrokerOpened {
         broker_epoch: u64,

@@ -6,6 +6,7 @@
 //! byte as the whole log does. It knows of batches only where they lie (and of those that are packed only
 //! the segment); it never sees their bytes.
 
+mod acls;
 pub mod command;
 mod effect;
 mod epochs;
@@ -41,6 +42,7 @@ pub use settings::TopicSettings;
 pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream, Topic};
 pub use stores::{CLUSTER_STORE, STORES_MAX};
 
+use crate::acls::Rules;
 use crate::index::LogPlace;
 use command::{
     Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, ForgetOffsets, GrowTopic, Produce, Tick,
@@ -72,6 +74,7 @@ pub struct Ledger {
     next_producer_id: i64,
     /// Of the partitions that were there when a new life of the cloud began.
     epoch_ends: BTreeMap<Target, EpochEnds>,
+    rules: Rules,
     /// Made of the logs.
     living: Living,
 }
@@ -278,6 +281,8 @@ impl Ledger {
                 Entry::AllotProducer(_) => self.allot_producer(),
                 Entry::ForgetOffsets(forget) => self.forget_offsets(&forget),
                 Entry::AddStore(add) => self.add_store(add),
+                Entry::AddRules(add) => self.add_rules(add),
+                Entry::RemoveRules(remove) => self.remove_rules(&remove),
             })
             .collect())
     }
