@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
+use tidegate_cloud_protocol::acls::{
+    Operation, PatternFilter, PatternKind, Permission, ResourceKind, Rule, RuleFilter,
+};
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
 use tidegate_cloud_protocol::ledger::producers::Sequence;
@@ -289,7 +292,63 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 targets: None,
             }),
         ),
+        ("entry-20-add-rules-v1", Entry::AddRules(add_rules())),
+        (
+            "entry-21-remove-rules-v1",
+            Entry::RemoveRules(remove_rules()),
+        ),
     ]
+}
+
+fn rule() -> Rule {
+    Rule {
+        resource: ResourceKind::Topic,
+        pattern: PatternKind::Prefixed,
+        name: "tele".to_owned(),
+        principal: "User:ada".to_owned(),
+        host: "192.0.2.7".to_owned(),
+        operation: Operation::Read,
+        permission: Permission::Allow,
+    }
+}
+
+fn add_rules() -> AddRules {
+    let cluster = Rule {
+        resource: ResourceKind::Cluster,
+        pattern: PatternKind::Literal,
+        name: "kafka-cluster".to_owned(),
+        principal: "User:*".to_owned(),
+        host: "*".to_owned(),
+        operation: Operation::All,
+        permission: Permission::Deny,
+    };
+    AddRules {
+        rules: vec![rule(), cluster],
+    }
+}
+
+/// What is of everybody; and every word and string.
+fn remove_rules() -> RemoveRules {
+    let of_cluster = RuleFilter {
+        principal: Some("User:*".to_owned()),
+        ..RuleFilter::default()
+    };
+    let other = RuleFilter {
+        resource: Some(ResourceKind::Group),
+        pattern: PatternFilter::Match,
+        name: Some("analytics".to_owned()),
+        principal: Some("User:ada".to_owned()),
+        host: Some("*".to_owned()),
+        operation: Some(Operation::Describe),
+        permission: Some(Permission::Allow),
+    };
+    let literal = RuleFilter {
+        pattern: PatternFilter::Only(PatternKind::Literal),
+        ..other.clone()
+    };
+    RemoveRules {
+        filters: vec![of_cluster, other, literal],
+    }
 }
 
 /// Where the stream's batch lands.
@@ -444,7 +503,7 @@ fn ledger(is_meant: impl Fn(&str) -> bool) -> Ledger {
 
 #[test]
 fn a_snapshot_is_read_as_what_it_was() {
-    let ledger = ledger(|_| true);
+    let ledger = ledger(|name| !OF_RULES.contains(&name));
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
     let log = ledger.log(target());
@@ -465,22 +524,37 @@ fn a_snapshot_is_read_as_what_it_was() {
     let begun = restored.apply(Command::Begin(begin), PLACE);
     assert!(begun.is_ok(), "{begun:?}");
     assert_eq!(restored.epoch_end(target(), 0), Some(next));
-    is_written("snapshot-v7", &restored.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v7")), Ok(restored));
+    assert_eq!(
+        Ledger::restore(golden("snapshot-v7")),
+        Ok(restored.clone()),
+        "of before there were rules"
+    );
+    let rules = [
+        Entry::AddRules(add_rules()),
+        Entry::RemoveRules(remove_rules()),
+    ];
+    let ruled = restored.apply(tick(rules.into()), PLACE);
+    assert!(ruled.is_ok(), "{ruled:?}");
+    assert_eq!(restored.rules().iter().collect::<Vec<_>>(), [rule()]);
+    is_written("snapshot-v8", &restored.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v8")), Ok(restored));
 }
+
+const OF_RULES: [&str; 2] = ["entry-20-add-rules-v1", "entry-21-remove-rules-v1"];
 
 const OF_PRODUCERS: [&str; 2] = ["entry-15-produce-v1", "entry-16-allot-producer-v1"];
 
 #[test]
 fn a_snapshot_of_before_there_were_producers_is_read_as_what_it_was() {
-    let ledger = ledger(|name| !OF_PRODUCERS.contains(&name));
+    let ledger = ledger(|name| !OF_PRODUCERS.contains(&name) && !OF_RULES.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v5")), Ok(ledger));
 }
 
 #[test]
 fn a_snapshot_of_before_there_were_stores_is_read_as_what_it_was() {
     let of_stores = ["entry-14-add-store-v1", "entry-11-alter-topic-v1-store"];
-    let ledger = ledger(|name| !of_stores.contains(&name) && !OF_PRODUCERS.contains(&name));
+    let is_later = |name: &str| OF_PRODUCERS.contains(&name) || OF_RULES.contains(&name);
+    let ledger = ledger(|name| !of_stores.contains(&name) && !is_later(name));
     assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }
 

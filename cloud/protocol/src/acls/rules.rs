@@ -189,8 +189,9 @@ impl Rules {
         let bits = operation.denied_by();
         let denies = |of_pattern: &OfPattern| said_of(of_pattern, who).denied & bits != 0;
         let allows = |of_pattern: &OfPattern| said_of(of_pattern, who).allowed & bits != 0;
-        let denied_by_prefix =
-            |name: &str| prefixes(&of_kind.prefixed, name).any(|(_, of_pattern)| denies(of_pattern));
+        let denied_by_prefix = |name: &str| {
+            prefixes(&of_kind.prefixed, name).any(|(_, of_pattern)| denies(of_pattern))
+        };
         if of_kind.literal.get(ANY).is_some_and(denies) {
             return false;
         }

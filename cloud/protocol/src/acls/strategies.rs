@@ -26,7 +26,13 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
 }
 
 pub(crate) fn rule() -> impl Strategy<Value = Rule> {
-    let resource = select(&[ResourceKind::Topic, ResourceKind::Group, ResourceKind::Cluster][..]);
+    let resource = select(
+        &[
+            ResourceKind::Topic,
+            ResourceKind::Group,
+            ResourceKind::Cluster,
+        ][..],
+    );
     let about = (resource, select(PatternKind::ALL_OF_THEM), name());
     let says = (operation(), select(Permission::ALL_OF_THEM));
     (about, principal(), host(), says).prop_map(

@@ -168,7 +168,9 @@ fn a_rule_that_cannot_be_meant_is_refused() {
     assert!(with(|rule| rule.principal = "ada".to_owned()));
     assert!(with(|rule| rule.principal = "User:".to_owned()));
     assert!(with(|rule| rule.resource = ResourceKind::Cluster));
-    assert!(with(|rule| rule.name = "a".repeat(RESOURCE_NAME_BYTES_MAX + 1)));
+    assert!(with(
+        |rule| rule.name = "a".repeat(RESOURCE_NAME_BYTES_MAX + 1)
+    ));
     assert!(with(|rule| rule.host = "a".repeat(HOST_BYTES_MAX + 1)));
 }
 
@@ -238,9 +240,8 @@ fn walked(
     }) {
         return false;
     }
-    let allows = of_who.any(|rule| {
-        rule.permission == Allow && (rule.operation == All || implies(rule.operation))
-    });
+    let allows = of_who
+        .any(|rule| rule.permission == Allow && (rule.operation == All || implies(rule.operation)));
     allows || about.is_empty() && policy.allow_everyone_if_no_acl_found
 }
 

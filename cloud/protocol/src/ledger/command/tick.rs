@@ -4,9 +4,9 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    AddRules, AddStore, AllotProducer, AlterTopic, CommitOffsets, DecodeError, ForgetOffsets, ForkStream,
-    ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part, Produce,
-    ReleaseEdge, RemoveRules, Row, Swept, Trim,
+    AddRules, AddStore, AllotProducer, AlterTopic, CommitOffsets, DecodeError, ForgetOffsets,
+    ForkStream, ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part,
+    Produce, ReleaseEdge, RemoveRules, Row, Swept, Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
