@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_cloud_protocol::acls::Policy;
 use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::Tick;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
@@ -80,7 +81,7 @@ impl Broker {
     pub(crate) fn open(
         wal: &Wal,
         (stores, cache): (Stores, Cache),
-        metrics: Metrics,
+        rest: (Metrics, Policy),
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         match wal {
             Wal::Local { log, snapshots } => {
@@ -88,7 +89,7 @@ impl Broker {
                 let opened = opening::in_files::<State>(log, snapshots)?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Local(reader));
-                Self::start(opened, ids, (stores, cache), metrics)
+                Self::start(opened, ids, (stores, cache), rest)
             }
             Wal::Object { linger } => {
                 let place = ObjectLogPlace {
@@ -99,7 +100,7 @@ impl Broker {
                 let opened = Handle::current().block_on(opening::in_store::<State>(&place))?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Object(reader));
-                Self::start(opened, ids, (stores, cache), metrics)
+                Self::start(opened, ids, (stores, cache), rest)
             }
         }
     }
@@ -108,7 +109,7 @@ impl Broker {
         opened: Opened<L, State>,
         (store_id, reader): (u128, LogReader),
         (stores, cache): (Stores, Cache),
-        metrics: Metrics,
+        rest: (Metrics, Policy),
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         let Opened {
             log,
@@ -120,7 +121,7 @@ impl Broker {
         check_log(&state, &reader)?;
         let (snapshots, kept) = Snapshotter::start(snapshots, after)?;
         let segments = Segments::new(stores, cache, store_id);
-        let shared = Arc::new(Shared::new(state, reader, segments, metrics));
+        let shared = Arc::new(Shared::new(state, reader, segments, rest));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
         let sequencer = Sequencer::new(log, Arc::clone(&shared), snapshots, clock);

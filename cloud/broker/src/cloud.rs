@@ -65,9 +65,11 @@ impl Cloud {
         let store = open_store(&config, &metrics).await?;
         let wal = wal_of(&config, store.0.cluster()).await?;
         let bridge = bind_bridge(&config, &wal, store.0.cluster()).await?;
-        let open = move || Broker::open(&wal, store, metrics);
+        let policy = config.policy();
+        let open = move || Broker::open(&wal, store, (metrics, policy));
         let opened = tokio::task::spawn_blocking(open).await?;
         let (broker, kept) = opened.context("cannot open the log")?;
+        broker.warn_if_closed();
         check_store(&broker).await?;
         let stores = broker.shared().segments.stores();
         stores.open_all(broker.unwell_stores()).await;

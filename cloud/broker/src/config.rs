@@ -1,5 +1,7 @@
 //! The cloud node's YAML file: parsed once, into types with their defaults.
 
+mod authorization;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use tidegate_cloud_protocol::acls::Policy;
 use tidegate_shared::fleet::{ByteSize, Span, parse_yaml};
 use tidegate_shared::id::TopicName;
 
@@ -15,6 +18,8 @@ use crate::limits::{
     TOPIC_PARTITIONS_MAX,
 };
 use crate::store::StoreUrl;
+
+pub use authorization::AuthorizationConfig;
 
 /// `cloud.yaml`. Every key can be left out; one that is not known is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -25,6 +30,7 @@ pub struct Config {
     pub kafka: KafkaConfig,
     pub bridge: BridgeConfig,
     pub http: HttpConfig,
+    pub authorization: AuthorizationConfig,
     /// Where segments lie, as a URL: `file:///…`, `s3://bucket/prefix`, `memory://`. Default: the folder
     /// `objects` in `data`.
     pub object_store: Option<String>,
@@ -153,6 +159,7 @@ impl Default for Config {
             kafka: KafkaConfig::default(),
             bridge: BridgeConfig::default(),
             http: HttpConfig::default(),
+            authorization: AuthorizationConfig::default(),
             object_store: None,
             wal: WalConfig::default(),
             wal_linger: Span(LOG_LINGER),
@@ -222,6 +229,17 @@ impl Config {
         Ok(config)
     }
 
+    /// What holds beside the rules about who may do what.
+    pub fn policy(&self) -> Policy {
+        self.authorization.policy(self.authenticates())
+    }
+
+    /// Whether any listener knows who its clients are.
+    fn authenticates(&self) -> bool {
+        // Kafka clients and people are nobody in particular so far; edges, who are known, are not asked here.
+        false
+    }
+
     /// Where the CA and the hub's certificate lie.
     pub fn tls_folder(&self) -> PathBuf {
         self.data.join("tls")
@@ -248,6 +266,7 @@ impl Config {
         if let Some(advertised) = &self.kafka.advertised {
             split_host_port(advertised)?;
         }
+        self.authorization.check()?;
         self.store_url()?;
         ensure!(
             self.wal_linger.0 <= LOG_LINGER_MAX,

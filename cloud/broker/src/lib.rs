@@ -5,6 +5,7 @@
 //! indexes, and hands in what it wants through [`Broker::submit`].
 
 mod authority;
+mod authorization;
 pub mod backup;
 mod broker;
 mod care;

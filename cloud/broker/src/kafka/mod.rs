@@ -4,6 +4,7 @@
 //! is enforced; what is not is refused by closing the connection. It decides nothing about offsets
 //! or groups: those are the ledger's and the coordinator's.
 
+mod access;
 mod alter_configs;
 mod api_versions;
 mod auto_create;
@@ -108,7 +109,7 @@ pub(crate) async fn serve(
                 }
                 Ok((stream, peer)) => {
                     let context = Context {
-                        client_host: format!("/{}", peer.ip()),
+                        client_host: format!("/{}", peer.ip().to_canonical()),
                         ..context.clone()
                     };
                     connections.spawn(connect(stream, peer.to_string(), context));
