@@ -1,8 +1,6 @@
 //! What the client of a connection may do, in the words of the handlers. The decision is the broker's
 //! ([`Broker::authorize`](crate::Broker::authorize)); here are the client's name and Kafka's codes.
 
-use std::borrow::Cow;
-
 use tidegate_cloud_protocol::acls::{Operation, Resource, ResourceKind, Who};
 use tidegate_cloud_protocol::ledger::Ledger;
 use tidegate_shared::id::TopicId;
@@ -69,14 +67,34 @@ impl Context {
         name: &str,
         id: Uuid,
     ) -> Result<(), Refusal> {
-        let name = match id.is_nil() {
-            true => Some(Cow::Borrowed(name)),
-            false => self.topic_name(id).map(Cow::Owned),
-        };
-        match name {
-            Some(name) => self.check(operation, Resource::Topic(&name)),
+        // Each fetch asks this of each topic: one look, and nothing is copied but for who is refused.
+        let refused = self.broker.ledger(|ledger| {
+            let name = match id.is_nil() {
+                true => Some(name),
+                false => ledger
+                    .topic(TopicId(id.as_u128()))
+                    .map(|topic| topic.name.as_str()),
+            };
+            let refused =
+                name.filter(|name| !self.may_in(ledger, operation, Resource::Topic(name)));
+            refused.map(str::to_owned)
+        });
+        match refused {
             None => Ok(()),
+            Some(name) => Err(self.refuse(operation, Resource::Topic(&name))),
         }
+    }
+
+    /// Whether the client may make a topic of this name.
+    pub(super) fn may_create(&self, name: &str) -> bool {
+        self.broker
+            .ledger(|ledger| self.may_create_in(ledger, name))
+    }
+
+    /// The same for who is looking at the ledger.
+    pub(super) fn may_create_in(&self, ledger: &Ledger, name: &str) -> bool {
+        let may = |resource| self.may_in(ledger, Operation::Create, resource);
+        may(Resource::Cluster) || may(Resource::Topic(name))
     }
 
     /// Whether the client may do it with at least one resource of the kind.

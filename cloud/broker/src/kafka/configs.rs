@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::groups::GroupLimits;
 use tidegate_cloud_protocol::ledger::command::{OffsetCommit, TopicChange};
 use tidegate_cloud_protocol::ledger::producers::PRODUCER_EXPIRES_MS;
@@ -114,6 +115,29 @@ pub(super) async fn wanted(
     Ok(wanted)
 }
 
+/// Another object store for a topic makes the cloud write elsewhere, with its own credentials: that is more than to
+/// change a topic. `now` are the topic's settings so far.
+pub(super) fn check_store(
+    context: &Context,
+    now: &TopicSettings,
+    asked: &Asked,
+) -> Result<(), Refusal> {
+    let Some(url) = asked.get(STORAGE_URL) else {
+        return Ok(());
+    };
+    let rows = of_topic(context, now);
+    let row = rows.iter().find(|row| row.name == STORAGE_URL);
+    let is_default = row.is_none_or(|row| row.is_default);
+    let is_as_before = match url {
+        None => is_default,
+        Some(url) => row.is_some_and(|row| row.value == *url),
+    };
+    match is_as_before {
+        true => Ok(()),
+        false => context.check(Operation::AlterConfigs, Resource::Cluster),
+    }
+}
+
 /// All settings of a topic, by name.
 pub(super) fn of_topic(context: &Context, settings: &TopicSettings) -> Vec<Row> {
     let cluster = context.broker.shared().segments.stores().cluster().url();
@@ -189,7 +213,15 @@ pub(super) fn of_broker(context: &Context) -> Vec<Row> {
         kind,
         documentation,
     };
+    let policy = context.broker.policy();
+    let super_users: Vec<&str> = policy.super_users.iter().map(String::as_str).collect();
     vec![
+        fixed(
+            "allow.everyone.if.no.acl.found",
+            policy.allow_everyone_if_no_acl_found.to_string(),
+            Kind::Boolean,
+            "With a resource that no rule is about, everybody may do everything.",
+        ),
         fixed(
             "auto.create.topics.enable",
             context.auto_create.is_on().to_string(),
@@ -273,6 +305,12 @@ pub(super) fn of_broker(context: &Context) -> Vec<Row> {
             KAFKA_REQUEST_BYTES_MAX.to_string(),
             Kind::Int,
             "The longest request.",
+        ),
+        fixed(
+            "super.users",
+            super_users.join(";"),
+            Kind::Text,
+            "They may do everything, whatever rules say.",
         ),
     ]
 }

@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 
 use super::{
-    Context, alter_configs, api_versions, create_partitions, create_topics, delete_groups,
+    Context, acls, alter_configs, api_versions, create_partitions, create_topics, delete_groups,
     delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
     describe_log_dirs, describe_producers, fetch, find_coordinator, groups,
     incremental_alter_configs, init_producer_id, list_groups, list_offsets, metadata,
@@ -106,6 +106,15 @@ async fn administer(context: &Context, version: i16, request: RequestKind) -> Op
         }
         RequestKind::DescribeProducers(request) => {
             ResponseKind::DescribeProducers(describe_producers::handle(context, request))
+        }
+        RequestKind::DescribeAcls(request) => {
+            ResponseKind::DescribeAcls(acls::describe(context, &request))
+        }
+        RequestKind::CreateAcls(request) => {
+            ResponseKind::CreateAcls(acls::create(context, request).await)
+        }
+        RequestKind::DeleteAcls(request) => {
+            ResponseKind::DeleteAcls(acls::delete(context, request).await)
         }
         _ => return None,
     })

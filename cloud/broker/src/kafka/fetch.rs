@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use tidegate_cloud_protocol::acls::Operation;
 use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
 use tidegate_shared::id::{KafkaOffset, TopicId};
 use tokio::time::Instant;
@@ -27,7 +28,14 @@ pub(super) async fn handle(
         let error_code = reply_code::FETCH_SESSION_ID_NOT_FOUND;
         return FetchResponse::default().with_error_code(error_code);
     }
-    let wishes = wishes(context, &request);
+    // Of each topic, the code for who may not read it.
+    let topics = request.topics.iter();
+    let refused = topics.map(|topic| {
+        let may = context.check_topic(Operation::Read, &topic.topic, topic.topic_id);
+        may.err().map(i16::from)
+    });
+    let refused: Vec<Option<i16>> = refused.collect();
+    let wishes = wishes(context, &request, &refused);
     let plan = wait_for(context, &request, &wishes).await;
     let mut planned = plan.partitions.into_iter().zip(&wishes);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
@@ -36,13 +44,16 @@ pub(super) async fn handle(
         is_empty: true,
     };
     let mut responses = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
+    for (topic, refused) in request.topics.iter().zip(refused) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let planned = planned
                 .next()
                 .and_then(|(planned, wish)| Some((planned?, wish)));
-            let answer = answer(context, version, &request, wanted, planned, &mut room).await;
+            let answer = match refused {
+                Some(code) => failed(wanted, code),
+                None => answer(context, version, &request, wanted, planned, &mut room).await,
+            };
             partitions.push(answer);
         }
         let mut response = FetchableTopicResponse::default().with_partitions(partitions);
@@ -56,12 +67,12 @@ pub(super) async fn handle(
     FetchResponse::default().with_responses(responses)
 }
 
-fn wishes(context: &Context, request: &FetchRequest) -> Vec<Wish> {
+fn wishes(context: &Context, request: &FetchRequest, refused: &[Option<i16>]) -> Vec<Wish> {
     let ids = |topic: &FetchTopic| context.topic_id(&topic.topic, topic.topic_id);
-    let topics = request.topics.iter();
-    let wishes = topics.flat_map(|topic| {
-        // A topic that is not there has no partition -1 either.
-        let id = ids(topic);
+    let topics = request.topics.iter().zip(refused);
+    let wishes = topics.flat_map(|(topic, refused)| {
+        // A topic that is not there, or not for this client, has no partition -1 either.
+        let id = ids(topic).filter(|_| refused.is_none());
         topic.partitions.iter().map(move |partition| Wish {
             target: match id {
                 Some(id) => target(id, partition.partition),
@@ -96,6 +107,15 @@ async fn wait_for(context: &Context, request: &FetchRequest, wishes: &[Wish]) ->
     }
 }
 
+fn failed(wanted: &FetchPartition, error_code: i16) -> PartitionData {
+    let mut data = PartitionData::default()
+        .with_partition_index(wanted.partition)
+        .with_error_code(error_code);
+    data.high_watermark = -1;
+    data.records = Some(Bytes::new());
+    data
+}
+
 async fn answer(
     context: &Context,
     version: i16,
@@ -104,9 +124,7 @@ async fn answer(
     planned: Option<(Planned, &Wish)>,
     room: &mut Room,
 ) -> PartitionData {
-    let mut data = PartitionData::default().with_partition_index(wanted.partition);
-    data.high_watermark = -1;
-    data.records = Some(Bytes::new());
+    let mut data = failed(wanted, reply_code::NONE);
     let Some((planned, wish)) = planned else {
         data.error_code = match version {
             13.. => reply_code::UNKNOWN_TOPIC_ID,

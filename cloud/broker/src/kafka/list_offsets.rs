@@ -8,6 +8,7 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::{Partition, Target};
 use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::Batch;
@@ -36,10 +37,14 @@ pub(super) async fn handle(
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let id = context.topic_id(&topic.name, Uuid::nil());
+        let may = context.check(Operation::Describe, Resource::Topic(&topic.name));
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let target = id.map(|id| target(id, wanted.partition_index));
-            partitions.push(one(context, version, target, wanted).await);
+            partitions.push(match &may {
+                Ok(()) => one(context, version, target, wanted).await,
+                Err(refusal) => nothing(wanted).with_error_code(refusal.code),
+            });
         }
         let response = ListOffsetsTopicResponse::default()
             .with_name(topic.name)
@@ -49,15 +54,20 @@ pub(super) async fn handle(
     ListOffsetsResponse::default().with_topics(topics)
 }
 
+fn nothing(wanted: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+    let mut response =
+        ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
+    (response.offset, response.timestamp) = NOTHING;
+    response
+}
+
 async fn one(
     context: &Context,
     version: i16,
     target: Option<Target>,
     wanted: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
-    let mut response =
-        ListOffsetsPartitionResponse::default().with_partition_index(wanted.partition_index);
-    (response.offset, response.timestamp) = NOTHING;
+    let mut response = nothing(wanted);
     let found = target.and_then(|target| {
         let state = context.broker.shared().state();
         let partition = *state.ledger.partition(target)?;

@@ -5,6 +5,7 @@
 //! or groups: those are the ledger's and the coordinator's.
 
 mod access;
+mod acls;
 mod alter_configs;
 mod api_versions;
 mod auto_create;

@@ -82,6 +82,9 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::DescribeCluster => (0, admin::DESCRIBE_CLUSTER),
         ApiKey::DescribeLogDirs => (2, admin::DESCRIBE_LOG_DIRS),
         ApiKey::DescribeProducers => (0, admin::DESCRIBE_PRODUCERS),
+        ApiKey::DescribeAcls => (2, admin::ACL_FILTER),
+        ApiKey::CreateAcls => (2, admin::CREATE_ACLS),
+        ApiKey::DeleteAcls => (2, admin::DELETE_ACLS),
         _ => return None,
     })
 }

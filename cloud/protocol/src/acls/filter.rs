@@ -1,6 +1,10 @@
 //! Which rules a question or a removal means. Source: Kafka's `ResourcePatternFilter` and `AccessControlEntryFilter`.
 
-use super::{ANY, Operation, PatternKind, Permission, ResourceKind, Rule};
+use super::rule::check_length;
+use super::{
+    ANY, HOST_BYTES_MAX, Operation, PRINCIPAL_BYTES_MAX, PatternKind, Permission,
+    RESOURCE_NAME_BYTES_MAX, ResourceKind, Rule, RuleError,
+};
 
 /// How the name in a filter is meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +35,20 @@ fn lets<T: PartialEq + ?Sized>(wanted: Option<&T>, is: &T) -> bool {
 }
 
 impl RuleFilter {
+    /// Refuses what is longer than it is in any rule.
+    ///
+    /// # Errors
+    /// With what is too long.
+    pub fn check(&self) -> Result<(), RuleError> {
+        check_length(
+            "resource's name",
+            self.name.as_deref(),
+            RESOURCE_NAME_BYTES_MAX,
+        )?;
+        check_length("principal", self.principal.as_deref(), PRINCIPAL_BYTES_MAX)?;
+        check_length("host", self.host.as_deref(), HOST_BYTES_MAX)
+    }
+
     pub fn matches(&self, rule: &Rule) -> bool {
         lets(self.resource.as_ref(), &rule.resource)
             && lets(self.principal.as_deref(), &rule.principal)

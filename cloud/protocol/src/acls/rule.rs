@@ -103,14 +103,7 @@ impl Rule {
             ("host", &self.host, HOST_BYTES_MAX),
         ];
         for (what, text, bytes_max) in lengths {
-            let bytes = text.len();
-            if bytes > bytes_max {
-                return Err(RuleError::TooLong {
-                    what,
-                    bytes,
-                    bytes_max,
-                });
-            }
+            check_length(what, Some(text), bytes_max)?;
         }
         if self.resource == ResourceKind::Cluster && self.name != CLUSTER_NAME {
             return Err(RuleError::Cluster(self.name.clone()));
@@ -122,6 +115,21 @@ impl Rule {
             return Err(RuleError::NoHost);
         }
         check_principal(&self.principal)
+    }
+}
+
+pub(super) fn check_length(
+    what: &'static str,
+    text: Option<&str>,
+    bytes_max: usize,
+) -> Result<(), RuleError> {
+    match text.map_or(0, str::len) {
+        bytes if bytes > bytes_max => Err(RuleError::TooLong {
+            what,
+            bytes,
+            bytes_max,
+        }),
+        _ => Ok(()),
     }
 }
 
