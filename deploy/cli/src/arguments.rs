@@ -3,6 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::acl::AclArguments;
 use crate::cloud::CloudArguments;
 use crate::edge::EdgeArguments;
 use crate::offsets::OffsetsArguments;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Edge(EdgeArguments),
     /// The topics of the cloud
     Topic(TopicArguments),
+    /// Who may do what in the cloud
+    Acl(Box<AclArguments>),
     /// The cloud's own state
     Cloud(CloudArguments),
 }

@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, or there is an answer; 1 it failed, or there is none; 2 the command line was wrong.
 
+mod acl;
 mod arguments;
 mod cloud;
 #[cfg(feature = "up")]
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Offsets(arguments) => offsets::run(&arguments),
         Command::Edge(arguments) => edge::run(&arguments),
         Command::Topic(arguments) => topic::run(&arguments),
+        Command::Acl(arguments) => acl::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
     }
 }

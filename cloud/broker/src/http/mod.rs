@@ -1,6 +1,7 @@
 //! HTTP: health, metrics, and under `/api/v1` what people ask and decide about edges, offsets and
 //! topics. Answers are JSON; what is wrong is told as `{"error": …}` with what to do.
 
+mod acls;
 mod answer;
 mod backup;
 mod edges;
@@ -87,6 +88,7 @@ pub(crate) fn router(context: Context) -> Router {
                 .merge(backup::routes())
                 .merge(topics::routes())
                 .merge(storage::routes())
+                .merge(acls::routes())
                 .fallback(answer::unknown_path),
         )
         .with_state(context)
