@@ -11,6 +11,7 @@ use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::Tick;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
 use tidegate_cloud_protocol::offset_map::OffsetMap;
+use tidegate_cloud_protocol::packing::PackRule;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -50,6 +51,7 @@ pub struct Broker {
     room: Arc<Semaphore>,
     failure: watch::Receiver<Option<String>>,
     clock: Clock,
+    pack_rule: PackRule,
 }
 
 /// Wishes that have their place in the order, and are not decided yet.
@@ -81,7 +83,9 @@ impl Broker {
     pub(crate) fn open(
         wal: &Wal,
         (stores, cache): (Stores, Cache),
-        rest: (Metrics, Policy),
+        metrics: Metrics,
+        policy: Policy,
+        pack_rule: PackRule,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         match wal {
             Wal::Local { log, snapshots } => {
@@ -89,7 +93,7 @@ impl Broker {
                 let opened = opening::in_files::<State>(log, snapshots)?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Local(reader));
-                Self::start(opened, ids, (stores, cache), rest)
+                Self::start(opened, ids, (stores, cache), metrics, policy, pack_rule)
             }
             Wal::Object { linger } => {
                 let place = ObjectLogPlace {
@@ -100,7 +104,7 @@ impl Broker {
                 let opened = Handle::current().block_on(opening::in_store::<State>(&place))?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Object(reader));
-                Self::start(opened, ids, (stores, cache), rest)
+                Self::start(opened, ids, (stores, cache), metrics, policy, pack_rule)
             }
         }
     }
@@ -109,7 +113,9 @@ impl Broker {
         opened: Opened<L, State>,
         (store_id, reader): (u128, LogReader),
         (stores, cache): (Stores, Cache),
-        rest: (Metrics, Policy),
+        metrics: Metrics,
+        policy: Policy,
+        pack_rule: PackRule,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         let Opened {
             log,
@@ -121,7 +127,7 @@ impl Broker {
         check_log(&state, &reader)?;
         let (snapshots, kept) = Snapshotter::start(snapshots, after)?;
         let segments = Segments::new(stores, cache, store_id);
-        let shared = Arc::new(Shared::new(state, reader, segments, rest));
+        let shared = Arc::new(Shared::new(state, reader, segments, (metrics, policy)));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
         let sequencer = Sequencer::new(log, Arc::clone(&shared), snapshots, clock);
@@ -141,6 +147,7 @@ impl Broker {
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failure,
             clock,
+            pack_rule,
         };
         Ok((broker, kept))
     }
@@ -299,6 +306,11 @@ impl Broker {
     }
 
     /// The time that goes into the ledger.
+    /// When a tail is packed, where its topic says nothing else.
+    pub(crate) fn pack_rule(&self) -> PackRule {
+        self.pack_rule
+    }
+
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }

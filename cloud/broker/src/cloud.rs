@@ -13,7 +13,6 @@ use tidegate_cloud_protocol::ledger::command::{
 use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Command, Effect};
 use tidegate_cloud_protocol::packing::PackRule;
 use tidegate_shared::data_lock::DataLock;
-use tidegate_shared::fleet::Span;
 use tidegate_shared::id::TopicId;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -24,11 +23,11 @@ use crate::authority;
 use crate::backup::restore;
 use crate::broker::{Broker, Wal};
 use crate::care::Care;
-use crate::config::{Config, TopicConfig, WalConfig, split_host_port};
+use crate::config::{Config, PackConfig, TopicConfig, WalConfig, split_host_port};
 use crate::coordinator::Coordinator;
 use crate::hub;
 use crate::kafka;
-use crate::limits::KAFKA_REQUESTS_BYTES_MAX;
+use crate::limits::{KAFKA_REQUESTS_BYTES_MAX, KAFKA_SESSION_PARTITIONS_MAX};
 use crate::log::ObjectLog;
 use crate::metrics::Metrics;
 use crate::packer::Packer;
@@ -65,8 +64,8 @@ impl Cloud {
         let store = open_store(&config, &metrics).await?;
         let wal = wal_of(&config, store.0.cluster()).await?;
         let bridge = bind_bridge(&config, &wal, store.0.cluster()).await?;
-        let policy = config.policy();
-        let open = move || Broker::open(&wal, store, (metrics, policy));
+        let (policy, rule) = (config.policy(), pack_rule(&config.pack));
+        let open = move || Broker::open(&wal, store, metrics, policy, rule);
         let opened = tokio::task::spawn_blocking(open).await?;
         let (broker, kept) = opened.context("cannot open the log")?;
         broker.warn_if_closed();
@@ -170,6 +169,8 @@ impl Cloud {
             auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
             unpacking: Arc::default(),
             room: Arc::new(Semaphore::new(KAFKA_REQUESTS_BYTES_MAX >> 10)),
+            fetch_session: Arc::default(),
+            session_room: Arc::new(Semaphore::new(KAFKA_SESSION_PARTITIONS_MAX)),
             start: (Uuid::new_v4().as_u128() as u32 >> 1).max(1),
         };
         self.tasks.spawn(async move {
@@ -301,6 +302,13 @@ async fn check_store(broker: &Broker) -> anyhow::Result<()> {
     }
 }
 
+fn pack_rule(config: &PackConfig) -> PackRule {
+    PackRule {
+        segment_bytes: config.segment_size.0,
+        max_age_ms: i64::try_from(config.max_age.0.as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
 /// Begins an epoch of the broker, under which segments are written.
 async fn take_care(
     broker: &Broker,
@@ -313,14 +321,9 @@ async fn take_care(
     let [Effect::BrokerOpened { broker_epoch }] = effects[..] else {
         anyhow::bail!("the ledger opens no epoch: {effects:?}");
     };
-    let millis = |span: Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
-    let rule = PackRule {
-        segment_bytes: config.pack.segment_size.0,
-        max_age_ms: millis(config.pack.max_age),
-    };
     // 32 bits by chance, and as many to count.
     let first_number = (id as u64) << 32;
-    let packer = Packer::new(broker.clone(), rule, broker_epoch, first_number);
+    let packer = Packer::new(broker.clone(), broker_epoch, first_number);
     let window = config.restore_window.0;
     Ok(Care::new(broker.clone(), packer, window, kept))
 }

@@ -324,6 +324,7 @@ async fn ask(
 ) {
     let mut questions = Vec::with_capacity(HUB_QUESTIONS_MAX);
     while asked.recv_many(&mut questions, HUB_QUESTIONS_MAX).await > 0 {
+        stamp(&edge, &broker, &mut questions);
         let wishes = questions.iter().flat_map(|question| question.wishes(&edge));
         let effects = match broker.submit(wishes.collect()).await {
             Ok(effects) => effects,
@@ -340,6 +341,18 @@ async fn ask(
                 return;
             }
         }
+    }
+}
+
+/// Gives what lands in a topic of `LogAppendTime` the time that it is now.
+fn stamp(edge: &EdgeId, broker: &Broker, questions: &mut [Question]) {
+    let stamped = broker.ledger(|ledger| {
+        let questions = questions.iter().enumerate();
+        let stamped = questions.filter(|(_, one)| one.lands_at_append_time(edge, ledger));
+        stamped.map(|(at, _)| at).collect::<Vec<_>>()
+    });
+    for at in stamped {
+        questions[at].stamp(broker.clock().now_ms());
     }
 }
 

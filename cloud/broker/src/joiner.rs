@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tidegate_cloud_protocol::index::SegmentId;
 use tidegate_cloud_protocol::joining::{JOINED_SEGMENTS_MIN, joined};
 use tidegate_cloud_protocol::ledger::{PartitionLog, Segment, Target};
+use tidegate_cloud_protocol::packing::PackRule;
 use tidegate_cloud_protocol::segment::{PackedBatch, SegmentSummary, SegmentWriter};
 
 use crate::broker::Broker;
@@ -56,7 +57,7 @@ impl Joiner {
         }
         let until = Instant::now() + PACK_ROUND_MAX;
         while Instant::now() < until {
-            let joins = self.next(broker, packer.segment_bytes());
+            let joins = self.next(broker, packer.rule());
             if joins.is_empty() {
                 return;
             }
@@ -90,11 +91,13 @@ impl Joiner {
     }
 
     /// The next ones, as many as may be in memory at once.
-    fn next(&mut self, broker: &Broker, segment_bytes: u64) -> Vec<Join> {
+    fn next(&mut self, broker: &Broker, rule: PackRule) -> Vec<Join> {
         let state = broker.shared().state();
         let (mut joins, mut bytes) = (Vec::new(), 0);
         while let Some((target, newest)) = self.due.front().copied() {
-            match joined(&state.ledger, target, segment_bytes) {
+            let topic = state.ledger.topic(target.topic_id);
+            let rule = topic.map_or(rule, |topic| rule.of(&topic.settings));
+            match joined(&state.ledger, target, rule.segment_bytes) {
                 None => drop(self.seen.insert(target, newest)),
                 Some(segments) => {
                     bytes += segments.iter().map(|one| one.bytes).sum::<u64>();

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidegate_cloud_protocol::ledger::TopicSettings;
+use tidegate_cloud_protocol::packing;
 use tidegate_cloud_protocol::questions::BATCH_BYTES_MAX;
 
 /// A log file is closed and the next begun once it is as long as this.
@@ -72,7 +74,7 @@ pub const COMPACTION_KEYS_MAX: usize = 1_000_000;
 
 /// The sizes that `pack.segment_size` can have: a segment is in memory while it is made.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+pub const SEGMENT_BYTES_MAX: u64 = packing::SEGMENT_BYTES_MAX;
 
 /// So far the clock may be ahead of what the steady clock says since the start: what is further is a step, by
 /// which nothing lands and nothing is given up.
@@ -139,8 +141,8 @@ pub const RECENT_BATCHES_BYTES_MAX: usize = 16 << 20;
 /// A Kafka request that says it is longer is refused before it is read: the connection is closed.
 pub const KAFKA_REQUEST_BYTES_MAX: usize = 16 << 20;
 
-/// A batch of a Kafka client that is longer is refused (MESSAGE_TOO_LARGE). As Kafka's `max.message.bytes`.
-pub const KAFKA_MESSAGE_BYTES_MAX: usize = 1_048_588;
+/// A batch of a Kafka client that is longer is refused (MESSAGE_TOO_LARGE) unless its topic says otherwise (`max.message.bytes`).
+pub const KAFKA_MESSAGE_BYTES_MAX: u32 = TopicSettings::MESSAGE_BYTES_MAX;
 
 /// Batches of Kafka clients that are unpacked at once to look into them, and what each may unpack to: a larger one cannot be
 /// produced to a compacted topic.
@@ -167,6 +169,10 @@ pub const KAFKA_REQUEST_ITEMS_MAX: usize = 65_536;
 
 /// Bytes of batches in one fetch response, whatever the client asks; the first batch always comes.
 pub const KAFKA_FETCH_BYTES_MAX: usize = 16 << 20;
+
+/// Partitions in the fetch sessions of all connections; a consumer that finds no room has none, and names all its partitions
+/// in each request.
+pub const KAFKA_SESSION_PARTITIONS_MAX: usize = 1_000_000;
 
 /// A fetch waits no longer than this for records.
 pub const KAFKA_FETCH_WAIT_MAX: Duration = Duration::from_secs(60);

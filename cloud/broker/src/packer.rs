@@ -62,7 +62,6 @@ impl PackError {
 #[derive(Debug)]
 pub(crate) struct Packer {
     broker: Broker,
-    rule: PackRule,
     broker_epoch: u64,
     next_number: AtomicU64,
     /// Segments that may be in the store although nobody was told so, or that could not be deleted.
@@ -72,29 +71,22 @@ pub(crate) struct Packer {
 impl Packer {
     /// `first_number` is random in its upper half: a cloud that is restored from a copy may be given an
     /// epoch once more, and must not meet objects of the life that was lost.
-    pub(crate) fn new(
-        broker: Broker,
-        rule: PackRule,
-        broker_epoch: u64,
-        first_number: u64,
-    ) -> Self {
+    pub(crate) fn new(broker: Broker, broker_epoch: u64, first_number: u64) -> Self {
         Self {
             broker,
-            rule,
             broker_epoch,
             next_number: AtomicU64::new(first_number),
             doubtful: Mutex::default(),
         }
     }
 
-    /// No segment takes more, but for one whose only batch does.
-    pub(crate) fn segment_bytes(&self) -> u64 {
-        self.rule.segment_bytes
+    pub(crate) fn rule(&self) -> PackRule {
+        self.broker.pack_rule()
     }
 
     /// Segments come so often.
     pub(crate) fn max_age(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.rule.max_age_ms).unwrap_or(0))
+        Duration::from_millis(u64::try_from(self.rule().max_age_ms).unwrap_or(0))
     }
 
     /// Deletes what an earlier round may have left in the store; what still cannot be deleted waits on.
@@ -164,7 +156,7 @@ impl Packer {
     fn due(&self, busy: &BTreeSet<Target>) -> VecDeque<Target> {
         let ready = self.broker.shared().segments.stores().ready();
         let state = self.broker.shared().state();
-        let due = due(&state.ledger, self.rule, self.now_ms(&state), busy);
+        let due = due(&state.ledger, self.rule(), self.now_ms(&state), busy);
         let due = due.into_iter();
         due.filter(|target| ready.contains(&store_of(&state.ledger, *target)))
             .collect()
@@ -179,7 +171,7 @@ impl Packer {
         while let Some(target) = due.front().filter(|_| plans.len() < PACKS_AT_ONCE_MAX) {
             // It may have been given up meanwhile, or its store have gone away.
             let is_ready = ready.contains(&store_of(&state.ledger, *target));
-            let plan = plan_of(&state.ledger, *target, self.rule, now_ms);
+            let plan = plan_of(&state.ledger, *target, self.rule(), now_ms);
             if let Some(plan) = plan.filter(|_| is_ready) {
                 bytes += plan.bytes;
                 if !plans.is_empty() && bytes > PACK_BYTES_AT_ONCE_MAX {

@@ -13,8 +13,8 @@ use tidegate_bridge_protocol::frame::{
 };
 use tidegate_bridge_protocol::landing::{Offer, RefusedReason};
 use tidegate_cloud::{Cloud, Config};
-use tidegate_cloud_protocol::ledger::FIGHTS_MAX;
-use tidegate_cloud_protocol::ledger::command::{Entry, ReleaseEdge};
+use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, ReleaseEdge, TopicChange};
+use tidegate_cloud_protocol::ledger::{FIGHTS_MAX, Target};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
@@ -260,6 +260,33 @@ async fn a_forged_offset_lands_nothing() {
     assert_eq!(edge.land("0").await.landed, EdgeOffset(1));
     (edge.next, edge.hash) = honest;
     assert_eq!(edge.land("1").await.facts[0].kafka_offset, KafkaOffset(1));
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_lands_has_the_time_when_it_came_where_its_topic_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let cloud = start(folder.path()).await;
+    let mut edge = HandEdge::connect(folder.path(), &cloud, "press-4").await;
+    edge.land("0").await;
+    let broker = cloud.broker();
+    let topic_id = broker
+        .ledger(|ledger| ledger.topic_id("telemetry"))
+        .unwrap();
+    let changes = vec![TopicChange::LogAppendTime(true)];
+    let stamped = Entry::AlterTopic(AlterTopic { topic_id, changes });
+    broker.submit(vec![(stamped, None)]).await.unwrap();
+    let landed = edge.land("1").await;
+    let target = Target {
+        topic_id,
+        partition: landed.facts[0].partition,
+    };
+    let times: Vec<i64> = broker.ledger(|ledger| {
+        let tail = ledger.log(target).tail().iter();
+        tail.map(|batch| batch.max_timestamp_ms).collect()
+    });
+    assert_eq!(times[0], 0, "its sender's");
+    assert!(times[1] > 0, "{times:?}");
     cloud.shutdown().await;
 }
 

@@ -19,7 +19,9 @@ use tidegate_cloud::Cloud;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange};
 use tidegate_shared::id::PartitionId;
-use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
+use tidegate_shared::record::{
+    Batch, BatchBuilder, Compression, Compressor, Record, TimestampType,
+};
 use uuid::Uuid;
 
 const VERSION: i16 = 9;
@@ -384,5 +386,46 @@ async fn a_request_that_is_mostly_no_batch_is_taken_as_any_other() {
         fetch_all(&mut client, partition(&cloud, 0), 0).await.len(),
         2
     );
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn records_have_the_time_when_they_came_where_their_topic_says_so() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let stamped = Entry::AlterTopic(AlterTopic {
+        topic_id: partition(&cloud, 0).topic_id,
+        changes: vec![TopicChange::LogAppendTime(true)],
+    });
+    cloud.broker().submit(vec![(stamped, None)]).await.unwrap();
+    let mut client = Client::connect(&cloud).await;
+    let told = ask(&mut client, VERSION, request(0, -1, &batch(&["one"], None))).await;
+    assert_eq!(told.error_code, NONE);
+    assert!(told.log_append_time_ms > START_MS, "{told:?}");
+    let batches = fetch_all(&mut client, partition(&cloud, 0), 0).await;
+    assert_eq!(batches.len(), 1);
+    for bytes in batches {
+        let batch = Batch::parse(bytes).expect("its CRC is right");
+        let header = batch.header();
+        assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
+        assert!(header.max_timestamp_ms > START_MS);
+        assert_eq!(header.base_timestamp_ms, START_MS, "its sender's");
+    }
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_topic_says_how_long_a_batch_may_be() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut client = Client::connect(&cloud).await;
+    let long = batch(&["x".repeat(100).as_str()], None);
+    assert_eq!(produce(&mut client, &long).await, (NONE, 0));
+    let short = Entry::AlterTopic(AlterTopic {
+        topic_id: partition(&cloud, 0).topic_id,
+        changes: vec![TopicChange::MaxMessageBytes(long.len() as u32 - 1)],
+    });
+    cloud.broker().submit(vec![(short, None)]).await.unwrap();
+    assert_eq!(produce(&mut client, &long).await.0, MESSAGE_TOO_LARGE);
     cloud.shutdown().await;
 }

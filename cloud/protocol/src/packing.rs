@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tidegate_shared::id::KafkaOffset;
 
-use crate::ledger::{Ledger, PartitionLog, TailBatch, Target};
+use crate::ledger::{Ledger, PartitionLog, TailBatch, Target, TopicSettings};
 
 /// When a tail is packed.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,26 @@ pub struct PackRule {
     /// When the oldest batch has lain so long.
     pub max_age_ms: i64,
 }
+
+impl PackRule {
+    /// The rule for a topic, which may have its own size of segments.
+    #[must_use]
+    pub fn of(self, settings: &TopicSettings) -> Self {
+        let own = settings.segment_bytes.map(u64::from);
+        Self {
+            segment_bytes: own.map_or(self.segment_bytes, |own| own.min(SEGMENT_BYTES_MAX)),
+            ..self
+        }
+    }
+
+    fn of_target(self, ledger: &Ledger, target: Target) -> Self {
+        let topic = ledger.topic(target.topic_id);
+        topic.map_or(self, |topic| self.of(&topic.settings))
+    }
+}
+
+/// No segment is meant to be larger, whatever a topic says: it is in memory while it is made.
+pub const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 
 /// Batches of one segment: its index stays small beside it. A tail that has so many is packed.
 pub const SEGMENT_BATCHES_MAX: usize = 65_536;
@@ -58,7 +78,8 @@ pub fn plan(
 pub fn due(ledger: &Ledger, rule: PackRule, now_ms: i64, busy: &BTreeSet<Target>) -> Vec<Target> {
     let mut due: Vec<(i64, Target)> = ledger
         .logs()
-        .filter(|(target, log)| !busy.contains(target) && is_due(log, rule, now_ms))
+        .filter(|(target, log)| !log.tail().is_empty() && !busy.contains(target))
+        .filter(|(target, log)| is_due(log, rule.of_target(ledger, *target), now_ms))
         .filter_map(|(target, log)| Some((log.tail().front()?.landed_ms, target)))
         .collect();
     due.sort_unstable();
@@ -68,6 +89,7 @@ pub fn due(ledger: &Ledger, rule: PackRule, now_ms: i64, busy: &BTreeSet<Target>
 /// The next segment of a partition, if it is due.
 pub fn plan_of(ledger: &Ledger, target: Target, rule: PackRule, now_ms: i64) -> Option<PackPlan> {
     let log = ledger.log(target);
+    let rule = rule.of_target(ledger, target);
     let is_planned = !log.tail().is_empty() && is_due(log, rule, now_ms);
     is_planned.then(|| one(target, log, rule))
 }

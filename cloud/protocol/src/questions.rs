@@ -68,6 +68,23 @@ impl Question {
         }
     }
 
+    /// Whether it lands in a topic whose records have the time when they came (`LogAppendTime`).
+    pub fn lands_at_append_time(&self, edge: &EdgeId, ledger: &Ledger) -> bool {
+        let Self::Land(land) = self else {
+            return false;
+        };
+        let stream = ledger.stream(edge, &land.name);
+        let topic = stream.and_then(|stream| ledger.topic(stream.target.topic_id));
+        topic.is_some_and(|topic| topic.settings.log_append_time)
+    }
+
+    /// What it lands came at `now_ms`.
+    pub fn stamp(&mut self, now_ms: i64) {
+        if let Self::Land(land) = self {
+            land.batch = land.batch.appended_at(now_ms);
+        }
+    }
+
     /// The entries to decide. A batch that is too large has none: [`Question::answer`] refuses it.
     pub fn wishes(&self, edge: &EdgeId) -> Vec<Wish> {
         let edge = edge.clone();

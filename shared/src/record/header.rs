@@ -1,5 +1,7 @@
 //! The batch's 61-byte header: the only part of a batch that the cloud reads.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut};
 
 use super::{BatchError, Compression};
@@ -9,6 +11,9 @@ pub const HEADER_BYTES: usize = 61;
 
 /// The bytes before the field `batch length` starts to count.
 pub(super) const LENGTH_OVERHEAD: usize = 12;
+
+/// Where the CRC-32C lies.
+pub(super) const CRC_AT: Range<usize> = 17..21;
 
 /// Where the CRC-32C's coverage starts (at the attributes).
 pub(super) const CRC_COVERS_FROM: usize = 21;
@@ -108,6 +113,20 @@ impl BatchHeader {
         } else {
             TimestampType::LogAppendTime
         }
+    }
+
+    /// When a record of this batch is from; `record_ms` is what stands in the record.
+    pub fn time_of_ms(&self, record_ms: i64) -> i64 {
+        match self.timestamp_type() {
+            TimestampType::CreateTime => record_ms,
+            TimestampType::LogAppendTime => self.max_timestamp_ms,
+        }
+    }
+
+    /// Says that all records came into the log then.
+    pub(super) fn set_append_time_ms(&mut self, now_ms: i64) {
+        self.attributes |= ATTRIBUTE_LOG_APPEND_TIME;
+        self.max_timestamp_ms = now_ms;
     }
 
     /// Whether it belongs to a transaction.

@@ -1,8 +1,8 @@
 //! Reading batches: whole ones off a run of bytes, and the records inside one.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
-use super::header::CRC_COVERS_FROM;
+use super::header::{CRC_AT, CRC_COVERS_FROM};
 use super::{
     BATCH_RECORDS_BYTES_MAX, BatchError, BatchHeader, Compression, HEADER_BYTES, HEADERS_MAX,
     Header, Record, compression, varint,
@@ -42,6 +42,20 @@ impl Batch {
 
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The same records, which came into the log at `now_ms` (`LogAppendTime`).
+    #[must_use]
+    pub fn appended_at(&self, now_ms: i64) -> Self {
+        let mut header = self.header.clone();
+        header.set_append_time_ms(now_ms);
+        let mut bytes = BytesMut::with_capacity(self.bytes.len());
+        header.write(&mut bytes);
+        bytes.extend_from_slice(&self.bytes[HEADER_BYTES..]);
+        header.crc = crc32c::crc32c(&bytes[CRC_COVERS_FROM..]);
+        bytes[CRC_AT].copy_from_slice(&header.crc.to_be_bytes());
+        let bytes = bytes.freeze();
+        Self { header, bytes }
     }
 
     /// Unpacks the records and steps through them.

@@ -44,12 +44,13 @@ async fn describe(State(context): State<Context>, Path(topic): Path<String>) -> 
     let open = context.broker.shared().segments.stores();
     let cluster = open.cluster().url();
     let (cluster, troubles) = (&*cluster.absolute(), open.troubles());
+    let segment_bytes = context.broker.pack_rule().segment_bytes;
     let described = context.broker.ledger(|ledger| {
         let known = ledger.topic(topic_id)?;
         Some(json!({
             "topic": known.name,
             "topic_id": topic_id.to_string(),
-            "config": config(ledger, known, cluster),
+            "config": config(ledger, known, cluster, segment_bytes),
             "partitions": partitions(ledger, topic_id, known),
             "stores": stores(ledger, topic_id, known, cluster, &troubles),
         }))
@@ -58,8 +59,8 @@ async fn describe(State(context): State<Context>, Path(topic): Path<String>) -> 
     Ok(Json(described))
 }
 
-fn config(ledger: &Ledger, topic: &Topic, cluster: &str) -> Value {
-    let settings = topic_settings::show(&topic.settings);
+fn config(ledger: &Ledger, topic: &Topic, cluster: &str, segment_bytes: u64) -> Value {
+    let settings = topic_settings::show(&topic.settings, segment_bytes);
     let number = topic.settings.store;
     let url = ledger.store_url(number).unwrap_or(cluster).to_owned();
     let store = (STORAGE_URL, url, number == CLUSTER_STORE);
@@ -130,7 +131,8 @@ pub(super) async fn changes(
     asked: &BTreeMap<String, Option<String>>,
 ) -> Result<Vec<TopicChange>, ApiError> {
     let others = asked.iter().filter(|(name, _)| *name != STORAGE_URL);
-    let others = others.map(|(name, value)| topic_settings::parse(name, value.as_deref()));
+    let others = others
+        .filter_map(|(name, value)| topic_settings::parse(name, value.as_deref()).transpose());
     let changes = others.collect::<Result<Vec<_>, _>>();
     let mut changes = changes.map_err(|error| ApiError::bad_request(error.to_string()))?;
     if let Some(url) = asked.get(STORAGE_URL) {

@@ -48,8 +48,7 @@ pub(super) fn serves(key: ApiKey, version: i16) -> bool {
 
 pub(super) fn response() -> ApiVersionsResponse {
     let keys = APIS.iter().map(|(key, first, last)| {
-        // librdkafka fetches compressed batches only from a broker that also knows Produce, and
-        // knows it from its oldest version on; 0 to 2 are answered by closing the connection.
+        // librdkafka compresses only for a broker that knows Produce from its oldest version on; see `old_produce`.
         let first = match key {
             ApiKey::Produce => 0,
             _ => *first,

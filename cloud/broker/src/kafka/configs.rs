@@ -85,7 +85,8 @@ impl Mode {
 /// What settings by name come to, without [`STORAGE_URL`].
 pub(super) fn parse(asked: &Asked) -> Result<Vec<TopicChange>, Refusal> {
     let others = asked.iter().filter(|(name, _)| *name != STORAGE_URL);
-    let changes = others.map(|(name, value)| topic_settings::parse(name, value.as_deref()));
+    let changes = others
+        .filter_map(|(name, value)| topic_settings::parse(name, value.as_deref()).transpose());
     changes
         .collect::<Result<_, _>>()
         .map_err(|error| error.into())
@@ -146,7 +147,7 @@ pub(super) fn of_topic(context: &Context, settings: &TopicSettings) -> Vec<Row> 
         .broker
         .ledger(|ledger| ledger.store_url(number).map(str::to_owned));
     let url = url.unwrap_or_else(|| cluster.absolute());
-    let shown = topic_settings::show(settings);
+    let shown = topic_settings::show(settings, context.broker.pack_rule().segment_bytes);
     let shown = shown.chain([(STORAGE_URL, url, number == CLUSTER_STORE)]);
     let rows = shown.map(|(name, value, is_default)| {
         let (kind, documentation) = about(name);
@@ -158,7 +159,9 @@ pub(super) fn of_topic(context: &Context, settings: &TopicSettings) -> Vec<Row> 
             documentation,
         }
     });
-    rows.collect()
+    let mut rows: Vec<Row> = rows.collect();
+    rows.sort_unstable_by_key(|row| row.name);
+    rows
 }
 
 /// What a topic's settings would be.
@@ -179,6 +182,32 @@ fn about(name: &str) -> (Kind, &'static str) {
             Kind::List,
             "delete: what is old is given up (retention.ms, retention.bytes); compact: of each key the newest record \
              stays; or both.",
+        ),
+        "compression.type" => (
+            Kind::Text,
+            "Batches stay as their producers have packed them.",
+        ),
+        "flush.messages" => (Kind::Long, "Nothing is acknowledged before it is durable."),
+        "max.message.bytes" => (
+            Kind::Int,
+            "The longest batch that a Kafka client can produce, as packed.",
+        ),
+        "message.timestamp.type" => (
+            Kind::Text,
+            "Whose clock a record's timestamp is: its sender's (CreateTime), or this broker's when it came (LogAppendTime).",
+        ),
+        "min.insync.replicas" => (
+            Kind::Int,
+            "There is one node; what it acknowledges is durable.",
+        ),
+        "preallocate" => (Kind::Boolean, "Files are not made at their full size."),
+        "segment.bytes" => (
+            Kind::Int,
+            "A segment takes no more batches than this; 256 MiB is the most, whatever is said here.",
+        ),
+        "unclean.leader.election.enable" => (
+            Kind::Boolean,
+            "No replica that lacks records becomes the leader.",
         ),
         "delete.retention.ms" => (
             Kind::Long,

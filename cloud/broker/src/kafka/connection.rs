@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::produce::{Producing, Told};
-use super::{Context, api_versions, dispatch, produce, shape};
+use super::{Context, api_versions, dispatch, old_produce, produce, shape};
 use crate::limits::{
     KAFKA_CONNECTION_IDLE_MAX, KAFKA_PRODUCES_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_REQUEST_READ_MAX,
     KAFKA_SMALL_REQUEST_BYTES_MAX, KAFKA_WRITE_MAX,
@@ -205,6 +205,17 @@ async fn answer(mut request: Bytes, context: &Context) -> Result<Answer, Connect
             // KIP-511: a client newer than this node is answered in version 0, and comes again.
             let response = ResponseKind::ApiVersions(api_versions::unsupported());
             return encode(key, 0, correlation_id, &response).map(Answer::Response);
+        }
+        if key == ApiKey::Produce && old_produce::VERSIONS.contains(&version) {
+            return match old_produce::answer(version, request) {
+                Some(old_produce::Told::Response(response)) => Ok(Answer::Response(response)),
+                Some(old_produce::Told::Refused) => Err(ConnectionError::RefusedUnasked),
+                None => Err(ConnectionError::Malformed {
+                    key,
+                    version,
+                    reason: "it ends within a field".to_owned(),
+                }),
+            };
         }
         return Err(unsupported);
     }

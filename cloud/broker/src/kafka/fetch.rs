@@ -1,17 +1,19 @@
-//! Fetch: plans, waits until there is enough, reads. Fetch sessions (KIP-227) are not kept: each
-//! request names all its partitions, which clients do when they are answered with session 0.
+//! Fetch: plans, waits until there is enough, reads. What a request leaves out its session knows (`fetch_session`).
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tidegate_cloud_protocol::acls::Operation;
 use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
 use tidegate_shared::id::{KafkaOffset, TopicId};
 use tokio::time::Instant;
+use uuid::Uuid;
 
+use super::fetch_session::{Asked, FetchSession, Round, Topic};
 use super::{Context, reply_code, target};
 use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
 use crate::reading::{LOOK_UPS_MAX, Read, StorageError};
@@ -21,68 +23,89 @@ const READ_COMMITTED: i8 = 1;
 pub(super) async fn handle(
     context: &Context,
     version: i16,
-    request: FetchRequest,
+    mut request: FetchRequest,
 ) -> FetchResponse {
     context.broker.metrics().fetch_requests.inc();
-    if request.session_id != 0 {
-        let error_code = reply_code::FETCH_SESSION_ID_NOT_FOUND;
-        return FetchResponse::default().with_error_code(error_code);
-    }
-    // Of each topic, the code for who may not read it.
-    let topics = request.topics.iter();
-    let refused = topics.map(|topic| {
-        let may = context.check_topic(Operation::Read, &topic.topic, topic.topic_id);
-        may.err().map(i16::from)
-    });
-    let refused: Vec<Option<i16>> = refused.collect();
-    let wishes = wishes(context, &request, &refused);
-    let plan = wait_for(context, &request, &wishes).await;
+    let mut session = lock(&context.fetch_session).take();
+    let response = fetch(context, version, &mut request, &mut session).await;
+    *lock(&context.fetch_session) = session;
+    response
+}
+
+fn lock(session: &Mutex<Option<FetchSession>>) -> std::sync::MutexGuard<'_, Option<FetchSession>> {
+    session.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn fetch(
+    context: &Context,
+    version: i16,
+    request: &mut FetchRequest,
+    session: &mut Option<FetchSession>,
+) -> FetchResponse {
+    let round = match Round::begin(session, version, request) {
+        Ok(round) => round,
+        Err(code) => return FetchResponse::default().with_error_code(code),
+    };
+    let (wishes, refused) = wishes(context, &round.partitions);
+    let plan = wait_for(context, request, &wishes).await;
     let mut planned = plan.partitions.into_iter().zip(&wishes);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut room = Room {
         left: bytes_max.min(KAFKA_FETCH_BYTES_MAX),
         is_empty: true,
     };
-    let mut responses = Vec::with_capacity(request.topics.len());
-    for (topic, refused) in request.topics.iter().zip(refused) {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
-            let planned = planned
-                .next()
-                .and_then(|(planned, wish)| Some((planned?, wish)));
-            let answer = match refused {
-                Some(code) => failed(wanted, code),
-                None => answer(context, version, &request, wanted, planned, &mut room).await,
-            };
-            partitions.push(answer);
-        }
-        let mut response = FetchableTopicResponse::default().with_partitions(partitions);
-        if version >= 13 {
-            response.topic_id = topic.topic_id;
-        } else {
-            response.topic.clone_from(&topic.topic);
-        }
-        responses.push(response);
+    let mut answers = Vec::with_capacity(round.partitions.len());
+    for (Asked { wanted, .. }, refused) in round.partitions.iter().zip(refused) {
+        let planned = planned
+            .next()
+            .and_then(|(planned, wish)| Some((planned?, wish)));
+        answers.push(match refused {
+            Some(code) => failed(wanted, code),
+            None => answer(context, version, request, wanted, planned, &mut room).await,
+        });
     }
-    FetchResponse::default().with_responses(responses)
+    let new_id = (Uuid::new_v4().as_u128() as i32 & i32::MAX).max(1);
+    let room = (&context.session_room, new_id);
+    let (session_id, responses) = round.end(session, version, answers, room);
+    let response = FetchResponse::default().with_responses(responses);
+    match version {
+        7.. => response.with_session_id(session_id),
+        _ => response,
+    }
 }
 
-fn wishes(context: &Context, request: &FetchRequest, refused: &[Option<i16>]) -> Vec<Wish> {
-    let ids = |topic: &FetchTopic| context.topic_id(&topic.topic, topic.topic_id);
-    let topics = request.topics.iter().zip(refused);
-    let wishes = topics.flat_map(|(topic, refused)| {
-        // A topic that is not there, or not for this client, has no partition -1 either.
-        let id = ids(topic).filter(|_| refused.is_none());
-        topic.partitions.iter().map(move |partition| Wish {
+/// What is to be read of each, and the code for who may not.
+fn wishes(context: &Context, asked: &[Asked]) -> (Vec<Wish>, Vec<Option<i16>>) {
+    let mut last: Option<(&Topic, (Option<TopicId>, Option<i16>))> = None;
+    let wishes = asked.iter().map(|Asked { topic, wanted }| {
+        let (id, refused) = match last {
+            Some((known, found)) if known == topic => found,
+            _ => find(context, topic),
+        };
+        last = Some((topic, (id, refused)));
+        let wish = Wish {
             target: match id {
-                Some(id) => target(id, partition.partition),
+                Some(id) => target(id, wanted.partition),
+                // A topic that is not there, or not for this client, has no partition -1 either.
                 None => target(TopicId::default(), -1),
             },
-            offset: KafkaOffset(partition.fetch_offset),
-            bytes_max: usize::try_from(partition.partition_max_bytes).unwrap_or(0),
-        })
+            offset: KafkaOffset(wanted.fetch_offset),
+            bytes_max: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        };
+        (wish, refused)
     });
-    wishes.collect()
+    wishes.unzip()
+}
+
+fn find(context: &Context, topic: &Topic) -> (Option<TopicId>, Option<i16>) {
+    let (name, id) = match topic {
+        Topic::Name(name) => (name.as_str(), Uuid::nil()),
+        Topic::Id(id) => ("", *id),
+    };
+    match context.check_topic(Operation::Read, name, id) {
+        Ok(()) => (context.topic_id(name, id), None),
+        Err(refusal) => (None, Some(refusal.code)),
+    }
 }
 
 /// Plans until there are `min_bytes`, or an error, or the time is over.

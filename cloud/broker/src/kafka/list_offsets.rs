@@ -147,8 +147,9 @@ fn first_at(bytes: Bytes, log_start: i64, time_ms: i64) -> Option<Option<Found>>
     let batch = Batch::parse(bytes).ok()?;
     for record in batch.records().ok()? {
         let (offset, record) = record.ok()?;
-        if offset >= log_start && record.timestamp_ms >= time_ms {
-            return Some(Some((offset, record.timestamp_ms)));
+        let record_ms = batch.header().time_of_ms(record.timestamp_ms);
+        if offset >= log_start && record_ms >= time_ms {
+            return Some(Some((offset, record_ms)));
         }
     }
     Some(None)

@@ -23,6 +23,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod dispatch;
 mod fetch;
+mod fetch_session;
 mod find_coordinator;
 mod groups;
 mod incremental_alter_configs;
@@ -33,14 +34,16 @@ mod metadata;
 mod offset_delete;
 mod offset_for_leader_epoch;
 mod offsets;
+mod old_produce;
 mod produce;
 mod refusal;
 mod reply_code;
 mod shape;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub(crate) use auto_create::AutoCreate;
+pub(crate) use fetch_session::FetchSession;
 pub(crate) use produce::Unpacking;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_shared::id::{PartitionId, TopicId};
@@ -73,6 +76,10 @@ pub(crate) struct Context {
     pub(crate) unpacking: Arc<Unpacking>,
     /// Permits are KiB of long requests.
     pub(crate) room: Arc<Semaphore>,
+    /// Of this connection; a fetch takes it out while it goes on.
+    pub(crate) fetch_session: Arc<Mutex<Option<FetchSession>>>,
+    /// Permits are partitions of all connections' fetch sessions.
+    pub(crate) session_room: Arc<Semaphore>,
     /// Of this start of the cloud, by chance; 31 bits, and not 0.
     pub(crate) start: u32,
 }
@@ -111,6 +118,7 @@ pub(crate) async fn serve(
                 Ok((stream, peer)) => {
                     let context = Context {
                         client_host: format!("/{}", peer.ip().to_canonical()),
+                        fetch_session: Arc::default(),
                         ..context.clone()
                     };
                     connections.spawn(connect(stream, peer.to_string(), context));

@@ -22,16 +22,27 @@ use uuid::Uuid;
 
 use super::{Context, reply_code, target};
 use crate::broker::Submitted;
-use crate::limits::{KAFKA_MESSAGE_BYTES_MAX, KAFKA_UNPACKED_BYTES_MAX, KAFKA_UNPACKINGS_MAX};
+use crate::limits::{KAFKA_UNPACKED_BYTES_MAX, KAFKA_UNPACKINGS_MAX};
 
 /// Where there is an error.
 const NO_OFFSET: i64 = -1;
+
+/// Of records that keep their sender's time.
+const NO_TIME: i64 = -1;
 
 /// A code, and a reason for people.
 type Refusal = (i16, String);
 
 /// A partition's number, and where its batch goes.
-type Asked = (i32, Result<Target, Refusal>);
+type Asked = (i32, Result<Place, Refusal>);
+
+/// Where a batch goes.
+#[derive(Clone, Copy)]
+struct Place {
+    target: Target,
+    /// When it came, where its topic says `LogAppendTime`; else -1.
+    append_time_ms: i64,
+}
 
 /// What is on its way to the log, and what was refused before it came so far.
 pub(super) struct Producing {
@@ -84,9 +95,9 @@ pub(super) async fn begin(
                 Err(refusal) => Err(refusal.clone()),
                 Ok(()) => check(context, &name, topic_id, data).await,
             };
-            let taken = checked.map(|(target, wish)| {
+            let taken = checked.map(|(place, wish)| {
                 wishes.push(wish);
-                target
+                place
             });
             asked.push((index, taken));
         }
@@ -110,9 +121,9 @@ impl Producing {
         let (version, mut any_refused) = (self.version, false);
         let topics = self.topics.into_iter().map(|(name, topic_id, asked)| {
             let partitions = asked.into_iter().map(|(index, taken)| {
-                let decided = taken.and_then(|target| {
+                let decided = taken.and_then(|place| {
                     let base_offset = decided(effects.next())?;
-                    Ok((target, base_offset))
+                    Ok((place, base_offset))
                 });
                 any_refused |= decided.is_err();
                 answer(context, version, index, decided)
@@ -156,7 +167,7 @@ async fn check(
     name: &TopicName,
     topic_id: Uuid,
     data: PartitionProduceData,
-) -> Result<(Target, Wish), Refusal> {
+) -> Result<(Place, Wish), Refusal> {
     let unknown = match topic_id.is_nil() {
         true => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
         false => reply_code::UNKNOWN_TOPIC_ID,
@@ -164,17 +175,23 @@ async fn check(
     let id = context.topic_id(name, topic_id);
     let id = id.ok_or_else(|| (unknown, format!("there is no topic {}", name.as_str())))?;
     let target = target(id, data.index);
-    let compacts = context.broker.ledger(|ledger| {
+    let settings = context.broker.ledger(|ledger| {
         ledger.partition(target)?;
-        Some(ledger.topic(id)?.settings.compacts)
+        Some(ledger.topic(id)?.settings)
     });
-    let compacts = compacts.ok_or_else(|| {
+    let settings = settings.ok_or_else(|| {
         let why = format!("there is no partition {}", data.index);
         (reply_code::UNKNOWN_TOPIC_OR_PARTITION, why)
     })?;
-    let batch = check_batch(data.records.unwrap_or_default())?;
-    if compacts {
+    let bytes_max = settings.message_bytes_max as usize;
+    let mut batch = check_batch(data.records.unwrap_or_default(), bytes_max)?;
+    if settings.compacts {
         context.unpacking.check_keys(&batch).await?;
+    }
+    let mut append_time_ms = NO_TIME;
+    if settings.log_append_time {
+        append_time_ms = context.broker.clock().now_ms();
+        batch = batch.appended_at(append_time_ms);
     }
     let header = batch.header();
     let sequence = (header.producer_id >= 0).then_some(Sequence {
@@ -193,18 +210,22 @@ async fn check(
         },
         sequence,
     };
-    Ok((target, (Entry::Produce(produce), Some(bytes))))
+    let place = Place {
+        target,
+        append_time_ms,
+    };
+    Ok((place, (Entry::Produce(produce), Some(bytes))))
 }
 
 /// Exactly one whole batch, as a producer makes it.
-fn check_batch(records: Bytes) -> Result<Batch, Refusal> {
+fn check_batch(records: Bytes, bytes_max: usize) -> Result<Batch, Refusal> {
     let invalid = |why: &str| (reply_code::INVALID_RECORD, why.to_owned());
     if records.is_empty() {
         return Err(invalid("there is no batch"));
     }
-    if records.len() > KAFKA_MESSAGE_BYTES_MAX {
+    if records.len() > bytes_max {
         let why = format!(
-            "the batch has {} bytes, at most {KAFKA_MESSAGE_BYTES_MAX} are taken (max.message.bytes)",
+            "the batch has {} bytes, at most {bytes_max} are taken (max.message.bytes)",
             records.len()
         );
         return Err((reply_code::MESSAGE_TOO_LARGE, why));
@@ -338,16 +359,17 @@ fn answer(
     context: &Context,
     version: i16,
     index: i32,
-    decided: Result<(Target, i64), Refusal>,
+    decided: Result<(Place, i64), Refusal>,
 ) -> PartitionProduceResponse {
     let mut response = PartitionProduceResponse::default().with_index(index);
     match decided {
-        Ok((target, base_offset)) => {
+        Ok((place, base_offset)) => {
             response.base_offset = base_offset;
+            response.log_append_time_ms = place.append_time_ms;
             if version >= 5 {
                 let partition = context
                     .broker
-                    .ledger(|ledger| ledger.partition(target).copied());
+                    .ledger(|ledger| ledger.partition(place.target).copied());
                 response.log_start_offset = partition.map_or(NO_OFFSET, |one| one.log_start.0);
             }
         }

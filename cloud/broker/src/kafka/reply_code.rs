@@ -32,12 +32,14 @@ pub(super) const KAFKA_STORAGE_ERROR: i16 = 56;
 pub(super) const NON_EMPTY_GROUP: i16 = 68;
 pub(super) const GROUP_ID_NOT_FOUND: i16 = 69;
 pub(super) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+pub(super) const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 pub(super) const FENCED_LEADER_EPOCH: i16 = 74;
 pub(super) const UNKNOWN_LEADER_EPOCH: i16 = 75;
 pub(super) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 pub(super) const GROUP_SUBSCRIBED_TO_TOPIC: i16 = 86;
 pub(super) const INVALID_RECORD: i16 = 87;
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
+pub(super) const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
 pub(super) const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
 pub(super) const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;
 

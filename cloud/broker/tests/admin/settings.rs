@@ -61,11 +61,19 @@ async fn settings_are_shown_as_they_are() {
     let names: Vec<&str> = all.iter().map(|(name, ..)| name.as_str()).collect();
     let expected = [
         "cleanup.policy",
+        "compression.type",
         "delete.retention.ms",
+        "flush.messages",
+        "max.message.bytes",
+        "message.timestamp.type",
+        "min.insync.replicas",
         "pack.merge_below",
+        "preallocate",
         "retention.bytes",
         "retention.ms",
+        "segment.bytes",
         "storage.url",
+        "unclean.leader.election.enable",
     ];
     assert_eq!(names, expected);
     assert!(

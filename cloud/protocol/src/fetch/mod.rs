@@ -1,7 +1,7 @@
 //! Fetch planning: which batches answer a fetch, within its limits. Pure; the broker reads them.
 //!
 //! Sources: KIP-74 (the first batch is returned even where it is larger than the limits, so that a
-//! consumer always gets on), KIP-227 is not used (every fetch names all its partitions).
+//! consumer always gets on).
 
 use tidegate_shared::id::KafkaOffset;
 

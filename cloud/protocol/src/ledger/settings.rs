@@ -18,6 +18,12 @@ pub struct TopicSettings {
     pub delete_retention_ms: u64,
     /// `pack.merge_below`: neighbouring batches smaller than this are packed as one; 0: none are.
     pub pack_merge_below_bytes: u64,
+    /// `max.message.bytes`: a batch that a Kafka client produces has no more.
+    pub message_bytes_max: u32,
+    /// `message.timestamp.type` is `LogAppendTime`.
+    pub log_append_time: bool,
+    /// `segment.bytes`; `None`: the cluster's.
+    pub segment_bytes: Option<u32>,
     /// `storage.url`: the number of the object store that segments go to; 0: the cluster's.
     pub store: u32,
 }
@@ -33,12 +39,18 @@ impl Default for TopicSettings {
             compacts: false,
             delete_retention_ms: DAY_MS,
             pack_merge_below_bytes: 0,
+            message_bytes_max: Self::MESSAGE_BYTES_MAX,
+            log_append_time: false,
+            segment_bytes: None,
             store: CLUSTER_STORE,
         }
     }
 }
 
 impl TopicSettings {
+    /// Kafka's default of `max.message.bytes`.
+    pub const MESSAGE_BYTES_MAX: u32 = 1_048_588;
+
     /// These with changes, in their order.
     #[must_use]
     pub fn changed(mut self, changes: &[TopicChange]) -> Self {
@@ -56,6 +68,11 @@ impl TopicSettings {
             }
             TopicChange::DeleteRetentionMs(value) => self.delete_retention_ms = or_zero(value),
             TopicChange::PackMergeBelow(value) => self.pack_merge_below_bytes = or_zero(value),
+            TopicChange::MaxMessageBytes(value) => self.message_bytes_max = value,
+            TopicChange::LogAppendTime(value) => self.log_append_time = value,
+            TopicChange::SegmentBytes(value) => {
+                self.segment_bytes = Some(value).filter(|bytes| *bytes > 0);
+            }
             TopicChange::Store(number) => self.store = number,
         }
     }
@@ -78,6 +95,11 @@ impl TopicSettings {
                 .then(|| TopicChange::DeleteRetentionMs(to_wire(self.delete_retention_ms))),
             (self.pack_merge_below_bytes != default.pack_merge_below_bytes)
                 .then(|| TopicChange::PackMergeBelow(to_wire(self.pack_merge_below_bytes))),
+            (self.message_bytes_max != default.message_bytes_max)
+                .then_some(TopicChange::MaxMessageBytes(self.message_bytes_max)),
+            (self.log_append_time != default.log_append_time)
+                .then_some(TopicChange::LogAppendTime(self.log_append_time)),
+            self.segment_bytes.map(TopicChange::SegmentBytes),
             (self.store != default.store).then_some(TopicChange::Store(self.store)),
         ];
         changes.into_iter().flatten().collect()

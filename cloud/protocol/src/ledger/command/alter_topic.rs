@@ -28,6 +28,12 @@ pub enum TopicChange {
     PackMergeBelow(i64),
     /// Number 6: the object store that segments go to, by its number; 0: the cluster's.
     Store(u32),
+    /// Number 7: Kafka's `max.message.bytes`, for what Kafka clients produce.
+    MaxMessageBytes(u32),
+    /// Number 8: whether Kafka's `message.timestamp.type` is `LogAppendTime`.
+    LogAppendTime(bool),
+    /// Number 9: Kafka's `segment.bytes`; 0: the cluster's.
+    SegmentBytes(u32),
 }
 
 impl TopicChange {
@@ -45,6 +51,9 @@ impl TopicChange {
             Self::DeleteRetentionMs(value) => (4, value),
             Self::PackMergeBelow(value) => (5, value),
             Self::Store(value) => (6, i64::from(value)),
+            Self::MaxMessageBytes(value) => (7, i64::from(value)),
+            Self::LogAppendTime(value) => (8, i64::from(value)),
+            Self::SegmentBytes(value) => (9, i64::from(value)),
         };
         out.put_u8(number);
         out.put_i64_le(value);
@@ -53,25 +62,24 @@ impl TopicChange {
     fn take(reader: &mut Reader) -> Result<Self, DecodeError> {
         let number = reader.u8("setting number")?;
         let value = reader.i64("setting")?;
+        let invalid = |field| DecodeError::from(WireError::Invalid { field });
+        let size = |field| u32::try_from(value).map_err(|_| invalid(field));
         Ok(match number {
             1 => Self::RetentionMs(value),
             2 => Self::RetentionBytes(value),
             3 => match u8::try_from(value) {
                 Ok(policy @ 1..=3) => Self::CleanupPolicy(policy),
-                _ => {
-                    let field = "cleanup policy";
-                    return Err(WireError::Invalid { field }.into());
-                }
+                _ => return Err(invalid("cleanup policy")),
             },
             4 => Self::DeleteRetentionMs(value),
             5 => Self::PackMergeBelow(value),
-            6 => match u32::try_from(value) {
-                Ok(number) => Self::Store(number),
-                Err(_) => {
-                    let field = "object store's number";
-                    return Err(WireError::Invalid { field }.into());
-                }
+            6 => Self::Store(size("object store's number")?),
+            7 => Self::MaxMessageBytes(size("longest message")?),
+            8 => match value {
+                0 | 1 => Self::LogAppendTime(value == 1),
+                _ => return Err(invalid("timestamp type")),
             },
+            9 => Self::SegmentBytes(size("segment size")?),
             number => {
                 let what = "topic setting";
                 return Err(DecodeError::UnknownNumber { what, number });

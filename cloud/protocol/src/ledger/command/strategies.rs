@@ -157,6 +157,9 @@ fn change() -> impl Strategy<Value = TopicChange> {
         any::<i64>().prop_map(TopicChange::DeleteRetentionMs),
         any::<i64>().prop_map(TopicChange::PackMergeBelow),
         store().prop_map(TopicChange::Store),
+        any::<u32>().prop_map(TopicChange::MaxMessageBytes),
+        any::<bool>().prop_map(TopicChange::LogAppendTime),
+        any::<u32>().prop_map(TopicChange::SegmentBytes),
     ]
 }
 
