@@ -15,6 +15,7 @@ use crate::limits::{
     KAFKA_CONNECTION_IDLE_MAX, KAFKA_FETCH_BYTES_MAX, KAFKA_MESSAGE_BYTES_MAX,
     KAFKA_REQUEST_BYTES_MAX, TOPIC_PARTITIONS_DEFAULT,
 };
+use crate::store::StoreUrl;
 use crate::topic_settings::{self, STORAGE_URL};
 use crate::topic_store;
 
@@ -131,7 +132,10 @@ pub(super) fn check_store(
     let is_default = row.is_none_or(|row| row.is_default);
     let is_as_before = match url {
         None => is_default,
-        Some(url) => row.is_some_and(|row| row.value == *url),
+        Some(url) => {
+            let url = url.parse().map(|url: StoreUrl| url.absolute());
+            row.is_some_and(|row| url.is_ok_and(|url| row.value == url))
+        }
     };
     match is_as_before {
         true => Ok(()),
