@@ -52,8 +52,8 @@ def shown(bindings):
     )
 
 
-def admin():
-    return AdminClient({"bootstrap.servers": bootstrap})
+# It lives until the answer is there.
+admin = AdminClient({"bootstrap.servers": bootstrap})
 
 
 def one(futures):
@@ -62,17 +62,17 @@ def one(futures):
 
 
 def create(*said):
-    return one(admin().create_acls([words(AclBinding, *said)], request_timeout=WITHIN_S))
+    return one(admin.create_acls([words(AclBinding, *said)], request_timeout=WITHIN_S))
 
 
 def describe(*said):
     wanted = words(AclBindingFilter, *said)
-    return shown(admin().describe_acls(wanted, request_timeout=WITHIN_S).result(WITHIN_S))
+    return shown(admin.describe_acls(wanted, request_timeout=WITHIN_S).result(WITHIN_S))
 
 
 def delete(*said):
     wanted = words(AclBindingFilter, *said)
-    return shown(one(admin().delete_acls([wanted], request_timeout=WITHIN_S)))
+    return shown(one(admin.delete_acls([wanted], request_timeout=WITHIN_S)))
 
 
 class Told:
@@ -94,8 +94,13 @@ def produce(topic):
     told = Told()
     producer = Producer({"bootstrap.servers": bootstrap, "message.timeout.ms": 5000})
     while True:
-        producer.produce(topic, value="one", on_delivery=lambda error, _: told.say(error))
-        producer.flush(WITHIN_S)
+        try:
+            producer.produce(topic, value="one", on_delivery=lambda error, _: told.say(error))
+            producer.flush(WITHIN_S)
+        except KafkaException as error:
+            # It knows already.
+            told.say(error.args[0])
+            producer.poll(0.1)
         time.sleep(0.05)
 
 
