@@ -89,8 +89,9 @@ impl Cloud {
             data: std::path::absolute(&config.data)?,
             restore_window: config.restore_window.0,
         };
-        cloud.serve_kafka(kafka, &config, Arc::clone(&coordinator), stopping.clone())?;
-        cloud.serve_http(http, coordinator, place, stopping.clone());
+        let kafka =
+            cloud.serve_kafka(kafka, &config, Arc::clone(&coordinator), stopping.clone())?;
+        cloud.serve_http(http, kafka, place, stopping.clone());
         let mut stop = stopping.clone();
         cloud.tasks.spawn(async move {
             let mut care = tokio::spawn(care.run());
@@ -151,7 +152,7 @@ impl Cloud {
         config: &Config,
         coordinator: Arc<Coordinator>,
         stopping: watch::Receiver<bool>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<kafka::Context> {
         let (advertised_host, advertised_port) = match &config.kafka.advertised {
             Some(advertised) => split_host_port(advertised)?,
             None => (
@@ -173,25 +174,27 @@ impl Cloud {
             session_room: Arc::new(Semaphore::new(KAFKA_SESSION_PARTITIONS_MAX)),
             start: (Uuid::new_v4().as_u128() as u32 >> 1).max(1),
         };
+        let own = context.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = kafka::serve(listener, context, stopping) => {}
                 () = coordinator.run() => {}
             }
         });
-        Ok(())
+        Ok(own)
     }
 
     fn serve_http(
         &mut self,
         listener: TcpListener,
-        coordinator: Arc<Coordinator>,
+        kafka: kafka::Context,
         place: http::Place,
         mut stopping: watch::Receiver<bool>,
     ) {
         let router = http::router(http::Context {
             broker: self.broker.clone(),
-            coordinator,
+            coordinator: Arc::clone(&kafka.coordinator),
+            kafka,
             place: Arc::new(place),
             scrub: Arc::new(Semaphore::new(1)),
             imports: Arc::default(),

@@ -213,6 +213,11 @@ pub const EXPORT_FACTS_MAX: usize = 1_000;
 /// A body of facts over HTTP, about 150,000 of them; a longer one is refused (413).
 pub const HTTP_FACTS_BYTES_MAX: usize = 48 << 20;
 
+/// Records that one request over HTTP produces or consumes, and the bytes that are read for it; it waits no longer than this.
+pub const HTTP_RECORDS_MAX: usize = 10_000;
+pub const HTTP_FETCH_BYTES_MAX: i32 = 4 << 20;
+pub const HTTP_FETCH_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// What is wrong with facts is told so many times; the rest is counted.
 pub const WRONG_FACTS_SHOWN_MAX: usize = 20;
 

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use crate::acl::AclArguments;
 use crate::cloud::CloudArguments;
 use crate::edge::EdgeArguments;
+use crate::group::GroupArguments;
 use crate::offsets::OffsetsArguments;
 use crate::topic::TopicArguments;
 use crate::whereabouts::WhereArguments;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Edge(EdgeArguments),
     /// The topics of the cloud
     Topic(TopicArguments),
+    /// The consumer groups of the cloud
+    Group(GroupArguments),
     /// Who may do what in the cloud
     Acl(Box<AclArguments>),
     /// The cloud's own state

@@ -9,8 +9,10 @@ mod cloud;
 #[cfg(feature = "up")]
 mod demo;
 mod edge;
+mod group;
 #[cfg(feature = "up")]
 mod kafka_client;
+mod moment;
 mod offsets;
 mod remote;
 #[cfg(test)]
@@ -54,6 +56,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Offsets(arguments) => offsets::run(&arguments),
         Command::Edge(arguments) => edge::run(&arguments),
         Command::Topic(arguments) => topic::run(&arguments),
+        Command::Group(arguments) => group::run(&arguments),
         Command::Acl(arguments) => acl::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
     }

@@ -1,5 +1,8 @@
-//! `tidegate topic`: list, create, look at, change, trim, verify and delete topics.
+//! `tidegate topic`: list, create, look at, change, trim, verify and delete topics, and produce and consume their records.
 
+mod consume;
+mod format;
+mod produce;
 mod verify;
 
 use std::process::ExitCode;
@@ -43,6 +46,16 @@ enum Verb {
         #[arg(required = true, value_name = "SETTING=VALUE")]
         changes: Vec<String>,
     },
+    /// Give a topic more partitions
+    Grow {
+        name: String,
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        partitions: u32,
+    },
+    /// Send lines of standard input as records
+    Produce(produce::ProduceArguments),
+    /// Show records
+    Consume(consume::ConsumeArguments),
     /// Give up the records of a partition before an offset (Kafka's DeleteRecords)
     Trim {
         name: String,
@@ -60,8 +73,12 @@ enum Verb {
 
 pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
     let client = arguments.remote.client()?;
-    if let Verb::Verify { name } = &arguments.verb {
-        return verify::run(&client, name, arguments.remote.output);
+    let output = arguments.remote.output;
+    match &arguments.verb {
+        Verb::Verify { name } => return verify::run(&client, name, output),
+        Verb::Produce(arguments) => return produce::run(&client, arguments, output),
+        Verb::Consume(arguments) => return consume::run(&client, arguments, output),
+        _ => {}
     }
     let (answer, text) = match &arguments.verb {
         Verb::List => {
@@ -95,6 +112,12 @@ pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
             let text = format!("{}\n\n{}", settings(&answer), stores(&answer));
             (answer, text)
         }
+        Verb::Grow { name, partitions } => {
+            let body = json!({ "partitions": partitions });
+            let path = format!("/api/v1/topics/{}/partitions", segment(name));
+            let answer = client.post(&path, &body)?;
+            (answer, format!("topic {name} has {partitions} partitions"))
+        }
         Verb::Trim {
             name,
             partition,
@@ -110,9 +133,11 @@ pub(crate) fn run(arguments: &TopicArguments) -> anyhow::Result<ExitCode> {
             let text = cost(&answer);
             (answer, text)
         }
-        Verb::Verify { .. } => unreachable!("it has been answered"),
+        Verb::Verify { .. } | Verb::Produce(_) | Verb::Consume(_) => {
+            unreachable!("it has been answered")
+        }
     };
-    print(&match arguments.remote.output {
+    print(&match output {
         Output::Json => answer.to_string(),
         Output::Table => text,
     })?;

@@ -40,7 +40,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, why)
     }
 
-    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { status, why }
     }

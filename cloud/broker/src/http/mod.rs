@@ -6,8 +6,12 @@ mod answer;
 mod backup;
 mod edges;
 mod facts;
+mod groups;
+mod kafka;
 mod lines;
 mod offsets;
+mod openapi;
+mod records;
 mod storage;
 mod topics;
 mod whereabouts;
@@ -37,6 +41,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 pub(crate) struct Context {
     pub broker: Broker,
     pub coordinator: Arc<Coordinator>,
+    /// To ask what Kafka clients ask.
+    pub kafka: crate::kafka::Context,
     pub place: Arc<Place>,
     /// One scrub at a time: it holds a whole segment in memory.
     pub scrub: Arc<Semaphore>,
@@ -87,6 +93,9 @@ pub(crate) fn router(context: Context) -> Router {
                 .merge(edges::routes())
                 .merge(backup::routes())
                 .merge(topics::routes())
+                .merge(records::routes())
+                .merge(groups::routes())
+                .merge(openapi::routes())
                 .merge(storage::routes())
                 .merge(acls::routes())
                 .fallback(answer::unknown_path),

@@ -43,7 +43,9 @@ mod shape;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use auto_create::AutoCreate;
+use bytes::Bytes;
 pub(crate) use fetch_session::FetchSession;
+use kafka_protocol::messages::{RequestKind, ResponseKind};
 pub(crate) use produce::Unpacking;
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_shared::id::{PartitionId, TopicId};
@@ -85,6 +87,26 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// What a client of this node would be answered, without a connection of its own. `None` when the node stops meanwhile, and
+    /// for what is not served.
+    pub(crate) async fn ask(&self, version: i16, request: RequestKind) -> Option<ResponseKind> {
+        let RequestKind::Produce(request) = request else {
+            return dispatch::handle(self, version, "", request).await;
+        };
+        let batches = request
+            .topic_data
+            .iter()
+            .flat_map(|topic| &topic.partition_data);
+        let bytes = batches
+            .map(|one| one.records.as_ref().map_or(0, Bytes::len))
+            .sum();
+        let producing = produce::begin(self, version, request, bytes).await?;
+        match producing.end(self).await? {
+            produce::Told::Response(response) => Some(ResponseKind::Produce(response)),
+            produce::Told::Nothing | produce::Told::Refused => None,
+        }
+    }
+
     /// A partition, by its topic's id, or else its name (whichever the request's version has).
     fn topic_id(&self, name: &str, id: uuid::Uuid) -> Option<TopicId> {
         self.broker.ledger(|ledger| match id.is_nil() {

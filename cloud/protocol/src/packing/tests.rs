@@ -194,6 +194,22 @@ fn a_tail_is_packed_at_its_size_or_its_age() {
 }
 
 #[test]
+fn a_topic_may_have_its_own_size_of_segments() {
+    let mut world = World::new();
+    world.land(3, 600);
+    world.land(3, 500);
+    world.alter(vec![TopicChange::SegmentBytes(2_000)]);
+    assert_eq!(world.plans(), [], "its own size is larger");
+    world.alter(vec![TopicChange::SegmentBytes(500)]);
+    assert_eq!(world.plans()[0].end(), KafkaOffset(3));
+    world.alter(vec![TopicChange::SegmentBytes(0)]);
+    assert_eq!(world.plans().len(), 1, "the cluster's again");
+    world.alter(vec![TopicChange::SegmentBytes(u32::MAX)]);
+    let topic = world.ledger.topic(TARGET.topic_id).unwrap();
+    assert_eq!(RULE.of(&topic.settings).segment_bytes, SEGMENT_BYTES_MAX);
+}
+
+#[test]
 fn what_was_packed_or_given_up_since_it_was_due_is_not_planned() {
     let mut world = World::new();
     let planned = |world: &World| plan_of(&world.ledger, TARGET, RULE, world.now_ms);
