@@ -76,7 +76,7 @@ async fn fetch(
 
 /// What is to be read of each, and the code for who may not.
 fn wishes(context: &Context, asked: &[Asked]) -> (Vec<Wish>, Vec<Option<i16>>) {
-    let mut last: Option<(&Topic, (Option<TopicId>, Option<i16>))> = None;
+    let mut last: Option<(&Topic, Found)> = None;
     let wishes = asked.iter().map(|Asked { topic, wanted }| {
         let (id, refused) = match last {
             Some((known, found)) if known == topic => found,
@@ -97,7 +97,10 @@ fn wishes(context: &Context, asked: &[Asked]) -> (Vec<Wish>, Vec<Option<i16>>) {
     wishes.unzip()
 }
 
-fn find(context: &Context, topic: &Topic) -> (Option<TopicId>, Option<i16>) {
+/// A topic, if it is there; and the code for who may not read it.
+type Found = (Option<TopicId>, Option<i16>);
+
+fn find(context: &Context, topic: &Topic) -> Found {
     let (name, id) = match topic {
         Topic::Name(name) => (name.as_str(), Uuid::nil()),
         Topic::Id(id) => ("", *id),
