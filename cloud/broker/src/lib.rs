@@ -4,6 +4,7 @@
 //! the ledger, and answers with the result of applying. Everything else looks at the ledger and the
 //! indexes, and hands in what it wants through [`Broker::submit`].
 
+pub mod administrator;
 mod authority;
 mod authorization;
 pub mod backup;
@@ -14,6 +15,7 @@ mod cloud;
 mod compactor;
 pub mod config;
 mod coordinator;
+mod credentials;
 mod folders;
 mod holds;
 mod http;
@@ -40,6 +42,7 @@ mod state;
 pub mod store;
 mod stores;
 mod submission;
+mod tls;
 pub mod topic_settings;
 mod topic_store;
 

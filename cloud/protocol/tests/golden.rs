@@ -15,7 +15,9 @@ use tidegate_cloud_protocol::acls::{
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
 use tidegate_cloud_protocol::ledger::producers::Sequence;
-use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Segment, Target};
+use tidegate_cloud_protocol::ledger::{
+    Command, Effect, GapLanded, Ledger, Segment, Target, TokenName, UserName,
+};
 use tidegate_cloud_protocol::offset_map::{AllFacts, FactsMark, InCloud, OffsetMap, Opened};
 use tidegate_cloud_protocol::segment::{
     PackedBatch, SegmentHeader, SegmentIndex, SegmentSummary, SegmentWriter,
@@ -23,6 +25,7 @@ use tidegate_cloud_protocol::segment::{
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
+use tidegate_shared::scram::{Mechanism, Verifier};
 
 const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
 const TOPIC: TopicId = TopicId(3);
@@ -292,12 +295,52 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 targets: None,
             }),
         ),
+        ("entry-18-alter-user-v1", Entry::AlterUser(alter_user())),
+        (
+            "entry-18-alter-user-v1-removals",
+            Entry::AlterUser(AlterUser {
+                name: UserName::new("bob").expect("a name"),
+                is_new: false,
+                secret: [6; 32],
+                changes: vec![
+                    UserChange::SetVerifier(verifier(Mechanism::Sha256)),
+                    UserChange::RemoveVerifier(Mechanism::Sha256),
+                    UserChange::RemoveToken(TokenName::new("ci").expect("a name")),
+                    UserChange::RemoveAll,
+                ],
+            }),
+        ),
         ("entry-20-add-rules-v1", Entry::AddRules(add_rules())),
         (
             "entry-21-remove-rules-v1",
             Entry::RemoveRules(remove_rules()),
         ),
     ]
+}
+
+fn verifier(mechanism: Mechanism) -> Verifier {
+    let keys = [
+        vec![3; mechanism.key_bytes()],
+        vec![4; mechanism.key_bytes()],
+    ];
+    let verifier = Verifier::of_parts(mechanism, 8_192, b"salt", [&keys[0], &keys[1]]);
+    verifier.expect("a verifier")
+}
+
+fn alter_user() -> AlterUser {
+    AlterUser {
+        name: UserName::new("ada").expect("a name"),
+        is_new: true,
+        secret: [5; 32],
+        changes: vec![
+            UserChange::SetVerifier(verifier(Mechanism::Sha256)),
+            UserChange::SetVerifier(verifier(Mechanism::Sha512)),
+            UserChange::AddToken {
+                name: TokenName::new("ci").expect("a name"),
+                hash: [9; 32],
+            },
+        ],
+    }
 }
 
 fn rule() -> Rule {
@@ -503,7 +546,8 @@ fn ledger(is_meant: impl Fn(&str) -> bool) -> Ledger {
 
 #[test]
 fn a_snapshot_is_read_as_what_it_was() {
-    let ledger = ledger(|name| !OF_RULES.contains(&name));
+    let mut today = ledger(|name| !OF_RULES.contains(&name));
+    let ledger = ledger(|name| !OF_USERS.contains(&name) && !OF_RULES.contains(&name));
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
     let log = ledger.log(target());
@@ -526,35 +570,41 @@ fn a_snapshot_is_read_as_what_it_was() {
     assert_eq!(restored.epoch_end(target(), 0), Some(next));
     assert_eq!(
         Ledger::restore(golden("snapshot-v7")),
-        Ok(restored.clone()),
-        "of before there were rules"
+        Ok(restored),
+        "of before there were users and rules"
     );
+    let name = UserName::new("ada").expect("a name");
+    let user = today.user(&name).expect("it is there");
+    assert_eq!((user.verifiers().count(), user.tokens().count()), (2, 1));
+    assert_eq!(today.user_of_token(&[9; 32]), Some(&name));
     let rules = [
         Entry::AddRules(add_rules()),
         Entry::RemoveRules(remove_rules()),
     ];
-    let ruled = restored.apply(tick(rules.into()), PLACE);
+    let ruled = today.apply(tick(rules.into()), PLACE);
     assert!(ruled.is_ok(), "{ruled:?}");
-    assert_eq!(restored.rules().iter().collect::<Vec<_>>(), [rule()]);
-    is_written("snapshot-v8", &restored.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v8")), Ok(restored));
+    assert_eq!(today.rules().iter().collect::<Vec<_>>(), [rule()]);
+    is_written("snapshot-v8", &today.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v8")), Ok(today));
 }
 
 const OF_RULES: [&str; 2] = ["entry-20-add-rules-v1", "entry-21-remove-rules-v1"];
+const OF_USERS: [&str; 2] = ["entry-18-alter-user-v1", "entry-18-alter-user-v1-removals"];
 
 const OF_PRODUCERS: [&str; 2] = ["entry-15-produce-v1", "entry-16-allot-producer-v1"];
 
 #[test]
 fn a_snapshot_of_before_there_were_producers_is_read_as_what_it_was() {
-    let ledger = ledger(|name| !OF_PRODUCERS.contains(&name) && !OF_RULES.contains(&name));
+    let later = [OF_PRODUCERS, OF_USERS, OF_RULES].concat();
+    let ledger = ledger(|name| !later.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v5")), Ok(ledger));
 }
 
 #[test]
 fn a_snapshot_of_before_there_were_stores_is_read_as_what_it_was() {
     let of_stores = ["entry-14-add-store-v1", "entry-11-alter-topic-v1-store"];
-    let is_later = |name: &str| OF_PRODUCERS.contains(&name) || OF_RULES.contains(&name);
-    let ledger = ledger(|name| !of_stores.contains(&name) && !is_later(name));
+    let later = [&of_stores[..], &OF_PRODUCERS, &OF_USERS, &OF_RULES].concat();
+    let ledger = ledger(|name| !later.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }
 

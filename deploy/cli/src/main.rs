@@ -21,6 +21,7 @@ mod terminal;
 mod topic;
 #[cfg(feature = "up")]
 mod up;
+mod user;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Edge(arguments) => edge::run(&arguments),
         Command::Topic(arguments) => topic::run(&arguments),
         Command::Group(arguments) => group::run(&arguments),
+        Command::User(arguments) => user::run(&arguments),
         Command::Acl(arguments) => acl::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
     }

@@ -28,6 +28,10 @@ type Rights = &'static [(Operation, ResourceKind)];
 fn needs(key: ApiKey) -> (Rights, Option<i16>) {
     let (rights, code): (Rights, i16) = match key {
         ApiKey::ApiVersions | ApiKey::DescribeCluster => return (&[], None),
+        // Before anybody is known.
+        ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => return (&[], None),
+        ApiKey::DescribeUserScramCredentials => (&[(Describe, Cluster)], CLUSTER_REFUSED),
+        ApiKey::AlterUserScramCredentials => (&[(Alter, Cluster)], CLUSTER_REFUSED),
         ApiKey::ListGroups => return (&[(Describe, Group)], None),
         ApiKey::Produce => (&[(Write, Topic)], TOPIC_REFUSED),
         ApiKey::Fetch => (&[(Read, Topic)], TOPIC_REFUSED),

@@ -13,6 +13,7 @@ use tidegate_shared::id::{
 use super::command::Part;
 use super::partition_log::Segment;
 use super::state::Fork;
+use super::users::UserRefusal;
 use crate::acls::{Added, Rule};
 use crate::index::SegmentId;
 use crate::offset_map::FactsMark;
@@ -127,6 +128,10 @@ pub enum Effect {
     /// The rules that went because of each filter.
     RulesRemoved(Vec<Vec<Rule>>),
     Swept,
+    UserAltered,
+    UserRefused {
+        reason: UserRefusal,
+    },
     BrokerOpened {
         broker_epoch: u64,
     },

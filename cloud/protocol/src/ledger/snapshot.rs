@@ -1,5 +1,7 @@
 //! The ledger as bytes. A snapshot and the commands after it give the same state as the whole log.
 
+mod users;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,6 +23,7 @@ use super::epochs::{EpochEnd, EpochEnds};
 use super::producers::{Producer, Producers, Taken};
 use super::storage::{Garbage, Living};
 use super::stores::Stores;
+use super::users::Users;
 use super::{
     Behind, Committed, DecodeError, Edge, Fights, Fork, Ledger, Partition, PartitionLog, Segment,
     Stream, TailBatch, Target, Topic, TopicSettings,
@@ -29,7 +32,7 @@ use super::{
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
 /// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
 /// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's. 6: Kafka producers. 7: where leader
-/// epochs ended. 8: who may do what.
+/// epochs ended. 8: users, and who may do what.
 const VERSION: u8 = 8;
 
 impl Ledger {
@@ -81,6 +84,7 @@ impl Ledger {
             put_target(out, target);
             put_epoch_ends(out, ends);
         });
+        users::put(&mut out, &self.users);
         let rules: Vec<Rule> = self.rules.iter().collect();
         put_rules(&mut out, rules.iter());
         out.freeze()
@@ -133,8 +137,9 @@ impl Ledger {
                 Ok((take_target(reader)?, take_epoch_ends(reader)?))
             })?;
         }
-        let mut rules = Rules::default();
+        let (mut users, mut rules) = (Users::default(), Rules::default());
         if version > 7 {
+            users = users::take(&mut reader)?;
             for rule in take_rules(&mut reader)? {
                 rules.add(rule);
             }
@@ -161,6 +166,7 @@ impl Ledger {
             producers,
             next_producer_id,
             epoch_ends,
+            users,
             rules,
         })
     }

@@ -4,9 +4,9 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    AddRules, AddStore, AllotProducer, AlterTopic, CommitOffsets, DecodeError, ForgetOffsets,
-    ForkStream, ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part,
-    Produce, ReleaseEdge, RemoveRules, Row, Swept, Trim,
+    AddRules, AddStore, AllotProducer, AlterTopic, AlterUser, CommitOffsets, DecodeError,
+    ForgetOffsets, ForkStream, ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream,
+    Pack, Part, Produce, ReleaseEdge, RemoveRules, Row, Swept, Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -55,6 +55,8 @@ pub enum Entry {
     AllotProducer(AllotProducer),
     /// Number 17: forgets a group's offsets.
     ForgetOffsets(ForgetOffsets),
+    /// Number 18: changes a user.
+    AlterUser(AlterUser),
     /// Number 20: who may do what, more of it.
     AddRules(AddRules),
     /// Number 21: who may do what, less of it.
@@ -93,6 +95,7 @@ impl Entry {
             Self::Produce(row) => row.put_row(out),
             Self::AllotProducer(row) => row.put_row(out),
             Self::ForgetOffsets(row) => row.put_row(out),
+            Self::AlterUser(row) => row.put_row(out),
             Self::AddRules(row) => row.put_row(out),
             Self::RemoveRules(row) => row.put_row(out),
         }
@@ -117,6 +120,7 @@ impl Entry {
             Produce::NUMBER => Self::Produce(Produce::take_row(reader)?),
             AllotProducer::NUMBER => Self::AllotProducer(AllotProducer::take_row(reader)?),
             ForgetOffsets::NUMBER => Self::ForgetOffsets(ForgetOffsets::take_row(reader)?),
+            AlterUser::NUMBER => Self::AlterUser(AlterUser::take_row(reader)?),
             AddRules::NUMBER => Self::AddRules(AddRules::take_row(reader)?),
             RemoveRules::NUMBER => Self::RemoveRules(RemoveRules::take_row(reader)?),
             number => {
