@@ -5,7 +5,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{
-    Context, alter_configs, alter_user_scram_credentials, api_versions, create_partitions,
+    Context, acls, alter_configs, alter_user_scram_credentials, api_versions, create_partitions,
     create_topics, delete_groups, delete_records, delete_topics, describe_cluster,
     describe_configs, describe_groups, describe_log_dirs, describe_producers,
     describe_user_scram_credentials, fetch, find_coordinator, groups, incremental_alter_configs,
@@ -126,6 +126,15 @@ async fn administer(context: &Context, version: i16, request: RequestKind) -> Op
         RequestKind::AlterUserScramCredentials(request) => {
             let response = alter_user_scram_credentials::handle(context, request).await;
             ResponseKind::AlterUserScramCredentials(response)
+        }
+        RequestKind::DescribeAcls(request) => {
+            ResponseKind::DescribeAcls(acls::describe(context, &request))
+        }
+        RequestKind::CreateAcls(request) => {
+            ResponseKind::CreateAcls(acls::create(context, request).await)
+        }
+        RequestKind::DeleteAcls(request) => {
+            ResponseKind::DeleteAcls(acls::delete(context, request).await)
         }
         _ => return None,
     })
