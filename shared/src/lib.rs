@@ -8,5 +8,7 @@ pub mod fleet;
 pub mod gap;
 pub mod id;
 pub mod record;
+#[cfg(feature = "scram")]
+pub mod scram;
 pub mod topic;
 pub mod wire;

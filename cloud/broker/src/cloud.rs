@@ -23,8 +23,13 @@ use crate::authority;
 use crate::backup::restore;
 use crate::broker::{Broker, Wal};
 use crate::care::Care;
-use crate::config::{Config, PackConfig, TopicConfig, WalConfig, split_host_port};
+use crate::config::{
+    Config, KafkaAuthentication, KafkaConfig, KafkaListenerConfig, PackConfig, TopicConfig,
+    WalConfig, split_host_port,
+};
 use crate::coordinator::Coordinator;
+use crate::credentials::Credentials;
+use crate::http::HttpListener;
 use crate::hub;
 use crate::kafka;
 use crate::limits::{KAFKA_REQUESTS_BYTES_MAX, KAFKA_SESSION_PARTITIONS_MAX};
@@ -34,17 +39,21 @@ use crate::packer::Packer;
 use crate::snapshotter::Kept;
 use crate::store::{Cache, CacheLimits, Store, StoreOptions};
 use crate::stores::Stores;
-use crate::{http, open_files, topic_store};
+use crate::tls::{self, Tls};
+use crate::{administrator, http, open_files, topic_store};
 
 /// A running cloud node.
 #[derive(Debug)]
 pub struct Cloud {
     broker: Broker,
-    kafka_address: SocketAddr,
+    /// At least one, in the configuration's order.
+    kafka_addresses: Vec<SocketAddr>,
     http_address: SocketAddr,
     bridge_address: SocketAddr,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Of listeners.
+    certificates: Vec<Tls>,
     _lock: DataLock,
 }
 
@@ -58,7 +67,8 @@ impl Cloud {
         open_files::raise_limit();
         let lock = DataLock::take(&config.data)?;
         restore::check_ended(&config.data)?;
-        let kafka = bind("kafka", config.kafka.address).await?;
+        let kafka = KafkaListener::bind_all(&config.kafka).await?;
+        let http_tls = Tls::load(config.http.tls.as_ref(), "http", &[b"http/1.1"])?;
         let http = bind("http", config.http.address).await?;
         let metrics = Metrics::default();
         let store = open_store(&config, &metrics).await?;
@@ -73,10 +83,14 @@ impl Cloud {
         stores.open_all(broker.unwell_stores()).await;
         prepare(&broker, &config.topics).await?;
         let care = take_care(&broker, &config, kept).await?;
+        let administrator = administrator::write_token(&config.data)?;
+        let credentials = Credentials::new(broker.clone(), administrator);
         let (shutdown, stopping) = watch::channel(false);
+        let of_kafka = kafka.iter().filter_map(|listener| listener.tls.as_ref());
         let mut cloud = Self {
             broker,
-            kafka_address: kafka.local_addr()?,
+            kafka_addresses: kafka.iter().map(|listener| listener.address).collect(),
+            certificates: of_kafka.chain(&http_tls).cloned().collect(),
             http_address: http.local_addr()?,
             bridge_address: bridge.local_address()?,
             shutdown,
@@ -88,9 +102,18 @@ impl Cloud {
             data: std::path::absolute(&config.data)?,
             restore_window: config.restore_window.0,
         };
-        let kafka =
-            cloud.serve_kafka(kafka, &config, Arc::clone(&coordinator), stopping.clone())?;
-        cloud.serve_http(http, kafka, place, stopping.clone());
+        let (of_kafka, stop) = (Arc::clone(&credentials), stopping.clone());
+        let kafka = cloud.serve_kafka(kafka, &config, &coordinator, of_kafka, &stop)?;
+        let http = HttpListener {
+            listener: http,
+            tls: http_tls,
+            authentication: config.http.authentication,
+        };
+        cloud.serve_http(http, kafka, place, credentials, stopping.clone());
+        let certificates = cloud.certificates.clone();
+        cloud
+            .tasks
+            .spawn(tls::renew(certificates, stopping.clone()));
         let mut stop = stopping.clone();
         cloud.tasks.spawn(async move {
             let mut care = tokio::spawn(care.run());
@@ -106,7 +129,7 @@ impl Cloud {
             .tasks
             .spawn(hub::serve(bridge, cloud.broker(), stopping));
         tracing::info!(
-            kafka = %cloud.kafka_address,
+            kafka = %format_args!("{:?}", cloud.kafka_addresses),
             http = %cloud.http_address,
             bridge = %cloud.bridge_address,
             data = %config.data.display(),
@@ -120,9 +143,19 @@ impl Cloud {
         self.broker.clone()
     }
 
-    /// Where Kafka clients are served; the port that was given where the configuration said 0.
+    /// Where Kafka clients are served by the first listener; the port that was given where the configuration said 0.
     pub fn kafka_address(&self) -> SocketAddr {
-        self.kafka_address
+        self.kafka_addresses[0]
+    }
+
+    /// The same of all listeners, in the configuration's order.
+    pub fn kafka_addresses(&self) -> &[SocketAddr] {
+        &self.kafka_addresses
+    }
+
+    /// Reads the listeners' certificates again, changed or not. Those that cannot be used leave the old ones.
+    pub async fn reload(&self) {
+        tls::reload(&self.certificates, true).await;
     }
 
     pub fn http_address(&self) -> SocketAddr {
@@ -147,25 +180,21 @@ impl Cloud {
 
     fn serve_kafka(
         &mut self,
-        listener: TcpListener,
+        listeners: Vec<KafkaListener>,
         config: &Config,
-        coordinator: Arc<Coordinator>,
-        stopping: watch::Receiver<bool>,
+        coordinator: &Arc<Coordinator>,
+        credentials: Arc<Credentials>,
+        stopping: &watch::Receiver<bool>,
     ) -> anyhow::Result<kafka::Context> {
-        let (advertised_host, advertised_port) = match &config.kafka.advertised {
-            Some(advertised) => split_host_port(advertised)?,
-            None => (
-                self.kafka_address.ip().to_string(),
-                self.kafka_address.port(),
-            ),
-        };
-        let context = kafka::Context {
+        let shared = kafka::Context {
             broker: self.broker.clone(),
-            coordinator: coordinator.clone(),
-            advertised_host,
-            advertised_port,
+            coordinator: Arc::clone(coordinator),
+            advertised_host: String::new(),
+            advertised_port: 0,
             client_host: String::new(),
             principal: kafka::ANONYMOUS.into(),
+            gate: None,
+            credentials,
             auto_create: Arc::new(kafka::AutoCreate::new(config.kafka.auto_create_topics)),
             unpacking: Arc::default(),
             room: Arc::new(Semaphore::new(KAFKA_REQUESTS_BYTES_MAX >> 10)),
@@ -173,10 +202,17 @@ impl Cloud {
             session_room: Arc::new(Semaphore::new(KAFKA_SESSION_PARTITIONS_MAX)),
             start: (Uuid::new_v4().as_u128() as u32 >> 1).max(1),
         };
-        let own = context.clone();
+        // As a client of the first listener.
+        let own = listeners[0].context(&shared)?;
+        for listener in listeners {
+            let context = listener.context(&shared)?;
+            let served = kafka::serve(listener.listener, listener.tls, context, stopping.clone());
+            self.tasks.spawn(served);
+        }
+        let (coordinator, mut stop) = (Arc::clone(coordinator), stopping.clone());
         self.tasks.spawn(async move {
             tokio::select! {
-                () = kafka::serve(listener, context, stopping) => {}
+                _ = stop.changed() => {}
                 () = coordinator.run() => {}
             }
         });
@@ -185,29 +221,73 @@ impl Cloud {
 
     fn serve_http(
         &mut self,
-        listener: TcpListener,
+        listener: HttpListener,
         kafka: kafka::Context,
         place: http::Place,
-        mut stopping: watch::Receiver<bool>,
+        credentials: Arc<Credentials>,
+        stopping: watch::Receiver<bool>,
     ) {
-        let router = http::router(http::Context {
+        let context = http::Context {
             broker: self.broker.clone(),
             coordinator: Arc::clone(&kafka.coordinator),
             kafka,
             place: Arc::new(place),
             scrub: Arc::new(Semaphore::new(1)),
             imports: Arc::default(),
-        });
-        self.tasks.spawn(async move {
-            tokio::select! {
-                served = axum::serve(listener, router).into_future() => {
-                    if let Err(error) = served {
-                        tracing::error!(%error, "http: the listener has failed");
-                    }
-                }
-                _ = stopping.changed() => {}
+            credentials,
+        };
+        self.tasks.spawn(http::serve(listener, context, stopping));
+    }
+}
+
+/// A listener for Kafka clients that is bound, and what it is to be.
+struct KafkaListener {
+    listener: TcpListener,
+    /// With the port that was given.
+    address: SocketAddr,
+    tls: Option<Tls>,
+    config: KafkaListenerConfig,
+}
+
+impl KafkaListener {
+    async fn bind_all(config: &KafkaConfig) -> anyhow::Result<Vec<Self>> {
+        let mut listeners = Vec::new();
+        for config in config.all_listeners() {
+            let tls = Tls::load(config.tls.as_ref(), "kafka", &[])?;
+            let listener = bind("kafka", config.address).await?;
+            let address = listener.local_addr()?;
+            if config.shows_passwords() {
+                tracing::warn!(
+                    %address,
+                    "kafka: SASL PLAIN without TLS: anybody on the way can read passwords; add tls, or leave PLAIN out of sasl_mechanisms"
+                );
             }
+            listeners.push(Self {
+                listener,
+                address,
+                tls,
+                config,
+            });
+        }
+        Ok(listeners)
+    }
+
+    /// What its connections need beside what all share.
+    fn context(&self, shared: &kafka::Context) -> anyhow::Result<kafka::Context> {
+        let (advertised_host, advertised_port) = match &self.config.advertised {
+            Some(advertised) => split_host_port(advertised)?,
+            None => (self.address.ip().to_string(), self.address.port()),
+        };
+        let is_sasl = self.config.authentication == KafkaAuthentication::Sasl;
+        let gate = is_sasl.then(|| kafka::Gate {
+            mechanisms: self.config.mechanisms().into(),
         });
+        Ok(kafka::Context {
+            advertised_host,
+            advertised_port,
+            gate,
+            ..shared.clone()
+        })
     }
 }
 

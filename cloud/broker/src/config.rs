@@ -1,5 +1,7 @@
 //! The cloud node's YAML file: parsed once, into types with their defaults.
 
+mod listeners;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,11 +12,15 @@ use serde::Deserialize;
 use tidegate_shared::fleet::{ByteSize, Span, parse_yaml};
 use tidegate_shared::id::TopicName;
 
+pub use crate::kafka::sasl::SaslMechanism;
 use crate::limits::{
     LOG_LINGER, LOG_LINGER_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TOPIC_PARTITIONS_DEFAULT,
     TOPIC_PARTITIONS_MAX,
 };
 use crate::store::StoreUrl;
+pub use listeners::{
+    HttpAuthentication, HttpConfig, KafkaAuthentication, KafkaConfig, KafkaListenerConfig,
+};
 
 /// `cloud.yaml`. Every key can be left out; one that is not known is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -64,37 +70,12 @@ impl FromStr for WalConfig {
     }
 }
 
-/// The listener for Kafka clients.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KafkaConfig {
-    /// Default: `127.0.0.1:9092`.
-    pub address: SocketAddr,
-    /// `host:port` as clients reach it. Default: the address that is listened on.
-    pub advertised: Option<String>,
-    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
-    pub insecure: bool,
-    /// Makes a topic that a client asks for and that is not there, with the default of partitions (Kafka's
-    /// `auto.create.topics.enable`). Default: true.
-    pub auto_create_topics: bool,
-}
-
 /// The listener for edges (QUIC).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BridgeConfig {
     /// Default: `127.0.0.1:7443`. Any address will do: edges are known by their certificates.
     pub address: SocketAddr,
-}
-
-/// The listener for health, metrics and administration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpConfig {
-    /// Default: `127.0.0.1:8080`.
-    pub address: SocketAddr,
-    /// Allows an address beyond loopback although nobody is authenticated. Default: false.
-    pub insecure: bool,
 }
 
 /// When what has landed is packed into segments.
@@ -176,30 +157,10 @@ impl Default for PackConfig {
     }
 }
 
-impl Default for KafkaConfig {
-    fn default() -> Self {
-        Self {
-            address: loopback(9092),
-            advertised: None,
-            insecure: false,
-            auto_create_topics: true,
-        }
-    }
-}
-
 impl Default for BridgeConfig {
     fn default() -> Self {
         Self {
             address: loopback(7443),
-        }
-    }
-}
-
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self {
-            address: loopback(8080),
-            insecure: false,
         }
     }
 }
@@ -212,7 +173,13 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("{}", path.display()))
+        let config = Self::parse(&text).with_context(|| format!("{}", path.display()));
+        let mut config = config?;
+        // Relative paths of certificates start at the file's folder.
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.kafka.resolve(folder);
+        config.http.resolve(folder);
+        Ok(config)
     }
 
     /// Reads and checks YAML.
@@ -243,11 +210,8 @@ impl Config {
 
     /// Refuses what cannot work or would be unsafe.
     pub fn check(&self) -> anyhow::Result<()> {
-        check_exposed("kafka", self.kafka.address, self.kafka.insecure)?;
-        check_exposed("http", self.http.address, self.http.insecure)?;
-        if let Some(advertised) = &self.kafka.advertised {
-            split_host_port(advertised)?;
-        }
+        self.kafka.check()?;
+        self.http.check()?;
         self.store_url()?;
         ensure!(
             self.wal_linger.0 <= LOG_LINGER_MAX,
@@ -270,15 +234,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn check_exposed(listener: &str, address: SocketAddr, insecure: bool) -> anyhow::Result<()> {
-    ensure!(
-        insecure || address.ip().is_loopback(),
-        "{listener}.address {address} can be reached from other machines, and clients are not \
-         authenticated: listen on 127.0.0.1, or set {listener}.insecure: true"
-    );
-    Ok(())
 }
 
 /// Takes `host:port` apart; an IPv6 host stands in brackets.
@@ -310,14 +265,6 @@ mod tests {
         let error = Config::parse("data: /tmp/x\nkafka:\n  adress: 127.0.0.1:1\n").unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("adress") && text.contains('3'), "{text}");
-    }
-
-    #[test]
-    fn an_exposed_listener_must_say_insecure() {
-        let open = "kafka: {address: 0.0.0.0:9092}";
-        let error = format!("{:#}", Config::parse(open).unwrap_err());
-        assert!(error.contains("kafka.insecure: true"), "{error}");
-        assert!(Config::parse("kafka: {address: 0.0.0.0:9092, insecure: true}").is_ok());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the ledger, and answers with the result of applying. Everything else looks at the ledger and the
 //! indexes, and hands in what it wants through [`Broker::submit`].
 
+pub mod administrator;
 mod authority;
 pub mod backup;
 mod broker;
@@ -13,6 +14,7 @@ mod cloud;
 mod compactor;
 pub mod config;
 mod coordinator;
+mod credentials;
 mod folders;
 mod holds;
 mod http;
@@ -39,6 +41,7 @@ mod state;
 pub mod store;
 mod stores;
 mod submission;
+mod tls;
 pub mod topic_settings;
 mod topic_store;
 

@@ -174,7 +174,7 @@ pub const KAFKA_SESSION_PARTITIONS_MAX: usize = 1_000_000;
 /// A fetch waits no longer than this for records.
 pub const KAFKA_FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Open Kafka connections; the next one is closed at once.
+/// Open Kafka connections of one listener; the next one is closed at once.
 pub const KAFKA_CONNECTIONS_MAX: usize = 10_000;
 
 /// A Kafka connection without a request for so long is closed (Kafka's `connections.max.idle.ms`).
@@ -182,6 +182,32 @@ pub const KAFKA_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(600);
 
 /// A response that the client does not take within this time ends its connection.
 pub const KAFKA_WRITE_MAX: Duration = Duration::from_secs(60);
+
+/// It is known who a client is within this time, where a listener wants to know; a request until then is no longer than
+/// this, and who fails waits so long for the answer (Kafka's `connection.failed.authentication.delay.ms`).
+pub const KAFKA_AUTHENTICATION_MAX: Duration = Duration::from_secs(30);
+pub const KAFKA_SASL_REQUEST_BYTES_MAX: usize = 64 << 10;
+pub const KAFKA_AUTHENTICATION_DELAY: Duration = Duration::from_millis(100);
+
+/// A connection that ends waits no longer than this for the client to take what TLS says last.
+pub const KAFKA_GOODBYE_MAX: Duration = Duration::from_secs(1);
+
+/// A TLS handshake that takes longer is given up.
+pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+
+/// TLS handshakes of HTTP that are under way at once; who comes then waits.
+pub const HTTP_HANDSHAKES_MAX: usize = 256;
+
+/// The certificates' files of listeners are looked at so often.
+pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Passwords that are checked at once, each on a thread; who comes then waits.
+pub const PASSWORD_CHECKS_AT_ONCE_MAX: usize = 2;
+
+/// The iterations that a user's password can have who is made through Kafka, as Kafka has them (clients compute them at
+/// each connection), and those of users that are made here.
+pub const USER_ITERATIONS_MAX: u32 = 16_384;
+pub const USER_ITERATIONS: u32 = 8_192;
 
 /// What one connection of an edge has asked and was not answered, in bytes; past it, no more is read.
 pub const HUB_OFFERED_BYTES_MAX: usize = 16 << 20;

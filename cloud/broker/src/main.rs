@@ -103,13 +103,21 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let cloud = tokio::select! {
         started = Box::pin(Cloud::start(config)) => started?,
         _ = terminate.recv() => anyhow::bail!("SIGTERM: stopped before it was ready"),
         _ = interrupt.recv() => anyhow::bail!("SIGINT: stopped before it was ready"),
     };
     let broker = cloud.broker();
+    let reload = async {
+        while hang_up.recv().await.is_some() {
+            tracing::info!("SIGHUP: reading certificates again");
+            cloud.reload().await;
+        }
+    };
     tokio::select! {
+        () = reload => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         reason = broker.failed() => {

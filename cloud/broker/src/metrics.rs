@@ -34,6 +34,19 @@ pub struct GapLabels {
     pub reason: &'static str,
 }
 
+/// By which door somebody comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    Kafka,
+    Http,
+}
+
+/// Through which door somebody was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DoorLabels {
+    pub door: &'static str,
+}
+
 /// All counters; a clone counts in the same ones.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -51,6 +64,7 @@ pub struct Metrics {
     pub offset_commits: Counter<u64, AtomicU64>,
     pub kafka_connections: Gauge,
     pub kafka_bad_requests: Counter<u64, AtomicU64>,
+    pub failed_authentications: Family<DoorLabels, Counter>,
     pub storage_errors: Counter<u64, AtomicU64>,
     /// Counted by all object stores.
     pub object_stores: StoreMetrics,
@@ -91,6 +105,16 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &registry).expect("writing to a String does not fail");
         text
+    }
+
+    /// Somebody was not let in.
+    pub(crate) fn refused_at(&self, door: Door) {
+        let door = match door {
+            Door::Kafka => "kafka",
+            Door::Http => "http",
+        };
+        let labels = DoorLabels { door };
+        self.failed_authentications.get_or_create(&labels).inc();
     }
 
     fn register(&self, registry: &mut Registry) {
@@ -227,6 +251,9 @@ impl Metrics {
         self.object_store_cache.register(registry);
         let refused = "Offers refused, by reason";
         registry.register("refused_offers", refused, self.refused_offers.clone());
+        let failed = "Clients that were not let in: no handshake, or no proof of who they are";
+        let family = self.failed_authentications.clone();
+        registry.register("failed_authentications", failed, family);
         let gaps = "Records that edges declared lost, by reason";
         registry.register("hub_gap_records", gaps, self.hub_gap_records.clone());
         let forks = "Streams whose numbering began anew, by reason: possible duplicates";

@@ -12,7 +12,9 @@ use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
 use tidegate_cloud_protocol::ledger::producers::Sequence;
-use tidegate_cloud_protocol::ledger::{Command, Effect, GapLanded, Ledger, Segment, Target};
+use tidegate_cloud_protocol::ledger::{
+    Command, Effect, GapLanded, Ledger, Segment, Target, TokenName, UserName,
+};
 use tidegate_cloud_protocol::offset_map::{AllFacts, FactsMark, InCloud, OffsetMap, Opened};
 use tidegate_cloud_protocol::segment::{
     PackedBatch, SegmentHeader, SegmentIndex, SegmentSummary, SegmentWriter,
@@ -20,6 +22,7 @@ use tidegate_cloud_protocol::segment::{
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
+use tidegate_shared::scram::{Mechanism, Verifier};
 
 const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
 const TOPIC: TopicId = TopicId(3);
@@ -289,7 +292,47 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 targets: None,
             }),
         ),
+        ("entry-18-alter-user-v1", Entry::AlterUser(alter_user())),
+        (
+            "entry-18-alter-user-v1-removals",
+            Entry::AlterUser(AlterUser {
+                name: UserName::new("bob").expect("a name"),
+                is_new: false,
+                secret: [6; 32],
+                changes: vec![
+                    UserChange::SetVerifier(verifier(Mechanism::Sha256)),
+                    UserChange::RemoveVerifier(Mechanism::Sha256),
+                    UserChange::RemoveToken(TokenName::new("ci").expect("a name")),
+                    UserChange::RemoveAll,
+                ],
+            }),
+        ),
     ]
+}
+
+fn verifier(mechanism: Mechanism) -> Verifier {
+    let keys = [
+        vec![3; mechanism.key_bytes()],
+        vec![4; mechanism.key_bytes()],
+    ];
+    let verifier = Verifier::of_parts(mechanism, 8_192, b"salt", [&keys[0], &keys[1]]);
+    verifier.expect("a verifier")
+}
+
+fn alter_user() -> AlterUser {
+    AlterUser {
+        name: UserName::new("ada").expect("a name"),
+        is_new: true,
+        secret: [5; 32],
+        changes: vec![
+            UserChange::SetVerifier(verifier(Mechanism::Sha256)),
+            UserChange::SetVerifier(verifier(Mechanism::Sha512)),
+            UserChange::AddToken {
+                name: TokenName::new("ci").expect("a name"),
+                hash: [9; 32],
+            },
+        ],
+    }
 }
 
 /// Where the stream's batch lands.
@@ -444,7 +487,8 @@ fn ledger(is_meant: impl Fn(&str) -> bool) -> Ledger {
 
 #[test]
 fn a_snapshot_is_read_as_what_it_was() {
-    let ledger = ledger(|_| true);
+    let with_users = ledger(|_| true);
+    let ledger = ledger(|name| !OF_USERS.contains(&name));
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
     let log = ledger.log(target());
@@ -465,22 +509,34 @@ fn a_snapshot_is_read_as_what_it_was() {
     let begun = restored.apply(Command::Begin(begin), PLACE);
     assert!(begun.is_ok(), "{begun:?}");
     assert_eq!(restored.epoch_end(target(), 0), Some(next));
-    is_written("snapshot-v7", &restored.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v7")), Ok(restored));
+    assert_eq!(
+        Ledger::restore(golden("snapshot-v7")),
+        Ok(restored),
+        "of before there were users"
+    );
+    let name = UserName::new("ada").expect("a name");
+    let user = with_users.user(&name).expect("it is there");
+    assert_eq!((user.verifiers().count(), user.tokens().count()), (2, 1));
+    assert_eq!(with_users.user_of_token(&[9; 32]), Some(&name));
+    is_written("snapshot-v8", &with_users.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v8")), Ok(with_users));
 }
+
+const OF_USERS: [&str; 2] = ["entry-18-alter-user-v1", "entry-18-alter-user-v1-removals"];
 
 const OF_PRODUCERS: [&str; 2] = ["entry-15-produce-v1", "entry-16-allot-producer-v1"];
 
 #[test]
 fn a_snapshot_of_before_there_were_producers_is_read_as_what_it_was() {
-    let ledger = ledger(|name| !OF_PRODUCERS.contains(&name));
+    let ledger = ledger(|name| !OF_PRODUCERS.contains(&name) && !OF_USERS.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v5")), Ok(ledger));
 }
 
 #[test]
 fn a_snapshot_of_before_there_were_stores_is_read_as_what_it_was() {
     let of_stores = ["entry-14-add-store-v1", "entry-11-alter-topic-v1-store"];
-    let ledger = ledger(|name| !of_stores.contains(&name) && !OF_PRODUCERS.contains(&name));
+    let later = [&of_stores[..], &OF_PRODUCERS, &OF_USERS].concat();
+    let ledger = ledger(|name| !later.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }
 

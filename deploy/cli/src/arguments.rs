@@ -8,6 +8,7 @@ use crate::edge::EdgeArguments;
 use crate::group::GroupArguments;
 use crate::offsets::OffsetsArguments;
 use crate::topic::TopicArguments;
+use crate::user::UserArguments;
 use crate::whereabouts::WhereArguments;
 
 #[cfg(feature = "up")]
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Topic(TopicArguments),
     /// The consumer groups of the cloud
     Group(GroupArguments),
+    /// Who may come in to Kafka and HTTP
+    User(UserArguments),
     /// The cloud's own state
     Cloud(CloudArguments),
 }

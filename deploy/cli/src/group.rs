@@ -54,7 +54,12 @@ fn place(text: &str) -> Result<Value, String> {
         _ if matches!(text, "beginning" | "end") => json!(text),
         Some(("offset", offset)) => json!({ "offset": number(offset)? }),
         Some(("shift", by)) => json!({ "shift": number(by)? }),
-        _ => json!({ "time": moment::parse(text)? }),
+        _ => {
+            let time = moment::parse(text);
+            let time =
+                time.map_err(|why| format!("{why}; or beginning, end, offset:N, shift:N"))?;
+            json!({ "time": time })
+        }
     })
 }
 

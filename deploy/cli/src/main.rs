@@ -20,6 +20,7 @@ mod terminal;
 mod topic;
 #[cfg(feature = "up")]
 mod up;
+mod user;
 mod whereabouts;
 
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Edge(arguments) => edge::run(&arguments),
         Command::Topic(arguments) => topic::run(&arguments),
         Command::Group(arguments) => group::run(&arguments),
+        Command::User(arguments) => user::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
     }
 }

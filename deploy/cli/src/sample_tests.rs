@@ -113,12 +113,19 @@ fn the_cloud_sample_is_the_default() {
     assert_eq!(Config::parse(CLOUD).unwrap(), Config::default());
     let on = Config::parse(&switch_on(CLOUD)).unwrap();
     assert!(on.kafka.advertised.is_some(), "advertised is shown");
+    assert!(
+        on.kafka.tls.is_some_and(|tls| tls.authenticates()),
+        "tls is shown"
+    );
+    assert!(on.http.tls.is_some(), "tls is shown");
     for key in [
         "data",
         "kafka",
         "address",
         "insecure",
         "advertised",
+        "authentication",
+        "listeners",
         "bridge",
         "http",
         "topics",

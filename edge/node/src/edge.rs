@@ -75,9 +75,7 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
         .iter_mut()
         .filter_map(|listener| listener.tls.as_mut())
     {
-        tls.certificate = folder.join(&tls.certificate);
-        tls.key = folder.join(&tls.key);
-        tls.client_ca = tls.client_ca.take().map(|path| folder.join(path));
+        tls.resolve(folder);
     }
     if let Some(uplink) = &mut spec.uplink {
         for path in [&mut uplink.certificate, &mut uplink.key, &mut uplink.ca] {

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, stdin};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tidegate_edge_protocol::mqtt::authentication::{Users, Verifier};
+use tidegate_edge_protocol::mqtt::authentication::{SCRAM, Users, Verifier};
 
 /// As long as PostgreSQL's.
 const SALT_BYTES: usize = 16;
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &ScramArguments) -> anyhow::Result<()> {
     SystemRandom::new()
         .fill(&mut salt)
         .map_err(|_| anyhow!("the system gives no random bytes"))?;
-    let verifier = Verifier::derive(password, &salt, arguments.iterations)?;
+    let verifier = Verifier::derive(SCRAM, password, &salt, arguments.iterations)?;
     let line = format!("{}:{verifier}", arguments.name);
     // As the node will read it.
     let read = Users::parse(&line, [0; 32]).map_err(|error| anyhow!("{}", error.problem))?;

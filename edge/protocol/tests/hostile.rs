@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use hostile::{Awaited, Case, Expected, Silence, State};
-use tidegate_edge_protocol::mqtt::authentication::{Users, Verifier};
+use tidegate_edge_protocol::mqtt::authentication::{SCRAM, Users, Verifier};
 use tidegate_edge_protocol::mqtt::codec::{Decoder, Message, Qos, Text};
 use tidegate_edge_protocol::mqtt::connection::{
     Accepted, Authenticator, Connection, Delivery, DeliveryToken, Event, SubscriptionRequest,
@@ -217,7 +217,7 @@ fn assert_connack(said: &[u8]) {
 fn users() -> Arc<Users> {
     static USERS: OnceLock<Arc<Users>> = OnceLock::new();
     let users = USERS.get_or_init(|| {
-        let verifier = Verifier::derive("pencil", b"salt of 16 bytes", 4_096).unwrap();
+        let verifier = Verifier::derive(SCRAM, "pencil", b"salt of 16 bytes", 4_096).unwrap();
         Arc::new(Users::parse(&format!("pump:{verifier}\n"), [1; 32]).unwrap())
     });
     Arc::clone(users)

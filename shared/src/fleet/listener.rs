@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -67,6 +67,33 @@ pub struct TlsSpec {
     /// Clients must have a certificate of this CA. Default: none is asked for.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
+    /// With `client_ca`. Default: `required`.
+    #[serde(default)]
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether a client can come without a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    #[default]
+    Required,
+    /// It can; one that it has must be of the CA.
+    Requested,
+}
+
+impl TlsSpec {
+    /// Whether nobody comes in without a certificate of the CA.
+    pub fn authenticates(&self) -> bool {
+        self.client_ca.is_some() && self.client_certificates == ClientCertificates::Required
+    }
+
+    /// The same with paths that start at `folder`, where they are relative.
+    pub fn resolve(&mut self, folder: &Path) {
+        self.certificate = folder.join(&self.certificate);
+        self.key = folder.join(&self.key);
+        self.client_ca = self.client_ca.take().map(|path| folder.join(path));
+    }
 }
 
 /// Not an address to listen on.
@@ -129,7 +156,7 @@ impl ListenerSpec {
             }
             _ => {}
         }
-        let authenticates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let authenticates = self.tls.as_ref().is_some_and(TlsSpec::authenticates);
         match self.address {
             ListenerAddress::Ip(address)
                 if !address.ip().is_loopback() && !self.insecure && !authenticates =>
@@ -224,6 +251,10 @@ mod tests {
             ),
             (
                 format!("{{address: 0.0.0.0:8883, {tls}}}"),
+                "insecure: true",
+            ),
+            (
+                "{address: 0.0.0.0:8883, tls: {certificate: a, key: b, client_ca: c, client_certificates: requested}}".to_owned(),
                 "insecure: true",
             ),
             (

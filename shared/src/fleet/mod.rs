@@ -6,7 +6,9 @@ mod mqtt;
 mod spec;
 mod units;
 
-pub use listener::{ListenerAddress, ListenerAddressError, ListenerSpec, TlsSpec, Transport};
+pub use listener::{
+    ClientCertificates, ListenerAddress, ListenerAddressError, ListenerSpec, TlsSpec, Transport,
+};
 pub use mqtt::{LimitsSpec, RedirectSpec, RedirectWhen};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, RetentionSpec, RouteKey,

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use tidegate_edge_protocol::mqtt::authentication::{Users, Verifier};
+use tidegate_edge_protocol::mqtt::authentication::{SCRAM, Users, Verifier};
 use tidegate_edge_protocol::mqtt::codec::{Decoder, Packet};
 use tidegate_edge_protocol::mqtt::connection::{Accepted, Authenticator, Connection, Event};
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
@@ -29,7 +29,8 @@ const AGAIN: u8 = 0x19;
 pub fn authenticator() -> Authenticator {
     static USERS: OnceLock<Arc<Users>> = OnceLock::new();
     let users = USERS.get_or_init(|| {
-        let verifier = Verifier::derive(PASSWORD, b"salt of 16 bytes", 4_096).expect("a password");
+        let verifier =
+            Verifier::derive(SCRAM, PASSWORD, b"salt of 16 bytes", 4_096).expect("a password");
         let line = format!("{NAME}:{verifier}\n");
         Arc::new(Users::parse(&line, [1; 32]).expect("a line of a user"))
     });

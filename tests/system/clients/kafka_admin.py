@@ -13,6 +13,10 @@ from confluent_kafka.admin import (
     NewPartitions,
     NewTopic,
     ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
 )
 
 WITHIN_S = 30
@@ -116,6 +120,27 @@ def cluster():
     found = admin.describe_cluster(request_timeout=WITHIN_S).result(WITHIN_S)
     nodes = [f"{node.host}:{node.port}" for node in found.nodes]
     return {"id": found.cluster_id, "controller": found.controller.id, "nodes": nodes}
+
+
+def set_password(user, mechanism, iterations, password):
+    info = ScramCredentialInfo(ScramMechanism[mechanism], int(iterations))
+    change = UserScramCredentialUpsertion(user, info, password.encode())
+    return one(admin.alter_user_scram_credentials([change], request_timeout=WITHIN_S))
+
+
+def drop_password(user, mechanism):
+    change = UserScramCredentialDeletion(user, ScramMechanism[mechanism])
+    return one(admin.alter_user_scram_credentials([change], request_timeout=WITHIN_S))
+
+
+def passwords(*users):
+    # Of named users each has a future of its own, of all there is one.
+    found = admin.describe_user_scram_credentials(list(users) or None, request_timeout=WITHIN_S)
+    described = {user: one({user: found[user]}) for user in users} if users else found.result(WITHIN_S)
+    return {
+        user: {info.mechanism.name: info.iterations for info in one_user.scram_credential_infos}
+        for user, one_user in described.items()
+    }
 
 
 try:

@@ -10,10 +10,13 @@ pub struct Certificates {
     pub ca: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Of a client: `CN=press,O=Tide`.
+    pub client_certificate: PathBuf,
+    pub client_key: PathBuf,
 }
 
 impl Certificates {
-    /// Writes `ca.crt`, `server.crt` and `server.key` to a folder.
+    /// Writes `ca.crt`, `server.crt`, `server.key`, `client.crt` and `client.key` to a folder.
     pub fn new(folder: &Path) -> Self {
         let [ca, certificate, key] =
             ["ca.crt", "server.crt", "server.key"].map(|name| folder.join(name));
@@ -29,11 +32,33 @@ impl Certificates {
         let server = server.signed_by(&server_key, &issuer).expect("a CA signs");
         write(&certificate, &server.pem());
         write(&key, &server_key.serialize_pem());
+        let [client_certificate, client_key] =
+            ["client.crt", "client.key"].map(|name| folder.join(name));
+        let pair = key_pair();
+        let mut client = parameters(&[], "press");
+        client
+            .distinguished_name
+            .push(DnType::OrganizationName, "Tide");
+        let client = client.signed_by(&pair, &issuer).expect("a CA signs");
+        write(&client_certificate, &client.pem());
+        write(&client_key, &pair.serialize_pem());
         Self {
             ca,
             certificate,
             key,
+            client_certificate,
+            client_key,
         }
+    }
+
+    /// The same of a listener whose clients have certificates of this CA.
+    pub fn mutual_yaml(&self) -> String {
+        format!(
+            "tls: {{certificate: {}, key: {}, client_ca: {}}}",
+            self.certificate.display(),
+            self.key.display(),
+            self.ca.display()
+        )
     }
 
     /// The key of a listener in `edge.yaml`.

@@ -76,6 +76,18 @@ impl Cloud {
         write(&self.config, &(text + yaml));
     }
 
+    /// Another listener for Kafka clients, with these keys in one line, before the start; returns its address.
+    pub fn listen_kafka(&self, keys: &str) -> SocketAddr {
+        let address = ports::free();
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        let alone = format!("kafka:\n  address: {}\n", self.kafka);
+        let listed = format!("kafka:\n  listeners:\n    - address: {}\n", self.kafka);
+        let text = text.replacen(&alone, &listed, 1);
+        let line = format!("    - {{address: {address}, {keys}}}\nbridge:\n");
+        write(&self.config, &text.replacen("bridge:\n", &line, 1));
+        address
+    }
+
     /// Makes an edge's certificate: `ca.crt`, `edge.crt` and `edge.key` in `out`.
     pub fn certificate(&self, edge_id: &str, out: &Path) {
         let mut command = Command::new(workspace::binary("tidegate-cloud"));

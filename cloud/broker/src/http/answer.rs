@@ -35,6 +35,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, why)
     }
 
+    /// It is not known who asks.
+    pub(super) fn unauthorized(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, why)
+    }
+
     /// What is stored cannot be read back.
     pub(super) fn unreadable(why: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, why)

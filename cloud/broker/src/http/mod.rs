@@ -3,16 +3,19 @@
 
 mod answer;
 mod backup;
+mod door;
 mod edges;
 mod facts;
 mod groups;
 mod kafka;
 mod lines;
+mod listener;
 mod offsets;
 mod openapi;
 mod records;
 mod storage;
 mod topics;
+mod users;
 mod whereabouts;
 
 use std::path::PathBuf;
@@ -23,15 +26,21 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tidegate_cloud_protocol::offset_map::AllFacts;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::broker::Broker;
+use crate::config::HttpAuthentication;
 use crate::coordinator::Coordinator;
+use crate::credentials::Credentials;
 use crate::reading::StorageError;
 use answer::{ApiError, Unanswered};
+use door::Door;
+pub(crate) use listener::HttpListener;
+use listener::Peer;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -47,6 +56,7 @@ pub(crate) struct Context {
     pub scrub: Arc<Semaphore>,
     /// One import of facts at a time: each is held against what the one before it has brought.
     pub imports: Arc<Mutex<()>>,
+    pub credentials: Arc<Credentials>,
 }
 
 impl Context {
@@ -77,28 +87,63 @@ pub(crate) struct Place {
     pub restore_window: Duration,
 }
 
-/// `/healthz`: the process lives. `/readyz`: submissions are decided. `/metrics`: Prometheus.
-pub(crate) fn router(context: Context) -> Router {
+/// Serves until `stopping` changes.
+pub(crate) async fn serve(
+    listener: HttpListener,
+    context: Context,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let broker = context.broker.clone();
+    let router = router(context, listener.authentication);
+    let serving = async {
+        let accepted = listener.accepted(broker)?;
+        axum::serve(
+            accepted,
+            router.into_make_service_with_connect_info::<Peer>(),
+        )
+        .await
+    };
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                tracing::error!(%error, "http: the listener has failed");
+            }
+        }
+        _ = stopping.changed() => {}
+    }
+}
+
+/// `/healthz`: the process lives. `/readyz`: submissions are decided. Both are for anybody. `/metrics`: Prometheus.
+fn router(context: Context, authentication: HttpAuthentication) -> Router {
+    let door = Door {
+        context: context.clone(),
+        authentication,
+    };
+    let guarded = guarded().layer(middleware::from_fn_with_state(door, door::check));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .nest(
-            "/api/v1",
-            Router::new()
-                .merge(offsets::routes())
-                .merge(facts::routes())
-                .merge(whereabouts::routes())
-                .merge(edges::routes())
-                .merge(backup::routes())
-                .merge(topics::routes())
-                .merge(records::routes())
-                .merge(groups::routes())
-                .merge(openapi::routes())
-                .merge(storage::routes())
-                .fallback(answer::unknown_path),
-        )
+        .merge(guarded)
         .with_state(context)
+}
+
+fn guarded() -> Router<Context> {
+    Router::new().route("/metrics", get(metrics)).nest(
+        "/api/v1",
+        Router::new()
+            .merge(offsets::routes())
+            .merge(facts::routes())
+            .merge(whereabouts::routes())
+            .merge(edges::routes())
+            .merge(backup::routes())
+            .merge(topics::routes())
+            .merge(records::routes())
+            .merge(groups::routes())
+            .merge(openapi::routes())
+            .merge(storage::routes())
+            .merge(users::routes())
+            .fallback(answer::unknown_path),
+    )
 }
 
 async fn ready(State(context): State<Context>) -> impl IntoResponse {

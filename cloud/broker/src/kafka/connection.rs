@@ -10,16 +10,17 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::produce::{Producing, Told};
-use super::{Context, api_versions, dispatch, old_produce, produce, shape};
+use super::sasl::{SaslError, SaslMechanism};
+use super::{Context, api_versions, dispatch, gate, old_produce, produce, shape};
 use crate::limits::{
-    KAFKA_CONNECTION_IDLE_MAX, KAFKA_PRODUCES_MAX, KAFKA_REQUEST_BYTES_MAX, KAFKA_REQUEST_READ_MAX,
-    KAFKA_SMALL_REQUEST_BYTES_MAX, KAFKA_WRITE_MAX,
+    KAFKA_AUTHENTICATION_MAX, KAFKA_CONNECTION_IDLE_MAX, KAFKA_GOODBYE_MAX, KAFKA_PRODUCES_MAX,
+    KAFKA_REQUEST_BYTES_MAX, KAFKA_REQUEST_READ_MAX, KAFKA_SMALL_REQUEST_BYTES_MAX,
+    KAFKA_WRITE_MAX,
 };
 
 /// Why a connection has ended.
@@ -27,6 +28,8 @@ use crate::limits::{
 pub(super) enum ConnectionError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(io::Error),
     #[error("no request within {} s", KAFKA_CONNECTION_IDLE_MAX.as_secs())]
     Idle,
     #[error("a request that has begun did not come within {} s", KAFKA_REQUEST_READ_MAX.as_secs())]
@@ -57,24 +60,86 @@ pub(super) enum ConnectionError {
     RefusedUnasked,
     #[error("the node is stopping")]
     Stopping,
+    #[error(
+        "{0:?} comes before it is known who the client is: this listener wants SASL (Kafka's security.protocol, sasl.mechanism)"
+    )]
+    Unauthenticated(ApiKey),
+    #[error("it was not known who the client is within {} s", KAFKA_AUTHENTICATION_MAX.as_secs())]
+    LateAuthentication,
+    #[error("authentication failed ({}): {why}", mechanism.map_or("no mechanism", SaslMechanism::name))]
+    Authentication {
+        mechanism: Option<SaslMechanism>,
+        why: SaslError,
+    },
 }
 
 impl ConnectionError {
     /// Whether the peer is at fault (or we are, in a way that its operator must see).
     pub(super) fn is_bad_request(&self) -> bool {
-        !matches!(self, Self::Io(_) | Self::Idle | Self::Stopping)
+        let is_no_request = matches!(
+            self,
+            Self::Io(_) | Self::Idle | Self::Stopping | Self::Tls(_)
+        );
+        !is_no_request && !self.is_at_the_gate()
+    }
+
+    /// Whether the client is not let in.
+    pub(super) fn is_at_the_gate(&self) -> bool {
+        match self {
+            // Who only looks whether the port answers.
+            Self::Tls(error) => error.kind() != io::ErrorKind::UnexpectedEof,
+            Self::Unauthenticated(_) | Self::LateAuthentication | Self::Authentication { .. } => {
+                true
+            }
+            _ => false,
+        }
     }
 }
 
-/// Serves a connection until the client closes it.
-pub(super) async fn serve(stream: TcpStream, context: &Context) -> Result<(), ConnectionError> {
-    stream.set_nodelay(true)?;
-    let (reader, mut writer) = stream.into_split();
+/// Serves a connection until the client closes it. Where the listener wants to know who the client is, that comes first.
+pub(super) async fn serve<R, W>(
+    reader: R,
+    mut writer: W,
+    context: &Context,
+) -> Result<(), ConnectionError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let mut reader = BufReader::new(reader);
+    let served = match &context.gate {
+        None => serve_known(&mut reader, &mut writer, context).await,
+        Some(wanted) => match gate::pass(wanted, &mut reader, &mut writer, context).await {
+            Ok(Some(principal)) => {
+                let context = Context {
+                    principal,
+                    ..context.clone()
+                };
+                serve_known(&mut reader, &mut writer, &context).await
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        },
+    };
+    // TLS says goodbye; whoever does not take it has left.
+    let _ = timeout(KAFKA_GOODBYE_MAX, writer.shutdown()).await;
+    served
+}
+
+/// Serves a client of which it is known who it is, as far as that is asked.
+async fn serve_known<R, W>(
+    reader: &mut R,
+    writer: &mut W,
+    context: &Context,
+) -> Result<(), ConnectionError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let (answers, mut in_order) = mpsc::channel(KAFKA_PRODUCES_MAX - 2);
     let reading = async move {
         loop {
-            let Some((request, room)) = read_request(&mut reader, &context.room).await? else {
+            let Some((request, room)) = read_request(reader, &context.room).await? else {
                 return Ok(());
             };
             let answer = Box::pin(answer(request, context)).await?;
@@ -94,9 +159,12 @@ pub(super) async fn serve(stream: TcpStream, context: &Context) -> Result<(), Co
         while let Some((answer, taken)) = in_order.recv().await {
             let answer: Answer = answer;
             if let Some(response) = answer.response(context).await? {
-                timeout(KAFKA_WRITE_MAX, writer.write_all(&response))
-                    .await
-                    .map_err(|_| ConnectionError::Stuck)??;
+                let writing = async {
+                    writer.write_all(&response).await?;
+                    writer.flush().await
+                };
+                let written = timeout(KAFKA_WRITE_MAX, writing).await;
+                written.map_err(|_| ConnectionError::Stuck)??;
             }
             let _ = oneshot::Sender::send(taken, ());
         }
@@ -168,6 +236,22 @@ async fn read_request(
     Ok(Some((body, permit)))
 }
 
+/// As [`read_request`], of a client that is not known yet: it needs no room, since it is short.
+pub(super) async fn read_small_request(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes_max: usize,
+) -> Result<Option<Bytes>, ConnectionError> {
+    let length = match stream.read_i32().await {
+        Ok(length) => length,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let wanted = usize::try_from(length).ok();
+    let wanted = wanted.filter(|wanted| *wanted <= bytes_max);
+    let wanted = wanted.ok_or(ConnectionError::Length(length))?;
+    read_body(stream, wanted).await.map(Some)
+}
+
 async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     wanted: usize,
@@ -184,8 +268,22 @@ async fn read_body(
     Ok(request.freeze())
 }
 
-async fn answer(mut request: Bytes, context: &Context) -> Result<Answer, ConnectionError> {
-    let request_bytes = request.len();
+/// A request that can be handled, or one that is answered already.
+pub(super) enum Incoming {
+    Request(Box<Parsed>),
+    Answered(ApiKey, BytesMut),
+}
+
+pub(super) struct Parsed {
+    pub(super) key: ApiKey,
+    pub(super) version: i16,
+    pub(super) correlation_id: i32,
+    pub(super) client_id: String,
+    pub(super) body: RequestKind,
+}
+
+/// Takes a request apart, if it is one that is served.
+pub(super) fn parse(mut request: Bytes) -> Result<Incoming, ConnectionError> {
     let mut start = request.slice(..request.len().min(8));
     if start.len() < 8 {
         return Err(ConnectionError::Header);
@@ -204,11 +302,14 @@ async fn answer(mut request: Bytes, context: &Context) -> Result<Answer, Connect
         if key == ApiKey::ApiVersions {
             // KIP-511: a client newer than this node is answered in version 0, and comes again.
             let response = ResponseKind::ApiVersions(api_versions::unsupported());
-            return encode(key, 0, correlation_id, &response).map(Answer::Response);
+            let response = encode(key, 0, correlation_id, &response)?;
+            return Ok(Incoming::Answered(key, response));
         }
         if key == ApiKey::Produce && old_produce::VERSIONS.contains(&version) {
             return match old_produce::answer(version, request) {
-                Some(old_produce::Told::Response(response)) => Ok(Answer::Response(response)),
+                Some(old_produce::Told::Response(response)) => {
+                    Ok(Incoming::Answered(key, response))
+                }
                 Some(old_produce::Told::Refused) => Err(ConnectionError::RefusedUnasked),
                 None => Err(ConnectionError::Malformed {
                     key,
@@ -226,6 +327,29 @@ async fn answer(mut request: Bytes, context: &Context) -> Result<Answer, Connect
     };
     shape::check(key, version, &request).map_err(|error| malformed(error.to_string()))?;
     let (header, body) = decode(key, version, &mut request).map_err(malformed)?;
+    let client_id = header.client_id.unwrap_or_default();
+    Ok(Incoming::Request(Box::new(Parsed {
+        key,
+        version,
+        correlation_id,
+        client_id: client_id.to_string(),
+        body,
+    })))
+}
+
+async fn answer(request: Bytes, context: &Context) -> Result<Answer, ConnectionError> {
+    let request_bytes = request.len();
+    let parsed = match parse(request)? {
+        Incoming::Request(parsed) => *parsed,
+        Incoming::Answered(_, response) => return Ok(Answer::Response(response)),
+    };
+    let Parsed {
+        key,
+        version,
+        correlation_id,
+        client_id,
+        body,
+    } = parsed;
     if let RequestKind::Produce(request) = body {
         let producing = produce::begin(context, version, request, request_bytes).await;
         return Ok(Answer::Producing {
@@ -234,7 +358,6 @@ async fn answer(mut request: Bytes, context: &Context) -> Result<Answer, Connect
             correlation_id,
         });
     }
-    let client_id = header.client_id.unwrap_or_default();
     let response = dispatch::handle(context, version, &client_id, body)
         .await
         .ok_or(ConnectionError::Stopping)?;
@@ -258,7 +381,7 @@ fn decode(
     }
 }
 
-fn encode(
+pub(super) fn encode(
     key: ApiKey,
     version: i16,
     correlation_id: i32,

@@ -1,13 +1,16 @@
 //! From a decoded request to the handler of its API. (Produce has a way of its own: see `connection`.)
 
-use kafka_protocol::messages::{RequestKind, ResponseKind};
+use kafka_protocol::messages::{
+    RequestKind, ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse,
+};
 
 use super::{
-    Context, alter_configs, api_versions, create_partitions, create_topics, delete_groups,
-    delete_records, delete_topics, describe_cluster, describe_configs, describe_groups,
-    describe_log_dirs, describe_producers, fetch, find_coordinator, groups,
-    incremental_alter_configs, init_producer_id, list_groups, list_offsets, metadata,
-    offset_delete, offset_for_leader_epoch, offsets,
+    Context, alter_configs, alter_user_scram_credentials, api_versions, create_partitions,
+    create_topics, delete_groups, delete_records, delete_topics, describe_cluster,
+    describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_user_scram_credentials, fetch, find_coordinator, groups, incremental_alter_configs,
+    init_producer_id, list_groups, list_offsets, metadata, offset_delete, offset_for_leader_epoch,
+    offsets, reply_code,
 };
 
 /// `None` when the node stops meanwhile, or for an API that `api_versions` does not serve.
@@ -21,6 +24,13 @@ pub(super) async fn handle(
         RequestKind::ApiVersions(request) => {
             ResponseKind::ApiVersions(api_versions::handle(version, &request))
         }
+        // Who a client is does not change once it is known, nor on a listener that does not want to know.
+        RequestKind::SaslHandshake(_) => ResponseKind::SaslHandshake(
+            SaslHandshakeResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
+        ),
+        RequestKind::SaslAuthenticate(_) => ResponseKind::SaslAuthenticate(
+            SaslAuthenticateResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
+        ),
         RequestKind::Metadata(request) => {
             ResponseKind::Metadata(metadata::handle(context, version, &request).await?)
         }
@@ -108,6 +118,14 @@ async fn administer(context: &Context, version: i16, request: RequestKind) -> Op
         }
         RequestKind::DescribeProducers(request) => {
             ResponseKind::DescribeProducers(describe_producers::handle(context, request))
+        }
+        RequestKind::DescribeUserScramCredentials(request) => {
+            let response = describe_user_scram_credentials::handle(context, request);
+            ResponseKind::DescribeUserScramCredentials(response)
+        }
+        RequestKind::AlterUserScramCredentials(request) => {
+            let response = alter_user_scram_credentials::handle(context, request).await;
+            ResponseKind::AlterUserScramCredentials(response)
         }
         _ => return None,
     })

@@ -5,6 +5,7 @@
 //! or groups: those are the ledger's and the coordinator's.
 
 mod alter_configs;
+mod alter_user_scram_credentials;
 mod api_versions;
 mod auto_create;
 mod configs;
@@ -19,10 +20,12 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_user_scram_credentials;
 mod dispatch;
 mod fetch;
 mod fetch_session;
 mod find_coordinator;
+mod gate;
 mod groups;
 mod incremental_alter_configs;
 mod init_producer_id;
@@ -36,6 +39,7 @@ mod old_produce;
 mod produce;
 mod refusal;
 mod reply_code;
+pub(crate) mod sasl;
 mod shape;
 
 use std::sync::{Arc, Mutex};
@@ -43,6 +47,7 @@ use std::sync::{Arc, Mutex};
 pub(crate) use auto_create::AutoCreate;
 use bytes::Bytes;
 pub(crate) use fetch_session::FetchSession;
+pub(crate) use gate::Gate;
 use kafka_protocol::messages::{RequestKind, ResponseKind};
 pub(crate) use produce::Unpacking;
 use tidegate_cloud_protocol::ledger::Target;
@@ -53,7 +58,11 @@ use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::coordinator::Coordinator;
+use crate::credentials::Credentials;
 use crate::limits::KAFKA_CONNECTIONS_MAX;
+use crate::metrics::Door;
+use crate::tls::{Tls, principal_by_certificate};
+use connection::ConnectionError;
 
 /// This node's id; one machine is one node.
 const NODE_ID: i32 = 1;
@@ -72,6 +81,9 @@ pub(crate) struct Context {
     pub(crate) client_host: String,
     /// Who the client is, as Kafka writes it: `User:ada`.
     pub(crate) principal: Arc<str>,
+    /// Where the listener wants clients to say who they are.
+    pub(crate) gate: Option<Gate>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) auto_create: Arc<AutoCreate>,
     pub(crate) unpacking: Arc<Unpacking>,
     /// Permits are KiB of long requests.
@@ -124,6 +136,7 @@ fn target(topic_id: TopicId, partition: i32) -> Target {
 /// Accepts connections until `shutdown` changes; then ends them all.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     context: Context,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -141,7 +154,7 @@ pub(crate) async fn serve(
                         fetch_session: Arc::default(),
                         ..context.clone()
                     };
-                    connections.spawn(connect(stream, peer.to_string(), context));
+                    connections.spawn(connect(stream, tls.clone(), peer.to_string(), context));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "kafka: cannot accept a connection");
@@ -169,15 +182,36 @@ impl Drop for Open {
     }
 }
 
-async fn connect(stream: TcpStream, peer: String, context: Context) {
+async fn connect(stream: TcpStream, tls: Option<Tls>, peer: String, context: Context) {
     context.broker.metrics().kafka_connections.inc();
-    let open = Open(context);
-    if let Err(error) = connection::serve(stream, &open.0).await {
-        if error.is_bad_request() {
+    let mut open = Open(context);
+    if let Err(error) = serve_one(stream, tls, &mut open.0).await {
+        if error.is_at_the_gate() {
+            open.0.broker.metrics().refused_at(Door::Kafka);
+            tracing::warn!(peer, %error, "kafka: not let in");
+        } else if error.is_bad_request() {
             open.0.broker.metrics().kafka_bad_requests.inc();
             tracing::warn!(peer, %error, "kafka: connection closed");
         } else {
             tracing::debug!(peer, %error, "kafka: connection ended");
         }
     }
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    tls: Option<Tls>,
+    context: &mut Context,
+) -> Result<(), ConnectionError> {
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        let (reader, writer) = stream.into_split();
+        return connection::serve(reader, writer, context).await;
+    };
+    let stream = tls.accept(stream).await.map_err(ConnectionError::Tls)?;
+    if let Some(principal) = principal_by_certificate(&stream) {
+        context.principal = principal;
+    }
+    let (reader, writer) = tokio::io::split(stream);
+    connection::serve(reader, writer, context).await
 }

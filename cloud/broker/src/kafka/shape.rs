@@ -7,6 +7,7 @@
 mod admin;
 #[cfg(test)]
 mod admin_tests;
+mod users;
 
 use kafka_protocol::messages::ApiKey;
 use thiserror::Error;
@@ -82,6 +83,10 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::DescribeCluster => (0, admin::DESCRIBE_CLUSTER),
         ApiKey::DescribeLogDirs => (2, admin::DESCRIBE_LOG_DIRS),
         ApiKey::DescribeProducers => (0, admin::DESCRIBE_PRODUCERS),
+        ApiKey::SaslHandshake => (NEVER, users::SASL_HANDSHAKE),
+        ApiKey::SaslAuthenticate => (2, users::SASL_AUTHENTICATE),
+        ApiKey::DescribeUserScramCredentials => (0, users::DESCRIBE_USER_SCRAM_CREDENTIALS),
+        ApiKey::AlterUserScramCredentials => (0, users::ALTER_USER_SCRAM_CREDENTIALS),
         _ => return None,
     })
 }

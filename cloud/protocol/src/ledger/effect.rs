@@ -13,6 +13,7 @@ use tidegate_shared::id::{
 use super::command::Part;
 use super::partition_log::Segment;
 use super::state::Fork;
+use super::users::UserRefusal;
 use crate::index::SegmentId;
 use crate::offset_map::FactsMark;
 
@@ -122,6 +123,10 @@ pub enum Effect {
     /// There are as many stores as there can be.
     StoreRefused,
     Swept,
+    UserAltered,
+    UserRefused {
+        reason: UserRefusal,
+    },
     BrokerOpened {
         broker_epoch: u64,
     },

@@ -21,6 +21,7 @@ mod stores;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::collections::BTreeMap;
 
@@ -40,6 +41,9 @@ pub use sessions::{FIGHT_WINDOW_MS, FIGHTS_MAX};
 pub use settings::TopicSettings;
 pub use state::{Committed, Edge, FORKS_KEPT_MAX, Fights, Fork, Partition, Stream, Topic};
 pub use stores::{CLUSTER_STORE, STORES_MAX};
+pub use users::{
+    Token, TokenHash, TokenName, USER_TOKENS_MAX, USERS_MAX, User, UserName, UserRefusal,
+};
 
 use crate::index::LogPlace;
 use command::{
@@ -49,6 +53,7 @@ use epochs::EpochEnds;
 use producers::{Producers, SequenceVerdict};
 use storage::{Garbage, Living};
 use stores::Stores;
+use users::Users;
 
 /// All that the cloud has decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,6 +77,7 @@ pub struct Ledger {
     next_producer_id: i64,
     /// Of the partitions that were there when a new life of the cloud began.
     epoch_ends: BTreeMap<Target, EpochEnds>,
+    users: Users,
     /// Made of the logs.
     living: Living,
 }
@@ -278,6 +284,7 @@ impl Ledger {
                 Entry::AllotProducer(_) => self.allot_producer(),
                 Entry::ForgetOffsets(forget) => self.forget_offsets(&forget),
                 Entry::AddStore(add) => self.add_store(add),
+                Entry::AlterUser(alter) => self.alter_user(alter),
             })
             .collect())
     }

@@ -1,5 +1,7 @@
 //! The ledger as bytes. A snapshot and the commands after it give the same state as the whole log.
 
+mod users;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -20,6 +22,7 @@ use super::epochs::{EpochEnd, EpochEnds};
 use super::producers::{Producer, Producers, Taken};
 use super::storage::{Garbage, Living};
 use super::stores::Stores;
+use super::users::Users;
 use super::{
     Behind, Committed, DecodeError, Edge, Fights, Fork, Ledger, Partition, PartitionLog, Segment,
     Stream, TailBatch, Target, Topic, TopicSettings,
@@ -28,8 +31,8 @@ use super::{
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
 /// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
 /// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's. 6: Kafka producers. 7: where leader
-/// epochs ended.
-const VERSION: u8 = 7;
+/// epochs ended. 8: users.
+const VERSION: u8 = 8;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -80,6 +83,7 @@ impl Ledger {
             put_target(out, target);
             put_epoch_ends(out, ends);
         });
+        users::put(&mut out, &self.users);
         out.freeze()
     }
 
@@ -130,6 +134,10 @@ impl Ledger {
                 Ok((take_target(reader)?, take_epoch_ends(reader)?))
             })?;
         }
+        let mut users = Users::default();
+        if version > 7 {
+            users = users::take(&mut reader)?;
+        }
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
         }
@@ -152,6 +160,7 @@ impl Ledger {
             producers,
             next_producer_id,
             epoch_ends,
+            users,
         })
     }
 }

@@ -867,3 +867,5 @@ proptest! {
         let _ = Ledger::restore(bytes.into());
     }
 }
+
+mod users;

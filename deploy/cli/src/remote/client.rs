@@ -1,13 +1,17 @@
 //! A node's HTTP API as this command asks it: JSON in, JSON out, and every failure as one line with the
-//! next step. Plain HTTP: a node listens on loopback unless it was told otherwise.
+//! next step. By HTTPS where the node's address says so.
 
 use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use serde_json::Value;
-use ureq::Agent;
+use ureq::http::header::AUTHORIZATION;
 use ureq::http::{Response, StatusCode};
+use ureq::typestate::WithBody;
+use ureq::{Agent, RequestBuilder};
+
+use super::access::Access;
 
 /// A node that is there answers a connection at once.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -26,6 +30,7 @@ pub(crate) struct Client {
     /// What it is, and how another one is named: for errors.
     what: &'static str,
     named_by: &'static str,
+    access: Access,
 }
 
 /// Nobody answers there.
@@ -39,15 +44,28 @@ pub(crate) struct NoAnswer {
 }
 
 impl Client {
+    /// Of one that does not want to know who asks.
+    ///
     /// # Errors
-    /// The URL is not plain HTTP.
+    /// The URL is no HTTP.
     pub(crate) fn new(
         url: &str,
         what: &'static str,
         named_by: &'static str,
     ) -> anyhow::Result<Self> {
+        Self::with(url, what, named_by, Access::default())
+    }
+
+    /// # Errors
+    /// The URL is no HTTP.
+    pub(crate) fn with(
+        url: &str,
+        what: &'static str,
+        named_by: &'static str,
+        access: Access,
+    ) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/');
-        if !base.starts_with("http://") {
+        if !(base.starts_with("http://") || base.starts_with("https://")) {
             bail!(
                 "{url:?} is not an address such as http://127.0.0.1:8080 (give it with {named_by})"
             );
@@ -57,12 +75,14 @@ impl Client {
             .proxy(None)
             .timeout_connect(Some(CONNECT_MAX))
             .timeout_global(Some(ANSWER_MAX))
+            .tls_config(access.tls())
             .build();
         Ok(Self {
             agent: config.into(),
             base: base.to_owned(),
             what,
             named_by,
+            access,
         })
     }
 
@@ -89,21 +109,36 @@ impl Client {
     }
 
     fn ask(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Response<ureq::Body>> {
-        let request = self.agent.get(self.at(path));
+        let request = self.known(self.agent.get(self.at(path)));
         let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
         self.sent(request.query_pairs(pairs).call())
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self.agent.post(self.at(path));
-        let request = request.content_type("application/json");
+        self.send_json(self.agent.post(self.at(path)), body)
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.send_json(self.agent.put(self.at(path)), body)
+    }
+
+    fn send_json(&self, request: RequestBuilder<WithBody>, body: &Value) -> anyhow::Result<Value> {
+        let request = self.known(request).content_type("application/json");
         self.json(self.sent(request.send(body.to_string()))?)
+    }
+
+    /// Says who asks.
+    fn known<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.access.header {
+            Some(header) => request.header(AUTHORIZATION, header),
+            None => request,
+        }
     }
 
     /// A body that the node goes on sending for as long as it is read.
     #[cfg(feature = "up")]
     pub(crate) fn post_and_read(&self, path: &str) -> anyhow::Result<impl Read + use<>> {
-        let request = self.agent.post(self.at(path));
+        let request = self.known(self.agent.post(self.at(path)));
         let config = request.config().timeout_global(None);
         let request = config.timeout_recv_response(Some(ANSWER_MAX)).build();
         let response = self.sent(request.send_empty())?;
@@ -115,13 +150,13 @@ impl Client {
     }
 
     pub(crate) fn post_lines(&self, path: &str, lines: &str) -> anyhow::Result<Value> {
-        let request = self.agent.post(self.at(path));
+        let request = self.known(self.agent.post(self.at(path)));
         let request = request.content_type("application/x-ndjson");
         self.json(self.sent(request.send(lines))?)
     }
 
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.json(self.sent(self.agent.delete(self.at(path)).call())?)
+        self.json(self.sent(self.known(self.agent.delete(self.at(path))).call())?)
     }
 
     fn at(&self, path: &str) -> String {

@@ -1,6 +1,7 @@
 //! What all commands that talk to a running node share: which one, how the answer is shown, and the
 //! HTTP client. They decide nothing: the node's API does.
 
+mod access;
 mod client;
 pub(crate) mod show;
 #[cfg(test)]
@@ -8,6 +9,7 @@ pub(crate) mod tests;
 
 use clap::{Args, ValueEnum};
 
+use access::AccessArguments;
 pub(crate) use client::{Client, NoAnswer, segment};
 
 /// Options of every command that asks a cloud.
@@ -22,6 +24,8 @@ pub(crate) struct Remote {
         env = "TIDEGATE_CLOUD"
     )]
     pub(crate) cloud: String,
+    #[command(flatten)]
+    access: AccessArguments,
     /// For people, or for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -35,7 +39,8 @@ pub(crate) enum Output {
 
 impl Remote {
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Client::new(&self.cloud, "cloud", "--cloud or TIDEGATE_CLOUD")
+        let named_by = "--cloud or TIDEGATE_CLOUD";
+        Client::with(&self.cloud, "cloud", named_by, self.access.access()?)
     }
 }
 

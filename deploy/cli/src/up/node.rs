@@ -148,6 +148,7 @@ fn cloud_config(arguments: &UpArguments) -> Config {
         http: HttpConfig {
             address: arguments.http,
             insecure: arguments.insecure,
+            ..HttpConfig::default()
         },
         object_store: arguments.object_store.clone(),
         wal: arguments.wal,

@@ -7,6 +7,7 @@
 mod add_store;
 mod allot_producer;
 mod alter_topic;
+mod alter_user;
 mod begin;
 mod commit_offsets;
 mod create_topic;
@@ -39,6 +40,7 @@ use super::Target;
 pub use add_store::{AddStore, STORE_URL_BYTES_MAX};
 pub use allot_producer::AllotProducer;
 pub use alter_topic::{AlterTopic, TopicChange};
+pub use alter_user::{AlterUser, UserChange};
 pub use begin::Begin;
 pub use commit_offsets::{CommitOffsets, OffsetCommit};
 pub use create_topic::CreateTopic;
@@ -61,6 +63,9 @@ pub use trim::Trim;
 
 pub(super) use add_store::take_store_url;
 pub(super) use alter_topic::{put_changes, take_changes};
+pub(super) use alter_user::{
+    put_verifier, take_32, take_token_name, take_user_name, take_verifier,
+};
 pub(super) use pack::{put_segment, put_segment_id, take_segment, take_segment_id};
 
 /// Why bytes are not a command (or a snapshot) that this build understands.

@@ -6,11 +6,12 @@ use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Offer};
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::*;
+use tidegate_shared::scram::{Mechanism, Verifier};
 
 use super::*;
 use crate::index::SegmentId;
-use crate::ledger::Segment;
 use crate::ledger::producers::Sequence;
+use crate::ledger::{Segment, TokenName, UserName};
 use crate::offset_map::FactsMark;
 
 pub(in super::super) fn command() -> impl Strategy<Value = Command> {
@@ -91,6 +92,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::ImportFacts(ImportFacts { facts: facts.collect() })
         }),
         1 => any::<u8>().prop_map(|id| Entry::OpenBroker(OpenBroker { id: u128::from(id) })),
+        3 => alter_user(),
         1 => (0..3u8).prop_map(|n| Entry::AddStore(AddStore { url: format!("s3://bucket-{n}") })),
         6 => (target(), segment(), vec(segment_id(), 0..4), prop::option::of((0..9_u32, any::<u32>())))
             .prop_map(|(target, segment, replaces, facts)| {
@@ -115,6 +117,34 @@ fn entry() -> impl Strategy<Value = Entry> {
             let group = GroupName::new(format!("group-{group}")).unwrap();
             Entry::CommitOffsets(CommitOffsets { group, offsets })
         }),
+    ]
+}
+
+fn alter_user() -> impl Strategy<Value = Entry> {
+    let changes = vec(user_change(), 0..4);
+    (0..4u8, any::<bool>(), any::<[u8; 32]>(), changes).prop_map(|(n, is_new, secret, changes)| {
+        Entry::AlterUser(AlterUser {
+            name: UserName::new(format!("user-{n}")).unwrap(),
+            is_new,
+            secret,
+            changes,
+        })
+    })
+}
+
+fn user_change() -> impl Strategy<Value = UserChange> {
+    let mechanism = || prop::sample::select(&Mechanism::ALL[..]);
+    let token = || (0..3u8).prop_map(|n| TokenName::new(format!("token-{n}")).unwrap());
+    prop_oneof![
+        3 => (mechanism(), 4_096u32..4_100, vec(any::<u8>(), 1..20)).prop_map(|(mechanism, iterations, salt)| {
+            let key = vec![7; mechanism.key_bytes()];
+            let verifier = Verifier::of_parts(mechanism, iterations, &salt, [&key, &key]);
+            UserChange::SetVerifier(verifier.unwrap())
+        }),
+        1 => mechanism().prop_map(UserChange::RemoveVerifier),
+        2 => (token(), 0..6u8).prop_map(|(name, n)| UserChange::AddToken { name, hash: [n; 32] }),
+        1 => token().prop_map(UserChange::RemoveToken),
+        1 => Just(UserChange::RemoveAll),
     ]
 }
 

@@ -4,9 +4,9 @@ use bytes::{BufMut, BytesMut};
 use tidegate_shared::wire::Reader;
 
 use super::{
-    AddStore, AllotProducer, AlterTopic, CommitOffsets, DecodeError, ForgetOffsets, ForkStream,
-    ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part, Produce,
-    ReleaseEdge, Row, Swept, Trim,
+    AddStore, AllotProducer, AlterTopic, AlterUser, CommitOffsets, DecodeError, ForgetOffsets,
+    ForkStream, ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream, Pack, Part,
+    Produce, ReleaseEdge, Row, Swept, Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -55,6 +55,8 @@ pub enum Entry {
     AllotProducer(AllotProducer),
     /// Number 17: forgets a group's offsets.
     ForgetOffsets(ForgetOffsets),
+    /// Number 18: changes a user.
+    AlterUser(AlterUser),
 }
 
 impl Entry {
@@ -89,6 +91,7 @@ impl Entry {
             Self::Produce(row) => row.put_row(out),
             Self::AllotProducer(row) => row.put_row(out),
             Self::ForgetOffsets(row) => row.put_row(out),
+            Self::AlterUser(row) => row.put_row(out),
         }
     }
 
@@ -111,6 +114,7 @@ impl Entry {
             Produce::NUMBER => Self::Produce(Produce::take_row(reader)?),
             AllotProducer::NUMBER => Self::AllotProducer(AllotProducer::take_row(reader)?),
             ForgetOffsets::NUMBER => Self::ForgetOffsets(ForgetOffsets::take_row(reader)?),
+            AlterUser::NUMBER => Self::AlterUser(AlterUser::take_row(reader)?),
             number => {
                 let what = "entry";
                 return Err(DecodeError::UnknownNumber { what, number });

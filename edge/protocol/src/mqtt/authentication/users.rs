@@ -5,15 +5,16 @@ use std::{collections::HashMap, fmt, num::NonZeroU32};
 
 use thiserror::Error;
 
-use super::{Key, SCRAM_ITERATIONS_MIN, SCRAM_SHA_256, Verifier, VerifierError, hmac};
+use tidegate_shared::scram::{MadeUp, Verifiers, prepared_name};
+
+use super::{SCRAM, SCRAM_ITERATIONS_MIN, SCRAM_SHA_256, Verifier, VerifierError};
 
 /// The salt of a user who does not exist, if no other tells the usual length.
 const SALT_BYTES: usize = 16;
 
 pub struct Users {
     verifiers: HashMap<String, Verifier>,
-    /// Of this node alone, and for ever: a made-up salt must not change.
-    secret: Key,
+    made_up: MadeUp,
     /// As most have it.
     iterations: NonZeroU32,
     salt_bytes: usize,
@@ -41,10 +42,11 @@ pub enum UserProblem {
 
 impl Users {
     /// Reads lines of `name:verifier`; empty ones, and those that begin with `#`, are passed over.
+    /// `secret` is of this node alone, and for ever: made-up salts come of it.
     pub fn parse(text: &str, secret: [u8; 32]) -> Result<Self, UsersError> {
         let mut users = Self {
             verifiers: HashMap::new(),
-            secret,
+            made_up: MadeUp::new(secret),
             iterations: NonZeroU32::new(SCRAM_ITERATIONS_MIN).expect("it is not 0"),
             salt_bytes: SALT_BYTES,
         };
@@ -65,7 +67,7 @@ impl Users {
         let at = line.rfind(&marker).ok_or(UserProblem::Form)?;
         let (name, verifier) = (&line[..at], &line[at + 1..]);
         let name = prepared_name(name).ok_or(UserProblem::Name)?;
-        match verifier.parse() {
+        match verifier.parse::<Verifier>() {
             Err(why) => Err(UserProblem::Verifier { name, why }),
             Ok(_) if self.verifiers.contains_key(&name) => Err(UserProblem::Twice(name)),
             Ok(verifier) => {
@@ -79,7 +81,7 @@ impl Users {
         let mut counts = HashMap::new();
         for verifier in self.verifiers.values() {
             *counts
-                .entry((verifier.iterations, verifier.salt.len()))
+                .entry((verifier.iterations(), verifier.salt().len()))
                 .or_insert(0) += 1;
         }
         let most = counts
@@ -97,33 +99,18 @@ impl Users {
     pub fn is_empty(&self) -> bool {
         self.verifiers.is_empty()
     }
+}
 
-    /// The verifier to go on with, and whether there is such a user. It takes as long either way.
-    pub(super) fn verifier(&self, name: &str) -> (Verifier, bool) {
-        let made_up = self.made_up(name);
+impl Verifiers for Users {
+    fn verifier(&self, name: &str) -> (Verifier, bool) {
+        let made_up = self
+            .made_up
+            .verifier(SCRAM, name, self.iterations, self.salt_bytes);
         match self.verifiers.get(name) {
             Some(verifier) => (verifier.clone(), true),
             None => (made_up, false),
         }
     }
-
-    /// The same for a name each time, and nothing that a password fits.
-    fn made_up(&self, name: &str) -> Verifier {
-        let derived = |what: &str| hmac(&self.secret, format!("{what}:{name}").as_bytes());
-        let salt = [derived("salt"), derived("more salt")].concat();
-        Verifier {
-            iterations: self.iterations,
-            salt: salt[..self.salt_bytes].to_vec(),
-            stored_key: derived("stored key"),
-            server_key: derived("server key"),
-        }
-    }
-}
-
-/// `None` where it can be no user's name.
-pub(super) fn prepared_name(name: &str) -> Option<String> {
-    let name = stringprep::saslprep(name).ok()?;
-    Some(name.into_owned()).filter(|name| !name.is_empty())
 }
 
 /// Without names, and without what they are checked by.

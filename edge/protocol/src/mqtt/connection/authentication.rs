@@ -39,7 +39,7 @@ impl Authenticator {
         self.exchanges += 1;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.seed);
         let nonce = hmac::sign(&key, &self.exchanges.to_be_bytes());
-        Exchange::begin(&self.users, client_first, &STANDARD_NO_PAD.encode(nonce))
+        Exchange::begin(&*self.users, client_first, &STANDARD_NO_PAD.encode(nonce))
     }
 }
 

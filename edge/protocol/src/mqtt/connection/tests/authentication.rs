@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 
+use tidegate_shared::scram::client::{client_final, server_final};
+
 use super::*;
 use crate::mqtt::{
-    authentication::{
-        SCRAM_SHA_256, Users, Verifier,
-        tests::{client_final, server_final},
-    },
+    authentication::{SCRAM, SCRAM_SHA_256, Users, Verifier},
     codec::{Auth, AuthProperties, Connect, ConnectProperties, Disconnect, DisconnectProperties},
 };
 
@@ -18,7 +17,7 @@ const SALT: &[u8] = b"salt of 16 bytes";
 
 fn users() -> Arc<Users> {
     let line = |name, password| {
-        let verifier = Verifier::derive(password, SALT, 4_096).unwrap();
+        let verifier = Verifier::derive(SCRAM, password, SALT, 4_096).unwrap();
         format!("{name}:{verifier}\n")
     };
     let text = line("pump", "pencil") + &line("valve", "pencil");
@@ -63,7 +62,7 @@ impl Client {
 
     fn last(&self, server_first: &str) -> String {
         let bare = format!("n={},r=abc", self.name);
-        client_final(self.password, &bare, server_first, "n,,")
+        client_final(SCRAM, self.password, &bare, server_first, "n,,")
     }
 
     fn connect(&mut self, method: Option<&str>, data: Option<&str>) {
@@ -161,7 +160,7 @@ fn a_client_that_knows_its_password_is_connected_by_name() {
     };
     let properties = &connack.properties;
     assert_eq!(properties.authentication_method, Some(text(SCRAM_SHA_256)));
-    let proof = server_final("pencil", SALT, "n=pump,r=abc", &server_first, &last);
+    let proof = server_final(SCRAM, "pencil", "n=pump,r=abc", &server_first, &last);
     assert_eq!(properties.authentication_data, Some(proof.into()));
 }
 
@@ -271,7 +270,7 @@ fn a_client_proves_itself_again_while_it_goes_on() {
         assert_eq!(client.said(), [Packet::Pingresp]);
         let last = client.last(&server_first);
         client.auth(0x18, Some(&last));
-        let proof = server_final("pencil", SALT, "n=pump,r=abc", &server_first, &last);
+        let proof = server_final(SCRAM, "pencil", "n=pump,r=abc", &server_first, &last);
         assert_eq!(client.answer(0x00), Some(proof.into()));
     }
     client.server.pass(Duration::from_secs(3_600));

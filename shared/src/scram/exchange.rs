@@ -4,11 +4,17 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use super::{
-    Users, Verifier, encode, hmac,
+    Verifier, encode,
     messages::{ClientFinal, ClientFirst},
-    users::prepared_name,
-    verifier::hash,
+    prepared_name,
 };
+
+/// The users of a server, for one mechanism.
+pub trait Verifiers {
+    /// The verifier to go on with, and whether there is such a user. It takes as long either way, and for a name that is
+    /// not there it is the same each time.
+    fn verifier(&self, name: &str) -> (Verifier, bool);
+}
 
 /// Why a client is not let in. What it is told is less: that it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -52,7 +58,7 @@ impl Exchange {
     /// Takes the client's first message, and gives the server's. `nonce` is random, printable ASCII
     /// without a comma, and was never used before.
     pub fn begin(
-        users: &Users,
+        users: &impl Verifiers,
         client_first: &[u8],
         nonce: &str,
     ) -> Result<(Self, String), ScramError> {
@@ -84,22 +90,23 @@ impl Exchange {
 
     /// Takes the client's second message.
     pub fn finish(self, client_final: &[u8]) -> Result<Authenticated, ScramError> {
-        let last = ClientFinal::parse(client_final)?;
+        let last = ClientFinal::parse(client_final, self.verifier.mechanism)?;
         let repeats = last.channel_binding == encode(self.gs2_header.as_bytes());
         if !repeats || last.nonce != self.nonce {
             return Err(ScramError::Repeated);
         }
         let signed = format!("{},{}", self.first_messages, last.without_proof);
-        let signature = hmac(&self.verifier.stored_key, signed.as_bytes());
+        let mechanism = self.verifier.mechanism;
+        let signature = mechanism.hmac(&self.verifier.stored_key, signed.as_bytes());
         let mut client_key = last.proof;
         for (byte, mask) in client_key.iter_mut().zip(signature) {
             *byte ^= mask;
         }
-        let proved = hash(&client_key).ct_eq(&self.verifier.stored_key);
+        let proved = mechanism.hash(&client_key).ct_eq(&self.verifier.stored_key);
         if !(bool::from(proved) && self.is_known) {
             return Err(ScramError::Rejected);
         }
-        let signature = hmac(&self.verifier.server_key, signed.as_bytes());
+        let signature = mechanism.hmac(&self.verifier.server_key, signed.as_bytes());
         Ok(Authenticated {
             name: self.name,
             server_final: format!("v={}", encode(&signature)),

@@ -1,6 +1,6 @@
 //! The client's two messages, taken apart (RFC 5802, section 7).
 
-use super::{Key, SCRAM_MESSAGE_BYTES_MAX, exchange::ScramError};
+use super::{Key, Mechanism, SCRAM_MESSAGE_BYTES_MAX, exchange::ScramError};
 
 /// `n,,n=user,r=nonce`
 #[derive(Debug, PartialEq, Eq)]
@@ -77,18 +77,18 @@ impl<'a> ClientFirst<'a> {
 }
 
 impl<'a> ClientFinal<'a> {
-    pub(super) fn parse(message: &'a [u8]) -> Result<Self, ScramError> {
+    pub(super) fn parse(message: &'a [u8], mechanism: Mechanism) -> Result<Self, ScramError> {
         let message = text(message)?;
         let (without_proof, proof) = message
             .rsplit_once(",p=")
             .ok_or(ScramError::Missing("p="))?;
-        let proof = super::decode(proof).and_then(|proof| Key::try_from(proof).ok());
+        let proof = super::decode(proof).filter(|proof| proof.len() == mechanism.key_bytes());
         let mut attributes = without_proof.split(',');
         Ok(Self {
             channel_binding: attribute(attributes.next(), "c=")?,
             nonce: attribute(attributes.next(), "r=")?,
             without_proof,
-            proof: proof.ok_or(ScramError::Malformed("its proof is not 32 bytes in base64"))?,
+            proof: proof.ok_or(ScramError::Malformed("its proof is not a key in base64"))?,
         })
     }
 }

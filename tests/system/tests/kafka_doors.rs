@@ -1,0 +1,462 @@
+//! The doors of the cloud, with clients that somebody else wrote: SASL, TLS and certificates on Kafka listeners, tokens
+//! and TLS on HTTP. Who should come in does; who should not does not.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tidegate_system_tests::certificates::Certificates;
+use tidegate_system_tests::cli::{self, Said};
+use tidegate_system_tests::node::Cloud;
+use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::{wait, workspace};
+
+const TOPIC: &str = "telemetry";
+const SCRAM: [&str; 2] = ["SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// A cloud with a door of each kind. The first listener is for all, on loopback.
+struct Doors {
+    cloud: Cloud,
+    certificates: Certificates,
+    /// TLS, and any mechanism.
+    sasl_ssl: SocketAddr,
+    /// Certificates.
+    mutual: SocketAddr,
+    /// SCRAM without TLS.
+    sasl_plaintext: SocketAddr,
+}
+
+impl Doors {
+    fn new(scratch: &Scratch) -> Self {
+        let cloud = Cloud::new(scratch.path(), scratch.path());
+        let certificates = Certificates::new(scratch.path());
+        let tls = certificates.yaml();
+        let sasl_ssl = cloud.listen_kafka(&format!("{tls}, authentication: sasl"));
+        let mutual = cloud.listen_kafka(&certificates.mutual_yaml());
+        let sasl_plaintext = cloud.listen_kafka("authentication: sasl");
+        let mut doors = Self {
+            cloud,
+            certificates,
+            sasl_ssl,
+            mutual,
+            sasl_plaintext,
+        };
+        doors.cloud.start();
+        doors.cloud.wait_ready();
+        doors
+    }
+
+    fn ca(&self) -> String {
+        self.certificates.ca.display().to_string()
+    }
+
+    /// What a client of the TLS listener is told.
+    fn ssl(&self, mechanism: &str, user: &str, password: &str) -> Value {
+        json!({
+            "protocol": "SASL_SSL", "mechanism": mechanism, "user": user, "password": password, "ca": self.ca(),
+        })
+    }
+
+    fn with_certificate(&self, certificates: &Certificates) -> Value {
+        json!({
+            "protocol": "SSL", "ca": self.ca(),
+            "certificate": certificates.client_certificate, "key": certificates.client_key,
+        })
+    }
+
+    fn user(&self, words: &[&str]) -> Said {
+        let mut all = vec!["user"];
+        all.extend(words);
+        cli::tidegate(self.cloud.http, &all)
+    }
+
+    fn add_ada(&self) {
+        let mut command =
+            cli::command(self.cloud.http, &["user", "add", "ada", "--password-stdin"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        writeln!(process.stdin.take().unwrap(), "pencil").unwrap();
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success());
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "user ada is there\n"
+        );
+    }
+}
+
+fn plaintext(mechanism: &str, password: &str) -> Value {
+    json!({ "protocol": "SASL_PLAINTEXT", "mechanism": mechanism, "user": "ada", "password": password })
+}
+
+/// A record goes in and comes out.
+fn client(name: &str, address: SocketAddr, options: &Value) -> Value {
+    let mut command = workspace::python("kafka_doors.py");
+    command.args([name, &address.to_string(), TOPIC, &options.to_string()]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+#[track_caller]
+fn comes_in(name: &str, address: SocketAddr, options: &Value) {
+    assert_eq!(
+        client(name, address, options),
+        json!({ "read": true }),
+        "{name} {options}"
+    );
+}
+
+/// What kcat says when it asks for the topics.
+fn kcat(address: SocketAddr, options: &Value) -> (bool, String) {
+    let mut command = Command::new("kcat");
+    command.args(["-b", &address.to_string(), "-L", "-m", "5"]);
+    for (name, key) in [
+        ("protocol", "security.protocol"),
+        ("mechanism", "sasl.mechanism"),
+        ("user", "sasl.username"),
+        ("password", "sasl.password"),
+        ("ca", "ssl.ca.location"),
+        ("certificate", "ssl.certificate.location"),
+        ("key", "ssl.key.location"),
+    ] {
+        if let Some(value) = options[name].as_str() {
+            command.arg("-X").arg(format!("{key}={value}"));
+        }
+    }
+    let output = command
+        .output()
+        .expect("kcat is there (apt-get install kcat)");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[track_caller]
+fn kcat_comes_in(address: SocketAddr, options: &Value) {
+    let (is_in, said) = kcat(address, options);
+    assert!(is_in && said.contains(TOPIC), "{options}: {said}");
+    // It is told the door's own address.
+    assert!(said.contains(&format!("at {address}")), "{said}");
+}
+
+#[track_caller]
+fn kcat_is_refused(address: SocketAddr, options: &Value, why: &str) {
+    let (is_in, said) = kcat(address, options);
+    assert!(!is_in && said.contains(why), "{options}: {said}");
+}
+
+#[test]
+fn stock_clients_come_in_by_password_and_certificate() {
+    let scratch = Scratch::new("kafka-doors-in");
+    let doors = Doors::new(&scratch);
+    doors.add_ada();
+    let mechanisms = ["PLAIN", SCRAM[0], SCRAM[1]];
+    for mechanism in mechanisms {
+        let options = doors.ssl(mechanism, "ada", "pencil");
+        kcat_comes_in(doors.sasl_ssl, &options);
+        for name in ["confluent-kafka", "kafka-python", "aiokafka"] {
+            comes_in(name, doors.sasl_ssl, &options);
+        }
+    }
+    for mechanism in SCRAM {
+        kcat_comes_in(doors.sasl_plaintext, &plaintext(mechanism, "pencil"));
+    }
+    let certificate = doors.with_certificate(&doors.certificates);
+    kcat_comes_in(doors.mutual, &certificate);
+    for name in ["confluent-kafka", "kafka-python", "aiokafka"] {
+        comes_in(name, doors.mutual, &certificate);
+    }
+    kcat_comes_in(doors.cloud.kafka, &json!({}));
+}
+
+#[test]
+fn who_is_not_known_stays_outside() {
+    let scratch = Scratch::new("kafka-doors-out");
+    let mut doors = Doors::new(&scratch);
+    doors.add_ada();
+    let failed = "Authentication failed";
+    for mechanism in SCRAM {
+        let wrong = doors.ssl(mechanism, "ada", "Pencil");
+        kcat_is_refused(doors.sasl_ssl, &wrong, failed);
+        kcat_is_refused(
+            doors.sasl_ssl,
+            &doors.ssl(mechanism, "eve", "pencil"),
+            failed,
+        );
+    }
+    for (user, password) in [("ada", "Pencil"), ("eve", "pencil")] {
+        let wrong = doors.ssl("PLAIN", user, password);
+        kcat_is_refused(doors.sasl_ssl, &wrong, "Invalid username or password");
+    }
+    let wrong = doors.ssl(SCRAM[0], "ada", "Pencil");
+    for name in ["confluent-kafka", "kafka-python", "aiokafka"] {
+        let said = client(name, doors.sasl_ssl, &wrong);
+        let said = said["error"].as_str().expect("it is not let in");
+        assert!(
+            said.contains(failed) || said.contains("SaslAuthenticationFailed"),
+            "{name}: {said}"
+        );
+    }
+    // PLAIN is not offered where anybody on the way could read it.
+    let not_offered = plaintext("PLAIN", "pencil");
+    kcat_is_refused(doors.sasl_plaintext, &not_offered, "mechanism");
+    // No SASL, no TLS, no certificate.
+    kcat_is_refused(
+        doors.sasl_plaintext,
+        &json!({}),
+        "Failed to acquire metadata",
+    );
+    kcat_is_refused(
+        doors.sasl_ssl,
+        &plaintext(SCRAM[0], "pencil"),
+        "Failed to acquire metadata",
+    );
+    let bare = json!({ "protocol": "SSL", "ca": doors.ca() });
+    kcat_is_refused(doors.mutual, &bare, "Failed to acquire metadata");
+    kcat_is_refused(doors.sasl_ssl, &bare, "Failed to acquire metadata");
+    // Somebody else's CA: who has a certificate of it is not known, and who trusts it does not trust the cloud.
+    let elsewhere = scratch.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let others = Certificates::new(&elsewhere);
+    let unknown = doors.with_certificate(&others);
+    kcat_is_refused(doors.mutual, &unknown, "Failed to acquire metadata");
+    let mut trusts_others = doors.ssl(SCRAM[1], "ada", "pencil");
+    trusts_others["ca"] = json!(others.ca);
+    kcat_is_refused(doors.sasl_ssl, &trusts_others, "certificate verify failed");
+    let counted = doors
+        .cloud
+        .metric("tidegate_failed_authentications_total{door=\"kafka\"}");
+    assert!(counted.unwrap() >= 12.0, "{counted:?}");
+    let log = doors.cloud.process().log();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("kafka: not let in"));
+    assert!(
+        lines
+            .clone()
+            .all(|line| line.contains("peer=") && !line.contains("encil"))
+    );
+    assert!(lines.count() >= 12);
+}
+
+#[test]
+fn users_of_a_kafka_admin_client_are_there_after_a_kill() {
+    let scratch = Scratch::new("kafka-doors-users");
+    let mut doors = Doors::new(&scratch);
+    let kafka = doors.cloud.kafka;
+    let ask = |words: &[&str]| {
+        let mut command = workspace::python("kafka_admin.py");
+        let output = command.arg(kafka.to_string()).args(words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {said}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let set = |mechanism, iterations, password| {
+        ask(&["set_password", "ada", mechanism, iterations, password])
+    };
+    assert_eq!(set("SCRAM_SHA_256", "4096", "pencil"), Value::Null);
+    assert_eq!(set("SCRAM_SHA_512", "8192", "chalk"), Value::Null);
+    let refused = |name: &str| json!({ "error": name });
+    assert_eq!(
+        set("SCRAM_SHA_256", "4095", "x"),
+        refused("UNACCEPTABLE_CREDENTIAL")
+    );
+    assert_eq!(
+        set("SCRAM_SHA_256", "16385", "x"),
+        refused("UNACCEPTABLE_CREDENTIAL")
+    );
+    let unknown = ask(&["drop_password", "eve", "SCRAM_SHA_256"]);
+    assert_eq!(unknown, refused("RESOURCE_NOT_FOUND"));
+    doors.cloud.kill();
+    doors.cloud.start();
+    doors.cloud.wait_ready();
+    let ada = json!({ "ada": { "SCRAM_SHA_256": 4096, "SCRAM_SHA_512": 8192 } });
+    assert_eq!(ask(&["passwords"]), ada);
+    assert_eq!(ask(&["passwords", "ada"]), ada);
+    assert_eq!(ask(&["passwords", "eve"]), refused("RESOURCE_NOT_FOUND"));
+    for (mechanism, password) in [(SCRAM[0], "pencil"), (SCRAM[1], "chalk")] {
+        kcat_comes_in(doors.sasl_plaintext, &plaintext(mechanism, password));
+    }
+    let crossed = plaintext(SCRAM[1], "pencil");
+    kcat_is_refused(doors.sasl_plaintext, &crossed, "Authentication failed");
+    for mechanism in ["SCRAM_SHA_256", "SCRAM_SHA_512"] {
+        assert_eq!(ask(&["drop_password", "ada", mechanism]), Value::Null);
+    }
+    assert_eq!(ask(&["passwords"]), json!({}));
+    doors.cloud.kill();
+    doors.cloud.start();
+    doors.cloud.wait_ready();
+    let gone = plaintext(SCRAM[0], "pencil");
+    kcat_is_refused(doors.sasl_plaintext, &gone, "Authentication failed");
+}
+
+/// Status and body.
+fn curl(url: &str, arguments: &[&str]) -> (String, String) {
+    let mut command = Command::new("curl");
+    command
+        .args(["-s", "-S", "-w", "\n%{http_code}", url])
+        .args(arguments);
+    let Output { stdout, stderr, .. } = command.output().expect("curl is there");
+    let said = String::from_utf8_lossy(&stdout).into_owned();
+    let (body, status) = said.rsplit_once('\n').expect("it prints the status");
+    let error = String::from_utf8_lossy(&stderr);
+    (status.to_owned(), format!("{body}{error}"))
+}
+
+#[test]
+fn http_knows_who_asks_and_hides_what_is_said() {
+    let scratch = Scratch::new("kafka-doors-http");
+    let mut cloud = Cloud::new(scratch.path(), scratch.path());
+    let certificates = Certificates::new(scratch.path());
+    // Its section is the last one.
+    cloud.configure(&format!(
+        "  authentication: users\n  {}\n",
+        certificates.yaml()
+    ));
+    let https = |cloud: &Cloud| format!("https://{}", cloud.http);
+    let start = |cloud: &mut Cloud| {
+        cloud.start();
+        cloud
+            .process()
+            .wait_for_log("the cloud is ready", wait::SOON);
+    };
+    start(&mut cloud);
+    let (url, ca) = (https(&cloud), certificates.ca.display().to_string());
+    let path = |path: &str| format!("{url}{path}");
+    let trust = ["--cacert", ca.as_str()];
+    assert_eq!(curl(&path("/healthz"), &trust).0, "200");
+    let (status, body) = curl(&path("/api/v1/topics"), &trust);
+    assert!(
+        status == "401" && body.contains("say who you are"),
+        "{status} {body}"
+    );
+    assert_eq!(curl(&path("/metrics"), &trust).0, "401");
+    let (status, said) = curl(&path("/healthz"), &[]);
+    assert!(
+        status == "000" && said.contains("certificate"),
+        "{status} {said}"
+    );
+
+    let file = cloud.data.join("admin-token");
+    let at_file = format!("@{}", file.display());
+    let tidegate = |token: Option<&str>, ca: Option<&str>, words: &[&str]| {
+        let mut command = cli::command(cloud.http, words);
+        command.env("TIDEGATE_CLOUD", &url);
+        token.map(|token| command.env("TIDEGATE_TOKEN", token));
+        ca.map(|ca| command.args(["--ca", ca]));
+        cli::run(command)
+    };
+    let as_admin = |words: &[&str]| tidegate(Some(&at_file), Some(&ca), words);
+    let password = as_admin(&["user", "add", "ada", "--generate"]).ok().out;
+    let token = as_admin(&["user", "token", "ada", "--as", "ci"]).ok().out;
+    assert!(token.starts_with("tidegate_"), "{token}");
+    let refused = tidegate(None, Some(&ca), &["topic", "list"]).fails(1);
+    assert!(refused.error.contains("--token"), "{refused:?}");
+    tidegate(Some("tidegate_wrong"), Some(&ca), &["topic", "list"]).fails(1);
+    let refused = tidegate(Some(&token), None, &["topic", "list"]).fails(1);
+    assert!(refused.error.contains("certificate"), "{refused:?}");
+    tidegate(Some(&token), Some(&ca), &["topic", "list"]).ok();
+    let bearer = format!("Authorization: Bearer {token}");
+    let pair = format!("ada:{password}");
+    let with_token = ["--cacert", &ca, "-H", &bearer];
+    let with_password = ["--cacert", &ca, "-u", &pair];
+    for shown in [&with_token, &with_password] {
+        assert_eq!(curl(&path("/api/v1/topics"), shown).0, "200");
+    }
+    assert_eq!(
+        curl(&path("/metrics"), &["--cacert", &ca, "-u", "ada:wrong"]).0,
+        "401"
+    );
+
+    let before = std::fs::read_to_string(&file).unwrap();
+    cloud.kill();
+    start(&mut cloud);
+    assert_ne!(
+        std::fs::read_to_string(&file).unwrap(),
+        before,
+        "of each start"
+    );
+    for shown in [&with_token, &with_password] {
+        assert_eq!(curl(&path("/metrics"), shown).0, "200", "after the kill");
+    }
+    let data = |file: &Path| !contains(file, &token) && !contains(file, &password);
+    assert!(
+        files(&cloud.data).iter().all(|file| data(file)),
+        "neither is kept"
+    );
+    let tidegate = |words: &[&str]| {
+        let mut command = cli::command(cloud.http, words);
+        command
+            .env("TIDEGATE_CLOUD", &url)
+            .env("TIDEGATE_TOKEN", &at_file);
+        command.env("TIDEGATE_CA", &ca);
+        cli::run(command).ok()
+    };
+    let list = tidegate(&["user", "list"]).out;
+    assert!(
+        list.contains("SCRAM-SHA-256, SCRAM-SHA-512") && list.contains("ci ("),
+        "{list}"
+    );
+    tidegate(&["user", "untoken", "ada", "ci"]);
+    assert_eq!(curl(&path("/metrics"), &with_token).0, "401");
+    tidegate(&["user", "remove", "ada"]);
+    assert_eq!(curl(&path("/metrics"), &with_password).0, "401");
+}
+
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+fn contains(file: &Path, text: &str) -> bool {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    bytes
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
+}
+
+/// A renewed certificate needs no restart, and one that cannot be used leaves the old one.
+#[test]
+fn certificates_are_read_anew() {
+    let scratch = Scratch::new("kafka-doors-renewed");
+    let mut doors = Doors::new(&scratch);
+    doors.add_ada();
+    let before = doors.ssl(SCRAM[0], "ada", "pencil");
+    kcat_comes_in(doors.sasl_ssl, &before);
+    let elsewhere = scratch.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let renewed = Certificates::new(&elsewhere);
+    std::fs::copy(&renewed.certificate, &doors.certificates.certificate).unwrap();
+    doors.cloud.process().signal("HUP");
+    doors
+        .cloud
+        .process()
+        .wait_for_log("keeps its old certificates", wait::SOON);
+    kcat_comes_in(doors.sasl_ssl, &before);
+    std::fs::copy(&renewed.key, &doors.certificates.key).unwrap();
+    doors.cloud.process().signal("HUP");
+    doors
+        .cloud
+        .process()
+        .wait_for_log("certificates were read anew", wait::SOON);
+    let mut after = before;
+    after["ca"] = json!(renewed.ca);
+    wait::until("the new certificate is shown", wait::SOON, || {
+        kcat(doors.sasl_ssl, &after).0.then_some(())
+    });
+}
