@@ -23,9 +23,6 @@ pub(super) async fn handle(
     request: RequestKind,
 ) -> Option<ResponseKind> {
     Some(match request {
-        RequestKind::ApiVersions(request) => {
-            ResponseKind::ApiVersions(api_versions::handle(version, &request))
-        }
         // Who a client is does not change once it is known, nor on a listener that does not want to know.
         RequestKind::SaslHandshake(_) => ResponseKind::SaslHandshake(
             SaslHandshakeResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
@@ -37,6 +34,9 @@ pub(super) async fn handle(
                     "Nobody says who they are here, or has said it already.",
                 ))),
         ),
+        RequestKind::ApiVersions(request) => {
+            ResponseKind::ApiVersions(api_versions::handle(version, &request))
+        }
         RequestKind::Metadata(request) => {
             ResponseKind::Metadata(metadata::handle(context, version, &request).await?)
         }

@@ -80,8 +80,9 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
         let Parsed { key, version, .. } = *parsed;
         let about = (key, version, parsed.correlation_id);
         match parsed.body {
-            RequestKind::ApiVersions(request) => {
-                let response = ResponseKind::ApiVersions(api_versions::handle(version, &request));
+            RequestKind::ApiVersions(asked) => {
+                let response = api_versions::handle(version, &asked);
+                let response = ResponseKind::ApiVersions(response);
                 self.answer(about, &response).await?;
                 Ok(None)
             }
