@@ -4,6 +4,8 @@ use kafka_protocol::messages::{
     RequestKind, ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 
+use kafka_protocol::protocol::StrBytes;
+
 use super::{
     Context, acls, alter_configs, alter_user_scram_credentials, api_versions, create_partitions,
     create_topics, delete_groups, delete_records, delete_topics, describe_cluster,
@@ -26,7 +28,11 @@ pub(super) async fn handle(
             SaslHandshakeResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
         ),
         RequestKind::SaslAuthenticate(_) => ResponseKind::SaslAuthenticate(
-            SaslAuthenticateResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
+            SaslAuthenticateResponse::default()
+                .with_error_code(reply_code::ILLEGAL_SASL_STATE)
+                .with_error_message(Some(StrBytes::from_static_str(
+                    "Nobody says who they are here, or has said it already.",
+                ))),
         ),
         RequestKind::ApiVersions(request) => {
             ResponseKind::ApiVersions(api_versions::handle(version, &request))
