@@ -62,8 +62,12 @@ func (s scenarios) follow(topic string, wanted *atomic.Int64) error {
 		return err
 	}
 	seen := map[string]bool{}
-	err = until("the group's member has seen all", func() (bool, error) {
+	var late time.Time
+	for {
 		got, err := member.poll()
+		if err != nil {
+			return err
+		}
 		for _, one := range got {
 			seen[string(one.value)] = true
 		}
@@ -72,9 +76,16 @@ func (s scenarios) follow(topic string, wanted *atomic.Int64) error {
 			_ = member.commit()
 		}
 		all := wanted.Load()
-		return all > 0 && int64(len(seen)) >= all, err
-	})
-	return first(err, member.close())
+		if all > 0 && int64(len(seen)) >= all {
+			return member.close()
+		}
+		if all > 0 && late.IsZero() {
+			late = time.Now().Add(within)
+		}
+		if all > 0 && time.Now().After(late) {
+			return fmt.Errorf("not within %v: the group's member has seen %d of %d", within, len(seen), all)
+		}
+	}
 }
 
 func (s scenarios) killed(topic string) error {
