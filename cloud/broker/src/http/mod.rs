@@ -1,6 +1,7 @@
 //! HTTP: health, metrics, and under `/api/v1` what people ask and decide about edges, offsets and
 //! topics. Answers are JSON; what is wrong is told as `{"error": …}` with what to do.
 
+mod acls;
 mod answer;
 mod backup;
 mod door;
@@ -13,6 +14,7 @@ mod listener;
 mod offsets;
 mod openapi;
 mod records;
+mod rights;
 mod storage;
 mod topics;
 mod users;
@@ -119,7 +121,12 @@ fn router(context: Context, authentication: HttpAuthentication) -> Router {
         context: context.clone(),
         authentication,
     };
-    let guarded = guarded().layer(middleware::from_fn_with_state(door, door::check));
+    let guarded = guarded()
+        .route_layer(middleware::from_fn_with_state(
+            context.clone(),
+            rights::check,
+        ))
+        .layer(middleware::from_fn_with_state(door, door::check));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -141,6 +148,7 @@ fn guarded() -> Router<Context> {
             .merge(groups::routes())
             .merge(openapi::routes())
             .merge(storage::routes())
+            .merge(acls::routes())
             .merge(users::routes())
             .fallback(answer::unknown_path),
     )
