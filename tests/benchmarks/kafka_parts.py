@@ -47,8 +47,8 @@ class Sizes:
 
 
 WHOLE = Sizes(
-    warm_up_s=4,
-    produce_s=1.5,
+    warm_up_s=3,
+    produce_s=3,
     # Less than the cloud's largest segment, at which it would begin to pack.
     produce_bytes=230_000_000,
     scenarios=ALL,
