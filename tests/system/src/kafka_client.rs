@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -26,7 +26,7 @@ const FETCH_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 6;
 
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-const FETCH_BYTES_MAX: i32 = 1 << 20;
+const FETCH_BYTES_MAX: i32 = 64 << 10;
 const PRODUCE_TIMEOUT_MS: i32 = 30_000;
 const LATEST: i64 = -1;
 const CONSUMER: BrokerId = BrokerId(-1);
@@ -82,6 +82,7 @@ impl Connection {
     /// An id for an idempotent producer, in its first epoch.
     pub fn producer_id(&mut self) -> Result<i64, Failure> {
         let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
             .with_transaction_timeout_ms(60_000)
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1);
@@ -92,16 +93,7 @@ impl Connection {
 
     /// Produces a batch with `acks=all`; its offset.
     pub fn produce(&mut self, topic: &str, partition: i32, batch: Bytes) -> Result<i64, Failure> {
-        let data = PartitionProduceData::default()
-            .with_index(partition)
-            .with_records(Some(batch));
-        let topic = TopicProduceData::default()
-            .with_name(name(topic))
-            .with_partition_data(vec![data]);
-        let request = ProduceRequest::default()
-            .with_acks(-1)
-            .with_timeout_ms(PRODUCE_TIMEOUT_MS)
-            .with_topic_data(vec![topic]);
+        let request = produce_request(topic, partition, batch);
         let answer = self.ask(PRODUCE_VERSION, &request)?;
         let mut answers = answer
             .responses
@@ -110,6 +102,14 @@ impl Connection {
         let answer = answers.next().ok_or_else(|| broken("no partition"))?;
         check(answer.error_code)?;
         Ok(answer.base_offset)
+    }
+
+    /// The same by a client that goes as soon as it has sent it.
+    pub fn produce_and_go(mut self, topic: &str, partition: i32, batch: Bytes) {
+        let request = produce_request(topic, partition, batch);
+        let frame = self.encode(PRODUCE_VERSION, &request);
+        // Where it did not get far, nobody was to know.
+        let _ = self.stream.write_all(&frame);
     }
 
     /// What a partition has from an offset on, after at most `wait`.
@@ -172,31 +172,36 @@ impl Connection {
 
     /// Sends a request and waits for its answer. After a [`Failure::NoAnswer`] the connection is of no use any more.
     fn ask<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, Failure> {
-        let key = ApiKey::try_from(R::KEY).map_err(|()| broken("unknown API"))?;
+        let frame = self.encode(version, request);
+        let mut answer = self.exchange(&frame).map_err(Failure::NoAnswer)?;
+        let header_version = api_key::<R>().response_header_version(version);
+        let header = ResponseHeader::decode(&mut answer, header_version).map_err(broken)?;
+        if header.correlation_id != self.correlation_id {
+            return Err(broken("the answer belongs to another request"));
+        }
+        R::Response::decode(&mut answer, version).map_err(broken)
+    }
+
+    fn encode<R: Request>(&mut self, version: i16, request: &R) -> BytesMut {
         self.correlation_id += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
             .with_request_api_version(version)
             .with_correlation_id(self.correlation_id)
             .with_client_id(Some(StrBytes::from_static_str("tidegate-system-tests")));
-        let mut body = BytesMut::new();
+        let mut frame = BytesMut::new();
+        frame.put_u32(0);
         header
-            .encode(&mut body, key.request_header_version(version))
-            .and_then(|()| request.encode(&mut body, version))
+            .encode(&mut frame, api_key::<R>().request_header_version(version))
+            .and_then(|()| request.encode(&mut frame, version))
             .expect("the test asks for what the version has");
-        let mut answer = self.exchange(&body).map_err(Failure::NoAnswer)?;
-        let decoded = ResponseHeader::decode(&mut answer, key.response_header_version(version))
-            .map_err(broken)?;
-        if decoded.correlation_id != self.correlation_id {
-            return Err(broken("the answer belongs to another request"));
-        }
-        R::Response::decode(&mut answer, version).map_err(broken)
+        let length = (frame.len() - 4) as u32;
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        frame
     }
 
-    fn exchange(&mut self, body: &[u8]) -> std::io::Result<Bytes> {
-        let mut frame = (body.len() as u32).to_be_bytes().to_vec();
-        frame.extend_from_slice(body);
-        self.stream.write_all(&frame)?;
+    fn exchange(&mut self, frame: &[u8]) -> std::io::Result<Bytes> {
+        self.stream.write_all(frame)?;
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
         let length = u32::from_be_bytes(length) as usize;
@@ -205,6 +210,23 @@ impl Connection {
         self.stream.read_exact(&mut answer)?;
         Ok(answer.into())
     }
+}
+
+fn api_key<R: Request>() -> ApiKey {
+    ApiKey::try_from(R::KEY).expect("each request has its key")
+}
+
+fn produce_request(topic: &str, partition: i32, batch: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData::default()
+        .with_index(partition)
+        .with_records(Some(batch));
+    let topic = TopicProduceData::default()
+        .with_name(name(topic))
+        .with_partition_data(vec![data]);
+    ProduceRequest::default()
+        .with_acks(-1)
+        .with_timeout_ms(PRODUCE_TIMEOUT_MS)
+        .with_topic_data(vec![topic])
 }
 
 fn check(code: i16) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ pub mod seeded;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::{Violation, check};
 
@@ -57,6 +57,8 @@ pub struct Tally {
     pub acknowledged: usize,
     pub refused: usize,
     pub unknown: usize,
+    /// Of those without an answer, that were read.
+    pub unknown_yet_read: usize,
     pub fetches: usize,
     pub records_read: usize,
 }
@@ -64,19 +66,24 @@ pub struct Tally {
 impl Tally {
     pub fn of(history: &[Operation]) -> Self {
         let mut tally = Self::default();
+        let mut read = BTreeSet::new();
+        let mut unknown = BTreeSet::new();
         for operation in history {
             match &operation.kind {
-                Kind::Produce { outcome, .. } => match outcome {
+                Kind::Produce { value, outcome } => match outcome {
                     Outcome::Acknowledged(_) => tally.acknowledged += 1,
                     Outcome::Refused => tally.refused += 1,
-                    Outcome::Unknown => tally.unknown += 1,
+                    Outcome::Unknown => drop(unknown.insert(*value)),
                 },
                 Kind::Fetch { records, .. } => {
                     tally.fetches += 1;
                     tally.records_read += records.len();
+                    read.extend(records.iter().map(|(_, value)| *value));
                 }
             }
         }
+        tally.unknown = unknown.len();
+        tally.unknown_yet_read = unknown.intersection(&read).count();
         tally
     }
 }

@@ -172,30 +172,30 @@ impl World {
 
     /// Waits until each group has an owner for each partition, and has committed all.
     fn wait_settled(&self, produced: &BTreeMap<(i32, i64), u64>) {
-        for (at, (group, members)) in self.groups.iter().enumerate() {
-            let mut left = Vec::new();
+        const LOOK_EVERY: Duration = Duration::from_millis(300);
+        for (at, (group, _)) in self.groups.iter().enumerate() {
             let began = Instant::now();
-            let is_settled = || {
-                let unsettled = |found: &Violation| {
-                    matches!(found, Violation::NotSettled { .. } | Violation::Lag { .. })
-                };
-                left = check(&self.history(at, produced));
-                left.retain(unsettled);
-                left.is_empty() && members.all_are_given() && self.state(at) == "Stable"
-            };
-            wait_while_looking(is_settled);
-            // What is still wrong then, the check says by its name.
+            while let Err(left) = self.settled(at, produced) {
+                // Far behind the deadline that is judged.
+                let is_late = began.elapsed() > SETTLES_WITHIN * 2;
+                assert!(!is_late, "{} does not settle: {left}", group.name);
+                std::thread::sleep(LOOK_EVERY);
+            }
             println!("{} settled after {:?}", group.name, began.elapsed());
         }
     }
-}
 
-/// Looks again and again, up to a deadline that is far behind the one that is judged.
-fn wait_while_looking(mut is_settled: impl FnMut() -> bool) {
-    const LOOK_EVERY: Duration = Duration::from_millis(300);
-    let deadline = Instant::now() + SETTLES_WITHIN * 2;
-    while !is_settled() && Instant::now() < deadline {
-        std::thread::sleep(LOOK_EVERY);
+    fn settled(&self, at: usize, produced: &BTreeMap<(i32, i64), u64>) -> Result<(), String> {
+        let mut found = check(&self.history(at, produced));
+        found.retain(|it| matches!(it, Violation::NotSettled { .. } | Violation::Lag { .. }));
+        found.truncate(SHOWN_MAX);
+        let (without, state) = (self.groups[at].1.without_any(), self.state(at));
+        match found.is_empty() && without.is_empty() && state == "Stable" {
+            true => Ok(()),
+            false => Err(format!(
+                "{found:?}, {without:?} have nothing, it is {state}"
+            )),
+        }
     }
 }
 

@@ -170,14 +170,15 @@ impl Members {
         }
     }
 
-    /// Whether whoever runs has been given something.
-    pub fn all_are_given(&self) -> bool {
+    /// Who runs and was never given anything.
+    pub fn without_any(&self) -> Vec<&str> {
         let lives = self.places.iter().filter_map(|lives| lives.last());
-        let mut running = lives.filter(|life| life.state == State::Running);
-        running.all(|life| {
+        let running = lives.filter(|life| life.state == State::Running);
+        let without = running.filter(|life| {
             let said = parse(&fs::read_to_string(&life.log).unwrap_or_default());
-            said.iter().any(|entry| is_given(&entry.event))
-        })
+            !said.iter().any(|entry| is_given(&entry.event))
+        });
+        without.map(|life| life.name.as_str()).collect()
     }
 
     pub fn close_all(&mut self) {

@@ -30,6 +30,9 @@ const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 /// One of so many batches of producers without idempotence is broken, and must be refused.
 const BROKEN_ONE_IN: u64 = 40;
 
+/// One of so many batches is sent by a client that goes before the answer comes: it may be there, as after a kill.
+const UNHEARD_ONE_IN: u64 = 20;
+
 /// In one of so many cases an idempotent producer that got no answer gives up, and begins anew.
 const GIVES_UP_ONE_IN: u64 = 6;
 
@@ -212,6 +215,7 @@ impl Client {
         value: u64,
     ) -> (Outcome, bool) {
         let batch = batch(value, Some(producer.sequence(partition)));
+        self.go_unheard(partition, &batch);
         loop {
             let answer = self.ask(|broker| broker.produce(TOPIC, partition, batch.clone()));
             match answer {
@@ -243,6 +247,9 @@ impl Client {
             bytes[last] ^= 1;
             batch = bytes.into();
         }
+        if !is_broken && self.go_unheard(partition, &batch) {
+            return Outcome::Unknown;
+        }
         let answer = self.ask(|broker| broker.produce(TOPIC, partition, batch));
         match answer {
             Ok(offset) => Outcome::Acknowledged(offset),
@@ -256,6 +263,18 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// By chance sends a batch, and goes; whether it did.
+    fn go_unheard(&mut self, partition: i32, batch: &Bytes) -> bool {
+        if self.random.below(UNHEARD_ONE_IN) != 0 {
+            return false;
+        }
+        let Some(connection) = self.connection.take() else {
+            return false;
+        };
+        connection.produce_and_go(TOPIC, partition, batch.clone());
+        true
     }
 
     fn read_until_stopped(mut self) -> Vec<Operation> {
