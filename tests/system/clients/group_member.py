@@ -58,6 +58,8 @@ class Member:
             self.commit(done)
         except Exception as error:
             write("refused", f"{began} {text} {error!r}")
+            # Later again, unless it is given up or lost until then.
+            self.done = done
         else:
             write("committed", f"{began} {text}")
 
@@ -67,10 +69,15 @@ class Member:
     def revoked(self, partitions):
         self.commit_done()
         write("revoked", listed(partitions))
+        self.forget(partitions)
 
     def lost(self, partitions):
         write("lost", listed(partitions))
-        self.done = {}
+        self.forget(partitions)
+
+    def forget(self, partitions):
+        for one in partitions:
+            self.done.pop(one.partition, None)
 
 
 def listed(partitions):
@@ -168,6 +175,8 @@ class KafkaPython(Member):
         for records in found.values():
             for record in records:
                 self.processed(record.partition, record.offset, record.value)
+        # Its listeners cannot wait for a commit: nothing is left to them.
+        self.commit_done()
 
     def commit(self, done):
         from kafka import TopicPartition

@@ -171,29 +171,33 @@ impl World {
     }
 
     /// Waits until each group has an owner for each partition, and has committed all.
-    fn wait_settled(&self, produced: &BTreeMap<(i32, i64), u64>) {
+    /// Returns what is still to be done where that takes far longer than is judged.
+    fn wait_settled(&self, produced: &BTreeMap<(i32, i64), u64>) -> Vec<String> {
         const LOOK_EVERY: Duration = Duration::from_millis(300);
+        let mut unsettled = Vec::new();
+        let began = Instant::now();
         for (at, (group, _)) in self.groups.iter().enumerate() {
-            let began = Instant::now();
             while let Err(left) = self.settled(at, produced) {
-                // Far behind the deadline that is judged.
-                let is_late = began.elapsed() > SETTLES_WITHIN * 2;
-                assert!(!is_late, "{} does not settle: {left}", group.name);
+                if began.elapsed() > SETTLES_WITHIN * 2 {
+                    unsettled.push(format!("{} does not settle: {left}", group.name));
+                    break;
+                }
                 std::thread::sleep(LOOK_EVERY);
             }
-            println!("{} settled after {:?}", group.name, began.elapsed());
+            println!("{} after {:?}", group.name, began.elapsed());
         }
+        unsettled
     }
 
     fn settled(&self, at: usize, produced: &BTreeMap<(i32, i64), u64>) -> Result<(), String> {
         let mut found = check(&self.history(at, produced));
         found.retain(|it| matches!(it, Violation::NotSettled { .. } | Violation::Lag { .. }));
         found.truncate(SHOWN_MAX);
-        let (without, state) = (self.groups[at].1.without_any(), self.state(at));
+        let (without, state) = (self.groups[at].1.without_word(), self.state(at));
         match found.is_empty() && without.is_empty() && state == "Stable" {
             true => Ok(()),
             false => Err(format!(
-                "{found:?}, {without:?} have nothing, it is {state}"
+                "{found:?}, {without:?} were told nothing, it is {state}"
             )),
         }
     }
@@ -226,7 +230,7 @@ fn members_come_and_go_and_every_record_is_processed_by_one_owner_at_a_time() {
     let status = world.producer.wait(wait::SOON * 4);
     assert!(status.success(), "{}", world.producer.log());
     let produced = world.produced();
-    world.wait_settled(&produced);
+    let unsettled = world.wait_settled(&produced);
     let closed_from_ns = now_ns();
     for (_, members) in &mut world.groups {
         members.close_all();
@@ -247,7 +251,8 @@ fn members_come_and_go_and_every_record_is_processed_by_one_owner_at_a_time() {
             wrong.push((group.name, found.len(), shown));
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    let is_right = wrong.is_empty() && unsettled.is_empty();
+    assert!(is_right, "{unsettled:#?} {wrong:#?}");
 }
 
 /// One change after the other, each in a group by chance.
