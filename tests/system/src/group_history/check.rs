@@ -277,12 +277,12 @@ impl<'a> Judge<'a> {
 
     /// Whether who commits has the partition from before another was given it, if at all.
     fn is_older(&self, commit: &Commit, newer: &Ownership) -> bool {
-        let given = self.ownerships.iter().filter(|it| {
+        let mut given = self.ownerships.iter().filter(|it| {
             let is_same = it.member == commit.member && it.partition == commit.partition;
             is_same && it.from_ns <= commit.began_ns
         });
         given
-            .last()
+            .next_back()
             .is_none_or(|newest| newest.from_ns < newer.from_ns)
     }
 

@@ -6,7 +6,7 @@ use crate::random::Random;
 /// A change to a history that no log could have shown, and what it is found as.
 pub type Seeded = (
     &'static str,
-    fn(&mut Vec<Operation>, &mut Random) -> bool,
+    fn(&mut [Operation], &mut Random) -> bool,
     fn(&Violation) -> bool,
 );
 
@@ -77,7 +77,7 @@ fn acknowledged(operation: &Operation) -> Option<(u64, i64)> {
 }
 
 /// The log of a partition ends, for who reads it last, before its last acknowledged value.
-pub(super) fn lose(history: &mut Vec<Operation>, random: &mut Random) -> bool {
+pub(super) fn lose(history: &mut [Operation], random: &mut Random) -> bool {
     let Some(at) = pick(history, random, |it| acknowledged(it).is_some()) else {
         return false;
     };
@@ -94,7 +94,7 @@ pub(super) fn lose(history: &mut Vec<Operation>, random: &mut Random) -> bool {
 }
 
 /// Of what a fetch has read, a value is another that was sent long before.
-fn overwrite(history: &mut Vec<Operation>, random: &mut Random) -> bool {
+fn overwrite(history: &mut [Operation], random: &mut Random) -> bool {
     let Some(at) = pick(history, random, |it| acknowledged(it).is_some()) else {
         return false;
     };
@@ -116,7 +116,7 @@ fn overwrite(history: &mut Vec<Operation>, random: &mut Random) -> bool {
 }
 
 /// The last fetch finds an acknowledged value once more, at the end.
-fn double(history: &mut Vec<Operation>, random: &mut Random) -> bool {
+fn double(history: &mut [Operation], random: &mut Random) -> bool {
     let Some(at) = pick(history, random, |it| acknowledged(it).is_some()) else {
         return false;
     };
@@ -131,7 +131,7 @@ fn double(history: &mut Vec<Operation>, random: &mut Random) -> bool {
 }
 
 /// Two values that were sent one after the other have each other's offsets, for everybody.
-fn reorder(history: &mut Vec<Operation>, random: &mut Random) -> bool {
+fn reorder(history: &mut [Operation], random: &mut Random) -> bool {
     let Some(first) = pick(history, random, |operation| {
         acknowledged(operation).is_some()
     }) else {
@@ -170,7 +170,7 @@ fn reorder(history: &mut Vec<Operation>, random: &mut Random) -> bool {
 }
 
 /// A fetch that began after an acknowledgement is told an end before it.
-fn stale(history: &mut Vec<Operation>, random: &mut Random) -> bool {
+fn stale(history: &mut [Operation], random: &mut Random) -> bool {
     let Some(at) = pick(history, random, |it| acknowledged(it).is_some()) else {
         return false;
     };
@@ -194,7 +194,7 @@ fn stale(history: &mut Vec<Operation>, random: &mut Random) -> bool {
 }
 
 /// The last fetch finds a value that nobody has sent.
-fn invent(history: &mut Vec<Operation>, _: &mut Random) -> bool {
+fn invent(history: &mut [Operation], _: &mut Random) -> bool {
     let partition = history.first().map_or(0, |it| it.partition);
     let Some((records, end)) = last_fetch(history, partition) else {
         return false;
@@ -205,7 +205,7 @@ fn invent(history: &mut Vec<Operation>, _: &mut Random) -> bool {
 }
 
 /// A value that was read had been refused.
-fn refuse(history: &mut Vec<Operation>, random: &mut Random) -> bool {
+fn refuse(history: &mut [Operation], random: &mut Random) -> bool {
     let Some(at) = pick(history, random, |it| acknowledged(it).is_some()) else {
         return false;
     };
@@ -216,7 +216,7 @@ fn refuse(history: &mut Vec<Operation>, random: &mut Random) -> bool {
 }
 
 /// A fetch leaves a record out.
-fn skip(history: &mut Vec<Operation>, random: &mut Random) -> bool {
+fn skip(history: &mut [Operation], random: &mut Random) -> bool {
     let Some(at) = pick(
         history,
         random,

@@ -1,5 +1,7 @@
 //! Clients that write down all that they ask and are told: producers, idempotent and not, and readers.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,9 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate_system_tests::kafka_client::{Connection, Failure, Sequence, seal};
+use tidegate_system_tests::kafka_client::{Connection, Failure};
 use tidegate_system_tests::log_history::{Kind, Operation, Outcome};
 use tidegate_system_tests::random::Random;
+use values::{Producer, batch, number};
 
 pub const TOPIC: &str = "history";
 pub const PARTITIONS: u64 = 3;
@@ -366,41 +369,4 @@ impl Client {
             );
         }
     }
-}
-
-/// An idempotent producer's numbers.
-struct Producer {
-    id: i64,
-    next: BTreeMap<i32, i32>,
-}
-
-impl Producer {
-    fn new(id: i64) -> Self {
-        Self {
-            id,
-            next: BTreeMap::new(),
-        }
-    }
-
-    fn sequence(&self, partition: i32) -> Sequence {
-        Sequence {
-            producer_id: self.id,
-            number: self.next.get(&partition).copied().unwrap_or(0),
-        }
-    }
-
-    fn count(&mut self, partition: i32) {
-        *self.next.entry(partition).or_default() += 1;
-    }
-}
-
-fn batch(value: u64, sequence: Option<Sequence>) -> Bytes {
-    const TIMESTAMP_MS: i64 = 1_790_000_000_000;
-    seal(value.to_string().as_bytes(), TIMESTAMP_MS, sequence)
-}
-
-/// A value as it was sent; one that is no number is none that was.
-fn number(value: &[u8]) -> u64 {
-    let text = std::str::from_utf8(value).ok();
-    text.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
 }
