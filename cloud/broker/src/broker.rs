@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tidegate_cloud_protocol::acls::Policy;
 use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::Tick;
 use tidegate_cloud_protocol::ledger::{Command, Effect, Effects, Ledger};
@@ -83,6 +84,7 @@ impl Broker {
         wal: &Wal,
         (stores, cache): (Stores, Cache),
         metrics: Metrics,
+        policy: Policy,
         pack_rule: PackRule,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         match wal {
@@ -91,7 +93,7 @@ impl Broker {
                 let opened = opening::in_files::<State>(log, snapshots)?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Local(reader));
-                Self::start(opened, ids, (stores, cache), metrics, pack_rule)
+                Self::start(opened, ids, (stores, cache), metrics, policy, pack_rule)
             }
             Wal::Object { linger } => {
                 let place = ObjectLogPlace {
@@ -102,7 +104,7 @@ impl Broker {
                 let opened = Handle::current().block_on(opening::in_store::<State>(&place))?;
                 let (store_id, reader) = (opened.log.store_id(), opened.log.reader());
                 let ids = (store_id, LogReader::Object(reader));
-                Self::start(opened, ids, (stores, cache), metrics, pack_rule)
+                Self::start(opened, ids, (stores, cache), metrics, policy, pack_rule)
             }
         }
     }
@@ -112,6 +114,7 @@ impl Broker {
         (store_id, reader): (u128, LogReader),
         (stores, cache): (Stores, Cache),
         metrics: Metrics,
+        policy: Policy,
         pack_rule: PackRule,
     ) -> anyhow::Result<(Self, watch::Receiver<Kept>)> {
         let Opened {
@@ -124,7 +127,7 @@ impl Broker {
         check_log(&state, &reader)?;
         let (snapshots, kept) = Snapshotter::start(snapshots, after)?;
         let segments = Segments::new(stores, cache, store_id);
-        let shared = Arc::new(Shared::new(state, reader, segments, metrics));
+        let shared = Arc::new(Shared::new(state, reader, segments, (metrics, policy)));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
         let sequencer = Sequencer::new(log, Arc::clone(&shared), snapshots, clock);

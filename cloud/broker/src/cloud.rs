@@ -74,10 +74,11 @@ impl Cloud {
         let store = open_store(&config, &metrics).await?;
         let wal = wal_of(&config, store.0.cluster()).await?;
         let bridge = bind_bridge(&config, &wal, store.0.cluster()).await?;
-        let rule = pack_rule(&config.pack);
-        let open = move || Broker::open(&wal, store, metrics, rule);
+        let (policy, rule) = (config.policy(), pack_rule(&config.pack));
+        let open = move || Broker::open(&wal, store, metrics, policy, rule);
         let opened = tokio::task::spawn_blocking(open).await?;
         let (broker, kept) = opened.context("cannot open the log")?;
+        broker.warn_if_closed();
         check_store(&broker).await?;
         let stores = broker.shared().segments.stores();
         stores.open_all(broker.unwell_stores()).await;

@@ -1,5 +1,6 @@
 //! The cloud node's YAML file: parsed once, into types with their defaults.
 
+mod authorization;
 mod listeners;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use tidegate_cloud_protocol::acls::Policy;
 use tidegate_shared::fleet::{ByteSize, Span, parse_yaml};
 use tidegate_shared::id::TopicName;
 
@@ -22,6 +24,8 @@ pub use listeners::{
     HttpAuthentication, HttpConfig, KafkaAuthentication, KafkaConfig, KafkaListenerConfig,
 };
 
+pub use authorization::AuthorizationConfig;
+
 /// `cloud.yaml`. Every key can be left out; one that is not known is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +35,7 @@ pub struct Config {
     pub kafka: KafkaConfig,
     pub bridge: BridgeConfig,
     pub http: HttpConfig,
+    pub authorization: AuthorizationConfig,
     /// Where segments lie, as a URL: `file:///…`, `s3://bucket/prefix`, `memory://`. Default: the folder
     /// `objects` in `data`.
     pub object_store: Option<String>,
@@ -134,6 +139,7 @@ impl Default for Config {
             kafka: KafkaConfig::default(),
             bridge: BridgeConfig::default(),
             http: HttpConfig::default(),
+            authorization: AuthorizationConfig::default(),
             object_store: None,
             wal: WalConfig::default(),
             wal_linger: Span(LOG_LINGER),
@@ -189,6 +195,21 @@ impl Config {
         Ok(config)
     }
 
+    /// What holds beside the rules about who may do what.
+    pub fn policy(&self) -> Policy {
+        self.authorization.policy(self.authenticates())
+    }
+
+    /// Whether any listener knows who its clients are.
+    fn authenticates(&self) -> bool {
+        let mut listeners = self.kafka.all_listeners().into_iter();
+        let is_known = |one: KafkaListenerConfig| {
+            let has_ca = one.tls.is_some_and(|tls| tls.client_ca.is_some());
+            has_ca || one.authentication == KafkaAuthentication::Sasl
+        };
+        listeners.any(is_known) || self.http.authentication == HttpAuthentication::Users
+    }
+
     /// Where the CA and the hub's certificate lie.
     pub fn tls_folder(&self) -> PathBuf {
         self.data.join("tls")
@@ -212,6 +233,7 @@ impl Config {
     pub fn check(&self) -> anyhow::Result<()> {
         self.kafka.check()?;
         self.http.check()?;
+        self.authorization.check()?;
         self.store_url()?;
         ensure!(
             self.wal_linger.0 <= LOG_LINGER_MAX,

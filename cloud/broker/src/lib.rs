@@ -6,6 +6,7 @@
 
 pub mod administrator;
 mod authority;
+mod authorization;
 pub mod backup;
 mod broker;
 mod care;

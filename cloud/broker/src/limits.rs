@@ -161,6 +161,9 @@ pub const AUTO_CREATED_AT_ONCE_MAX: usize = 16;
 /// Produce requests of one connection that are on their way to the log at once; who sends more waits.
 pub const KAFKA_PRODUCES_MAX: usize = 5;
 
+/// Rules (ACLs) that one entry of a tick adds; more are added in parts.
+pub const RULES_AT_ONCE_MAX: usize = 1_000;
+
 /// Items in all arrays of one Kafka request; with more the connection is closed.
 pub const KAFKA_REQUEST_ITEMS_MAX: usize = 65_536;
 

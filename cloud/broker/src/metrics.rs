@@ -64,6 +64,7 @@ pub struct Metrics {
     pub offset_commits: Counter<u64, AtomicU64>,
     pub kafka_connections: Gauge,
     pub kafka_bad_requests: Counter<u64, AtomicU64>,
+    pub kafka_refused_requests: Counter<u64, AtomicU64>,
     pub failed_authentications: Family<DoorLabels, Counter>,
     pub storage_errors: Counter<u64, AtomicU64>,
     /// Counted by all object stores.
@@ -175,6 +176,11 @@ impl Metrics {
                 "kafka_bad_requests",
                 "Kafka requests that were malformed, too long or not supported",
                 &self.kafka_bad_requests,
+            ),
+            (
+                "kafka_refused_requests",
+                "What Kafka clients asked for and were not allowed, counted for each resource",
+                &self.kafka_refused_requests,
             ),
             (
                 "bridge_rejected_handshakes",

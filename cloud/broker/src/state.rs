@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use anyhow::Context as _;
 use bytes::Bytes;
 use thiserror::Error;
+use tidegate_cloud_protocol::acls::Policy;
 use tidegate_cloud_protocol::fetch::{Plan, Wish, plan};
 use tidegate_cloud_protocol::index::LogPlace;
 use tidegate_cloud_protocol::ledger::{
@@ -138,10 +139,16 @@ pub(crate) struct Shared {
     pub(crate) holds: Holds,
     pub(crate) log_waits: LogWaits,
     pub(crate) metrics: Metrics,
+    pub(crate) policy: Policy,
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, log: LogReader, segments: Segments, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        state: State,
+        log: LogReader,
+        segments: Segments,
+        (metrics, policy): (Metrics, Policy),
+    ) -> Self {
         let shared = Self {
             state: RwLock::new(state),
             landed: watch::Sender::new(0),
@@ -152,6 +159,7 @@ impl Shared {
             holds: Holds::default(),
             log_waits: LogWaits::default(),
             metrics,
+            policy,
         };
         shared.measure();
         shared

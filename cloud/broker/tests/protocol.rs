@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "protocol/rights.rs"]
+mod rights;
 mod support;
 
 use bytes::BytesMut;
@@ -150,6 +152,7 @@ fn request_of(key: ApiKey, version: i16, target: Target) -> RequestKind {
 
 fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
     const TOPIC: i8 = 2;
+    const ANYTHING: i8 = 1;
     let text = StrBytes::from_static_str;
     let new = || TopicName(StrBytes::from_string(format!("new-{version}")));
     match key {
@@ -267,6 +270,49 @@ fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
             RequestKind::DescribeProducers(
                 DescribeProducersRequest::default().with_topics(vec![topic]),
             )
+        }
+        ApiKey::SaslHandshake => {
+            let request = kafka_protocol::messages::SaslHandshakeRequest::default();
+            RequestKind::SaslHandshake(request.with_mechanism(text("PLAIN")))
+        }
+        ApiKey::SaslAuthenticate => {
+            let request = kafka_protocol::messages::SaslAuthenticateRequest::default();
+            RequestKind::SaslAuthenticate(request.with_auth_bytes("token".into()))
+        }
+        ApiKey::DescribeUserScramCredentials => RequestKind::DescribeUserScramCredentials(
+            kafka_protocol::messages::DescribeUserScramCredentialsRequest::default(),
+        ),
+        ApiKey::AlterUserScramCredentials => RequestKind::AlterUserScramCredentials(
+            kafka_protocol::messages::AlterUserScramCredentialsRequest::default(),
+        ),
+        ApiKey::DescribeAcls => {
+            let request = DescribeAclsRequest::default()
+                .with_resource_type_filter(ANYTHING)
+                .with_pattern_type_filter(ANYTHING)
+                .with_operation(ANYTHING)
+                .with_permission_type(ANYTHING)
+                .with_resource_name_filter(None);
+            RequestKind::DescribeAcls(request)
+        }
+        ApiKey::CreateAcls => {
+            let acl = create_acls_request::AclCreation::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(text("other"))
+                .with_resource_pattern_type(3)
+                .with_principal(text("User:ada"))
+                .with_host(text("*"))
+                .with_operation(3)
+                .with_permission_type(3);
+            RequestKind::CreateAcls(CreateAclsRequest::default().with_creations(vec![acl]))
+        }
+        ApiKey::DeleteAcls => {
+            let filter = delete_acls_request::DeleteAclsFilter::default()
+                .with_resource_type_filter(ANYTHING)
+                .with_resource_name_filter(Some(text("other")))
+                .with_pattern_type_filter(ANYTHING)
+                .with_operation(ANYTHING)
+                .with_permission_type(ANYTHING);
+            RequestKind::DeleteAcls(DeleteAclsRequest::default().with_filters(vec![filter]))
         }
         other => panic!("{other:?} is advertised and not tested"),
     }

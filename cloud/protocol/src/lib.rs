@@ -8,6 +8,7 @@
 //! Nothing here reads a clock, makes a random number, opens a file or a socket. Time and randomness
 //! are handed in, so that a test (or a replay) with the same input has the same outcome.
 
+pub mod acls;
 pub mod compaction;
 pub mod fetch;
 pub mod gathering;

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use tidegate_bridge_protocol::fact::{Fact, NamedFact};
 use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
+use tidegate_cloud_protocol::acls::{
+    Operation, PatternFilter, PatternKind, Permission, ResourceKind, Rule, RuleFilter,
+};
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
 use tidegate_cloud_protocol::ledger::producers::Sequence;
@@ -307,6 +310,11 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 ],
             }),
         ),
+        ("entry-20-add-rules-v1", Entry::AddRules(add_rules())),
+        (
+            "entry-21-remove-rules-v1",
+            Entry::RemoveRules(remove_rules()),
+        ),
     ]
 }
 
@@ -332,6 +340,57 @@ fn alter_user() -> AlterUser {
                 hash: [9; 32],
             },
         ],
+    }
+}
+
+fn rule() -> Rule {
+    Rule {
+        resource: ResourceKind::Topic,
+        pattern: PatternKind::Prefixed,
+        name: "tele".to_owned(),
+        principal: "User:ada".to_owned(),
+        host: "192.0.2.7".to_owned(),
+        operation: Operation::Read,
+        permission: Permission::Allow,
+    }
+}
+
+fn add_rules() -> AddRules {
+    let cluster = Rule {
+        resource: ResourceKind::Cluster,
+        pattern: PatternKind::Literal,
+        name: "kafka-cluster".to_owned(),
+        principal: "User:*".to_owned(),
+        host: "*".to_owned(),
+        operation: Operation::All,
+        permission: Permission::Deny,
+    };
+    AddRules {
+        rules: vec![rule(), cluster],
+    }
+}
+
+/// What is of everybody; and every word and string.
+fn remove_rules() -> RemoveRules {
+    let of_cluster = RuleFilter {
+        principal: Some("User:*".to_owned()),
+        ..RuleFilter::default()
+    };
+    let other = RuleFilter {
+        resource: Some(ResourceKind::Group),
+        pattern: PatternFilter::Match,
+        name: Some("analytics".to_owned()),
+        principal: Some("User:ada".to_owned()),
+        host: Some("*".to_owned()),
+        operation: Some(Operation::Describe),
+        permission: Some(Permission::Allow),
+    };
+    let literal = RuleFilter {
+        pattern: PatternFilter::Only(PatternKind::Literal),
+        ..other.clone()
+    };
+    RemoveRules {
+        filters: vec![of_cluster, other, literal],
     }
 }
 
@@ -487,8 +546,8 @@ fn ledger(is_meant: impl Fn(&str) -> bool) -> Ledger {
 
 #[test]
 fn a_snapshot_is_read_as_what_it_was() {
-    let with_users = ledger(|_| true);
-    let ledger = ledger(|name| !OF_USERS.contains(&name));
+    let mut today = ledger(|name| !OF_RULES.contains(&name));
+    let ledger = ledger(|name| !OF_USERS.contains(&name) && !OF_RULES.contains(&name));
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
     let log = ledger.log(target());
@@ -512,30 +571,39 @@ fn a_snapshot_is_read_as_what_it_was() {
     assert_eq!(
         Ledger::restore(golden("snapshot-v7")),
         Ok(restored),
-        "of before there were users"
+        "of before there were users and rules"
     );
     let name = UserName::new("ada").expect("a name");
-    let user = with_users.user(&name).expect("it is there");
+    let user = today.user(&name).expect("it is there");
     assert_eq!((user.verifiers().count(), user.tokens().count()), (2, 1));
-    assert_eq!(with_users.user_of_token(&[9; 32]), Some(&name));
-    is_written("snapshot-v8", &with_users.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v8")), Ok(with_users));
+    assert_eq!(today.user_of_token(&[9; 32]), Some(&name));
+    let rules = [
+        Entry::AddRules(add_rules()),
+        Entry::RemoveRules(remove_rules()),
+    ];
+    let ruled = today.apply(tick(rules.into()), PLACE);
+    assert!(ruled.is_ok(), "{ruled:?}");
+    assert_eq!(today.rules().iter().collect::<Vec<_>>(), [rule()]);
+    is_written("snapshot-v8", &today.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v8")), Ok(today));
 }
 
+const OF_RULES: [&str; 2] = ["entry-20-add-rules-v1", "entry-21-remove-rules-v1"];
 const OF_USERS: [&str; 2] = ["entry-18-alter-user-v1", "entry-18-alter-user-v1-removals"];
 
 const OF_PRODUCERS: [&str; 2] = ["entry-15-produce-v1", "entry-16-allot-producer-v1"];
 
 #[test]
 fn a_snapshot_of_before_there_were_producers_is_read_as_what_it_was() {
-    let ledger = ledger(|name| !OF_PRODUCERS.contains(&name) && !OF_USERS.contains(&name));
+    let later = [OF_PRODUCERS, OF_USERS, OF_RULES].concat();
+    let ledger = ledger(|name| !later.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v5")), Ok(ledger));
 }
 
 #[test]
 fn a_snapshot_of_before_there_were_stores_is_read_as_what_it_was() {
     let of_stores = ["entry-14-add-store-v1", "entry-11-alter-topic-v1-store"];
-    let later = [&of_stores[..], &OF_PRODUCERS, &OF_USERS].concat();
+    let later = [&of_stores[..], &OF_PRODUCERS, &OF_USERS, &OF_RULES].concat();
     let ledger = ledger(|name| !later.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }

@@ -3,6 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::acl::AclArguments;
 use crate::cloud::CloudArguments;
 use crate::edge::EdgeArguments;
 use crate::group::GroupArguments;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Group(GroupArguments),
     /// Who may come in to Kafka and HTTP
     User(UserArguments),
+    /// Who may do what in the cloud
+    Acl(Box<AclArguments>),
     /// The cloud's own state
     Cloud(CloudArguments),
 }

@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, or there is an answer; 1 it failed, or there is none; 2 the command line was wrong.
 
+mod acl;
 mod arguments;
 mod cloud;
 #[cfg(feature = "up")]
@@ -58,6 +59,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Topic(arguments) => topic::run(&arguments),
         Command::Group(arguments) => group::run(&arguments),
         Command::User(arguments) => user::run(&arguments),
+        Command::Acl(arguments) => acl::run(&arguments),
         Command::Cloud(arguments) => cloud::run(&arguments),
     }
 }

@@ -44,11 +44,16 @@ enum Verb {
     Token {
         name: String,
         /// What the token is called; a name of its own where it is left out
+        // Not `token`: that is the option of all commands.
         #[arg(long = "as", value_name = "TOKEN")]
-        token: Option<String>,
+        called: Option<String>,
     },
     /// Take a user's token away
-    Untoken { name: String, token: String },
+    Untoken {
+        name: String,
+        #[arg(value_name = "TOKEN")]
+        called: String,
+    },
 }
 
 pub(crate) fn run(arguments: &UserArguments) -> anyhow::Result<ExitCode> {
@@ -95,16 +100,16 @@ fn answer(client: &Client, verb: &Verb) -> anyhow::Result<(Value, String)> {
             let answer = client.delete(&path(name))?;
             Ok((answer, format!("user {name} is gone")))
         }
-        Verb::Token { name, token } => {
+        Verb::Token { name, called } => {
             let path = format!("{}/tokens", path(name));
-            let answer = client.post(&path, &json!({ "token": token }))?;
+            let answer = client.post(&path, &json!({ "token": called }))?;
             let text = cell(&answer["secret"]);
             Ok((answer, text))
         }
-        Verb::Untoken { name, token } => {
-            let path = format!("{}/tokens/{}", path(name), segment(token));
+        Verb::Untoken { name, called } => {
+            let path = format!("{}/tokens/{}", path(name), segment(called));
             let answer = client.delete(&path)?;
-            Ok((answer, format!("token {token} of {name} is gone")))
+            Ok((answer, format!("token {called} of {name} is gone")))
         }
     }
 }
@@ -144,6 +149,26 @@ mod tests {
     use super::*;
     use crate::remote::tests::answering;
 
+    /// What a token is called is not what one shows.
+    #[test]
+    fn a_token_s_name_is_no_token() {
+        use crate::arguments::{Arguments, Command};
+        use clap::Parser as _;
+        for line in ["user token ada --as ci", "user untoken ada ci"] {
+            let words = ["tidegate"].into_iter().chain(line.split(' '));
+            let words = words.chain(["--token", "tidegate_abc"]);
+            let Command::User(user) = Arguments::parse_from(words).command else {
+                panic!("{line}");
+            };
+            assert!(user.remote.shows("tidegate_abc"), "{line}");
+            match user.verb {
+                Verb::Token { called, .. } => assert_eq!(called.as_deref(), Some("ci")),
+                Verb::Untoken { called, .. } => assert_eq!(called, "ci"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     fn client(url: &str) -> Client {
         Client::new(url, "cloud", "--cloud").unwrap()
     }
@@ -177,12 +202,12 @@ mod tests {
         assert_eq!(answer(&client, &add).unwrap().1, "tidegate_abc");
         let token = Verb::Token {
             name: "ada".to_owned(),
-            token: Some("ci".to_owned()),
+            called: Some("ci".to_owned()),
         };
         assert_eq!(answer(&client, &token).unwrap().1, "tidegate_def");
         let untoken = Verb::Untoken {
             name: "CN=a/b".to_owned(),
-            token: "ci".to_owned(),
+            called: "ci".to_owned(),
         };
         answer(&client, &untoken).unwrap();
         let remove = Verb::Remove {

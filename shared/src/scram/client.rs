@@ -16,17 +16,29 @@ pub fn client_final(
     server_first: &str,
     header: &str,
 ) -> String {
-    let (nonce, salted) = salted(mechanism, password, server_first);
-    let key = mechanism.hmac(&salted, b"Client Key");
+    let (nonce, _) = salted(mechanism, password, server_first);
     let without_proof = format!("c={},r={nonce}", encode(header.as_bytes()));
     let signed = format!("{bare},{server_first},{without_proof}");
+    let proof = proof(mechanism, password, server_first, &signed);
+    format!("{without_proof},p={proof}")
+}
+
+/// Of what both have said.
+pub(super) fn proof(
+    mechanism: Mechanism,
+    password: &str,
+    server_first: &str,
+    signed: &str,
+) -> String {
+    let (_, salted) = salted(mechanism, password, server_first);
+    let key = mechanism.hmac(&salted, b"Client Key");
     let signature = mechanism.hmac(&mechanism.hash(&key), signed.as_bytes());
     let proof: Vec<u8> = key
         .iter()
         .zip(signature)
         .map(|(key, mask)| key ^ mask)
         .collect();
-    format!("{without_proof},p={}", encode(&proof))
+    encode(&proof)
 }
 
 /// What the client expects of the server at the end.

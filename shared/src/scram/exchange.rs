@@ -90,9 +90,23 @@ impl Exchange {
 
     /// Takes the client's second message.
     pub fn finish(self, client_final: &[u8]) -> Result<Authenticated, ScramError> {
+        self.finish_where(client_final, |said, nonce| said == nonce)
+    }
+
+    /// The same, of a client that may say its own nonce twice, as older librdkafka (2.0.2) does: Kafka wants no more than that the
+    /// nonce ends with the server's. What is signed has the server's nonce either way, so nothing old is taken for new.
+    pub fn finish_loosely(self, client_final: &[u8]) -> Result<Authenticated, ScramError> {
+        self.finish_where(client_final, |said, nonce| said.ends_with(nonce))
+    }
+
+    fn finish_where(
+        self,
+        client_final: &[u8],
+        is_nonce: impl FnOnce(&str, &str) -> bool,
+    ) -> Result<Authenticated, ScramError> {
         let last = ClientFinal::parse(client_final, self.verifier.mechanism)?;
         let repeats = last.channel_binding == encode(self.gs2_header.as_bytes());
-        if !repeats || last.nonce != self.nonce {
+        if !repeats || !is_nonce(last.nonce, &self.nonce) {
             return Err(ScramError::Repeated);
         }
         let signed = format!("{},{}", self.first_messages, last.without_proof);

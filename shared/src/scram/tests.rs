@@ -215,3 +215,37 @@ fn mechanisms_are_not_mixed() {
     let refused = ScramError::Malformed("its proof is not a key in base64");
     assert_eq!(exchange.finish(last.as_bytes()), Err(refused));
 }
+
+#[test]
+fn a_nonce_that_is_said_twice_is_taken_only_where_that_is_meant() {
+    let doubled = || {
+        let (exchange, server_first) = begin("n,,n=user,r=abc").unwrap();
+        // As librdkafka 2.0.2 does; and the proof covers it.
+        let last = client_final(
+            Mechanism::Sha256,
+            "pencil",
+            "n=user,r=abc",
+            &server_first,
+            "n,,",
+        );
+        let (without_proof, _) = last.rsplit_once(",p=").unwrap();
+        let without_proof = without_proof.replacen("r=abc", "r=abcabc", 1);
+        let proof = client::proof(
+            Mechanism::Sha256,
+            "pencil",
+            &server_first,
+            &format!("n=user,r=abc,{server_first},{without_proof}"),
+        );
+        (exchange, format!("{without_proof},p={proof}"))
+    };
+    let (exchange, last) = doubled();
+    assert_eq!(exchange.finish(last.as_bytes()), Err(ScramError::Repeated));
+    let (exchange, last) = doubled();
+    assert!(exchange.finish_loosely(last.as_bytes()).is_ok());
+    let (exchange, _) = begin("n,,n=user,r=abc").unwrap();
+    let other = last.replace(SERVER_NONCE, "of another time");
+    assert_eq!(
+        exchange.finish_loosely(other.as_bytes()),
+        Err(ScramError::Repeated)
+    );
+}

@@ -13,7 +13,8 @@ import time
 
 SESSION_TIMEOUT_MS = 6_000
 HEARTBEAT_MS = 1_000
-POLL_INTERVAL_MAX_MS = 30_000
+# Also how long a rebalance waits for who does not come.
+POLL_INTERVAL_MAX_MS = 8_000
 POLL_S = 0.2
 COMMIT_EVERY = 20
 COMMIT_EVERY_S = 0.5

@@ -41,7 +41,7 @@ def confluent():
     said = []
     common = {
         "bootstrap.servers": bootstrap,
-        "error_cb": lambda error: said.append(str(error)),
+        "error_cb": lambda error: said.append(error.str()),
         "log_level": 0,
         **{names[name]: option for name, option in options.items()},
     }
@@ -49,8 +49,8 @@ def confluent():
     failed = []
     producer.produce(topic, value, on_delivery=lambda error, _: failed.append(error))
     producer.flush(WITHIN_S)
-    if failed != [None]:
-        return {"error": "; ".join(said) or str(failed)}
+    if len(failed) != 1 or failed[0] is not None:
+        return {"error": "; ".join(said) or repr(failed)}
     consumer = Consumer(
         {**common, "group.id": value, "auto.offset.reset": "earliest", "enable.auto.commit": False}
     )

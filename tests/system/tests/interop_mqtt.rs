@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tidegate_system_tests::interop::{self, Broker, Client, TRANSPORTS, Transport};
+use tidegate_system_tests::interop::{self, Broker, Client, TRANSPORTS, Transport, source};
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::{skip, workspace};
 
@@ -80,20 +80,8 @@ const RUMQTTC: Client = Client {
     program: || Ok(Command::new(workspace::binary("tidegate-interop-rumqttc"))),
 };
 
-fn source(path: &str) -> PathBuf {
-    workspace::root().join("tests/interop").join(path)
-}
-
-/// What `tests/interop/build` makes.
 fn built(path: &str) -> Result<PathBuf, String> {
-    let path = workspace::target().join("tests/interop").join(path);
-    match path.exists() {
-        true => Ok(path),
-        false => Err(format!(
-            "{} is not built: tests/run --full interop_mqtt",
-            path.display()
-        )),
-    }
+    interop::built(path, "interop_mqtt")
 }
 
 fn python(script: &str) -> Command {
@@ -101,18 +89,7 @@ fn python(script: &str) -> Command {
 }
 
 fn java(class: &str) -> Result<Command, String> {
-    let classes = built("java/classes")?;
-    let libraries = built("java/libs")?.join("*");
-    let mut command = Command::new("java");
-    // A short life: what the compiler and the collector do at first decides it.
-    command.args([
-        "-XX:TieredStopAtLevel=1",
-        "-XX:+UseSerialGC",
-        "-Xshare:auto",
-    ]);
-    command
-        .arg("-cp")
-        .arg(format!("{}:{}", classes.display(), libraries.display()));
+    let mut command = interop::java(&[built("java/classes")?, built("java/libs")?.join("*")]);
     command.arg(class);
     Ok(command)
 }

@@ -1,11 +1,13 @@
 //! Who asks: a bearer token's user, a name and a password (Basic), or a certificate's subject. Handlers find the
 //! [`Principal`] in the request; what it may do is not decided here.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -27,6 +29,21 @@ use crate::metrics::Door as Through;
     reason = "it is read by whoever decides what a principal may do"
 )]
 pub(crate) struct Principal(pub(crate) Arc<str>);
+
+/// The context of one request: what it asks of Kafka's handlers, it asks as who it is.
+pub(super) struct Asking(pub(crate) Context);
+
+impl FromRequestParts<Context> for Asking {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Infallible> {
+        let mut context = context.clone();
+        if let Some(Principal(principal)) = parts.extensions.get() {
+            context.kafka.principal = Arc::clone(principal);
+        }
+        Ok(Self(context))
+    }
+}
 
 /// What the door looks at.
 #[derive(Clone)]

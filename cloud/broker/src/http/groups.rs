@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use kafka_protocol::messages::consumer_protocol_assignment::ConsumerProtocolAssignment;
@@ -22,6 +22,7 @@ use tidegate_shared::id::PartitionId;
 
 use super::Context;
 use super::answer::{Answer, ApiError, Sent};
+use super::door::Asking;
 use super::kafka::{ask, check, unexpected};
 use super::records::{offsets_at, partitions};
 
@@ -47,7 +48,7 @@ pub(super) fn routes() -> Router<Context> {
         .route("/groups/{group}/offsets", post(reset))
 }
 
-async fn list(State(context): State<Context>) -> Answer {
+async fn list(Asking(context): Asking) -> Answer {
     let request = RequestKind::ListGroups(ListGroupsRequest::default());
     let ResponseKind::ListGroups(response) = ask(&context, LIST_VERSION, request).await? else {
         return Err(unexpected());
@@ -63,7 +64,7 @@ async fn list(State(context): State<Context>) -> Answer {
     Ok(Json(json!({ "groups": groups.collect::<Vec<_>>() })))
 }
 
-async fn describe(State(context): State<Context>, Path(group): Path<String>) -> Answer {
+async fn describe(Asking(context): Asking, Path(group): Path<String>) -> Answer {
     let described = described(&context, &group).await?;
     let assigned = described.members.iter().flat_map(|member| {
         let places = assigned(member).into_iter();
@@ -184,7 +185,7 @@ fn partition_of(context: &Context, topic: &str, partition: i32) -> Option<Partit
     })
 }
 
-async fn delete(State(context): State<Context>, Path(group): Path<String>) -> Answer {
+async fn delete(Asking(context): Asking, Path(group): Path<String>) -> Answer {
     let request = DeleteGroupsRequest::default().with_groups_names(vec![id(&group)]);
     let request = RequestKind::DeleteGroups(request);
     let ResponseKind::DeleteGroups(response) = ask(&context, DELETE_VERSION, request).await? else {
@@ -222,7 +223,7 @@ enum To {
 
 /// Puts a group somewhere else. It must have no members, who would not notice.
 async fn reset(
-    State(context): State<Context>,
+    Asking(context): Asking,
     Path(group): Path<String>,
     Sent(asked): Sent<Reset>,
 ) -> Answer {

@@ -1,6 +1,7 @@
 //! HTTP: health, metrics, and under `/api/v1` what people ask and decide about edges, offsets and
 //! topics. Answers are JSON; what is wrong is told as `{"error": …}` with what to do.
 
+mod acls;
 mod answer;
 mod backup;
 mod door;
@@ -141,6 +142,7 @@ fn guarded() -> Router<Context> {
             .merge(groups::routes())
             .merge(openapi::routes())
             .merge(storage::routes())
+            .merge(acls::routes())
             .merge(users::routes())
             .fallback(answer::unknown_path),
     )

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
+use tidegate_cloud_protocol::acls::{Operation, Resource as Of};
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry};
 use tidegate_cloud_protocol::ledger::{Effect, TopicSettings};
 use tidegate_shared::id::TopicId;
@@ -55,10 +56,11 @@ async fn replace(
     settings: Vec<(String, Option<String>)>,
     mode: Mode,
 ) -> Result<(), Refusal> {
+    target.check(context)?;
     check_names(settings.iter().map(|(name, _)| name.as_str()))?;
     let without = settings.iter().filter(|(_, value)| value.is_none());
     no_nulls(without.map(|(name, _)| name.as_str()))?;
-    let Some((topic_id, _)) = target.topic(context, &settings)? else {
+    let Some((topic_id, now)) = target.topic(context, &settings)? else {
         return Ok(());
     };
     // Only what is a setting has a default.
@@ -68,6 +70,7 @@ async fn replace(
         .map(|row| (row.name.to_owned(), None))
         .collect();
     asked.extend(settings);
+    configs::check_store(context, &now, &asked)?;
     alter(context, (target.name, topic_id), &asked, mode).await
 }
 
@@ -79,6 +82,16 @@ pub(super) struct Resource<'a> {
 }
 
 impl Resource<'_> {
+    /// Refuses who may not change its settings.
+    pub(super) fn check(self, context: &Context) -> Result<(), Refusal> {
+        match self.kind {
+            TOPIC => context.check(Operation::AlterConfigs, Of::Topic(self.name)),
+            BROKER => context.check(Operation::AlterConfigs, Of::Cluster),
+            // It is refused for what it is.
+            _ => Ok(()),
+        }
+    }
+
     /// The topic that it is, and its settings; `None`: this broker, of which nothing is to be changed.
     pub(super) fn topic<V>(
         self,

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
     AlterUserScramCredentialsRequest, AlterUserScramCredentialsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::command::{AlterUser, Entry, UserChange};
 use tidegate_cloud_protocol::ledger::{Effect, USERS_MAX, UserName, UserRefusal};
 use tidegate_shared::scram::{Mechanism, SCRAM_ITERATIONS_MIN, Verifier};
@@ -72,9 +73,10 @@ pub(super) async fn handle(
             (Err(_), _) => {}
         }
     }
+    let may = context.check(Operation::Alter, Resource::Cluster);
     let mut results = Vec::with_capacity(users.len());
     for (name, changes) in users {
-        let done = match changes {
+        let done = match may.clone().and(changes) {
             Ok(changes) => alter(context, &name, changes).await,
             Err(refusal) => Err(refusal),
         };

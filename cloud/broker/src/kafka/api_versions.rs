@@ -7,7 +7,7 @@ use super::reply_code;
 
 /// API, first and last version. The first versions are as low as the codec has them: librdkafka
 /// takes a broker for one without groups unless the oldest versions of the group APIs are there.
-pub(super) const APIS: [(ApiKey, i16, i16); 32] = [
+pub(super) const APIS: [(ApiKey, i16, i16); 35] = [
     (ApiKey::Produce, 3, 13),
     (ApiKey::Fetch, 4, 17),
     (ApiKey::ListOffsets, 1, 10),
@@ -28,6 +28,9 @@ pub(super) const APIS: [(ApiKey, i16, i16); 32] = [
     (ApiKey::DeleteRecords, 0, 2),
     (ApiKey::InitProducerId, 0, 5),
     (ApiKey::OffsetForLeaderEpoch, 2, 4),
+    (ApiKey::DescribeAcls, 1, 3),
+    (ApiKey::CreateAcls, 1, 3),
+    (ApiKey::DeleteAcls, 1, 3),
     (ApiKey::DescribeConfigs, 1, 4),
     (ApiKey::AlterConfigs, 0, 2),
     (ApiKey::DescribeLogDirs, 1, 4),

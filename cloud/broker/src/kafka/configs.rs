@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::groups::GroupLimits;
 use tidegate_cloud_protocol::ledger::command::{OffsetCommit, TopicChange};
 use tidegate_cloud_protocol::ledger::producers::PRODUCER_EXPIRES_MS;
@@ -14,6 +15,7 @@ use crate::limits::{
     KAFKA_CONNECTION_IDLE_MAX, KAFKA_FETCH_BYTES_MAX, KAFKA_MESSAGE_BYTES_MAX,
     KAFKA_REQUEST_BYTES_MAX, TOPIC_PARTITIONS_DEFAULT,
 };
+use crate::store::StoreUrl;
 use crate::topic_settings::{self, STORAGE_URL};
 use crate::topic_store;
 
@@ -113,6 +115,32 @@ pub(super) async fn wanted(
     let number = topic_store::number_of(broker, url).await?;
     wanted.changes.push(TopicChange::Store(number));
     Ok(wanted)
+}
+
+/// Another object store for a topic makes the cloud write elsewhere, with its own credentials: that is more than to
+/// change a topic. `now` are the topic's settings so far.
+pub(super) fn check_store(
+    context: &Context,
+    now: &TopicSettings,
+    asked: &Asked,
+) -> Result<(), Refusal> {
+    let Some(url) = asked.get(STORAGE_URL) else {
+        return Ok(());
+    };
+    let rows = of_topic(context, now);
+    let row = rows.iter().find(|row| row.name == STORAGE_URL);
+    let is_default = row.is_none_or(|row| row.is_default);
+    let is_as_before = match url {
+        None => is_default,
+        Some(url) => {
+            let url = url.parse().map(|url: StoreUrl| url.absolute());
+            row.is_some_and(|row| url.is_ok_and(|url| row.value == url))
+        }
+    };
+    match is_as_before {
+        true => Ok(()),
+        false => context.check(Operation::AlterConfigs, Resource::Cluster),
+    }
 }
 
 /// All settings of a topic, by name.
@@ -218,7 +246,15 @@ pub(super) fn of_broker(context: &Context) -> Vec<Row> {
         kind,
         documentation,
     };
+    let policy = context.broker.policy();
+    let super_users: Vec<&str> = policy.super_users.iter().map(String::as_str).collect();
     vec![
+        fixed(
+            "allow.everyone.if.no.acl.found",
+            policy.allow_everyone_if_no_acl_found.to_string(),
+            Kind::Boolean,
+            "With a resource that no rule is about, everybody may do everything.",
+        ),
         fixed(
             "auto.create.topics.enable",
             context.auto_create.is_on().to_string(),
@@ -302,6 +338,12 @@ pub(super) fn of_broker(context: &Context) -> Vec<Row> {
             KAFKA_REQUEST_BYTES_MAX.to_string(),
             Kind::Int,
             "The longest request.",
+        ),
+        fixed(
+            "super.users",
+            super_users.join(";"),
+            Kind::Text,
+            "They may do everything, whatever rules say.",
         ),
     ]
 }

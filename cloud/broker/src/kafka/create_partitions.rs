@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::command::GrowTopic;
 use tidegate_cloud_protocol::ledger::{Command, Effect};
 use tidegate_shared::id::TopicId;
@@ -49,6 +50,7 @@ pub(super) async fn handle(
 }
 
 async fn grow(context: &Context, topic: &CreatePartitionsTopic, mode: Mode) -> Result<(), Refusal> {
+    context.check(Operation::Alter, Resource::Topic(&topic.name))?;
     let (topic_id, partitions) = check(context, topic)?;
     if mode == Mode::Look {
         return Ok(());

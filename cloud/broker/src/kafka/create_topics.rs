@@ -9,8 +9,9 @@ use kafka_protocol::messages::create_topics_response::{
 };
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource, ResourceKind};
 use tidegate_cloud_protocol::ledger::command::CreateTopic;
-use tidegate_cloud_protocol::ledger::{Command, Effect};
+use tidegate_cloud_protocol::ledger::{Command, Effect, TopicSettings};
 use tidegate_shared::id::{TopicId, TopicName};
 use uuid::Uuid;
 
@@ -28,7 +29,8 @@ const DEFAULT: i32 = -1;
 struct Created {
     id: TopicId,
     partitions: u32,
-    rows: Vec<Row>,
+    /// `None` for who may not see them.
+    rows: Option<Vec<Row>>,
 }
 
 pub(super) async fn handle(
@@ -72,8 +74,13 @@ fn partitions_asked(topic: &CreatableTopic) -> i64 {
 }
 
 async fn create(context: &Context, topic: &CreatableTopic, mode: Mode) -> Result<Created, Refusal> {
+    context.check_either(
+        (Operation::Create, Resource::Cluster),
+        (Operation::Create, Resource::Topic(&topic.name)),
+    )?;
     let name = new_name(context, &topic.name)?;
     let asked = settings(topic)?;
+    configs::check_store(context, &TopicSettings::default(), &asked)?;
     configs::parse(&asked)?;
     let partitions = partitions(topic)?;
     // Last, since it may ask an object store.
@@ -98,7 +105,8 @@ async fn create(context: &Context, topic: &CreatableTopic, mode: Mode) -> Result
             }
         }
     };
-    let rows = configs::of_wanted(context, &wanted);
+    let may_see = context.may(Operation::DescribeConfigs, Resource::Topic(name.as_str()));
+    let rows = may_see.then(|| configs::of_wanted(context, &wanted));
     Ok(Created {
         id,
         partitions,
@@ -237,12 +245,21 @@ pub(super) fn here(brokers: impl Iterator<Item = i32>) -> Result<(), Refusal> {
 fn result(topic: &CreatableTopic, created: Result<Created, Refusal>) -> CreatableTopicResult {
     let result = CreatableTopicResult::default().with_name(topic.name.clone());
     match created {
-        Ok(created) => result
-            .with_topic_id(Uuid::from_u128(created.id.0))
-            .with_error_message(None)
-            .with_num_partitions(created.partitions as i32)
-            .with_replication_factor(REPLICAS)
-            .with_configs(Some(created.rows.into_iter().map(config).collect())),
+        Ok(created) => {
+            let result = result
+                .with_topic_id(Uuid::from_u128(created.id.0))
+                .with_error_message(None);
+            match created.rows {
+                Some(rows) => result
+                    .with_num_partitions(created.partitions as i32)
+                    .with_replication_factor(REPLICAS)
+                    .with_configs(Some(rows.into_iter().map(config).collect())),
+                None => {
+                    let (code, _) = reply_code::not_authorized(ResourceKind::Topic);
+                    result.with_topic_config_error_code(code)
+                }
+            }
+        }
         Err(refusal) => {
             let (code, message) = refusal.fields();
             result.with_error_code(code).with_error_message(message)

@@ -3,6 +3,7 @@
 
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupId};
+use tidegate_cloud_protocol::acls::Operation;
 use tidegate_cloud_protocol::groups::GroupState;
 use tidegate_cloud_protocol::ledger::Effect;
 use tidegate_cloud_protocol::ledger::command::{Entry, ForgetOffsets};
@@ -26,7 +27,7 @@ pub(super) async fn handle(
 }
 
 async fn delete(context: &Context, id: &GroupId) -> Result<(), i16> {
-    let group = find(context, id)?;
+    let group = find(context, Operation::Delete, id)?;
     let state = context.coordinator.describe(&group).map(|now| now.state);
     if state.is_some_and(|state| state != GroupState::Empty) {
         return Err(reply_code::NON_EMPTY_GROUP);

@@ -8,6 +8,7 @@ use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::command::{Entry, Trim};
 use tidegate_cloud_protocol::ledger::{Effect, Ledger, Target};
 use tidegate_shared::id::{KafkaOffset, TopicId};
@@ -31,8 +32,11 @@ pub(super) async fn handle(
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let id = context.topic_id(&topic.name, Uuid::nil());
+        let may = context.check(Operation::Delete, Resource::Topic(&topic.name));
+        let may = may.map_err(i16::from);
         let asked = topic.partitions.into_iter().map(|wanted| {
-            let start = context.broker.ledger(|ledger| start(ledger, id, &wanted));
+            let start = || context.broker.ledger(|ledger| start(ledger, id, &wanted));
+            let start = may.and_then(|()| start());
             if let (Ok(start), Some(id)) = (start, id) {
                 let newest = starts.entry(target(id, wanted.partition_index));
                 let newest = newest.or_insert(start);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource, ResourceKind};
 use tidegate_cloud_protocol::ledger::command::DeleteTopic;
 use tidegate_cloud_protocol::ledger::{Command, Effect};
 use tidegate_shared::id::TopicId;
@@ -38,22 +39,27 @@ pub(super) async fn handle(
         *times.entry(one.clone()).or_default() += 1;
     }
     // A topic that one entry names and another gives by its id is asked for twice, too.
+    let found = times.keys().map(|one| (one.clone(), find(context, one)));
+    let mut found: BTreeMap<Asked, _> = found.collect();
     let mut ids = BTreeMap::<TopicId, usize>::new();
-    for id in times.keys().filter_map(|one| find(context, one).ok()) {
+    for id in found
+        .values()
+        .filter_map(|found| found.as_ref().ok().copied())
+    {
         *ids.entry(id).or_default() += 1;
     }
     let mut responses = Vec::with_capacity(times.len());
     for one in asked {
         // What is asked twice is answered once.
-        let Some(times) = times.remove(&one) else {
+        let (Some(times), Some(found)) = (times.remove(&one), found.remove(&one)) else {
             continue;
         };
         // Whoever gives its id and names it, too, is told so with the name.
         let is_named_too = |id| one.name.is_none() && ids.get(id).is_some_and(|times| *times > 1);
-        if times == 1 && find(context, &one).as_ref().is_ok_and(is_named_too) {
+        if times == 1 && found.as_ref().is_ok_and(is_named_too) {
             continue;
         }
-        let (name, id, deleted) = delete(context, &one, times, &ids).await;
+        let (name, id, deleted) = delete(context, &one, (found, times), &ids).await;
         let (code, message) = fields(deleted);
         let response = DeletableTopicResult::default()
             .with_name(name)
@@ -69,11 +75,11 @@ pub(super) async fn handle(
 async fn delete(
     context: &Context,
     asked: &Asked,
-    times: usize,
+    (found, times): (Result<TopicId, Refusal>, usize),
     ids: &BTreeMap<TopicId, usize>,
 ) -> (Option<TopicName>, Uuid, Result<(), Refusal>) {
     let invalid = |why: &str| Err(Refusal::new(reply_code::INVALID_REQUEST, why));
-    let found = match find(context, asked) {
+    let found = match found {
         Err(refusal) if refusal.code == reply_code::INVALID_REQUEST => Err(refusal),
         _ if times > 1 && asked.name.is_some() => invalid("Duplicate topic name."),
         _ if times > 1 => invalid("Duplicate topic id."),
@@ -86,7 +92,13 @@ async fn delete(
     };
     let topic_id = match found {
         Ok(topic_id) => topic_id,
-        Err(refusal) => return (asked.name.clone(), asked.id, Err(refusal)),
+        Err(refusal) => {
+            let name = match refusal.code == reply_code::not_authorized(ResourceKind::Topic).0 {
+                true => asked.name.clone().or_else(|| seen_name(context, asked.id)),
+                false => asked.name.clone(),
+            };
+            return (name, asked.id, Err(refusal));
+        }
     };
     let name = context.broker.ledger(|ledger| {
         let name = ledger.topic(topic_id)?.name.to_string();
@@ -109,10 +121,33 @@ fn find(context: &Context, asked: &Asked) -> Result<TopicId, Refusal> {
         (Some(_), false) => invalid("You may not specify both topic name and topic id."),
         (name, _) => {
             let name = name.as_ref().map_or("", |name| name.as_str());
+            may_delete(context, name, asked.id)?;
             let found = context.topic_id(name, asked.id);
             found.ok_or_else(|| unknown(asked))
         }
     }
+}
+
+/// Whoever may not delete a topic that is named, and may not see it, is not told whether there is one. An id is no
+/// secret.
+fn may_delete(context: &Context, name: &str, id: Uuid) -> Result<(), Refusal> {
+    if context.may(Operation::Delete, Resource::Cluster) {
+        return Ok(());
+    }
+    if id.is_nil() {
+        context.check(Operation::Describe, Resource::Topic(name))?;
+        if context.topic_id(name, id).is_none() {
+            return Ok(());
+        }
+    }
+    context.check_topic(Operation::Delete, name, id)
+}
+
+/// The name of a topic that the client gave by its id, if it may see that.
+fn seen_name(context: &Context, id: Uuid) -> Option<TopicName> {
+    let name = context.topic_name(id)?;
+    let may_see = context.may(Operation::Describe, Resource::Topic(&name));
+    may_see.then(|| TopicName(StrBytes::from_string(name)))
 }
 
 fn unknown(asked: &Asked) -> Refusal {

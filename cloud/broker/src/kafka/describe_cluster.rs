@@ -10,10 +10,6 @@ use super::{Context, NODE_ID, reply_code};
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-/// All that can be done with a cluster, a bit for each by its number in Kafka's `AclOperation`: create, alter, describe,
-/// cluster action, describe and alter configs, idempotent write. Whoever is connected may do all.
-pub(super) const MAY: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
-
 pub(super) fn handle(
     context: &Context,
     request: &DescribeClusterRequest,
@@ -44,7 +40,7 @@ pub(super) fn handle(
         .with_controller_id(BrokerId(NODE_ID))
         .with_brokers(vec![broker]);
     if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = MAY;
+        response.cluster_authorized_operations = context.cluster_operations();
     }
     response
 }

@@ -8,6 +8,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::TopicSettings;
 use tidegate_shared::id::TopicName;
 
@@ -58,6 +59,7 @@ fn rows(
     let name = resource.resource_name.as_str();
     match resource.resource_type {
         TOPIC => {
+            context.check(Operation::DescribeConfigs, Resource::Topic(name))?;
             let invalid = |why: String| Refusal::new(reply_code::INVALID_TOPIC, why);
             TopicName::new(name).map_err(|error| invalid(error.to_string()))?;
             let settings = context.broker.ledger(|ledger| {
@@ -71,9 +73,12 @@ fn rows(
             let settings = settings.ok_or_else(unknown)?;
             Ok((configs::of_topic(context, &settings), false))
         }
-        // What is set for all brokers together: nothing can be.
-        BROKER if name.is_empty() => Ok((Vec::new(), true)),
         BROKER => {
+            context.check(Operation::DescribeConfigs, Resource::Cluster)?;
+            if name.is_empty() {
+                // What is set for all brokers together: nothing can be.
+                return Ok((Vec::new(), true));
+            }
             is_this_node(name)?;
             Ok((configs::of_broker(context), true))
         }

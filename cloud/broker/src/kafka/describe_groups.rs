@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::groups::{GroupDescription, GroupState, MemberDescription};
 use tidegate_shared::id::GroupName;
 
-use super::groups::group_name;
+use super::groups::group_for;
 use super::{Context, reply_code};
 
 /// The state of a group that there is not.
@@ -16,10 +17,6 @@ const DEAD: &str = "Dead";
 
 /// From this version on, a group that there is not is an error (KIP-1043).
 const TELLS_UNKNOWN_SINCE: i16 = 6;
-
-/// Read, delete, describe, describe and alter configs, a bit for each by its number in Kafka's `AclOperation`: whoever is
-/// connected may do all.
-const MAY: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 
 pub(super) fn handle(
     context: &Context,
@@ -30,12 +27,12 @@ pub(super) fn handle(
     // Once each, however often it is asked for: a group can be large.
     let ids: BTreeSet<GroupId> = request.groups.into_iter().collect();
     let groups = ids.into_iter().map(|id| {
-        let mut group = match group_name(&id) {
+        let mut group = match group_for(context, Operation::Describe, &id) {
             Ok(name) => describe(context, version, &name),
             Err(code) => DescribedGroup::default().with_error_code(code),
         };
         if may && group.error_code == reply_code::NONE {
-            group.authorized_operations = MAY;
+            group.authorized_operations = context.operations(Resource::Group(&id));
         }
         group.with_group_id(id)
     });
@@ -103,9 +100,13 @@ pub(super) fn is_there(context: &Context, name: &GroupName) -> bool {
             .ledger(|l| l.committed(name).next().is_some())
 }
 
-/// A group by its id, as a request has it.
-pub(super) fn find(context: &Context, id: &GroupId) -> Result<GroupName, i16> {
-    let name = group_name(id)?;
+/// A group that there is, by its id, for who may do something with it.
+pub(super) fn find(
+    context: &Context,
+    operation: Operation,
+    id: &GroupId,
+) -> Result<GroupName, i16> {
+    let name = group_for(context, operation, id)?;
     match is_there(context, &name) {
         true => Ok(name),
         false => Err(reply_code::GROUP_ID_NOT_FOUND),

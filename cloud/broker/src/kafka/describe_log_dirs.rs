@@ -9,6 +9,7 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use rustix::fs::statvfs;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Ledger, Topic};
 use tidegate_shared::id::TopicId;
 
@@ -28,6 +29,9 @@ pub(super) fn handle(
     context: &Context,
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
+    if let Err(refusal) = context.check(Operation::Describe, Resource::Cluster) {
+        return DescribeLogDirsResponse::default().with_error_code(refusal.code);
+    }
     let asked: Asked = request.topics.map(|topics| {
         let mut asked = BTreeMap::<_, BTreeSet<i32>>::new();
         for topic in topics {

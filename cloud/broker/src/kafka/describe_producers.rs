@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
     DescribeProducersRequest, DescribeProducersResponse, ProducerId, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::producers::{PRODUCER_EXPIRES_MS, Producer};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
 use uuid::Uuid;
@@ -34,9 +35,14 @@ pub(super) fn handle(
 }
 
 fn describe(context: &Context, name: TopicName, partitions: BTreeSet<i32>) -> TopicResponse {
+    let may = context.check(Operation::Read, Resource::Topic(&name));
     let id = context.topic_id(&name, Uuid::nil());
     let partitions = partitions.into_iter().map(|index| {
         let response = PartitionResponse::default().with_partition_index(index);
+        if let Err(refusal) = &may {
+            let (code, message) = refusal.clone().fields();
+            return response.with_error_code(code).with_error_message(message);
+        }
         let wanted = id.map(|id| target(id, index));
         let known = context.broker.ledger(|ledger| {
             let wanted = wanted.filter(|wanted| ledger.partition(*wanted).is_some());

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
     DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::{Ledger, User};
 
 use super::alter_user_scram_credentials::number_of;
@@ -20,6 +21,12 @@ pub(super) fn handle(
     context: &Context,
     request: DescribeUserScramCredentialsRequest,
 ) -> DescribeUserScramCredentialsResponse {
+    if let Err(refusal) = context.check(Operation::Describe, Resource::Cluster) {
+        let (code, message) = refusal.fields();
+        return DescribeUserScramCredentialsResponse::default()
+            .with_error_code(code)
+            .with_error_message(message);
+    }
     let asked = request.users.filter(|users| !users.is_empty());
     let results = context.broker.ledger(|ledger| match asked {
         None => all(ledger),

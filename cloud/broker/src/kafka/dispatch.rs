@@ -4,8 +4,10 @@ use kafka_protocol::messages::{
     RequestKind, ResponseKind, SaslAuthenticateResponse, SaslHandshakeResponse,
 };
 
+use kafka_protocol::protocol::StrBytes;
+
 use super::{
-    Context, alter_configs, alter_user_scram_credentials, api_versions, create_partitions,
+    Context, acls, alter_configs, alter_user_scram_credentials, api_versions, create_partitions,
     create_topics, delete_groups, delete_records, delete_topics, describe_cluster,
     describe_configs, describe_groups, describe_log_dirs, describe_producers,
     describe_user_scram_credentials, fetch, find_coordinator, groups, incremental_alter_configs,
@@ -26,7 +28,11 @@ pub(super) async fn handle(
             SaslHandshakeResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
         ),
         RequestKind::SaslAuthenticate(_) => ResponseKind::SaslAuthenticate(
-            SaslAuthenticateResponse::default().with_error_code(reply_code::ILLEGAL_SASL_STATE),
+            SaslAuthenticateResponse::default()
+                .with_error_code(reply_code::ILLEGAL_SASL_STATE)
+                .with_error_message(Some(StrBytes::from_static_str(
+                    "Nobody says who they are here, or has said it already.",
+                ))),
         ),
         RequestKind::ApiVersions(request) => {
             ResponseKind::ApiVersions(api_versions::handle(version, &request))
@@ -126,6 +132,15 @@ async fn administer(context: &Context, version: i16, request: RequestKind) -> Op
         RequestKind::AlterUserScramCredentials(request) => {
             let response = alter_user_scram_credentials::handle(context, request).await;
             ResponseKind::AlterUserScramCredentials(response)
+        }
+        RequestKind::DescribeAcls(request) => {
+            ResponseKind::DescribeAcls(acls::describe(context, &request))
+        }
+        RequestKind::CreateAcls(request) => {
+            ResponseKind::CreateAcls(acls::create(context, request).await)
+        }
+        RequestKind::DeleteAcls(request) => {
+            ResponseKind::DeleteAcls(acls::delete(context, request).await)
         }
         _ => return None,
     })

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
 use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use tidegate_cloud_protocol::acls::Operation;
 use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
 use tidegate_shared::id::{KafkaOffset, TopicId};
 use tokio::time::Instant;
@@ -45,7 +46,7 @@ async fn fetch(
         Ok(round) => round,
         Err(code) => return FetchResponse::default().with_error_code(code),
     };
-    let wishes = wishes(context, &round.partitions);
+    let (wishes, refused) = wishes(context, &round.partitions);
     let asked = round.partitions.iter().zip(&wishes);
     let diverging = asked.map(|(asked, wish)| Diverging::find(context, &asked.wanted, wish));
     let mut diverging: Vec<_> = diverging.collect();
@@ -62,8 +63,12 @@ async fn fetch(
     };
     let mut answers = Vec::with_capacity(round.partitions.len());
     let asked = round.partitions.iter().zip(diverging.drain(..));
-    for ((Asked { wanted, .. }, diverging), (planned, wish)) in asked.zip(planned) {
-        let planned = planned.ok_or_else(|| unknown(version, wish));
+    let answers_to = asked.zip(planned).zip(refused);
+    for (((Asked { wanted, .. }, diverging), (planned, wish)), refused) in answers_to {
+        let planned = match refused {
+            Some(code) => Err(code),
+            None => planned.ok_or_else(|| unknown(version, wish)),
+        };
         let planned = planned.map(|planned| (planned, wish, diverging));
         answers.push(answer(context, version, request, wanted, planned, &mut room).await);
     }
@@ -77,28 +82,41 @@ async fn fetch(
     }
 }
 
-fn wishes(context: &Context, asked: &[Asked]) -> Vec<Wish> {
-    let mut last: Option<(&Topic, Option<TopicId>)> = None;
+/// What is to be read of each, and the code for who may not.
+fn wishes(context: &Context, asked: &[Asked]) -> (Vec<Wish>, Vec<Option<i16>>) {
+    let mut last: Option<(&Topic, Found)> = None;
     let wishes = asked.iter().map(|Asked { topic, wanted }| {
-        let id = match last {
-            Some((known, id)) if known == topic => id,
-            _ => match topic {
-                Topic::Name(name) => context.topic_id(name, Uuid::nil()),
-                Topic::Id(id) => context.topic_id("", *id),
-            },
+        let (id, refused) = match last {
+            Some((known, found)) if known == topic => found,
+            _ => find(context, topic),
         };
-        last = Some((topic, id));
-        Wish {
+        last = Some((topic, (id, refused)));
+        let wish = Wish {
             target: match id {
                 Some(id) => target(id, wanted.partition),
-                // A topic that is not there has no partition -1 either.
+                // A topic that is not there, or not for this client, has no partition -1 either.
                 None => target(TopicId::default(), -1),
             },
             offset: KafkaOffset(wanted.fetch_offset),
             bytes_max: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
-        }
+        };
+        (wish, refused)
     });
-    wishes.collect()
+    wishes.unzip()
+}
+
+/// A topic, if it is there; and the code for who may not read it.
+type Found = (Option<TopicId>, Option<i16>);
+
+fn find(context: &Context, topic: &Topic) -> Found {
+    let (name, id) = match topic {
+        Topic::Name(name) => (name.as_str(), Uuid::nil()),
+        Topic::Id(id) => ("", *id),
+    };
+    match context.check_topic(Operation::Read, name, id) {
+        Ok(()) => (context.topic_id(name, id), None),
+        Err(refusal) => (None, Some(refusal.code)),
+    }
 }
 
 /// Plans until there are `min_bytes`, or an error, or the time is over.

@@ -7,6 +7,7 @@ use kafka_protocol::messages::{
     LeaveGroupRequest, LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::groups::{Answer, Client, GroupError, Identity, Join, Joined, Sync};
 use tidegate_shared::id::GroupName;
 use uuid::Uuid;
@@ -16,7 +17,13 @@ use super::{Context, reply_code};
 /// From this version of SyncGroup on, both sides say which protocol it is about (KIP-559).
 const PROTOCOL_TOLD_SINCE: i16 = 5;
 
-pub(super) fn group_name(group: &GroupId) -> Result<GroupName, i16> {
+/// A group by its id, as a request has it, for who may do something with it.
+pub(super) fn group_for(
+    context: &Context,
+    operation: Operation,
+    group: &GroupId,
+) -> Result<GroupName, i16> {
+    context.check(operation, Resource::Group(group))?;
     GroupName::new(group.as_str()).map_err(|_| reply_code::INVALID_GROUP_ID)
 }
 
@@ -39,7 +46,7 @@ pub(super) async fn join(
     client_id: &str,
     request: JoinGroupRequest,
 ) -> Option<JoinGroupResponse> {
-    let group = match group_name(&request.group_id) {
+    let group = match group_for(context, Operation::Read, &request.group_id) {
         Ok(group) => group,
         Err(code) => return Some(join_failed(version, text(&request.member_id), code)),
     };
@@ -125,7 +132,7 @@ pub(super) async fn sync(
     version: i16,
     request: SyncGroupRequest,
 ) -> Option<SyncGroupResponse> {
-    let group = match group_name(&request.group_id) {
+    let group = match group_for(context, Operation::Read, &request.group_id) {
         Ok(group) => group,
         Err(code) => return Some(SyncGroupResponse::default().with_error_code(code)),
     };
@@ -168,7 +175,7 @@ pub(super) async fn sync(
 }
 
 pub(super) fn heartbeat(context: &Context, request: &HeartbeatRequest) -> HeartbeatResponse {
-    let code = match group_name(&request.group_id) {
+    let code = match group_for(context, Operation::Read, &request.group_id) {
         Ok(group) => reply_code::of(context.coordinator.heartbeat(&Identity {
             group,
             member_id: text(&request.member_id),
@@ -185,7 +192,7 @@ pub(super) fn leave(
     version: i16,
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
-    let group = match group_name(&request.group_id) {
+    let group = match group_for(context, Operation::Read, &request.group_id) {
         Ok(group) => group,
         Err(code) => return LeaveGroupResponse::default().with_error_code(code),
     };

@@ -52,6 +52,7 @@ async fn change(
     settings: &[AlterableConfig],
     mode: Mode,
 ) -> Result<(), Refusal> {
+    target.check(context)?;
     check_names(settings.iter().map(|one| one.name.as_str()))?;
     let valued = settings.iter().filter(|one| one.config_operation != DELETE);
     let without = valued.filter(|one| one.value.is_none());
@@ -73,6 +74,7 @@ async fn change(
         Ok((name, value(one, row)?))
     });
     let asked = asked.collect::<Result<Asked, Refusal>>()?;
+    configs::check_store(context, &now, &asked)?;
     alter(context, (target.name, topic_id), &asked, mode).await
 }
 

@@ -4,9 +4,11 @@
 //! counts once more what it had given already, and a producer may come from another cluster with an id of that.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+use tidegate_cloud_protocol::acls::{Operation, Resource, ResourceKind};
 use tidegate_cloud_protocol::ledger::Effect;
 use tidegate_cloud_protocol::ledger::command::{AllotProducer, Entry};
 
+use super::refusal::Refusal;
 use super::{Context, reply_code};
 
 /// Where there is an error.
@@ -19,10 +21,11 @@ pub(super) async fn handle(
 ) -> Option<InitProducerIdResponse> {
     // Who has an id already says it with its epoch (KIP-360).
     let is_half_known = (request.producer_id.0 == -1) != (request.producer_epoch == -1);
-    let (code, (id, epoch)) = match request.transactional_id {
-        Some(_) => (reply_code::INVALID_REQUEST, NO_PRODUCER),
-        None if is_half_known => (reply_code::INVALID_REQUEST, NO_PRODUCER),
-        None => {
+    let (code, (id, epoch)) = match (check(context, request), &request.transactional_id) {
+        (Err(refusal), _) => (refusal.code, NO_PRODUCER),
+        (Ok(()), Some(_)) => (reply_code::INVALID_REQUEST, NO_PRODUCER),
+        (Ok(()), None) if is_half_known => (reply_code::INVALID_REQUEST, NO_PRODUCER),
+        (Ok(()), None) => {
             let allot = Entry::AllotProducer(AllotProducer);
             let effects = context.broker.submit(vec![(allot, None)]).await.ok()?;
             match effects[..] {
@@ -41,4 +44,15 @@ pub(super) async fn handle(
             .with_producer_id(ProducerId(id))
             .with_producer_epoch(epoch),
     )
+}
+
+/// Who may write to any topic may do it idempotently (KIP-679).
+fn check(context: &Context, request: &InitProducerIdRequest) -> Result<(), Refusal> {
+    if let Some(id) = &request.transactional_id {
+        return context.check(Operation::Write, Resource::TransactionalId(id));
+    }
+    match context.may_with_any(Operation::Write, ResourceKind::Topic) {
+        true => Ok(()),
+        false => context.check(Operation::IdempotentWrite, Resource::Cluster),
+    }
 }

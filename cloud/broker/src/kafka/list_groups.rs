@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::groups::GroupState;
 use tidegate_shared::id::GroupName;
 
@@ -22,7 +23,11 @@ pub(super) fn handle(context: &Context, request: &ListGroupsRequest) -> ListGrou
     if !lets(&request.types_filter, CLASSIC) {
         return ListGroupsResponse::default();
     }
-    let groups = all(context).into_iter();
+    let sees_all = context.may(Operation::Describe, Resource::Cluster);
+    let sees = |name: &GroupName| {
+        sees_all || context.may(Operation::Describe, Resource::Group(name.as_str()))
+    };
+    let groups = all(context).into_iter().filter(|(name, _)| sees(name));
     let groups = groups.filter(|(_, (state, _))| lets(&request.states_filter, state.name()));
     let groups = groups.map(|(name, (state, kind))| {
         ListedGroup::default()

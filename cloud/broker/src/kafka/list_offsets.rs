@@ -9,6 +9,7 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::{Partition, Target};
 use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::Batch;
@@ -57,6 +58,7 @@ pub(super) async fn handle(
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let id = context.topic_id(&topic.name, Uuid::nil());
+        let may = context.check(Operation::Describe, Resource::Topic(&topic.name));
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let index = wanted.partition_index;
@@ -67,10 +69,13 @@ pub(super) async fn handle(
                 Some(_) if version < known_since(wanted.timestamp) => {
                     refused(index, reply_code::UNSUPPORTED_VERSION)
                 }
-                Some(_) => {
-                    let target = id.map(|id| target(id, index));
-                    one(context, version, target, wanted).await
-                }
+                Some(_) => match &may {
+                    Err(refusal) => refused(index, refusal.code),
+                    Ok(()) => {
+                        let target = id.map(|id| target(id, index));
+                        one(context, version, target, wanted).await
+                    }
+                },
             };
             partitions.push(answer);
         }

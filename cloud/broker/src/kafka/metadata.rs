@@ -9,18 +9,15 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource, ResourceKind};
 use tidegate_cloud_protocol::ledger::{Ledger, Topic};
 use tidegate_shared::id::TopicId;
 use uuid::Uuid;
 
-use super::{Context, NODE_ID, describe_cluster, reply_code};
+use super::{Context, NODE_ID, reply_code};
 
 /// Versions 10 and 11 tell topics' ids, and do not take them.
 const ASKED_BY_ID_SINCE: i16 = 12;
-
-/// Read, write, create, delete, alter, describe, describe and alter configs, a bit for each by its number in Kafka's
-/// `AclOperation`: whoever is connected may do all that can be done with a topic.
-const MAY: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 
 /// `None` when the node stops meanwhile.
 pub(super) async fn handle(
@@ -40,11 +37,20 @@ pub(super) async fn handle(
         Some(topics) => {
             let names = topics.iter().filter_map(|topic| topic.name.as_ref());
             let names = names.map(|name| name.as_str());
+            let sees = |name: &&str| context.may(Operation::Describe, Resource::Topic(name));
+            let names = names.filter(sees).filter(|name| context.may_create(name));
             context.auto_create.make(&context.broker, names).await?
         }
         None => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
     };
-    let mut topics: Vec<_> = context.broker.ledger(|ledger| match wanted {
+    let look = Look {
+        context,
+        version,
+        with_operations: version >= 8 && request.include_topic_authorized_operations,
+        creates: creates && context.auto_create.is_on(),
+        missing_code,
+    };
+    let topics = context.broker.ledger(|ledger| match wanted {
         Some(topics) => {
             // What is asked twice is answered once: a topic can have thousands of partitions.
             let mut asked = BTreeSet::new();
@@ -52,21 +58,17 @@ pub(super) async fn handle(
                 let name = topic.name.as_ref().map(|name| name.as_str().to_owned());
                 asked.insert((name, topic.topic_id))
             });
-            topics
-                .map(|topic| one(ledger, version, topic, missing_code))
+            topics.map(|topic| look.one(ledger, topic)).collect()
+        }
+        None => {
+            let seen = ledger.topics().filter(|(_, topic)| {
+                let resource = Resource::Topic(topic.name.as_str());
+                context.may_in(ledger, Operation::Describe, resource)
+            });
+            seen.map(|(id, topic)| look.known(ledger, id, topic))
                 .collect()
         }
-        None => ledger
-            .topics()
-            .map(|(id, t)| known(version, id, t))
-            .collect(),
     });
-    if request.include_topic_authorized_operations {
-        let found = topics
-            .iter_mut()
-            .filter(|topic| topic.error_code == reply_code::NONE);
-        found.for_each(|topic| topic.topic_authorized_operations = MAY);
-    }
     let mut broker = MetadataResponseBroker::default();
     broker.node_id = BrokerId(NODE_ID);
     broker.host = StrBytes::from_string(context.advertised_host.clone());
@@ -81,8 +83,8 @@ pub(super) async fn handle(
         let cluster_id = Uuid::from_u128(context.broker.store_id()).simple();
         response.cluster_id = Some(StrBytes::from_string(cluster_id.to_string()));
     }
-    if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = describe_cluster::MAY;
+    if (8..=10).contains(&version) && request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = context.cluster_operations();
     }
     Some(response)
 }
@@ -113,54 +115,107 @@ fn check(version: i16, request: &MetadataRequest) -> Option<MetadataResponse> {
     Some(response)
 }
 
-fn one(
-    ledger: &Ledger,
+/// How the topics of one request are looked at.
+struct Look<'a> {
+    context: &'a Context,
     version: i16,
-    wanted: &MetadataRequestTopic,
+    /// Whether to tell what the client may do with each.
+    with_operations: bool,
+    /// Whether what is missing would have been made.
+    creates: bool,
+    /// For what is missing nevertheless.
     missing_code: i16,
-) -> MetadataResponseTopic {
-    let name = wanted.name.as_ref().map(|name| name.as_str());
-    let id = match name {
-        Some(name) => ledger.topic_id(name),
-        None => Some(TopicId(wanted.topic_id.as_u128())),
-    };
-    let found = id.and_then(|id| Some((id, ledger.topic(id)?)));
-    if let Some((id, topic)) = found {
-        return known(version, id, topic);
-    }
-    let valid = |name| tidegate_shared::id::TopicName::new(name).is_ok();
-    let error_code = match name {
-        None => reply_code::UNKNOWN_TOPIC_ID,
-        Some(name) if !valid(name) => reply_code::INVALID_TOPIC,
-        Some(_) => missing_code,
-    };
-    let mut topic = MetadataResponseTopic::default().with_error_code(error_code);
-    topic.name.clone_from(&wanted.name);
-    if topic.name.is_none() && version < 12 {
-        topic.name = Some(TopicName::default());
-    }
-    if version >= 10 {
-        topic.topic_id = wanted.topic_id;
-    }
-    topic
 }
 
-fn known(version: i16, id: TopicId, topic: &Topic) -> MetadataResponseTopic {
-    let partitions = topic.partitions().iter().enumerate().map(|(index, state)| {
-        let mut partition = MetadataResponsePartition::default();
-        partition.partition_index = i32::try_from(index).expect("made from an i32");
-        partition.leader_id = BrokerId(NODE_ID);
-        partition.replica_nodes = vec![BrokerId(NODE_ID)];
-        partition.isr_nodes = vec![BrokerId(NODE_ID)];
-        if version >= 7 {
-            partition.leader_epoch = state.leader_epoch;
+impl Look<'_> {
+    fn one(&self, ledger: &Ledger, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
+        let name = wanted.name.as_ref().map(|name| name.as_str());
+        let id = match name {
+            Some(name) => ledger.topic_id(name),
+            None => Some(TopicId(wanted.topic_id.as_u128())),
+        };
+        let found = id.and_then(|id| Some((id, ledger.topic(id)?)));
+        let known_name = found.map(|(_, topic)| topic.name.as_str());
+        // What has no name nobody can be refused.
+        let resource = name.or(known_name).map(Resource::Topic);
+        let refused = resource.filter(|resource| {
+            let context = self.context;
+            !context.may_in(ledger, Operation::Describe, *resource)
+        });
+        match (found, refused) {
+            // Not whether there is one of this name. An id is no secret.
+            (_, Some(resource)) => {
+                let refusal = self.context.refuse(Operation::Describe, resource);
+                self.error(wanted, refusal.code)
+            }
+            (Some((id, topic)), None) => self.known(ledger, id, topic),
+            (None, None) => {
+                let topic = self.error(wanted, self.code_of_missing(ledger, name));
+                match resource {
+                    Some(resource) => self.told(ledger, resource, topic),
+                    None => topic,
+                }
+            }
         }
-        partition
-    });
-    let mut found = MetadataResponseTopic::default().with_partitions(partitions.collect());
-    found.name = Some(TopicName(StrBytes::from_string(topic.name.to_string())));
-    if version >= 10 {
-        found.topic_id = Uuid::from_u128(id.0);
     }
-    found
+
+    fn code_of_missing(&self, ledger: &Ledger, name: Option<&str>) -> i16 {
+        let valid = |name| tidegate_shared::id::TopicName::new(name).is_ok();
+        match name {
+            None => reply_code::UNKNOWN_TOPIC_ID,
+            Some(name) if self.creates && !self.context.may_create_in(ledger, name) => {
+                reply_code::not_authorized(ResourceKind::Topic).0
+            }
+            Some(name) if !valid(name) => reply_code::INVALID_TOPIC,
+            Some(_) => self.missing_code,
+        }
+    }
+
+    fn error(&self, wanted: &MetadataRequestTopic, code: i16) -> MetadataResponseTopic {
+        let mut topic = MetadataResponseTopic::default().with_error_code(code);
+        topic.name.clone_from(&wanted.name);
+        if topic.name.is_none() && self.version < 12 {
+            topic.name = Some(TopicName::default());
+        }
+        if self.version >= 10 {
+            topic.topic_id = wanted.topic_id;
+        }
+        topic
+    }
+
+    fn known(&self, ledger: &Ledger, id: TopicId, topic: &Topic) -> MetadataResponseTopic {
+        let partitions = topic.partitions().iter().enumerate().map(|(index, state)| {
+            let mut partition = MetadataResponsePartition::default();
+            partition.partition_index = i32::try_from(index).expect("made from an i32");
+            partition.leader_id = BrokerId(NODE_ID);
+            partition.replica_nodes = vec![BrokerId(NODE_ID)];
+            partition.isr_nodes = vec![BrokerId(NODE_ID)];
+            if self.version >= 7 {
+                partition.leader_epoch = state.leader_epoch;
+            }
+            partition
+        });
+        let mut found = MetadataResponseTopic::default().with_partitions(partitions.collect());
+        found.name = Some(TopicName(StrBytes::from_string(topic.name.to_string())));
+        if self.version >= 10 {
+            found.topic_id = Uuid::from_u128(id.0);
+        }
+        self.told(ledger, Resource::Topic(topic.name.as_str()), found)
+    }
+
+    /// With what the client may do with it, where it asks for that.
+    fn told(
+        &self,
+        ledger: &Ledger,
+        resource: Resource<'_>,
+        topic: MetadataResponseTopic,
+    ) -> MetadataResponseTopic {
+        match self.with_operations {
+            true => {
+                let operations = self.context.operations_in(ledger, resource);
+                topic.with_topic_authorized_operations(operations)
+            }
+            false => topic,
+        }
+    }
 }

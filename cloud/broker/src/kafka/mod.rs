@@ -4,6 +4,8 @@
 //! is enforced; what is not is refused by closing the connection. It decides nothing about offsets
 //! or groups: those are the ledger's and the coordinator's.
 
+mod access;
+mod acls;
 mod alter_configs;
 mod alter_user_scram_credentials;
 mod api_versions;
@@ -150,7 +152,7 @@ pub(crate) async fn serve(
                 }
                 Ok((stream, peer)) => {
                     let context = Context {
-                        client_host: format!("/{}", peer.ip()),
+                        client_host: format!("/{}", peer.ip().to_canonical()),
                         fetch_session: Arc::default(),
                         ..context.clone()
                     };

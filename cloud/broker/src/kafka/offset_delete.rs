@@ -6,6 +6,7 @@ use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
 use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::groups::{GroupDescription, GroupState};
 use tidegate_cloud_protocol::ledger::Target;
 use tidegate_cloud_protocol::ledger::command::{Entry, ForgetOffsets};
@@ -28,7 +29,7 @@ async fn delete(
     context: &Context,
     request: OffsetDeleteRequest,
 ) -> Result<Vec<OffsetDeleteResponseTopic>, i16> {
-    let group = find(context, &request.group_id)?;
+    let group = find(context, Operation::Delete, &request.group_id)?;
     let now = context.coordinator.describe(&group);
     let is_empty = |now: &GroupDescription| now.state == GroupState::Empty;
     // Only of consumers it is known which topics they want.
@@ -61,11 +62,14 @@ fn check(
 ) -> OffsetDeleteResponseTopic {
     let topic_id = context.topic_id(&topic.name, Uuid::nil());
     let is_wanted = now.is_some_and(|now| now.wants(&topic.name));
+    let may = context.check(Operation::Read, Resource::Topic(&topic.name));
+    let refused = may.err().map(i16::from);
     let partitions = topic.partitions.into_iter().map(|partition| {
         let index = partition.partition_index;
         let found = topic_id.map(|id| target(id, index));
         let found = found.filter(|found| context.broker.ledger(|l| l.partition(*found).is_some()));
         let code = match found {
+            _ if refused.is_some() => refused.unwrap_or_default(),
             None => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
             Some(_) if is_wanted => reply_code::GROUP_SUBSCRIBED_TO_TOPIC,
             Some(target) => {

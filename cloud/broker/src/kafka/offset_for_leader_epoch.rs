@@ -6,6 +6,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::{Ledger, Target};
 use uuid::Uuid;
 
@@ -17,9 +18,19 @@ pub(super) fn handle(
 ) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.into_iter().map(|topic| {
         let id = context.topic_id(&topic.topic, Uuid::nil());
+        // Kafka's brokers ask this, too.
+        let may = context.check_either(
+            (Operation::ClusterAction, Resource::Cluster),
+            (Operation::Describe, Resource::Topic(&topic.topic)),
+        );
         let partitions = topic.partitions.into_iter().map(|wanted| {
             let target = id.map(|id| target(id, wanted.partition));
-            context.broker.ledger(|ledger| one(ledger, target, &wanted))
+            match &may {
+                Ok(()) => context.broker.ledger(|ledger| one(ledger, target, &wanted)),
+                Err(refusal) => EpochEndOffset::default()
+                    .with_partition(wanted.partition)
+                    .with_error_code(refusal.code),
+            }
         });
         OffsetForLeaderTopicResult::default()
             .with_partitions(partitions.collect())

@@ -17,6 +17,7 @@ use kafka_protocol::messages::{
     TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::groups::{GroupError, Identity};
 use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
 use tidegate_cloud_protocol::ledger::{Committed, Effect, Ledger};
@@ -24,7 +25,7 @@ use tidegate_shared::id::{GroupName, KafkaOffset, PartitionId, TopicId};
 use uuid::Uuid;
 
 use super::describe_groups::is_there;
-use super::groups::group_name;
+use super::groups::group_for;
 use super::{Context, reply_code, target};
 
 /// From this version of OffsetCommit on, a group that is not there has a code of its own (KIP-848).
@@ -35,6 +36,10 @@ pub(super) async fn commit(
     version: i16,
     request: OffsetCommitRequest,
 ) -> OffsetCommitResponse {
+    let group = match group_for(context, Operation::Read, &request.group_id) {
+        Ok(group) => group,
+        Err(code) => return commit_failed(request, code),
+    };
     let mut offsets = Vec::new();
     // Each partition's code, as far as it is known before the commit.
     let mut topics: Vec<_> = request
@@ -42,10 +47,10 @@ pub(super) async fn commit(
         .iter()
         .map(|topic| check_topic(context, topic, &mut offsets))
         .collect();
-    let code = match check_group(context, version, &request) {
+    let code = match check_group(context, version, &group, &request) {
         Err(code) => code,
-        Ok(_) if offsets.is_empty() => reply_code::NONE,
-        Ok(group) => store(context, group, offsets).await,
+        Ok(()) if offsets.is_empty() => reply_code::NONE,
+        Ok(()) => store(context, group, offsets).await,
     };
     for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
         if partition.error_code == reply_code::NONE {
@@ -55,12 +60,27 @@ pub(super) async fn commit(
     OffsetCommitResponse::default().with_topics(topics)
 }
 
+/// Nothing is said of any partition but that the group is not for this client.
+fn commit_failed(request: OffsetCommitRequest, code: i16) -> OffsetCommitResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code)
+        });
+        OffsetCommitResponseTopic::default()
+            .with_partitions(partitions.collect())
+            .with_name(topic.name)
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
 fn check_group(
     context: &Context,
     version: i16,
+    group: &GroupName,
     request: &OffsetCommitRequest,
-) -> Result<GroupName, i16> {
-    let group = group_name(&request.group_id)?;
+) -> Result<(), i16> {
     let instance = request.group_instance_id.as_deref();
     let identity = Identity {
         group: group.clone(),
@@ -70,12 +90,11 @@ fn check_group(
     };
     let checked = context.coordinator.check_commit(&identity);
     checked.map_err(|error| match error {
-        GroupError::IllegalGeneration if !context.coordinator.has_members(&group) => {
-            no_member(context, version, &group)
+        GroupError::IllegalGeneration if !context.coordinator.has_members(group) => {
+            no_member(context, version, group)
         }
         error => reply_code::group(error),
-    })?;
-    Ok(group)
+    })
 }
 
 /// What somebody is told who is in a group in which nobody is.
@@ -93,8 +112,11 @@ fn check_topic(
     offsets: &mut Vec<OffsetCommit>,
 ) -> OffsetCommitResponseTopic {
     let id = context.topic_id(&topic.name, Uuid::nil());
+    let may = context.check(Operation::Read, Resource::Topic(&topic.name));
+    let may = may.map_err(i16::from);
     let partitions = topic.partitions.iter().map(|partition| {
-        let code = match check_partition(context, id, partition) {
+        let checked = may.and_then(|()| check_partition(context, id, partition));
+        let code = match checked {
             Ok(offset) => {
                 offsets.push(offset);
                 reply_code::NONE
@@ -148,8 +170,8 @@ async fn store(context: &Context, group: GroupName, offsets: Vec<OffsetCommit>) 
     }
 }
 
-/// One partition's committed offset; `None` where the group has none.
-type Row = (i32, Option<Committed>);
+/// One partition's committed offset: `None` where the group has none, and a code where the client may not see it.
+type Row = (i32, Result<Option<Committed>, i16>);
 
 /// What one group has, by topic.
 type Rows = Vec<(TopicName, Vec<Row>)>;
@@ -192,13 +214,21 @@ fn fetch_one(
     topics: Option<Vec<(TopicName, Vec<i32>)>>,
 ) -> OffsetFetchResponse {
     let response = OffsetFetchResponse::default();
+    // Version 1 has a code for each partition only.
+    let asked = topics.clone().filter(|_| version < 2).unwrap_or_default();
     match rows(context, group, topics) {
         Ok(rows) => {
             let topics = rows.into_iter().map(|topic| single_topic(version, topic));
             response.with_topics(topics.collect())
         }
         Err(code) if version >= 2 => response.with_error_code(code),
-        Err(_) => response,
+        Err(code) => {
+            let topics = asked.into_iter().map(|(name, partitions)| {
+                let rows = partitions.into_iter().map(|index| (index, Err(code)));
+                single_topic(version, (name, rows.collect()))
+            });
+            response.with_topics(topics.collect())
+        }
     }
 }
 
@@ -207,34 +237,40 @@ fn rows(
     group: &GroupId,
     topics: Option<Vec<(TopicName, Vec<i32>)>>,
 ) -> Result<Rows, i16> {
-    let group = group_name(group)?;
+    let group = group_for(context, Operation::Describe, group)?;
     Ok(context.broker.ledger(|ledger| match topics {
         Some(topics) => topics
             .into_iter()
             .map(|(name, partitions)| {
-                let rows = partitions.into_iter();
-                let rows = rows.map(|partition| row(ledger, &group, &name, partition));
+                let topic = Resource::Topic(&name);
+                let may_see = context.may_in(ledger, Operation::Describe, topic);
+                let refused = (!may_see).then(|| context.refuse(Operation::Describe, topic));
+                let rows = partitions.into_iter().map(|partition| match &refused {
+                    None => row(ledger, &group, &name, partition),
+                    Some(refusal) => (partition, Err(refusal.code)),
+                });
                 let rows = rows.collect();
                 (name, rows)
             })
             .collect(),
-        None => all_rows(ledger, &group),
+        None => all_rows(context, ledger, &group),
     }))
 }
 
 fn row(ledger: &Ledger, group: &GroupName, topic: &TopicName, partition: i32) -> Row {
     let id = ledger.topic_id(topic);
     let committed = id.and_then(|id| ledger.committed_at(group, target(id, partition)));
-    (partition, committed.cloned())
+    (partition, Ok(committed.cloned()))
 }
 
-fn all_rows(ledger: &Ledger, group: &GroupName) -> Rows {
+/// Of the topics that the client may see.
+fn all_rows(context: &Context, ledger: &Ledger, group: &GroupName) -> Rows {
     let mut rows: Rows = Vec::new();
     for (target, committed) in ledger.committed(group) {
         let Some(topic) = ledger.topic(target.topic_id) else {
             continue;
         };
-        let row = (target.partition.0, Some(committed.clone()));
+        let row = (target.partition.0, Ok(Some(committed.clone())));
         match rows.last_mut() {
             Some((name, rows)) if name.as_str() == topic.name.as_str() => rows.push(row),
             _ => {
@@ -243,14 +279,19 @@ fn all_rows(ledger: &Ledger, group: &GroupName) -> Rows {
             }
         }
     }
+    rows.retain(|(name, _)| {
+        let topic = Resource::Topic(name);
+        context.may_in(ledger, Operation::Describe, topic)
+    });
     rows
 }
 
 fn single_topic(version: i16, (name, rows): (TopicName, Vec<Row>)) -> OffsetFetchResponseTopic {
     let partitions = rows.into_iter().map(|(index, committed)| {
-        let (offset, leader_epoch, metadata) = fields(committed);
+        let (code, (offset, leader_epoch, metadata)) = fields(committed);
         let mut partition = OffsetFetchResponsePartition::default()
             .with_partition_index(index)
+            .with_error_code(code)
             .with_committed_offset(offset)
             .with_metadata(Some(metadata));
         if version >= 5 {
@@ -265,9 +306,10 @@ fn single_topic(version: i16, (name, rows): (TopicName, Vec<Row>)) -> OffsetFetc
 
 fn batched_topic((name, rows): (TopicName, Vec<Row>)) -> OffsetFetchResponseTopics {
     let partitions = rows.into_iter().map(|(index, committed)| {
-        let (offset, leader_epoch, metadata) = fields(committed);
+        let (code, (offset, leader_epoch, metadata)) = fields(committed);
         OffsetFetchResponsePartitions::default()
             .with_partition_index(index)
+            .with_error_code(code)
             .with_committed_offset(offset)
             .with_committed_leader_epoch(leader_epoch)
             .with_metadata(Some(metadata))
@@ -277,9 +319,13 @@ fn batched_topic((name, rows): (TopicName, Vec<Row>)) -> OffsetFetchResponseTopi
         .with_name(name)
 }
 
-fn fields(committed: Option<Committed>) -> (i64, i32, StrBytes) {
-    committed.map_or((-1, -1, StrBytes::new()), |committed| {
+/// The code, and offset, leader epoch and metadata.
+fn fields(committed: Result<Option<Committed>, i16>) -> (i16, (i64, i32, StrBytes)) {
+    let code = *committed.as_ref().err().unwrap_or(&reply_code::NONE);
+    let committed = committed.ok().flatten();
+    let fields = committed.map_or((-1, -1, StrBytes::new()), |committed| {
         let metadata = StrBytes::from_string(committed.metadata);
         (committed.offset.0, committed.leader_epoch, metadata)
-    })
+    });
+    (code, fields)
 }

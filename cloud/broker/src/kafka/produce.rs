@@ -11,6 +11,7 @@ use kafka_protocol::messages::produce_response::{
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::gathering::Wish;
 use tidegate_cloud_protocol::ledger::command::{Entry, Part, Produce};
 use tidegate_cloud_protocol::ledger::producers::Sequence;
@@ -98,7 +99,7 @@ pub(super) async fn begin(
     request: ProduceRequest,
     request_bytes: usize,
 ) -> Option<Producing> {
-    let of_request = check_request(&request);
+    let of_request = check_request(context, &request);
     let mut producing = Producing {
         version,
         answers: request.acks != 0,
@@ -113,10 +114,13 @@ pub(super) async fn begin(
             partition_data,
             ..
         } = topic;
+        let may = context.check_topic(Operation::Write, &name, topic_id);
+        let may = may.map_err(|refusal| Refusal::from((refusal.code, refusal.message)));
+        let of_topic = of_request.clone().and(may);
         let mut asked = Vec::with_capacity(partition_data.len());
         for data in partition_data {
             let index = data.index;
-            let checked = match &of_request {
+            let checked = match &of_topic {
                 Err(refusal) => Err(refusal.clone()),
                 Ok(()) => check(context, version, (&name, topic_id), data).await,
             };
@@ -171,7 +175,11 @@ impl Producing {
     }
 }
 
-fn check_request(request: &ProduceRequest) -> Result<(), Refusal> {
+fn check_request(context: &Context, request: &ProduceRequest) -> Result<(), Refusal> {
+    if let Some(id) = &request.transactional_id {
+        let may = context.check(Operation::Write, Resource::TransactionalId(id));
+        may.map_err(|refusal| (refusal.code, refusal.message))?;
+    }
     if !(-1..=1).contains(&request.acks) {
         let why = format!("acks is {}; -1, 0 and 1 are possible", request.acks);
         return Err((reply_code::INVALID_REQUIRED_ACKS, why).into());

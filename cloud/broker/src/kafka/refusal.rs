@@ -2,6 +2,8 @@
 
 use kafka_protocol::protocol::StrBytes;
 
+use tidegate_cloud_protocol::acls::ResourceKind;
+
 use super::reply_code;
 use crate::submission::SubmitError;
 use crate::topic_settings::SettingError;
@@ -19,6 +21,12 @@ impl Refusal {
         Self { code, message }
     }
 
+    /// The client may not do it with a resource of the kind.
+    pub(super) fn not_authorized(kind: ResourceKind) -> Self {
+        let (code, message) = reply_code::not_authorized(kind);
+        Self::new(code, message)
+    }
+
     /// The two fields of a response.
     pub(super) fn fields(self) -> (i16, Option<StrBytes>) {
         (self.code, Some(StrBytes::from_string(self.message)))
@@ -28,6 +36,13 @@ impl Refusal {
 /// The same of what was done, or not.
 pub(super) fn fields(done: Result<(), Refusal>) -> (i16, Option<StrBytes>) {
     done.map_or_else(Refusal::fields, |()| (reply_code::NONE, None))
+}
+
+/// For responses that have no room for a message.
+impl From<Refusal> for i16 {
+    fn from(refusal: Refusal) -> Self {
+        refusal.code
+    }
 }
 
 impl From<SubmitError> for Refusal {

@@ -1,6 +1,7 @@
 //! Kafka's error codes for our errors. Source: Kafka protocol guide, "Error Codes".
 
 use kafka_protocol::error::ResponseError;
+use tidegate_cloud_protocol::acls::ResourceKind;
 use tidegate_cloud_protocol::groups::GroupError;
 
 pub(super) const UNKNOWN_SERVER_ERROR: i16 = -1;
@@ -61,6 +62,33 @@ pub(super) fn group(error: GroupError) -> i16 {
         GroupError::TooManyGroups => ResponseError::CoordinatorNotAvailable,
     }
     .code()
+}
+
+/// The code, and Kafka's message, for who may not do something with a resource.
+pub(super) fn not_authorized(kind: ResourceKind) -> (i16, &'static str) {
+    let (error, message) = match kind {
+        ResourceKind::Topic => (
+            ResponseError::TopicAuthorizationFailed,
+            "Topic authorization failed.",
+        ),
+        ResourceKind::Group => (
+            ResponseError::GroupAuthorizationFailed,
+            "Group authorization failed.",
+        ),
+        ResourceKind::Cluster => (
+            ResponseError::ClusterAuthorizationFailed,
+            "Cluster authorization failed.",
+        ),
+        ResourceKind::TransactionalId => (
+            ResponseError::TransactionalIdAuthorizationFailed,
+            "Transactional Id authorization failed.",
+        ),
+        ResourceKind::DelegationToken | ResourceKind::User => (
+            ResponseError::DelegationTokenAuthorizationFailed,
+            "Delegation Token authorization failed.",
+        ),
+    };
+    (error.code(), message)
 }
 
 /// The code of a result that carries nothing else.

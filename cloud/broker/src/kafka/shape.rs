@@ -87,6 +87,9 @@ fn schema(key: ApiKey) -> Option<(i16, &'static [Field])> {
         ApiKey::SaslAuthenticate => (2, users::SASL_AUTHENTICATE),
         ApiKey::DescribeUserScramCredentials => (0, users::DESCRIBE_USER_SCRAM_CREDENTIALS),
         ApiKey::AlterUserScramCredentials => (0, users::ALTER_USER_SCRAM_CREDENTIALS),
+        ApiKey::DescribeAcls => (2, admin::ACL_FILTER),
+        ApiKey::CreateAcls => (2, admin::CREATE_ACLS),
+        ApiKey::DeleteAcls => (2, admin::DELETE_ACLS),
         _ => return None,
     })
 }

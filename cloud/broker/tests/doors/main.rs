@@ -33,7 +33,8 @@ async fn start(data: &std::path::Path) -> Cloud {
 async fn start_with(data: &std::path::Path, kafka: &str, http: &str) -> Cloud {
     let yaml = format!(
         "{{data: {}, kafka: {{{kafka}}}, http: {{address: 127.0.0.1:0{http}}}, \
-         bridge: {{address: 127.0.0.1:0}}, topics: [{{name: telemetry, partitions: 3}}]}}",
+         bridge: {{address: 127.0.0.1:0}}, topics: [{{name: telemetry, partitions: 3}}], \
+         authorization: {{allow_everyone_if_no_acl_found: true}}}}",
         data.display()
     );
     let config = tidegate_cloud::Config::parse(&yaml).unwrap();

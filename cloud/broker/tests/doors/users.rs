@@ -115,7 +115,7 @@ async fn a_user_is_made_used_described_and_deleted() {
     let mut client = at_the_gate(&cloud).await;
     assert_eq!(by_plain(&mut client, "ada", "pencil").await.error_code, 0);
     let ada = user("ada", 0, &[(1, 4_096), (2, 16_384)]);
-    assert_eq!(describe(&cloud, None).await, [ada.clone()]);
+    assert_eq!(describe(&cloud, None).await, std::slice::from_ref(&ada));
     let asked = describe(&cloud, Some(&["ada", "bob", "eve", "eve"])).await;
     let [bob, eve] = [("bob", RESOURCE_NOT_FOUND), ("eve", DUPLICATE_RESOURCE)]
         .map(|(name, code)| user(name, code, &[]));

@@ -14,6 +14,7 @@ use super::command::Part;
 use super::partition_log::Segment;
 use super::state::Fork;
 use super::users::UserRefusal;
+use crate::acls::{Added, Rule};
 use crate::index::SegmentId;
 use crate::offset_map::FactsMark;
 
@@ -122,6 +123,10 @@ pub enum Effect {
     },
     /// There are as many stores as there can be.
     StoreRefused,
+    /// What became of each rule.
+    RulesAdded(Vec<Added>),
+    /// The rules that went because of each filter.
+    RulesRemoved(Vec<Vec<Rule>>),
     Swept,
     UserAltered,
     UserRefused {

@@ -6,6 +6,7 @@
 //! byte as the whole log does. It knows of batches only where they lie (and of those that are packed only
 //! the segment); it never sees their bytes.
 
+mod acls;
 pub mod command;
 mod effect;
 mod epochs;
@@ -45,6 +46,7 @@ pub use users::{
     Token, TokenHash, TokenName, USER_TOKENS_MAX, USERS_MAX, User, UserName, UserRefusal,
 };
 
+use crate::acls::Rules;
 use crate::index::LogPlace;
 use command::{
     Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, ForgetOffsets, GrowTopic, Produce, Tick,
@@ -78,6 +80,7 @@ pub struct Ledger {
     /// Of the partitions that were there when a new life of the cloud began.
     epoch_ends: BTreeMap<Target, EpochEnds>,
     users: Users,
+    rules: Rules,
     /// Made of the logs.
     living: Living,
 }
@@ -285,6 +288,8 @@ impl Ledger {
                 Entry::ForgetOffsets(forget) => self.forget_offsets(&forget),
                 Entry::AddStore(add) => self.add_store(add),
                 Entry::AlterUser(alter) => self.alter_user(alter),
+                Entry::AddRules(add) => self.add_rules(add),
+                Entry::RemoveRules(remove) => self.remove_rules(&remove),
             })
             .collect())
     }

@@ -12,11 +12,12 @@ use tidegate_shared::id::{
 };
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
+use crate::acls::{Rule, Rules};
 use crate::index::LogPlace;
 
 use super::command::{
-    OffsetCommit, put_changes, put_segment, put_segment_id, put_target, take_changes, take_name,
-    take_segment, take_segment_id, take_store_url, take_target,
+    OffsetCommit, put_changes, put_rules, put_segment, put_segment_id, put_target, take_changes,
+    take_name, take_rules, take_segment, take_segment_id, take_store_url, take_target,
 };
 use super::epochs::{EpochEnd, EpochEnds};
 use super::producers::{Producer, Producers, Taken};
@@ -31,7 +32,7 @@ use super::{
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
 /// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
 /// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's. 6: Kafka producers. 7: where leader
-/// epochs ended. 8: users.
+/// epochs ended. 8: users, and who may do what.
 const VERSION: u8 = 8;
 
 impl Ledger {
@@ -84,6 +85,8 @@ impl Ledger {
             put_epoch_ends(out, ends);
         });
         users::put(&mut out, &self.users);
+        let rules: Vec<Rule> = self.rules.iter().collect();
+        put_rules(&mut out, rules.iter());
         out.freeze()
     }
 
@@ -134,9 +137,12 @@ impl Ledger {
                 Ok((take_target(reader)?, take_epoch_ends(reader)?))
             })?;
         }
-        let mut users = Users::default();
+        let (mut users, mut rules) = (Users::default(), Rules::default());
         if version > 7 {
             users = users::take(&mut reader)?;
+            for rule in take_rules(&mut reader)? {
+                rules.add(rule);
+            }
         }
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
@@ -161,6 +167,7 @@ impl Ledger {
             next_producer_id,
             epoch_ends,
             users,
+            rules,
         })
     }
 }

@@ -107,6 +107,11 @@ impl std::fmt::Debug for AccessArguments {
 }
 
 impl AccessArguments {
+    #[cfg(test)]
+    pub(super) fn shows(&self, token: &str) -> bool {
+        self.token.as_deref() == Some(token)
+    }
+
     pub(super) fn access(&self) -> anyhow::Result<Access> {
         Access::new(self.token.as_deref(), self.ca.as_deref())
     }

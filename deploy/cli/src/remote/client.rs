@@ -159,6 +159,17 @@ impl Client {
         self.json(self.sent(self.known(self.agent.delete(self.at(path))).call())?)
     }
 
+    /// What the query means.
+    pub(crate) fn delete_where(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<Value> {
+        let request = self.agent.delete(self.at(path));
+        let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
+        self.json(self.sent(request.query_pairs(pairs).call())?)
+    }
+
     fn at(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }

@@ -38,6 +38,11 @@ pub(crate) enum Output {
 }
 
 impl Remote {
+    #[cfg(test)]
+    pub(crate) fn shows(&self, token: &str) -> bool {
+        self.access.shows(token)
+    }
+
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         let named_by = "--cloud or TIDEGATE_CLOUD";
         Client::with(&self.cloud, "cloud", named_by, self.access.access()?)

@@ -90,7 +90,7 @@ fn every_failure_says_what_to_do() {
         away.contains("is it running?") && away.contains("--cloud"),
         "{away}"
     );
-    let wrong = Client::new("https://x", "cloud", "--cloud").unwrap_err();
+    let wrong = Client::new("ftp://x", "cloud", "--cloud").unwrap_err();
     assert!(said(wrong).contains("http://127.0.0.1:8080"));
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -19,6 +19,7 @@ use tidegate_shared::record::{BatchError, split_batches};
 use super::json;
 use crate::http::Context;
 use crate::http::answer::{Answer, ApiError, Asked};
+use crate::http::door::Asking;
 use crate::http::kafka::{ask, check, unexpected};
 use crate::http::topics::find;
 use crate::limits::{
@@ -78,7 +79,7 @@ impl Positions {
 }
 
 pub(super) async fn consume(
-    State(context): State<Context>,
+    Asking(context): Asking,
     Path(topic): Path<String>,
     Asked(query): Asked<Query>,
 ) -> Answer {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ProduceRequest, RequestKind, ResponseKind, TopicName};
@@ -18,6 +18,7 @@ use super::partitioner;
 use crate::clock::wall_ms;
 use crate::http::Context;
 use crate::http::answer::{Answer, ApiError, Sent};
+use crate::http::door::Asking;
 use crate::http::kafka::{ask, check, unexpected};
 use crate::http::topics::find;
 use crate::limits::HTTP_RECORDS_MAX;
@@ -47,7 +48,7 @@ struct One {
 }
 
 pub(super) async fn produce(
-    State(context): State<Context>,
+    Asking(context): Asking,
     Path(topic): Path<String>,
     Sent(asked): Sent<Produce>,
 ) -> Answer {

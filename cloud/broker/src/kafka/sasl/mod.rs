@@ -202,7 +202,7 @@ impl<'a> Sasl<'a> {
                 Ok(Step::Check(password))
             }
             (State::Exchanging(exchange), _) => {
-                let done = exchange.finish(token)?;
+                let done = exchange.finish_loosely(token)?;
                 Ok(Step::Done(Authenticated {
                     name: done.name,
                     token: done.server_final.into_bytes(),

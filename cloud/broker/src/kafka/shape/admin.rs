@@ -151,3 +151,19 @@ pub(super) const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
         ANY,
     ),
 ];
+
+/// Of DescribeAcls, and of each of DeleteAcls' filters.
+pub(super) const ACL_FILTER: &[Field] = &[
+    Field(Fixed(1), 0, ANY),
+    Field(Text, 0, ANY),
+    Field(Fixed(1), 1, ANY),
+    Field(Text, 0, ANY),
+    Field(Text, 0, ANY),
+    Field(Fixed(1), 0, ANY),
+    Field(Fixed(1), 0, ANY),
+];
+
+/// An ACL has the fields that a filter has.
+pub(super) const CREATE_ACLS: &[Field] = &[Field(Array(ACL_FILTER), 0, ANY)];
+
+pub(super) const DELETE_ACLS: &[Field] = &[Field(Array(ACL_FILTER), 0, ANY)];

@@ -53,6 +53,26 @@ fn sample(key: ApiKey, version: i16) -> Option<RequestKind> {
             let request = DescribeConfigsRequest::default().with_resources(vec![resource; 2]);
             RequestKind::DescribeConfigs(request)
         }
+        ApiKey::DescribeAcls => RequestKind::DescribeAcls(
+            DescribeAclsRequest::default()
+                .with_resource_name_filter(Some(text()))
+                .with_principal_filter(Some(text()))
+                .with_host_filter(Some(text())),
+        ),
+        ApiKey::CreateAcls => {
+            let acl = create_acls_request::AclCreation::default()
+                .with_resource_name(text())
+                .with_principal(text())
+                .with_host(text());
+            RequestKind::CreateAcls(CreateAclsRequest::default().with_creations(vec![acl; 2]))
+        }
+        ApiKey::DeleteAcls => {
+            let filter = delete_acls_request::DeleteAclsFilter::default()
+                .with_resource_name_filter(Some(text()))
+                .with_principal_filter(Some(text()))
+                .with_host_filter(Some(text()));
+            RequestKind::DeleteAcls(DeleteAclsRequest::default().with_filters(vec![filter; 2]))
+        }
         ApiKey::AlterConfigs => {
             let config = alter_configs_request::AlterableConfig::default()
                 .with_name(text())
@@ -163,5 +183,5 @@ fn a_request_is_known_to_its_last_byte_and_a_part_of_it_is_refused() {
             }
         }
     }
-    assert_eq!(apis, 14);
+    assert_eq!(apis, 17);
 }

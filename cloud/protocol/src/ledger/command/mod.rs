@@ -4,6 +4,7 @@
 //! or version that this build does not know is an error that stops the reader: to skip it would
 //! make two ledgers out of one log.
 
+mod add_rules;
 mod add_store;
 mod allot_producer;
 mod alter_topic;
@@ -24,6 +25,7 @@ mod open_stream;
 mod pack;
 mod produce;
 mod release_edge;
+mod remove_rules;
 #[cfg(test)]
 pub(super) mod strategies;
 mod swept;
@@ -37,6 +39,7 @@ use tidegate_shared::wire::{Reader, WireError};
 
 use super::Target;
 
+pub use add_rules::AddRules;
 pub use add_store::{AddStore, STORE_URL_BYTES_MAX};
 pub use allot_producer::AllotProducer;
 pub use alter_topic::{AlterTopic, TopicChange};
@@ -57,10 +60,12 @@ pub use open_stream::OpenStream;
 pub use pack::Pack;
 pub use produce::Produce;
 pub use release_edge::ReleaseEdge;
+pub use remove_rules::RemoveRules;
 pub use swept::Swept;
 pub use tick::{Entry, Tick};
 pub use trim::Trim;
 
+pub(super) use add_rules::{put_rules, take_rules};
 pub(super) use add_store::take_store_url;
 pub(super) use alter_topic::{put_changes, take_changes};
 pub(super) use alter_user::{

@@ -9,6 +9,7 @@ use tidegate_shared::id::*;
 use tidegate_shared::scram::{Mechanism, Verifier};
 
 use super::*;
+use crate::acls::strategies::{filter, rule};
 use crate::index::SegmentId;
 use crate::ledger::producers::Sequence;
 use crate::ledger::{Segment, TokenName, UserName};
@@ -39,6 +40,8 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::Produce(Produce { target, count, part, sequence })
         }),
         1 => Just(Entry::AllotProducer(AllotProducer)),
+        2 => vec(rule(), 0..4).prop_map(|rules| Entry::AddRules(AddRules { rules })),
+        1 => vec(filter(), 0..3).prop_map(|filters| Entry::RemoveRules(RemoveRules { filters })),
         1 => (0..2u8, prop::option::of(vec(target(), 0..3))).prop_map(|(group, targets)| {
             let group = GroupName::new(format!("group-{group}")).unwrap();
             Entry::ForgetOffsets(ForgetOffsets { group, targets })
