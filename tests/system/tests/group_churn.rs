@@ -35,6 +35,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A session has to end first, then there are two rebalances; the rest is for a slow, busy machine.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 
+/// In each group something happens about so often. Several times a second would show little: a rebalance waits for who
+/// died, and the next change ends it before the leader has assigned anything; as in Kafka, nobody then gets any work.
+const CHANGE_EVERY_MS: u64 = 1_500;
+
 /// What is shown of what is wrong.
 const SHOWN_MAX: usize = 5;
 
@@ -257,8 +261,7 @@ fn members_come_and_go_and_every_record_is_processed_by_one_owner_at_a_time() {
 
 /// One change after the other, each in a group by chance.
 fn churn(world: &mut World, size: &Size, random: &mut Random) {
-    // Each member's turn comes about every ten seconds.
-    let mean_ms = 10_000 / size.members as u64;
+    let mean_ms = CHANGE_EVERY_MS / world.groups.len() as u64;
     let until = Instant::now() + size.churn;
     while Instant::now() < until {
         let next = Instant::now() + Duration::from_millis(random.below(2 * mean_ms));

@@ -80,11 +80,13 @@ fn assert_right(history: &[Operation], complaints: &[String]) {
     assert!(complaints.is_empty(), "{complaints:?}");
 }
 
-/// Each change to this history that no log could have shown is found.
+/// Each change to this history that no log could have shown is found; one partition of it is enough.
 #[track_caller]
 fn assert_seeded_are_found(history: &[Operation], random: &mut Random) {
+    let of_first = history.iter().filter(|operation| operation.partition == 0);
+    let of_first: Vec<Operation> = of_first.cloned().collect();
     for (name, change, is_meant) in SEEDED {
-        let mut changed = history.to_vec();
+        let mut changed = of_first.clone();
         let is_made = (0..10).any(|_| change(&mut changed, random));
         assert!(is_made, "{name} can't be made of it");
         let found = check(&changed);
