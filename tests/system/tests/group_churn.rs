@@ -35,8 +35,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A session has to end first, then there are two rebalances; the rest is for a slow, busy machine.
 const SETTLES_WITHIN: Duration = Duration::from_secs(30);
 
-/// In each group something happens about so often. Several times a second would show little: a rebalance waits for who
-/// died, and the next change ends it before the leader has assigned anything; as in Kafka, nobody then gets any work.
+/// In each group something happens about so often. Much faster shows little: a rebalance waits for who died, and who
+/// joins before the leader has assigned anything sends all back to join again, as Kafka's coordinator does, too.
 const CHANGE_EVERY_MS: u64 = 1_500;
 
 /// What is shown of what is wrong.
