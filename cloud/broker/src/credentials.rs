@@ -11,15 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::{digest, hmac};
+use tidegate_cloud_protocol::acls::ADMINISTRATOR;
 use tidegate_cloud_protocol::ledger::{Ledger, TokenHash, UserName};
 use tidegate_shared::scram::{Mechanism, PasswordError, Verifier, prepared_name};
 use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
 use crate::limits::{PASSWORD_CHECKS_AT_ONCE_MAX, USER_ITERATIONS};
-
-/// Whoever has the token that the cloud writes into its data folder. No user has a name that makes this principal.
-pub(crate) const ADMINISTRATOR: &str = "Administrator:local";
 
 /// Of a salt.
 const SALT_BYTES: usize = 16;

@@ -594,7 +594,11 @@ async fn clients_make_find_and_delete_rules() {
 #[tokio::test]
 async fn people_make_find_and_remove_rules_over_http() {
     let data = tempfile::tempdir().unwrap();
-    let cloud = start(data.path()).await;
+    let cloud = start_with(
+        data.path(),
+        ", authorization: {super_users: ['User:ANONYMOUS']}",
+    )
+    .await;
     let new = r#"{"rules": [{"resource_type": "topic", "resource_name": "tele", "pattern_type": "prefixed",
         "principal": "User:ada", "operation": "Describe-Configs", "permission": "deny"},
         {"resource_type": "cluster", "resource_name": "kafka-cluster", "principal": "User:ada", "operation": "all"}]}"#;

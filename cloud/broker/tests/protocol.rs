@@ -283,7 +283,11 @@ fn admin_request_of(key: ApiKey, version: i16) -> RequestKind {
             kafka_protocol::messages::DescribeUserScramCredentialsRequest::default(),
         ),
         ApiKey::AlterUserScramCredentials => RequestKind::AlterUserScramCredentials(
-            kafka_protocol::messages::AlterUserScramCredentialsRequest::default(),
+            kafka_protocol::messages::AlterUserScramCredentialsRequest::default().with_deletions(vec![
+                kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialDeletion::default()
+                    .with_name(text("nobody"))
+                    .with_mechanism(1),
+            ]),
         ),
         ApiKey::DescribeAcls => {
             let request = DescribeAclsRequest::default()

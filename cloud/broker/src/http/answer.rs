@@ -35,6 +35,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, why)
     }
 
+    /// Who asks may not do it.
+    pub(super) fn forbidden(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, why)
+    }
+
     /// It is not known who asks.
     pub(super) fn unauthorized(why: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, why)

@@ -1,5 +1,5 @@
 //! Who asks: a bearer token's user, a name and a password (Basic), or a certificate's subject. Handlers find the
-//! [`Principal`] in the request; what it may do is not decided here.
+//! [`Principal`] in the request; what it may do is decided in `rights`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,10 +24,6 @@ use crate::metrics::Door as Through;
 
 /// Who asks, as Kafka writes it: `User:ada`.
 #[derive(Clone, Debug)]
-#[allow(
-    dead_code,
-    reason = "it is read by whoever decides what a principal may do"
-)]
 pub(crate) struct Principal(pub(crate) Arc<str>);
 
 /// The context of one request: what it asks of Kafka's handlers, it asks as who it is.
@@ -40,6 +36,9 @@ impl FromRequestParts<Context> for Asking {
         let mut context = context.clone();
         if let Some(Principal(principal)) = parts.extensions.get() {
             context.kafka.principal = Arc::clone(principal);
+        }
+        if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<Peer>>() {
+            context.kafka.client_host = format!("/{}", peer.address.ip());
         }
         Ok(Self(context))
     }

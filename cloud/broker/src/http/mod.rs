@@ -14,6 +14,7 @@ mod listener;
 mod offsets;
 mod openapi;
 mod records;
+mod rights;
 mod storage;
 mod topics;
 mod users;
@@ -120,7 +121,12 @@ fn router(context: Context, authentication: HttpAuthentication) -> Router {
         context: context.clone(),
         authentication,
     };
-    let guarded = guarded().layer(middleware::from_fn_with_state(door, door::check));
+    let guarded = guarded()
+        .route_layer(middleware::from_fn_with_state(
+            context.clone(),
+            rights::check,
+        ))
+        .layer(middleware::from_fn_with_state(door, door::check));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

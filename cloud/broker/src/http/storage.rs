@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::command::{AlterTopic, Entry, TopicChange, Trim};
 use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Effect, Ledger, Target, Topic};
 use tidegate_cloud_protocol::moving;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::Context;
 use super::answer::{Answer, ApiError, Sent};
+use super::door::Asking;
 use super::lines::{Lines, NDJSON, line};
 use super::topics::find;
 use crate::scrub::{self, Finding};
@@ -136,6 +138,8 @@ pub(super) async fn changes(
     let changes = others.collect::<Result<Vec<_>, _>>();
     let mut changes = changes.map_err(|error| ApiError::bad_request(error.to_string()))?;
     if let Some(url) = asked.get(STORAGE_URL) {
+        // It makes the cloud write elsewhere.
+        context.allow(Operation::AlterConfigs, Resource::Cluster)?;
         let number = topic_store::number_of(&context.broker, url.as_deref()).await?;
         changes.push(TopicChange::Store(number));
     }
@@ -143,7 +147,7 @@ pub(super) async fn changes(
 }
 
 async fn alter(
-    State(context): State<Context>,
+    Asking(context): Asking,
     Path(topic): Path<String>,
     Sent(asked): Sent<Alter>,
 ) -> Answer {

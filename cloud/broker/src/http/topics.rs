@@ -7,6 +7,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::command::{CreateTopic, DeleteTopic, GrowTopic};
 use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger};
 use tidegate_shared::id::{TopicId, TopicName};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use super::Context;
 use super::answer::{Answer, ApiError, Sent};
+use super::door::Asking;
 use super::storage::changes;
 use crate::limits::TOPIC_PARTITIONS_MAX;
 
@@ -24,9 +26,13 @@ pub(super) fn routes() -> Router<Context> {
         .route("/topics/{topic}/partitions", post(grow))
 }
 
-async fn list(State(context): State<Context>) -> Answer {
+async fn list(Asking(context): Asking) -> Answer {
     let topics = context.broker.ledger(|ledger| {
-        let topics = ledger.topics().map(|(id, topic)| {
+        let seen = ledger.topics().filter(|(_, topic)| {
+            let resource = Resource::Topic(topic.name.as_str());
+            context.may_in(ledger, Operation::Describe, resource)
+        });
+        let topics = seen.map(|(id, topic)| {
             let partitions = topic.partitions().iter();
             let records: i64 = partitions.map(|one| one.next.0 - one.log_start.0).sum();
             json!({
@@ -61,7 +67,10 @@ fn check(partitions: u32) -> Result<(), ApiError> {
     }
 }
 
-async fn create(State(context): State<Context>, Sent(asked): Sent<Create>) -> Answer {
+async fn create(Asking(context): Asking, Sent(asked): Sent<Create>) -> Answer {
+    if !context.may(Operation::Create, Resource::Cluster) {
+        context.allow(Operation::Create, Resource::Topic(asked.name.as_str()))?;
+    }
     check(asked.partitions)?;
     let is_there = |ledger: &Ledger| ledger.topic_id(asked.name.as_str()).is_some();
     let conflict = || ApiError::conflict(format!("topic {} is there already", asked.name));

@@ -19,13 +19,13 @@ impl Context {
     }
 
     /// Whether the client may do it, where it has not asked for it by name: what it may not, it does not see.
-    pub(super) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
+    pub(crate) fn may(&self, operation: Operation, resource: Resource<'_>) -> bool {
         self.broker
             .ledger(|ledger| self.may_in(ledger, operation, resource))
     }
 
     /// The same for who is looking at the ledger.
-    pub(super) fn may_in(
+    pub(crate) fn may_in(
         &self,
         ledger: &Ledger,
         operation: Operation,

@@ -8,7 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 
 /// Status and body; `shown` is the header's value.
-async fn ask(cloud: &Cloud, method: &str, path: &str, shown: &str, body: &str) -> (u16, Value) {
+pub(super) async fn ask(
+    cloud: &Cloud,
+    method: &str,
+    path: &str,
+    shown: &str,
+    body: &str,
+) -> (u16, Value) {
     let mut stream = TcpStream::connect(cloud.http_address()).await.unwrap();
     let shown = match shown {
         "" => String::new(),
@@ -28,13 +34,13 @@ async fn ask(cloud: &Cloud, method: &str, path: &str, shown: &str, body: &str) -
     (status, body)
 }
 
-fn basic(pair: &str) -> String {
+pub(super) fn basic(pair: &str) -> String {
     use base64::Engine as _;
     let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
     format!("Basic {encoded}")
 }
 
-fn administrator(data: &std::path::Path) -> String {
+pub(super) fn administrator(data: &std::path::Path) -> String {
     let path = data.join("admin-token");
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "only the cloud's own user reads it");

@@ -6,6 +6,7 @@
 mod support;
 
 mod http;
+mod rights;
 mod sasl;
 mod users;
 

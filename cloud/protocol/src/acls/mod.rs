@@ -16,7 +16,7 @@ mod tests;
 
 pub use filter::{PatternFilter, RuleFilter};
 pub use kind::{Operation, PatternKind, Permission, ResourceKind};
-pub use policy::{Policy, Who};
+pub use policy::{ADMINISTRATOR, Policy, Who};
 pub use rule::{
     HOST_BYTES_MAX, PRINCIPAL_BYTES_MAX, RESOURCE_NAME_BYTES_MAX, Resource, Rule, RuleError,
     canonical_host, check_principal,
