@@ -11,6 +11,8 @@
 //!   nothing was heard for nearly a session timeout: one that was stopped, or got no processor. From the beginning of a
 //!   silence on, until it next is given the partition, others may own what it believes to own; and what it commits
 //!   meanwhile must not be taken once another has it.
+//! - What was handed to a member before a silence it may be told of only after it, when another has it long since: this
+//!   is no ownership, if the member is told within a session that it has lost it.
 //! - Nobody loses a partition who was not silent.
 
 mod check;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::owned::{self, End, Ownership};
+use super::owned::{self, End, Ownership, Silence};
 use super::{Event, GroupHistory};
 
 /// What the group protocol does not allow.
@@ -100,8 +100,8 @@ struct Commit {
 struct Judge<'a> {
     history: &'a GroupHistory,
     ownerships: Vec<Ownership>,
-    /// When each member's silences began.
-    silences: Vec<Vec<u64>>,
+    /// Each member's.
+    silences: Vec<Vec<Silence>>,
     commits: Vec<Commit>,
     found: Vec<Violation>,
 }
@@ -193,16 +193,27 @@ impl<'a> Judge<'a> {
 
     /// Whether a member's session may have ended, within an ownership, before a moment.
     fn is_excused(&self, ownership: &Ownership, before_ns: u64) -> bool {
-        let silences = &self.silences[ownership.member];
-        silences
-            .iter()
-            .any(|began_ns| (ownership.from_ns..before_ns).contains(began_ns))
+        let span = ownership.from_ns..before_ns;
+        let mut silences = self.silences[ownership.member].iter();
+        silences.any(|silence| span.contains(&silence.from_ns))
+    }
+
+    /// Whether it was over before it began: what a member was given before a silence it was told after it, and soon
+    /// that it has lost it.
+    fn is_late(&self, ownership: &Ownership) -> bool {
+        let soon_ns = self.history.session_timeout.as_nanos() as u64;
+        let mut silences = self.silences[ownership.member].iter();
+        ownership.end == End::Lost
+            && silences.any(|silence| {
+                let told = silence.until_ns..silence.until_ns + soon_ns;
+                told.contains(&ownership.from_ns) && told.contains(&ownership.until_ns)
+            })
     }
 
     fn check_owned_once(&mut self) {
         let mut held: BTreeMap<i32, Vec<&Ownership>> = BTreeMap::new();
         let mut found = Vec::new();
-        for next in &self.ownerships {
+        for next in self.ownerships.iter().filter(|it| !self.is_late(it)) {
             let holders = held.entry(next.partition).or_default();
             holders.retain(|holder| holder.until_ns > next.from_ns);
             for holder in holders.iter().filter(|it| it.member != next.member) {
@@ -224,7 +235,7 @@ impl<'a> Judge<'a> {
 
     fn check_lost(&mut self) {
         let lost = self.ownerships.iter().filter(|it| it.end == End::Lost);
-        let for_nothing = lost.filter(|it| !self.is_excused(it, it.until_ns));
+        let for_nothing = lost.filter(|it| !self.is_excused(it, it.until_ns) && !self.is_late(it));
         let found: Vec<_> = for_nothing
             .map(|ownership| Violation::LostForNothing {
                 member: self.name(ownership.member),
@@ -244,7 +255,7 @@ impl<'a> Judge<'a> {
                 .or_default()
                 .push(commit);
         }
-        for ownership in &self.ownerships {
+        for ownership in self.ownerships.iter().filter(|it| !self.is_late(it)) {
             let commits = by_partition.get(&ownership.partition);
             let commits = || commits.into_iter().flatten();
             let before = commits().filter(|commit| commit.ended_ns < ownership.from_ns);

@@ -102,11 +102,21 @@ pub(super) fn of_member(number: usize, member: &Member) -> (Vec<Ownership>, Vec<
     (all, unowned)
 }
 
-/// When a member's silences began, that is, spans in which nothing was heard of it; its death ends the last one.
-pub(super) fn silences(member: &Member, at_least_ns: u64) -> Vec<u64> {
+/// A span in which nothing was heard of a member; its death ends the last one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Silence {
+    pub(super) from_ns: u64,
+    pub(super) until_ns: u64,
+}
+
+/// All of a member's that are so long at least.
+pub(super) fn silences(member: &Member, at_least_ns: u64) -> Vec<Silence> {
     let heard = member.entries.iter().map(|entry| entry.at_ns);
     let heard: Vec<u64> = heard.chain(member.died_ns).collect();
-    let gaps = heard.windows(2);
-    let long = gaps.filter(|gap| gap[1].saturating_sub(gap[0]) >= at_least_ns);
-    long.map(|gap| gap[0]).collect()
+    let gaps = heard.windows(2).map(|gap| Silence {
+        from_ns: gap[0],
+        until_ns: gap[1],
+    });
+    gaps.filter(|gap| gap.until_ns.saturating_sub(gap.from_ns) >= at_least_ns)
+        .collect()
 }

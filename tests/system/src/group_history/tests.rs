@@ -20,7 +20,7 @@ fn right() -> GroupHistory {
         30000000000 tick\n30000000001 refused 30000000000 1:3 unknown member\n31000000000 lost 0,1\n\
         32000000000 closing\n33000000000 closed\n";
     let b = "4100000000 subscribed\n4600000000 assigned 1\n5000000000 processed 1 1 201\n5200000000 tick\n";
-    let c = "17000000000 subscribed\n25000000000 assigned 0,1\n26000000000 processed 1 1 201\n\
+    let c = "17000000000 subscribed\n20000000000 tick\n23000000000 tick\n25000000000 assigned 0,1\n26000000000 processed 1 1 201\n\
         26000000001 processed 1 2 202\n26000000002 processed 0 2 102\n\
         27000000000 committed 26500000000 0:3,1:3\n28000000000 tick\n34000000000 tick\n41000000000 closing\n";
     let member = |name: &str, log, died_ns, continued_ns| Member {
@@ -183,6 +183,27 @@ fn a_partition_that_is_given_before_it_was_given_up_is_found() {
         |history| (17..30).for_each(|second| history.say(0, &format!("{second}000000000 tick"))),
         |found| matches!(found, Violation::OwnedTwice { .. }),
     );
+}
+
+/// `a`, stopped while its assignment was on its way, is told of it after its session, and then of the loss.
+#[test]
+fn what_a_member_is_told_too_late_it_does_not_own_unless_it_keeps_it() {
+    let told_late = |history: &mut GroupHistory| {
+        history.forget(0, 31_000_000_000);
+        history.say(0, "16500000000 revoked 0,1");
+        history.say(0, "30000000002 assigned 0");
+    };
+    let mut history = right();
+    told_late(&mut history);
+    history.say(0, "30000400000 lost 0");
+    assert_eq!(check(&history), vec![]);
+    let keeps = |history: &mut GroupHistory| {
+        told_late(history);
+        history.say(2, "31000000000 tick");
+    };
+    finds(keeps, |found| {
+        matches!(found, Violation::OwnedTwice { partition: 0, .. })
+    });
 }
 
 #[test]
