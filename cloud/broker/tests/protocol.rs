@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "protocol/hostile.rs"]
+mod hostile;
 #[path = "protocol/rights.rs"]
 mod rights;
 mod support;

@@ -94,7 +94,7 @@ async fn allow(broker: &Broker, rights: Rights) {
 }
 
 /// The APIs with the versions that this crate's codec has.
-async fn served(client: &mut Client) -> Vec<(ApiKey, i16, i16)> {
+pub(super) async fn served(client: &mut Client) -> Vec<(ApiKey, i16, i16)> {
     let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
     let response = client.ask(ApiKey::ApiVersions, 0, request).await;
     let ResponseKind::ApiVersions(served) = response else {

@@ -133,8 +133,8 @@ impl ResourceKind {
                 DescribeConfigs,
                 AlterConfigs,
             ],
-            // Kafka has settings of groups, too.
-            Self::Group => &[Read, Describe, Delete],
+            // Kafka has settings of groups; here there are none, and the rights are told all the same.
+            Self::Group => &[Read, Describe, Delete, DescribeConfigs, AlterConfigs],
             Self::Cluster => &[
                 Create,
                 ClusterAction,
