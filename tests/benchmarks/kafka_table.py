@@ -86,7 +86,7 @@ def cells(rows, figure, form):
 
 
 def ratio_cell(ours, theirs, figure):
-    usable = ours and theirs and theirs.get(figure)
+    usable = ours and theirs and figure in ours and theirs.get(figure)
     return f"{ours[figure] / theirs[figure]:.2f}×" if usable else "–"
 
 
