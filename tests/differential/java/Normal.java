@@ -3,7 +3,10 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.databind.node.TextNode;
+import java.util.ArrayList;
+import java.util.Comparator;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.regex.Pattern;
@@ -20,6 +23,8 @@ final class Normal {
     private static final Set<String> WORDS = Set.of("errorMessage", "batchIndexErrorMessage", "documentation");
     private static final Set<String> PLACES = Set.of("logDir", "clusterId");
     private static final Set<String> IDS = Set.of("sessionId", "producerId", "generationId");
+    /** Lists without an order. */
+    private static final Set<String> SETS = Set.of("acls", "matchingAcls");
     private static final Set<String> SIZES = Set.of("totalBytes", "usableBytes");
     /** A time within this of now is one that a broker has put in. */
     private static final long NOW_MS = 3_600_000;
@@ -46,7 +51,11 @@ final class Normal {
         if (node.isArray()) {
             ArrayNode all = JSON.arrayNode();
             for (JsonNode item : node) all.add(node(field, item));
-            return all;
+            if (!SETS.contains(field)) return all;
+            List<JsonNode> sorted = new ArrayList<>();
+            all.forEach(sorted::add);
+            sorted.sort(Comparator.comparing(JsonNode::toString));
+            return JSON.arrayNode().addAll(sorted);
         }
         if (node.isIntegralNumber()) return number(field, node);
         return node.isTextual() ? TextNode.valueOf(text(field, node.asText())) : node;

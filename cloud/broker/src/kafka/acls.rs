@@ -31,6 +31,9 @@ const ANY: i8 = 1;
 const PATTERN_ANY: i8 = 1;
 const PATTERN_MATCH: i8 = 2;
 
+/// Kinds of resources, from "any" on. Source: `ResourceType` of Kafka.
+const KINDS: std::ops::RangeInclusive<i8> = 1..=7;
+
 pub(super) fn describe(context: &Context, request: &DescribeAclsRequest) -> DescribeAclsResponse {
     match described(context, request) {
         Ok(resources) => DescribeAclsResponse::default().with_resources(resources),
@@ -48,6 +51,10 @@ fn described(
     request: &DescribeAclsRequest,
 ) -> Result<Vec<DescribeAclsResource>, Refusal> {
     context.check(Operation::Describe, Resource::Cluster)?;
+    // As Kafka, which has no rules about what it does not know.
+    if !KINDS.contains(&request.resource_type_filter) {
+        return Ok(Vec::new());
+    }
     let filter = Filter {
         resource: request.resource_type_filter,
         pattern: request.pattern_type_filter,
@@ -96,7 +103,7 @@ pub(super) async fn create(context: &Context, request: CreateAclsRequest) -> Cre
         let (code, message) = fields(created);
         AclCreationResult::default()
             .with_error_code(code)
-            .with_error_message(message)
+            .with_error_message(Some(message.unwrap_or_default()))
     });
     CreateAclsResponse::default().with_results(results.collect())
 }

@@ -246,15 +246,7 @@ pub(super) fn of_broker(context: &Context) -> Vec<Row> {
         kind,
         documentation,
     };
-    let policy = context.broker.policy();
-    let super_users: Vec<&str> = policy.super_users.iter().map(String::as_str).collect();
     vec![
-        fixed(
-            "allow.everyone.if.no.acl.found",
-            policy.allow_everyone_if_no_acl_found.to_string(),
-            Kind::Boolean,
-            "With a resource that no rule is about, everybody may do everything.",
-        ),
         fixed(
             "auto.create.topics.enable",
             context.auto_create.is_on().to_string(),
@@ -338,12 +330,6 @@ pub(super) fn of_broker(context: &Context) -> Vec<Row> {
             KAFKA_REQUEST_BYTES_MAX.to_string(),
             Kind::Int,
             "The longest request.",
-        ),
-        fixed(
-            "super.users",
-            super_users.join(";"),
-            Kind::Text,
-            "They may do everything, whatever rules say.",
         ),
     ]
 }
