@@ -31,8 +31,13 @@ enum Need {
 fn needed(method: &Method, path: &str) -> Option<Need> {
     use Need::{Cluster, Group, Nothing, OfHandler, Topic};
     use Operation as O;
+    // Whoever answers GET answers HEAD, too.
+    let method = match *method {
+        Method::HEAD => &Method::GET,
+        ref method => method,
+    };
     Some(match (method.as_str(), path) {
-        ("GET", "/openapi.json") => Nothing,
+        ("GET", "/openapi.json" | "/metrics") => Nothing,
         ("GET" | "POST", "/topics") => OfHandler,
         ("GET" | "POST", "/topics/{topic}/records") => OfHandler,
         ("GET", "/groups") => OfHandler,
@@ -85,8 +90,9 @@ pub(super) async fn check(
     let Ok(Asking(context)) = asking;
     let name = name.unwrap_or_default();
     let allowed = match need {
-        // What the table does not have has no handler either: it is told that there is nothing.
-        None | Some(Need::Nothing | Need::OfHandler) => Ok(()),
+        Some(Need::Nothing | Need::OfHandler) => Ok(()),
+        // What the table does not have has no handler either.
+        None => context.allow(Operation::Alter, Resource::Cluster),
         Some(Need::Cluster(operation)) => context.allow(operation, Resource::Cluster),
         Some(Need::Topic(operation)) => context.allow(operation, Resource::Topic(&name)),
         Some(Need::Group(operation)) => context.allow(operation, Resource::Group(&name)),

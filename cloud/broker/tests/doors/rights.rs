@@ -101,6 +101,8 @@ async fn a_rule_opens_what_it_says_and_no_more() {
         ("DELETE", "/api/v1/topics/telemetry", "", 403),
         ("GET", "/api/v1/topics/telemetry", "", 403),
         ("GET", "/api/v1/users", "", 403),
+        ("HEAD", "/api/v1/users", "", 403),
+        ("PUT", "/api/v1/users", "", 403),
         ("GET", "/metrics", "", 200),
     ] {
         let (status, answer) = ask(&cloud, method, path, &ada, body).await;

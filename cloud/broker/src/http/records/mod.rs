@@ -2,7 +2,6 @@
 
 mod consume;
 mod json;
-mod partitioner;
 mod produce;
 
 pub(super) use consume::{offsets_at, partitions};

@@ -10,11 +10,11 @@ use kafka_protocol::messages::{ProduceRequest, RequestKind, ResponseKind, TopicN
 use kafka_protocol::protocol::StrBytes;
 use serde::Deserialize;
 use serde_json::json;
+use tidegate_bridge_protocol::lanes::lane_of;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 use uuid::Uuid;
 
 use super::json::{Sent as Payload, SentHeader};
-use super::partitioner;
 use crate::clock::wall_ms;
 use crate::http::Context;
 use crate::http::answer::{Answer, ApiError, Sent};
@@ -68,7 +68,7 @@ pub(super) async fn produce(
     let mut places = Vec::with_capacity(asked.records.len());
     for one in asked.records {
         let partition = one.partition.unwrap_or_else(|| match &one.key.0 {
-            Some(key) => partitioner::of_key(key, partitions),
+            Some(key) => lane_of(key, partitions as usize) as i32,
             None => any,
         });
         let batch = batches.entry(partition).or_default();
