@@ -29,6 +29,8 @@ use tidegate_shared::scram::{Mechanism, Verifier};
 
 const LIFE: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
 const TOPIC: TopicId = TopicId(3);
+/// No snapshot here has them: they lie in it as the others.
+const SETTINGS_OF_KAFKA: &str = "entry-11-alter-topic-v1-kafka";
 const STORE_URL: &str = "s3://tidegate/archive";
 const PLACE: LogPlace = LogPlace {
     object: 1,
@@ -258,6 +260,17 @@ fn entries() -> Vec<(&'static str, Entry)> {
             Entry::AlterTopic(AlterTopic {
                 topic_id: TOPIC,
                 changes: vec![TopicChange::Store(1)],
+            }),
+        ),
+        (
+            SETTINGS_OF_KAFKA,
+            Entry::AlterTopic(AlterTopic {
+                topic_id: TOPIC,
+                changes: vec![
+                    TopicChange::MaxMessageBytes(2 << 20),
+                    TopicChange::LogAppendTime(true),
+                    TopicChange::SegmentBytes(50 << 20),
+                ],
             }),
         ),
         (
@@ -499,6 +512,7 @@ fn ledger(is_meant: impl Fn(&str) -> bool) -> Ledger {
     let mut ledger = Ledger::new();
     let mut commands = commands();
     commands.pop();
+    let is_meant = |name: &str| name != SETTINGS_OF_KAFKA && is_meant(name);
     for (name, command) in commands.into_iter().filter(|(name, _)| is_meant(name)) {
         let applied = ledger.apply(command, PLACE);
         assert!(applied.is_ok(), "{name}: {applied:?}");
