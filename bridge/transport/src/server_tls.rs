@@ -53,8 +53,17 @@ pub struct ServerTls {
     files: TlsSpec,
     options: TlsOptions,
     config: RwLock<Arc<ServerConfig>>,
-    /// Of the files when they were last read, whatever came of it.
-    read: Mutex<Vec<Option<SystemTime>>>,
+    seen: Mutex<Seen>,
+}
+
+/// When the files were changed last, each by its time.
+type Times = Vec<Option<SystemTime>>;
+
+struct Seen {
+    /// As they are used.
+    read: Times,
+    /// As they were told to be of no use.
+    refused: Option<Times>,
 }
 
 impl fmt::Debug for ServerTls {
@@ -80,7 +89,10 @@ impl ServerTls {
         let read = modified(files);
         Ok(Self {
             config: RwLock::new(Arc::new(configure(files, &options)?)),
-            read: Mutex::new(read),
+            seen: Mutex::new(Seen {
+                read,
+                refused: None,
+            }),
             files: files.clone(),
             options,
         })
@@ -88,22 +100,27 @@ impl ServerTls {
 
     /// Reads the files again, if they changed or `anyway`.
     pub fn reload(&self, anyway: bool) -> Reloaded {
+        // One after the other: who read older files does not install them over newer ones.
+        let mut seen = self.seen.lock().expect("nobody panics with it");
         let now = modified(&self.files);
-        {
-            let mut read = self.read.lock().expect("nobody panics with it");
-            if *read == now && !anyway {
-                return Reloaded::Unchanged;
-            }
-            *read = now;
+        if seen.read == now && !anyway {
+            return Reloaded::Unchanged;
         }
         let (path, listener) = (self.files.certificate.display(), self.options.listener);
         match configure(&self.files, &self.options) {
             Ok(config) => {
                 *self.config.write().expect("nobody panics with it") = Arc::new(config);
+                *seen = Seen {
+                    read: now,
+                    refused: None,
+                };
                 tracing::info!(certificate = %path, "{listener}: the listener's certificates were read anew");
                 Reloaded::Renewed
             }
+            // Tried again the next time: their rights may change, and their times not.
+            Err(_) if seen.refused.as_ref() == Some(&now) && !anyway => Reloaded::Refused,
             Err(error) => {
+                seen.refused = Some(now);
                 tracing::warn!(certificate = %path, why = %error, "{listener}: the listener keeps its old certificates");
                 Reloaded::Refused
             }

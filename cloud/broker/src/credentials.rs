@@ -17,7 +17,7 @@ use tidegate_shared::scram::{Mechanism, PasswordError, Verifier, prepared_name};
 use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
-use crate::limits::{PASSWORD_CHECKS_AT_ONCE_MAX, USER_ITERATIONS};
+use crate::limits::{PASSWORD_CHECKS_AT_ONCE_MAX, PASSWORD_CHECKS_WAITING_MAX, USER_ITERATIONS};
 
 /// Of a salt.
 const SALT_BYTES: usize = 16;
@@ -47,6 +47,8 @@ pub(crate) struct Credentials {
     administrator: TokenHash,
     random: SystemRandom,
     checks: Semaphore,
+    /// Of those that came in by a password: the others do not wait behind more than these.
+    waiting: Semaphore,
     /// Of this process alone.
     key: hmac::Key,
     /// Passwords that were right, at most one of each user.
@@ -76,6 +78,7 @@ impl Credentials {
             broker,
             administrator,
             checks: Semaphore::new(PASSWORD_CHECKS_AT_ONCE_MAX),
+            waiting: Semaphore::new(PASSWORD_CHECKS_WAITING_MAX),
             key: hmac::Key::new(hmac::HMAC_SHA256, &random_bytes(&random)),
             random,
             proved: Mutex::default(),
@@ -113,10 +116,11 @@ impl Credentials {
         {
             return Some(user.clone());
         }
+        let waits = self.waiting.try_acquire().ok()?;
         let turn = self.checks.acquire().await.ok()?;
         let (checked, password) = (verifier.clone(), password.to_owned());
         let fits = tokio::task::spawn_blocking(move || checked.fits(&password)).await;
-        drop(turn);
+        drop((turn, waits));
         let (tagged, user) = tagged?;
         if !(fits.unwrap_or(false) && is_known) {
             return None;

@@ -198,8 +198,12 @@ pub const KAFKA_GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// A TLS handshake that takes longer is given up.
 pub const TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
-/// TLS handshakes of HTTP that are under way at once; who comes then waits.
+/// TLS handshakes of HTTP that are under way at once, and its open connections; who comes then is closed at once.
 pub const HTTP_HANDSHAKES_MAX: usize = 256;
+pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+
+/// Passwords that wait to be checked; who comes then is refused.
+pub const PASSWORD_CHECKS_WAITING_MAX: usize = 256;
 
 /// The certificates' files of listeners are looked at so often.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5);
@@ -242,6 +246,7 @@ pub const HTTP_FACTS_BYTES_MAX: usize = 48 << 20;
 /// Records that one request over HTTP produces or consumes, and the bytes that are read for it; it waits no longer than this.
 pub const HTTP_RECORDS_MAX: usize = 10_000;
 pub const HTTP_FETCH_BYTES_MAX: i32 = 4 << 20;
+pub const HTTP_UNPACKED_BYTES_MAX: usize = 8 << 20;
 pub const HTTP_FETCH_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What is wrong with facts is told so many times; the rest is counted.

@@ -65,6 +65,7 @@ pub struct Metrics {
     pub kafka_connections: Gauge,
     pub kafka_bad_requests: Counter<u64, AtomicU64>,
     pub kafka_refused_requests: Counter<u64, AtomicU64>,
+    pub kafka_failed_connections: Counter<u64, AtomicU64>,
     pub failed_authentications: Family<DoorLabels, Counter>,
     pub storage_errors: Counter<u64, AtomicU64>,
     /// Counted by all object stores.
@@ -176,6 +177,11 @@ impl Metrics {
                 "kafka_bad_requests",
                 "Kafka requests that were malformed, too long or not supported",
                 &self.kafka_bad_requests,
+            ),
+            (
+                "kafka_failed_connections",
+                "Kafka connections that ended by a mistake of this node",
+                &self.kafka_failed_connections,
             ),
             (
                 "kafka_refused_requests",

@@ -244,3 +244,50 @@ async fn offsets_are_found_by_time() {
     }
     cloud.shutdown().await;
 }
+
+/// `min_bytes` of Fetch.
+#[tokio::test]
+async fn a_fetch_waits_until_there_is_as_much_as_it_wants() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    edge.land(1).await;
+    let target = edge.target;
+    let first = fetch(&mut Client::connect(&cloud).await, target, 0, 0).await;
+    let bytes = first.records.unwrap().len() as i32;
+    let mut client = Client::connect(&cloud).await;
+    let request = fetch_request(12, target, 0, 60_000).with_min_bytes(2 * bytes);
+    let asked = client.ask(ApiKey::Fetch, 12, RequestKind::Fetch(request));
+    let (response, ()) = tokio::join!(asked, async {
+        // Each of these wakes it, and the first is not enough yet.
+        edge.land(1).await;
+        edge.land(1).await;
+    });
+    let ResponseKind::Fetch(response) = response else {
+        panic!("{response:?}");
+    };
+    let got = response.responses[0].partitions[0]
+        .records
+        .as_ref()
+        .unwrap();
+    assert!(
+        got.len() as i32 >= 2 * bytes,
+        "{} of {}",
+        got.len(),
+        2 * bytes
+    );
+    // Who wants more than there is gets what there is once its time is over.
+    let request = fetch_request(12, target, 0, 50).with_min_bytes(1 << 20);
+    let response = client
+        .ask(ApiKey::Fetch, 12, RequestKind::Fetch(request))
+        .await;
+    let ResponseKind::Fetch(response) = response else {
+        panic!("{response:?}");
+    };
+    let got = response.responses[0].partitions[0]
+        .records
+        .as_ref()
+        .unwrap();
+    assert!(!got.is_empty());
+    cloud.shutdown().await;
+}

@@ -416,6 +416,32 @@ async fn records_have_the_time_when_they_came_where_their_topic_says_so() {
     cloud.shutdown().await;
 }
 
+/// Of a compacted topic all records are looked at.
+#[tokio::test]
+async fn what_unpacks_to_too_much_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let compacts = Entry::AlterTopic(AlterTopic {
+        topic_id: partition(&cloud, 0).topic_id,
+        changes: vec![TopicChange::CleanupPolicy(TopicChange::COMPACTS)],
+    });
+    cloud.broker().submit(vec![(compacts, None)]).await.unwrap();
+    let mut client = Client::connect(&cloud).await;
+    // Snappy packs to a twentieth at best: no batch that is short enough unpacks to so much.
+    for way in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+        let mut builder = BatchBuilder::new();
+        builder.push(&Record {
+            key: Some("key".into()),
+            value: Some(vec![0; 40 << 20].into()),
+            ..Record::default()
+        });
+        let bomb = builder.seal(0, way, &mut Compressor::new());
+        let (code, _) = produce(&mut client, &bomb).await;
+        assert_eq!(code, CORRUPT_MESSAGE, "{way:?}, {} bytes", bomb.len());
+    }
+    cloud.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_topic_says_how_long_a_batch_may_be() {
     let data = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use support::http::{ask, get};
 use support::{Edge, NEVER, start_with};
 use tidegate_cloud::Cloud;
+use tidegate_shared::record::Record;
 
 async fn post(cloud: &Cloud, path: &str, body: Value) -> (u16, Value) {
     ask(cloud, "POST", path, &body.to_string()).await
@@ -204,5 +205,35 @@ async fn the_api_describes_itself() {
     let cloud = start_with(data.path(), NEVER).await;
     let description = get(&cloud, "/openapi.json").await;
     assert_eq!(description["openapi"], "3.1.0");
+    cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_takes_no_more_than_its_bytes_however_well_records_are_packed() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let mut edge = Edge::connect(cloud.broker(), "press-4").await;
+    let record = Record {
+        value: Some(vec![b'x'; 3 << 20].into()),
+        ..Record::default()
+    };
+    for _ in 0..10 {
+        edge.land_records(std::slice::from_ref(&record)).await;
+    }
+    let path = format!(
+        "/topics/telemetry/records?partition={}",
+        edge.target.partition.0
+    );
+    let (mut from, mut sizes) = ("&from=beginning".to_owned(), Vec::new());
+    loop {
+        let answer = get(&cloud, &format!("{path}{from}&count=1000")).await;
+        let count = answer["records"].as_array().unwrap().len();
+        if count == 0 {
+            break;
+        }
+        sizes.push(count);
+        from = format!("&next={}", answer["next"].as_str().unwrap());
+    }
+    assert_eq!(sizes, [3, 3, 3, 1], "8 MiB, and what began before");
     cloud.shutdown().await;
 }

@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
-use axum::http::HeaderValue;
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -38,7 +38,7 @@ impl FromRequestParts<Context> for Asking {
             context.kafka.principal = Arc::clone(principal);
         }
         if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<Peer>>() {
-            context.kafka.client_host = format!("/{}", peer.address.ip());
+            context.kafka.client_host = format!("/{}", peer.address.ip().to_canonical());
         }
         Ok(Self(context))
     }
@@ -58,6 +58,10 @@ pub(super) async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
+    if is_of_another_page(&request) {
+        let why = "a page of another origin may not change anything here";
+        return ApiError::forbidden(why).into_response();
+    }
     let shown = request.headers().get(AUTHORIZATION).cloned();
     let principal = match &shown {
         Some(shown) => known(&door.context.credentials, shown).await,
@@ -70,6 +74,17 @@ pub(super) async fn check(
         }
         None => refuse(&door.context, &peer, shown.is_some()).await,
     }
+}
+
+/// Whether a browser sends it for a page that came from elsewhere: with what it knows of the person, or past a firewall.
+fn is_of_another_page(request: &Request) -> bool {
+    let header = |name| request.headers().get(name)?.to_str().ok();
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let Some(origin) = header(ORIGIN).filter(|_| !is_read) else {
+        return false;
+    };
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_none() || host != header(HOST)
 }
 
 fn by_connection(peer: &Peer, authentication: HttpAuthentication) -> Option<Arc<str>> {

@@ -17,6 +17,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::Partition;
 use tidegate_shared::id::PartitionId;
 
@@ -228,6 +229,8 @@ async fn reset(
     Sent(asked): Sent<Reset>,
 ) -> Answer {
     let topic = &*asked.topic;
+    context.allow(Operation::Read, Resource::Group(&group))?;
+    context.allow(Operation::Read, Resource::Topic(topic))?;
     super::topics::find(&context, topic)?;
     if let Ok(name) = tidegate_shared::id::GroupName::new(group.clone())
         && context.coordinator.has_members(&name)

@@ -11,13 +11,13 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
 use crate::broker::Broker;
 use crate::config::HttpAuthentication;
-use crate::limits::HTTP_HANDSHAKES_MAX;
+use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HANDSHAKES_MAX};
 use crate::metrics::Door;
 use crate::tls::{Tls, principal_by_certificate};
 
@@ -46,8 +46,15 @@ pub(super) struct Accepted {
     _accepting: JoinSet<()>,
 }
 
+/// A connection, with its place among all.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(super) struct Socket {
+    stream: Stream,
+    _place: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -72,11 +79,9 @@ async fn accept(
     to: mpsc::Sender<(Socket, Peer)>,
     broker: Broker,
 ) {
+    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let mut handshakes = JoinSet::new();
     loop {
-        while handshakes.len() >= HTTP_HANDSHAKES_MAX {
-            handshakes.join_next().await;
-        }
         while handshakes.try_join_next().is_some() {}
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -87,10 +92,24 @@ async fn accept(
                 continue;
             }
         };
+        let place = Arc::clone(&places).try_acquire_owned();
+        let Some(place) = place
+            .ok()
+            .filter(|_| handshakes.len() < HTTP_HANDSHAKES_MAX)
+        else {
+            tracing::warn!(peer = %address, "http: refused: too many connections are open");
+            continue;
+        };
         let (tls, to, broker) = (tls.clone(), to.clone(), broker.clone());
         handshakes.spawn(async move {
             match open(stream, address, tls).await {
-                Ok(opened) => drop(to.send(opened).await),
+                Ok((stream, peer)) => {
+                    let socket = Socket {
+                        stream,
+                        _place: place,
+                    };
+                    drop(to.send((socket, peer)).await);
+                }
                 // Who only looks whether the port answers.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 Err(error) => {
@@ -106,14 +125,14 @@ async fn open(
     stream: TcpStream,
     address: SocketAddr,
     tls: Option<Tls>,
-) -> io::Result<(Socket, Peer)> {
+) -> io::Result<(Stream, Peer)> {
     let Some(tls) = tls else {
         let principal = None;
-        return Ok((Socket::Plain(stream), Peer { address, principal }));
+        return Ok((Stream::Plain(stream), Peer { address, principal }));
     };
     let stream = Box::new(tls.accept(stream).await?);
     let principal = principal_by_certificate(&stream);
-    Ok((Socket::Tls(stream), Peer { address, principal }))
+    Ok((Stream::Tls(stream), Peer { address, principal }))
 }
 
 impl Listener for Accepted {
@@ -146,9 +165,9 @@ impl AsyncRead for Socket {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -159,23 +178,23 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

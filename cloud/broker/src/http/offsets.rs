@@ -9,6 +9,7 @@ use axum::extract::{Path, State};
 use axum::routing::get;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::command::{CommitOffsets, Entry, OffsetCommit};
 use tidegate_cloud_protocol::ledger::{Ledger, Stream, Target};
 use tidegate_cloud_protocol::offset_map::{AllFacts, InCloud, Place};
@@ -19,6 +20,7 @@ use tidegate_shared::id::{
 
 use super::Context;
 use super::answer::{Answer, ApiError, Asked, Sent, Unanswered, life};
+use super::door::Asking;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -221,11 +223,16 @@ pub(super) fn describe(ledger: &Ledger, in_cloud: Option<InCloud>) -> Value {
 
 /// A group's committed offsets in terms of edges: of each numbering that landed in a partition, the
 /// first offset that the group has not read.
-async fn group(State(context): State<Context>, Path(group): Path<String>) -> Answer {
+async fn group(Asking(context): Asking, Path(group): Path<String>) -> Answer {
     let group = GroupName::new(group)?;
+    context.allow(Operation::Describe, Resource::Group(group.as_str()))?;
     let committed = context.broker.ledger(|ledger| {
         let is_known = ledger.groups().any(|known| *known == group);
-        let committed = ledger.committed(&group);
+        let committed = ledger.committed(&group).filter(|(target, _)| {
+            let topic = ledger.topic(target.topic_id);
+            let name = topic.map_or("", |topic| topic.name.as_str());
+            context.may_in(ledger, Operation::Describe, Resource::Topic(name))
+        });
         let committed = committed.map(|(target, committed)| (target, committed.offset));
         is_known.then(|| committed.collect::<Vec<_>>())
     });
@@ -276,11 +283,12 @@ struct SetGroup {
 
 /// Puts a group to where an edge's message lies: it reads that message next.
 async fn set_group(
-    State(context): State<Context>,
+    Asking(context): Asking,
     Path(group): Path<String>,
     Sent(asked): Sent<SetGroup>,
 ) -> Answer {
     let group = GroupName::new(group)?;
+    context.allow(Operation::Read, Resource::Group(group.as_str()))?;
     let edge = EdgeId::new(asked.edge)?;
     let stream = StreamName::new(asked.stream)?;
     if context.coordinator.has_members(&group) {
@@ -290,6 +298,7 @@ async fn set_group(
     let numbering = (&edge, &stream, asked.incarnation.map(Incarnation));
     let found = context.look_up(|all| first_of(all, numbering, EdgeOffset(asked.offset)));
     let (target, offset, topic) = found.await?;
+    context.allow(Operation::Read, Resource::Topic(topic.as_str()))?;
     let commit = CommitOffsets {
         group,
         offsets: vec![OffsetCommit {

@@ -23,13 +23,13 @@ enum Need {
     Cluster(Operation),
     /// Of the topic that the path names.
     Topic(Operation),
-    /// Of the group that the path names.
-    Group(Operation),
+    /// Of the topic that the path names, or of the cluster.
+    TopicOrCluster(Operation),
 }
 
 /// By method and path below `/api/v1`; `None` for what the table does not have.
 fn needed(method: &Method, path: &str) -> Option<Need> {
-    use Need::{Cluster, Group, Nothing, OfHandler, Topic};
+    use Need::{Cluster, Nothing, OfHandler, Topic, TopicOrCluster};
     use Operation as O;
     // Whoever answers GET answers HEAD, too.
     let method = match *method {
@@ -44,14 +44,13 @@ fn needed(method: &Method, path: &str) -> Option<Need> {
         ("GET" | "DELETE", "/groups/{group}") => OfHandler,
         ("POST", "/groups/{group}/offsets") => OfHandler,
         ("GET", "/topics/{topic}") => Topic(O::DescribeConfigs),
-        ("DELETE", "/topics/{topic}") => Topic(O::Delete),
+        ("DELETE", "/topics/{topic}") => TopicOrCluster(O::Delete),
         // A store that is named is the handler's.
         ("POST", "/topics/{topic}/config") => Topic(O::AlterConfigs),
         ("POST", "/topics/{topic}/partitions") => Topic(O::Alter),
         ("POST", "/topics/{topic}/trim") => Topic(O::Delete),
         ("GET", "/topics/{topic}/verify") => Topic(O::Read),
-        ("GET", "/offsets/groups/{group}") => Group(O::Describe),
-        ("POST", "/offsets/groups/{group}") => Group(O::Read),
+        ("GET" | "POST", "/offsets/groups/{group}") => OfHandler,
         ("GET", "/offsets/lookup" | "/offsets/translate" | "/offsets/export" | "/where") => {
             Cluster(O::Describe)
         }
@@ -95,7 +94,10 @@ pub(super) async fn check(
         None => context.allow(Operation::Alter, Resource::Cluster),
         Some(Need::Cluster(operation)) => context.allow(operation, Resource::Cluster),
         Some(Need::Topic(operation)) => context.allow(operation, Resource::Topic(&name)),
-        Some(Need::Group(operation)) => context.allow(operation, Resource::Group(&name)),
+        Some(Need::TopicOrCluster(operation)) => match context.may(operation, Resource::Cluster) {
+            true => Ok(()),
+            false => context.allow(operation, Resource::Topic(&name)),
+        },
     };
     match allowed {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,

@@ -17,6 +17,7 @@ use super::Context;
 use super::answer::{Answer, ApiError, Sent};
 use super::door::Asking;
 use super::storage::changes;
+use crate::kafka::collision;
 use crate::limits::TOPIC_PARTITIONS_MAX;
 
 pub(super) fn routes() -> Router<Context> {
@@ -77,6 +78,16 @@ async fn create(Asking(context): Asking, Sent(asked): Sent<Create>) -> Answer {
     // Before a store is asked that nobody may want.
     if context.broker.ledger(is_there) {
         return Err(conflict());
+    }
+    let alike = context
+        .broker
+        .ledger(|ledger| collision(ledger, &asked.name));
+    if let Some(alike) = alike {
+        let why = format!(
+            "topic {} would be taken for {alike}, which is there",
+            asked.name
+        );
+        return Err(ApiError::conflict(why));
     }
     let changes = changes(&context, &asked.config).await?;
     let create = CreateTopic {

@@ -9,6 +9,7 @@ use tidegate_shared::id::{TopicId, TopicName};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::create_topics::collision;
 use super::reply_code;
 use crate::broker::Broker;
 use crate::limits::{AUTO_CREATED_AT_ONCE_MAX, AUTO_CREATED_TOPICS_MAX, TOPIC_PARTITIONS_DEFAULT};
@@ -47,16 +48,25 @@ impl AutoCreate {
                 (missing, ledger.topics().count())
             })
         };
+        let collides = |name: &TopicName| {
+            let collision = broker.ledger(|ledger| collision(ledger, name));
+            collision.is_some()
+        };
         // Mostly all are there, and nobody waits.
         if !self.is_on || missing().0.is_empty() {
             return Some(reply_code::UNKNOWN_TOPIC_OR_PARTITION);
         }
         let _turn = self.turn.lock().await;
         let (missing, topics) = missing();
+        let asked = missing.len();
         let room = AUTO_CREATED_TOPICS_MAX.saturating_sub(topics);
-        let is_full = missing.len() > room;
+        let (is_full, mut made) = (asked > room, 0);
         // Each is a sync of its own, for which all others wait.
         for name in missing.into_iter().take(room.min(AUTO_CREATED_AT_ONCE_MAX)) {
+            if collides(&name) {
+                continue;
+            }
+            made += 1;
             tracing::info!(topic = %name, "kafka: a client asks for a topic that is not there: it is made");
             let create = CreateTopic {
                 name,
@@ -72,6 +82,9 @@ impl AutoCreate {
             );
             return Some(reply_code::POLICY_VIOLATION);
         }
-        Some(reply_code::UNKNOWN_TOPIC_OR_PARTITION)
+        Some(match made < asked.min(AUTO_CREATED_AT_ONCE_MAX) {
+            true => reply_code::INVALID_TOPIC,
+            false => reply_code::UNKNOWN_TOPIC_OR_PARTITION,
+        })
     }
 }

@@ -23,6 +23,8 @@ use crate::limits::{
     KAFKA_WRITE_MAX,
 };
 
+const CODEC_PANICKED: &str = "the codec panicked";
+
 /// Why a connection has ended.
 #[derive(Debug, Error)]
 pub(super) enum ConnectionError {
@@ -74,6 +76,15 @@ pub(super) enum ConnectionError {
 }
 
 impl ConnectionError {
+    /// Whether this node is at fault.
+    pub(super) fn is_own_failure(&self) -> bool {
+        match self {
+            Self::Malformed { reason, .. } => reason == CODEC_PANICKED,
+            Self::Encode { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Whether the peer is at fault (or we are, in a way that its operator must see).
     pub(super) fn is_bad_request(&self) -> bool {
         let is_no_request = matches!(
@@ -377,7 +388,7 @@ fn decode(
     match decoded {
         Ok(Ok(decoded)) => Ok(decoded),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the codec panicked".to_owned()),
+        Err(_) => Err(CODEC_PANICKED.to_owned()),
     }
 }
 

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
 use tidegate_cloud_protocol::acls::{Operation, Resource, ResourceKind};
 use tidegate_cloud_protocol::ledger::command::CreateTopic;
-use tidegate_cloud_protocol::ledger::{Command, Effect, TopicSettings};
+use tidegate_cloud_protocol::ledger::{Command, Effect, Ledger, TopicSettings};
 use tidegate_shared::id::{TopicId, TopicName};
 use uuid::Uuid;
 
@@ -124,13 +124,7 @@ fn new_name(context: &Context, name: &str) -> Result<TopicName, Refusal> {
     let name = TopicName::new(name).map_err(|error| invalid(error.to_string()))?;
     let (is_there, alike) = context.broker.ledger(|ledger| {
         let is_there = ledger.topic_id(name.as_str()).is_some();
-        let may_collide = name.as_str().contains(['.', '_']);
-        let mut names = ledger.topics().map(|(_, topic)| &topic.name);
-        let mut alike = None;
-        if may_collide {
-            alike = names.find(|there| is_alike(there.as_str(), name.as_str()));
-        }
-        (is_there, alike.cloned())
+        (is_there, collision(ledger, &name))
     });
     match alike {
         _ if is_there => Err(exists(&name)),
@@ -140,6 +134,18 @@ fn new_name(context: &Context, name: &str) -> Result<TopicName, Refusal> {
         ))),
         None => Ok(name),
     }
+}
+
+/// A topic whose name is the same as a new one's but for full stops and underscores: Kafka could not tell them apart in its
+/// metrics.
+pub(crate) fn collision(ledger: &Ledger, name: &TopicName) -> Option<TopicName> {
+    let name = name.as_str();
+    if !name.contains(['.', '_']) {
+        return None;
+    }
+    let mut names = ledger.topics().map(|(_, topic)| &topic.name);
+    let alike = names.find(|there| there.as_str() != name && is_alike(there.as_str(), name));
+    alike.cloned()
 }
 
 /// Whether two names are the same but for full stops and underscores.

@@ -50,10 +50,14 @@ where
         let Some(request) = request.map_err(|_| ConnectionError::LateAuthentication)?? else {
             return Ok(None);
         };
-        let name = match passing.sasl.is_raw() {
-            true => passing.on_raw_token(&request).await?,
-            false => passing.on_request(request).await?,
+        let passed = async {
+            match passing.sasl.is_raw() {
+                true => passing.on_raw_token(&request).await,
+                false => passing.on_request(request).await,
+            }
         };
+        let passed = timeout_at(until.into(), passed).await;
+        let name = passed.map_err(|_| ConnectionError::LateAuthentication)??;
         if let Some(name) = name {
             return Ok(Some(principal_of(&name)));
         }

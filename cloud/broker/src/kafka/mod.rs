@@ -48,6 +48,7 @@ use std::sync::{Arc, Mutex};
 
 pub(crate) use auto_create::AutoCreate;
 use bytes::Bytes;
+pub(crate) use create_topics::collision;
 pub(crate) use fetch_session::FetchSession;
 pub(crate) use gate::Gate;
 use kafka_protocol::messages::{RequestKind, ResponseKind};
@@ -166,6 +167,7 @@ pub(crate) async fn serve(
             },
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
+                    context.broker.metrics().kafka_failed_connections.inc();
                     tracing::error!(%error, "kafka: a connection's task has failed");
                 }
             }
@@ -188,6 +190,9 @@ async fn connect(stream: TcpStream, tls: Option<Tls>, peer: String, context: Con
     context.broker.metrics().kafka_connections.inc();
     let mut open = Open(context);
     if let Err(error) = serve_one(stream, tls, &mut open.0).await {
+        if error.is_own_failure() {
+            open.0.broker.metrics().kafka_failed_connections.inc();
+        }
         if error.is_at_the_gate() {
             open.0.broker.metrics().refused_at(Door::Kafka);
             tracing::warn!(peer, %error, "kafka: not let in");

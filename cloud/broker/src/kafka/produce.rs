@@ -19,7 +19,7 @@ use tidegate_cloud_protocol::ledger::{Effect, ProduceRefusal, Target};
 use tidegate_shared::record::{
     BATCH_RECORDS_BYTES_MAX, Batch, BatchError, BatchHeader, HEADER_BYTES, TimestampType,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::{Context, reply_code, target};
@@ -342,8 +342,13 @@ impl Default for Unpacking {
 }
 
 impl Unpacking {
+    /// For whoever unpacks; held meanwhile.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.acquire().await.ok()
+    }
+
     async fn check_keys(&self, batch: &Batch) -> Result<(), Refusal> {
-        let _turn = self.0.acquire().await;
+        let _turn = self.turn().await;
         let batch = batch.clone();
         let checked = tokio::task::spawn_blocking(move || check_keys(&batch));
         checked.await.unwrap_or_else(|_| {

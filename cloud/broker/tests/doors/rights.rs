@@ -52,6 +52,9 @@ async fn who_has_no_right_is_refused_on_every_path() {
             let body = match path.as_str() {
                 "/api/v1/topics" => json!({"name": "new", "partitions": 1}),
                 "/api/v1/groups/{group}/offsets" => json!({"topic": "telemetry", "to": "end"}),
+                "/api/v1/offsets/groups/{group}" => {
+                    json!({"edge": "press-4", "stream": "telemetry", "offset": 0})
+                }
                 "/api/v1/topics/{topic}/records" => json!({"records": [{"value": "1"}]}),
                 _ => body,
             };

@@ -232,6 +232,11 @@ impl Edge {
         self.land_wish(self.next(count)).await;
     }
 
+    /// As one batch.
+    pub async fn land_records(&mut self, records: &[Record]) {
+        self.land_wish(self.batch(records)).await;
+    }
+
     /// Each a key and a value; no value is a tombstone.
     pub async fn land_keyed(&mut self, pairs: &[(&str, Option<&str>)]) {
         let records = pairs.iter().map(|(key, value)| Record {

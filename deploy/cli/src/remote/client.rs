@@ -165,7 +165,7 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<Value> {
-        let request = self.agent.delete(self.at(path));
+        let request = self.known(self.agent.delete(self.at(path)));
         let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
         self.json(self.sent(request.query_pairs(pairs).call())?)
     }

@@ -14,7 +14,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidegate_shared::record::{BatchError, split_batches};
+use tidegate_cloud_protocol::acls::{Operation, Resource};
+use tidegate_shared::record::{BatchError, Record, split_batches};
 
 use super::json;
 use crate::http::Context;
@@ -23,7 +24,8 @@ use crate::http::door::Asking;
 use crate::http::kafka::{ask, check, unexpected};
 use crate::http::topics::find;
 use crate::limits::{
-    HTTP_FETCH_BYTES_MAX, HTTP_FETCH_WAIT_MAX, HTTP_RECORDS_MAX, KAFKA_UNPACKED_BYTES_MAX,
+    HTTP_FETCH_BYTES_MAX, HTTP_FETCH_WAIT_MAX, HTTP_RECORDS_MAX, HTTP_UNPACKED_BYTES_MAX,
+    KAFKA_UNPACKED_BYTES_MAX,
 };
 
 const FETCH_VERSION: i16 = 12;
@@ -83,14 +85,17 @@ pub(super) async fn consume(
     Path(topic): Path<String>,
     Asked(query): Asked<Query>,
 ) -> Answer {
+    context.allow(Operation::Read, Resource::Topic(&topic))?;
     find(&context, &topic)?;
     let mut positions = start(&context, &topic, &query).await?;
     let count = query.count.unwrap_or(COUNT).clamp(1, HTTP_RECORDS_MAX);
     let wait_ms = query.wait_ms.unwrap_or(0);
     let wait_ms = wait_ms.min(HTTP_FETCH_WAIT_MAX.as_millis() as u64);
     let fetched = fetch(&context, &topic, &positions, wait_ms).await?;
+    let turn = context.kafka.unpacking.turn().await;
     let unpack = move || unpack(&mut positions, fetched, count).map(|rows| (rows, positions));
     let unpacked = tokio::task::spawn_blocking(unpack).await;
+    drop(turn);
     let unpacked = unpacked.map_err(|error| ApiError::unreadable(error.to_string()))?;
     let (records, positions) = unpacked.map_err(|error| {
         let why = format!("a record of topic {topic} cannot be read: {error}");
@@ -239,19 +244,24 @@ async fn fetch(
     fetched.collect()
 }
 
-/// At most `count` records, from the positions on, which move behind them.
+/// At most `count` records, and no more of [`HTTP_UNPACKED_BYTES_MAX`] but for the last, from the positions on, which move behind
+/// them.
 fn unpack(
     positions: &mut Positions,
     fetched: Vec<(i32, Bytes)>,
     count: usize,
 ) -> Result<Vec<Value>, BatchError> {
     let mut rows = Vec::new();
+    let mut room = Room {
+        count,
+        bytes: HTTP_UNPACKED_BYTES_MAX,
+    };
     for (partition, run) in fetched {
         let before = rows.len();
         let Some(at) = positions.0.iter().position(|(one, _)| *one == partition) else {
             continue;
         };
-        let is_full = unpack_one(&mut positions.0[at], run, count, &mut rows)?;
+        let is_full = unpack_one(&mut positions.0[at], run, &mut room, &mut rows)?;
         if rows.len() > before {
             // It is served last the next time.
             let served = positions.0.remove(at);
@@ -264,22 +274,44 @@ fn unpack(
     Ok(rows)
 }
 
-/// Whether there are `count`.
+/// What an answer still takes.
+struct Room {
+    count: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn is_full(&self) -> bool {
+        self.count == 0 || self.bytes == 0
+    }
+
+    fn take(&mut self, record: &Record) {
+        let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        let headers = record.headers.iter();
+        let headers: usize = headers.map(|one| one.name.len() + length(&one.value)).sum();
+        let bytes = length(&record.key) + length(&record.value) + headers;
+        self.count -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Whether there is no room for more.
 fn unpack_one(
     (partition, position): &mut (i32, i64),
     run: Bytes,
-    count: usize,
+    room: &mut Room,
     rows: &mut Vec<Value>,
 ) -> Result<bool, BatchError> {
     for batch in split_batches(run) {
         let batch = batch?;
         for record in batch.records_within(KAFKA_UNPACKED_BYTES_MAX)? {
             let (offset, record) = record?;
-            if rows.len() >= count {
+            if room.is_full() {
                 return Ok(true);
             }
             // A batch is sent whole, also where it begins before what was asked for.
             if offset >= *position {
+                room.take(&record);
                 rows.push(json::record(&batch, *partition, offset, &record));
                 *position = offset + 1;
             }

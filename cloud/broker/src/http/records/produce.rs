@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use serde::Deserialize;
 use serde_json::json;
 use tidegate_bridge_protocol::lanes::lane_of;
+use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 use uuid::Uuid;
 
@@ -56,6 +57,7 @@ pub(super) async fn produce(
         let why = format!("1 to {HTTP_RECORDS_MAX} records can be sent at once");
         return Err(ApiError::bad_request(why));
     }
+    context.allow(Operation::Write, Resource::Topic(&topic))?;
     let topic_id = find(&context, &topic)?;
     let partitions = context
         .broker

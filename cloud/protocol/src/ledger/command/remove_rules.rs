@@ -20,7 +20,7 @@ pub struct RemoveRules {
 
 impl RemoveRules {
     /// Each is held against every rule.
-    pub const FILTERS_MAX: usize = 1_000;
+    pub const FILTERS_MAX: usize = 100;
 }
 
 /// Anything, where a word or a string could be. No word has this number.
