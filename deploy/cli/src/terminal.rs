@@ -1,10 +1,7 @@
 //! What goes to the person: colour only on a terminal, a status line that is rewritten in place, and
 //! logs that do not run into it.
 
-#![cfg_attr(
-    not(feature = "up"),
-    allow(dead_code, reason = "no command but up needs it yet")
-)]
+#![cfg_attr(not(feature = "up"), allow(dead_code, reason = "most of it is for up"))]
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

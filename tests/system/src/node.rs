@@ -248,11 +248,7 @@ impl Edge {
         http::metric(self.http, sample)
     }
 
-    /// The offset that the stream's next journal entry gets.
-    pub fn next_offset(&self) -> Option<u64> {
-        self.next_of(STREAM)
-    }
-
+    /// The offset that a stream's next journal entry gets.
     pub fn next_of(&self, stream: &str) -> Option<u64> {
         let sample = format!("tidegate_journal_stream_next_offset{{stream=\"{stream}\"}}");
         self.metric(&sample).map(|value| value as u64)

@@ -1,4 +1,4 @@
-//! What is asked over HTTP and by Kafka's protocol alike goes one way: as a request of a Kafka client of this node.
+//! Records and groups over HTTP go the way of Kafka's requests, as those of a client of this node.
 
 use axum::http::StatusCode;
 use kafka_protocol::ResponseError;

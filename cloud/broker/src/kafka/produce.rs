@@ -150,8 +150,13 @@ impl Producing {
         let (version, mut any_refused) = (self.version, false);
         let topics = self.topics.into_iter().map(|(name, topic_id, asked)| {
             let partitions = asked.into_iter().map(|(index, taken)| {
-                let decided = taken.and_then(|place| {
-                    let base_offset = decided(effects.next());
+                let decided = taken.and_then(|mut place| {
+                    let effect = effects.next();
+                    if matches!(effect, Some(Effect::ProduceDuplicate { .. })) {
+                        // Which time it has in the log nobody remembers.
+                        place.append_time_ms = NO_TIME;
+                    }
+                    let base_offset = decided(effect);
                     let base_offset = base_offset.map_err(|refusal| refusal.by(place.target))?;
                     Ok((place, base_offset))
                 });

@@ -32,8 +32,8 @@ pub use member::{Client, Protocol};
 #[derive(Clone, Copy, Debug)]
 pub struct GroupLimits {
     /// How long a group that was empty waits for more members before its first generation: without
-    /// it, ten consumers that start together make ten rebalances. Kafka's default is 3000; a broker
-    /// at the edge of the network is started and tried by hand more often, so ours is shorter.
+    /// it, ten consumers that start together make ten rebalances. Kafka's default is 3000; a cloud
+    /// that starts in a moment is started and tried by hand more often, so ours is shorter.
     pub initial_rebalance_delay_ms: u64,
     /// Kafka's `group.min.session.timeout.ms`.
     pub session_timeout_min_ms: u64,
