@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
     ResponseKind, TransactionalId,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use support::random::Random;
 use support::stored::fetch_all;
 use support::{AT_ONCE, Client, Edge, NEVER, START_MS, start_with, telemetry, until_packed};
 use tidegate_cloud::Cloud;
@@ -455,5 +456,57 @@ async fn a_topic_says_how_long_a_batch_may_be() {
     });
     cloud.broker().submit(vec![(short, None)]).await.unwrap();
     assert_eq!(produce(&mut client, &long).await.0, MESSAGE_TOO_LARGE);
+    cloud.shutdown().await;
+}
+
+/// Batches whose CRC is right and that are wrong otherwise: the seed is printed, `TIDEGATE_TEST_SEED` sets it and
+/// `TIDEGATE_TEST_CASES` how many there are.
+#[tokio::test]
+async fn batches_that_are_changed_by_chance_are_refused_or_kept_whole() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start_with(data.path(), NEVER).await;
+    let compacts = Entry::AlterTopic(AlterTopic {
+        topic_id: partition(&cloud, 0).topic_id,
+        changes: vec![TopicChange::CleanupPolicy(TopicChange::COMPACTS)],
+    });
+    let mut client = Client::connect(&cloud).await;
+    let mut random = Random::new();
+    let cases = Random::number("TIDEGATE_TEST_CASES").unwrap_or(400);
+    let (mut taken, mut refused) = (0, 0);
+    for half in 0..2 {
+        // First nothing but the header and the CRC is looked at, then all records are.
+        if half == 1 {
+            let compacts = vec![(compacts.clone(), None)];
+            cloud.broker().submit(compacts).await.unwrap();
+        }
+        for _ in 0..cases / 2 {
+            let mut bytes = batch(&["one", "two", "three"], None);
+            for _ in 0..=random.below(2) {
+                let at = 21 + random.below(bytes.len() - 21);
+                match random.below(3) {
+                    0 => bytes[at] ^= 1 << random.below(8),
+                    1 => bytes[at] = [0, 0x7f, 0x80, 0xff][random.below(4)],
+                    _ => bytes.truncate(at.max(62)),
+                }
+            }
+            let length = (bytes.len() - 12) as i32;
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            match produce(&mut client, &with_crc(bytes)).await.0 {
+                NONE => taken += 1,
+                _ => refused += 1,
+            }
+        }
+    }
+    assert!(
+        taken > 0 && refused > cases / 8,
+        "{taken} taken, {refused} refused"
+    );
+    let broker = cloud.broker();
+    assert_eq!(broker.metrics().kafka_failed_connections.get(), 0);
+    let kept = fetch_all(&mut client, partition(&cloud, 0), 0).await;
+    assert_eq!(kept.len() as u64, taken);
+    for bytes in kept {
+        Batch::parse(bytes).expect("it is as it was taken");
+    }
     cloud.shutdown().await;
 }

@@ -1,7 +1,7 @@
 //! Every request that is served, in every version, changed by chance: the node lives, and who asks rightly is answered. The
 //! seed is printed; `TIDEGATE_TEST_SEED` sets it, `TIDEGATE_TEST_CASES` how often each request is changed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidegate_cloud::Cloud;
 use tidegate_shared::record::Record;
@@ -9,67 +9,42 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::support::random::Random;
 
 /// What a request comes to is not waited for longer: some wait for records or for members.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    /// One to three changes: bits, lengths that cannot be, bytes that are missing, doubled or made up.
-    fn change(&mut self, bytes: &mut Vec<u8>) {
-        // Behind API, version and correlation id: what is not served is closed at once.
-        let start = 8.min(bytes.len());
-        for _ in 0..=self.below(3) {
-            let at = start + self.below(bytes.len() - start);
-            let behind = bytes.len() - at;
-            match self.below(6) {
-                0 if behind > 0 => bytes[at] ^= 1 << self.below(8),
-                1 if behind >= 4 => {
-                    let lengths = [i32::MAX, -1, i32::MIN, 0x00ff_ffff, 0];
-                    let length = lengths[self.below(lengths.len())];
-                    bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
-                }
-                2 if behind >= 2 => {
-                    let lengths = [i16::MAX, -1, i16::MIN, 0];
-                    let length = lengths[self.below(lengths.len())];
-                    bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
-                }
-                // A varint of five bytes: the longest that a flexible version's array can claim.
-                3 => {
-                    let longest = [0xff, 0xff, 0xff, 0xff, 0x0f];
-                    bytes.splice(at..at + behind.min(1), longest);
-                }
-                4 => bytes.truncate(at),
-                _ => {
-                    let copied = bytes[at..at + behind.min(16)].to_vec();
-                    bytes.splice(at..at, copied);
-                }
+/// One to three changes: bits, lengths that cannot be, bytes that are missing, doubled or made up.
+fn change(random: &mut Random, bytes: &mut Vec<u8>) {
+    // Behind API, version and correlation id: what is not served is closed at once.
+    let start = 8.min(bytes.len());
+    for _ in 0..=random.below(3) {
+        let at = start + random.below(bytes.len() - start);
+        let behind = bytes.len() - at;
+        match random.below(6) {
+            0 if behind > 0 => bytes[at] ^= 1 << random.below(8),
+            1 if behind >= 4 => {
+                let lengths = [i32::MAX, -1, i32::MIN, 0x00ff_ffff, 0];
+                let length = lengths[random.below(lengths.len())];
+                bytes[at..at + 4].copy_from_slice(&length.to_be_bytes());
+            }
+            2 if behind >= 2 => {
+                let lengths = [i16::MAX, -1, i16::MIN, 0];
+                let length = lengths[random.below(lengths.len())];
+                bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
+            }
+            // A varint of five bytes: the longest that a flexible version's array can claim.
+            3 => {
+                let longest = [0xff, 0xff, 0xff, 0xff, 0x0f];
+                bytes.splice(at..at + behind.min(1), longest);
+            }
+            4 => bytes.truncate(at),
+            _ => {
+                let copied = bytes[at..at + behind.min(16)].to_vec();
+                bytes.splice(at..at, copied);
             }
         }
     }
-}
-
-fn number(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is not a number")),
-    )
 }
 
 #[tokio::test]
@@ -77,11 +52,8 @@ async fn requests_that_are_changed_by_chance_harm_nobody() {
     let data = tempfile::tempdir().unwrap();
     let cloud = start(data.path()).await;
     let edge = Edge::connect(cloud.broker(), "press-4").await;
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let seed = number("TIDEGATE_TEST_SEED").unwrap_or(clock.as_nanos() as u64);
-    let cases = number("TIDEGATE_TEST_CASES").unwrap_or(8);
-    println!("TIDEGATE_TEST_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new();
+    let cases = Random::number("TIDEGATE_TEST_CASES").unwrap_or(8);
     let mut bystander = Client::connect(&cloud).await;
     for (key, first, last) in rights::served(&mut bystander).await {
         for version in first..=last {
@@ -98,7 +70,7 @@ async fn requests_that_are_changed_by_chance_harm_nobody() {
                 .unwrap();
             for _ in 0..cases {
                 let mut bytes = whole.to_vec();
-                random.change(&mut bytes);
+                change(&mut random, &mut bytes);
                 throw(&cloud, &bytes).await;
             }
         }
@@ -106,10 +78,10 @@ async fn requests_that_are_changed_by_chance_harm_nobody() {
         let request = RequestKind::ApiVersions(ApiVersionsRequest::default());
         bystander.ask(ApiKey::ApiVersions, 0, request).await;
     }
-    assert!(cloud.broker().is_ready(), "seed {seed}");
+    assert!(cloud.broker().is_ready());
     let broker = cloud.broker();
     let failed = broker.metrics().kafka_failed_connections.get();
-    assert_eq!(failed, 0, "seed {seed}");
+    assert_eq!(failed, 0);
     let bad = broker.metrics().kafka_bad_requests.get();
     assert!(bad > 50 * cases, "most are no requests any more: {bad}");
     cloud.shutdown().await;
@@ -144,7 +116,7 @@ async fn who_never_reads_holds_up_nobody_and_takes_little() {
     let data = tempfile::tempdir().unwrap();
     let cloud = start(data.path()).await;
     let mut edge = Edge::connect(cloud.broker(), "press-4").await;
-    let mut random = Random(1);
+    let mut random = Random::of(1);
     for _ in 0..8 {
         // What no packing makes smaller.
         let words = (0..64 << 10).flat_map(|_| random.next().to_be_bytes());

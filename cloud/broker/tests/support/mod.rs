@@ -9,6 +9,7 @@
 #![allow(missing_debug_implementations, reason = "helpers of tests")]
 
 pub mod http;
+pub mod random;
 pub mod stored;
 
 use std::fs;
