@@ -13,7 +13,8 @@ use crate::scratch::Scratch;
 use crate::{ports, skip, workspace};
 
 /// Kafka's scripts that the pages use, and the class that each starts.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 12] = [
+    ("kafka-acls", "org.apache.kafka.tools.AclCommand"),
     ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
     ("kafka-configs", "kafka.admin.ConfigCommand"),
     (
