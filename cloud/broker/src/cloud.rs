@@ -1,6 +1,5 @@
 //! The whole node: opens the log, makes the topics, binds the listeners, and ends them.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,7 +13,6 @@ use tidegate_cloud_protocol::ledger::{CLUSTER_STORE, Command, Effect};
 use tidegate_cloud_protocol::packing::PackRule;
 use tidegate_shared::data_lock::DataLock;
 use tidegate_shared::id::TopicId;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -23,16 +21,14 @@ use crate::authority;
 use crate::backup::restore;
 use crate::broker::{Broker, Wal};
 use crate::care::Care;
-use crate::config::{
-    Config, KafkaAuthentication, KafkaConfig, KafkaListenerConfig, PackConfig, TopicConfig,
-    WalConfig, split_host_port,
-};
+use crate::config::{Config, PackConfig, TopicConfig, WalConfig};
 use crate::coordinator::Coordinator;
 use crate::credentials::Credentials;
 use crate::http::HttpListener;
 use crate::hub;
 use crate::kafka;
 use crate::limits::{KAFKA_REQUESTS_BYTES_MAX, KAFKA_SESSION_PARTITIONS_MAX};
+use crate::listening::{KafkaListener, bind, warn_of_http};
 use crate::log::ObjectLog;
 use crate::metrics::Metrics;
 use crate::packer::Packer;
@@ -105,6 +101,7 @@ impl Cloud {
         };
         let (of_kafka, stop) = (Arc::clone(&credentials), stopping.clone());
         let kafka = cloud.serve_kafka(kafka, &config, &coordinator, of_kafka, &stop)?;
+        warn_of_http(&config.http);
         let http = HttpListener {
             listener: http,
             tls: http_tls,
@@ -238,57 +235,6 @@ impl Cloud {
             credentials,
         };
         self.tasks.spawn(http::serve(listener, context, stopping));
-    }
-}
-
-/// A listener for Kafka clients that is bound, and what it is to be.
-struct KafkaListener {
-    listener: TcpListener,
-    /// With the port that was given.
-    address: SocketAddr,
-    tls: Option<Tls>,
-    config: KafkaListenerConfig,
-}
-
-impl KafkaListener {
-    async fn bind_all(config: &KafkaConfig) -> anyhow::Result<Vec<Self>> {
-        let mut listeners = Vec::new();
-        for config in config.all_listeners() {
-            let tls = Tls::load(config.tls.as_ref(), "kafka", &[])?;
-            let listener = bind("kafka", config.address).await?;
-            let address = listener.local_addr()?;
-            if config.shows_passwords() {
-                tracing::warn!(
-                    %address,
-                    "kafka: SASL PLAIN without TLS: anybody on the way can read passwords; add tls, or leave PLAIN out of sasl_mechanisms"
-                );
-            }
-            listeners.push(Self {
-                listener,
-                address,
-                tls,
-                config,
-            });
-        }
-        Ok(listeners)
-    }
-
-    /// What its connections need beside what all share.
-    fn context(&self, shared: &kafka::Context) -> anyhow::Result<kafka::Context> {
-        let (advertised_host, advertised_port) = match &self.config.advertised {
-            Some(advertised) => split_host_port(advertised)?,
-            None => (self.address.ip().to_string(), self.address.port()),
-        };
-        let is_sasl = self.config.authentication == KafkaAuthentication::Sasl;
-        let gate = is_sasl.then(|| kafka::Gate {
-            mechanisms: self.config.mechanisms().into(),
-        });
-        Ok(kafka::Context {
-            advertised_host,
-            advertised_port,
-            gate,
-            ..shared.clone()
-        })
     }
 }
 
@@ -470,17 +416,4 @@ async fn bind_bridge(config: &Config, wal: &Wal, store: &Store) -> anyhow::Resul
         config.bridge.address,
         authority.hub_credentials()?,
     )?)
-}
-
-async fn bind(listener: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => anyhow!(
-                "port {} is in use on {}: stop what listens there, or set {listener}.address",
-                address.port(),
-                address.ip()
-            ),
-            _ => anyhow!("cannot listen on {address} ({listener}.address): {error}"),
-        })
 }

@@ -23,6 +23,7 @@ mod hub;
 mod joiner;
 mod kafka;
 pub mod limits;
+mod listening;
 pub mod log;
 mod look_up;
 pub mod metrics;
