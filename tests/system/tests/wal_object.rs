@@ -22,7 +22,7 @@ use tidegate_system_tests::wait;
 const HASTY: &str = "wal: object\nwal_linger: 20ms\npack: {max_age: 0}\nrestore_window: 1s\n";
 
 /// As long as all of this is there, there is nothing on a disk that is needed.
-const ON_DISK: [&str; 3] = ["cache", "tls", "lock"];
+const ON_DISK: [&str; 4] = ["cache", "tls", "lock", "admin-token"];
 
 const KAFKA_STORAGE_ERROR: i16 = 56;
 
