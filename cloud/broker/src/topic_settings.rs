@@ -1,6 +1,8 @@
 //! A topic's settings as people write them: under Kafka's names, with Kafka's values. What the cloud does not
 //! do is refused, never taken and left undone.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 use tidegate_cloud_protocol::ledger::TopicSettings;
 use tidegate_cloud_protocol::ledger::command::TopicChange;
@@ -52,6 +54,18 @@ const FIXED: [(&str, &str, &str); 5] = [
         "false: no other replica can become the leader",
     ),
 ];
+
+/// What settings by name come to, without [`STORAGE_URL`].
+///
+/// # Errors
+/// See [`SettingError`].
+pub fn parse_all(
+    asked: &BTreeMap<String, Option<String>>,
+) -> Result<Vec<TopicChange>, SettingError> {
+    let others = asked.iter().filter(|(name, _)| *name != STORAGE_URL);
+    let changes = others.filter_map(|(name, value)| parse(name, value.as_deref()).transpose());
+    changes.collect()
+}
 
 /// The change that gives a setting a value; without a value, its default. [`STORAGE_URL`] is not among them. `None` where
 /// nothing is to be changed: the setting has one value only.

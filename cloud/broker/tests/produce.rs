@@ -131,6 +131,14 @@ fn partition(cloud: &Cloud, number: i32) -> Target {
     }
 }
 
+/// Changes the topic of [`partition`].
+async fn alter(cloud: &Cloud, change: TopicChange) {
+    let topic_id = partition(cloud, 0).topic_id;
+    let changes = vec![change];
+    let alter = Entry::AlterTopic(AlterTopic { topic_id, changes });
+    cloud.broker().submit(vec![(alter, None)]).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_is_produced_is_fetched_as_it_was_beside_what_has_landed() {
     let data = tempfile::tempdir().unwrap();
@@ -281,11 +289,7 @@ async fn what_is_wrong_is_told_and_the_connection_stays() {
 async fn a_record_of_a_compacted_topic_needs_a_key() {
     let data = tempfile::tempdir().unwrap();
     let cloud = start_with(data.path(), NEVER).await;
-    let compacts = Entry::AlterTopic(AlterTopic {
-        topic_id: partition(&cloud, 0).topic_id,
-        changes: vec![TopicChange::CleanupPolicy(TopicChange::COMPACTS)],
-    });
-    cloud.broker().submit(vec![(compacts, None)]).await.unwrap();
+    alter(&cloud, TopicChange::CleanupPolicy(TopicChange::COMPACTS)).await;
     let mut client = Client::connect(&cloud).await;
     let sealed = |compression, key: Option<&'static str>| {
         let mut builder = BatchBuilder::new();
@@ -396,11 +400,7 @@ async fn a_request_that_is_mostly_no_batch_is_taken_as_any_other() {
 async fn records_have_the_time_when_they_came_where_their_topic_says_so() {
     let data = tempfile::tempdir().unwrap();
     let cloud = start_with(data.path(), NEVER).await;
-    let stamped = Entry::AlterTopic(AlterTopic {
-        topic_id: partition(&cloud, 0).topic_id,
-        changes: vec![TopicChange::LogAppendTime(true)],
-    });
-    cloud.broker().submit(vec![(stamped, None)]).await.unwrap();
+    alter(&cloud, TopicChange::LogAppendTime(true)).await;
     let mut client = Client::connect(&cloud).await;
     let told = ask(&mut client, VERSION, request(0, -1, &batch(&["one"], None))).await;
     assert_eq!(told.error_code, NONE);
@@ -422,11 +422,7 @@ async fn records_have_the_time_when_they_came_where_their_topic_says_so() {
 async fn what_unpacks_to_too_much_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let cloud = start_with(data.path(), NEVER).await;
-    let compacts = Entry::AlterTopic(AlterTopic {
-        topic_id: partition(&cloud, 0).topic_id,
-        changes: vec![TopicChange::CleanupPolicy(TopicChange::COMPACTS)],
-    });
-    cloud.broker().submit(vec![(compacts, None)]).await.unwrap();
+    alter(&cloud, TopicChange::CleanupPolicy(TopicChange::COMPACTS)).await;
     let mut client = Client::connect(&cloud).await;
     // Snappy packs to a twentieth at best: no batch that is short enough unpacks to so much.
     for way in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
@@ -450,11 +446,7 @@ async fn a_topic_says_how_long_a_batch_may_be() {
     let mut client = Client::connect(&cloud).await;
     let long = batch(&["x".repeat(100).as_str()], None);
     assert_eq!(produce(&mut client, &long).await, (NONE, 0));
-    let short = Entry::AlterTopic(AlterTopic {
-        topic_id: partition(&cloud, 0).topic_id,
-        changes: vec![TopicChange::MaxMessageBytes(long.len() as u32 - 1)],
-    });
-    cloud.broker().submit(vec![(short, None)]).await.unwrap();
+    alter(&cloud, TopicChange::MaxMessageBytes(long.len() as u32 - 1)).await;
     assert_eq!(produce(&mut client, &long).await.0, MESSAGE_TOO_LARGE);
     cloud.shutdown().await;
 }
@@ -465,10 +457,6 @@ async fn a_topic_says_how_long_a_batch_may_be() {
 async fn batches_that_are_changed_by_chance_are_refused_or_kept_whole() {
     let data = tempfile::tempdir().unwrap();
     let cloud = start_with(data.path(), NEVER).await;
-    let compacts = Entry::AlterTopic(AlterTopic {
-        topic_id: partition(&cloud, 0).topic_id,
-        changes: vec![TopicChange::CleanupPolicy(TopicChange::COMPACTS)],
-    });
     let mut client = Client::connect(&cloud).await;
     let mut random = Random::new();
     let cases = Random::number("TIDEGATE_TEST_CASES").unwrap_or(400);
@@ -476,8 +464,7 @@ async fn batches_that_are_changed_by_chance_are_refused_or_kept_whole() {
     for half in 0..2 {
         // First nothing but the header and the CRC is looked at, then all records are.
         if half == 1 {
-            let compacts = vec![(compacts.clone(), None)];
-            cloud.broker().submit(compacts).await.unwrap();
+            alter(&cloud, TopicChange::CleanupPolicy(TopicChange::COMPACTS)).await;
         }
         for _ in 0..cases / 2 {
             let mut bytes = batch(&["one", "two", "three"], None);

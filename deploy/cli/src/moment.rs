@@ -15,18 +15,27 @@ fn at(text: &str, now: SystemTime) -> Result<i64, String> {
         return Ok(ms);
     }
     let ago = text.strip_suffix("ago").map(str::trim);
-    let moment = match ago {
-        Some(ago) => humantime::parse_duration(ago)
-            .ok()
-            .and_then(|ago| now.checked_sub(ago)),
-        None => humantime::parse_rfc3339_weak(text).ok(),
+    let since = match ago {
+        Some(age) => before(age, now),
+        None => in_utc(text),
     };
-    let since = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
     let ms = since.as_ref().map(Duration::as_millis);
     ms.and_then(|ms| i64::try_from(ms).ok()).ok_or_else(|| {
         "give a time such as 2026-11-25T17:00:00Z, \"10m ago\", or milliseconds since 1970"
             .to_owned()
     })
+}
+
+/// A date and a time, in UTC, since the Unix epoch.
+pub(crate) fn in_utc(text: &str) -> Option<Duration> {
+    let moment = humantime::parse_rfc3339_weak(text.trim_end_matches('Z'));
+    moment.ok()?.duration_since(UNIX_EPOCH).ok()
+}
+
+/// So long before `now` (`10m`), since the Unix epoch.
+pub(crate) fn before(age: &str, now: SystemTime) -> Option<Duration> {
+    let age = humantime::parse_duration(age).ok()?;
+    now.checked_sub(age)?.duration_since(UNIX_EPOCH).ok()
 }
 
 #[cfg(test)]

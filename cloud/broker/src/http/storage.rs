@@ -132,10 +132,7 @@ pub(super) async fn changes(
     context: &Context,
     asked: &BTreeMap<String, Option<String>>,
 ) -> Result<Vec<TopicChange>, ApiError> {
-    let others = asked.iter().filter(|(name, _)| *name != STORAGE_URL);
-    let others = others
-        .filter_map(|(name, value)| topic_settings::parse(name, value.as_deref()).transpose());
-    let changes = others.collect::<Result<Vec<_>, _>>();
+    let changes = topic_settings::parse_all(asked);
     let mut changes = changes.map_err(|error| ApiError::bad_request(error.to_string()))?;
     if let Some(url) = asked.get(STORAGE_URL) {
         // It makes the cloud write elsewhere.

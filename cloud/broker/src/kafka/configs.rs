@@ -85,12 +85,7 @@ impl Mode {
 
 /// What settings by name come to, without [`STORAGE_URL`].
 pub(super) fn parse(asked: &Asked) -> Result<Vec<TopicChange>, Refusal> {
-    let others = asked.iter().filter(|(name, _)| *name != STORAGE_URL);
-    let changes = others
-        .filter_map(|(name, value)| topic_settings::parse(name, value.as_deref()).transpose());
-    changes
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.into())
+    Ok(topic_settings::parse_all(asked)?)
 }
 
 /// The same with it: a store that is named is asked first.

@@ -4,12 +4,13 @@
 mod hops;
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::moment;
 use crate::remote::show::print;
 use crate::remote::{Client, NoAnswer, Output, Remote};
 
@@ -42,12 +43,7 @@ pub(crate) struct WhereArguments {
 
 /// Milliseconds since the Unix epoch.
 fn at_ms(text: &str) -> Result<u64, String> {
-    let since = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok();
-    let age = |text| humantime::parse_duration(text).ok();
-    let at = match humantime::parse_rfc3339_weak(text.trim_end_matches('Z')) {
-        Ok(at) => since(at),
-        Err(_) => age(text).and_then(|age| since(SystemTime::now().checked_sub(age)?)),
-    };
+    let at = moment::in_utc(text).or_else(|| moment::before(text, SystemTime::now()));
     // To the end of the second or the millisecond that was said.
     let whole = |at: Duration| match at.subsec_millis() {
         0 => at.as_millis() as u64 + 999,
@@ -158,6 +154,8 @@ fn question(arguments: &WhereArguments, edge: &Asked) -> Vec<(&'static str, Stri
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[derive(Debug, clap::Parser)]
