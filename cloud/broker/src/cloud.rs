@@ -94,7 +94,7 @@ impl Cloud {
             tasks: JoinSet::new(),
             _lock: lock,
         };
-        let coordinator = Coordinator::new(GroupLimits::default());
+        let coordinator = Coordinator::new(GroupLimits::default(), cloud.broker());
         let place = http::Place {
             data: std::path::absolute(&config.data)?,
             restore_window: config.restore_window.0,
@@ -197,6 +197,7 @@ impl Cloud {
             unpacking: Arc::default(),
             room: Arc::new(Semaphore::new(KAFKA_REQUESTS_BYTES_MAX >> 10)),
             fetch_session: Arc::default(),
+            fetch_memory: kafka::FetchMemory::default(),
             session_room: Arc::new(Semaphore::new(KAFKA_SESSION_PARTITIONS_MAX)),
             start: (Uuid::new_v4().as_u128() as u32 >> 1).max(1),
         };

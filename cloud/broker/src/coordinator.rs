@@ -1,22 +1,28 @@
 //! Drives the groups' state machine: gives it the time, wakes it when it is due, and takes its
-//! answers to those who wait. It decides nothing.
+//! answers to those who wait; and has the ledger keep generations. It decides nothing.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_cloud_protocol::groups::{
-    Answer, GroupDescription, GroupError, GroupLimits, GroupState, Groups, Identity, Join, Sync,
-    Token,
+    Answer, Generation, GroupDescription, GroupError, GroupLimits, GroupState, Groups, Identity,
+    Join, Sync, Token,
 };
+use tidegate_cloud_protocol::ledger::command::{Entry, KeepGeneration};
 use tidegate_shared::id::GroupName;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
+
+use crate::broker::Broker;
 
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     inner: Mutex<Inner>,
     changed: Notify,
+    /// There are generations to be kept.
+    to_keep: Notify,
+    broker: Broker,
     started: Instant,
 }
 
@@ -35,32 +41,34 @@ impl Inner {
         self.waiting.insert(token, sender);
         (token, receiver)
     }
-
-    fn deliver(&mut self) {
-        while let Some((token, answer)) = self.groups.poll_answer() {
-            if let Some(waiting) = self.waiting.remove(&token) {
-                // Who asked may have gone; its session ends by itself.
-                let _ = waiting.send(answer);
-            }
-        }
-    }
 }
 
 impl Coordinator {
-    pub(crate) fn new(limits: GroupLimits) -> Arc<Self> {
+    /// Goes on with the groups that the ledger knows.
+    pub(crate) fn new(limits: GroupLimits, broker: Broker) -> Arc<Self> {
+        let groups = broker.ledger(|ledger| {
+            let floor = ledger.generation_floor();
+            Groups::restore(limits, 0, floor, ledger.generations())
+        });
         Arc::new(Self {
             inner: Mutex::new(Inner {
-                groups: Groups::new(limits),
+                groups,
                 waiting: HashMap::new(),
                 next_token: 0,
             }),
             changed: Notify::new(),
+            to_keep: Notify::new(),
+            broker,
             started: Instant::now(),
         })
     }
 
-    /// Lets time pass for the groups; never returns.
+    /// Does what is to be done without a request; never returns.
     pub(crate) async fn run(self: Arc<Self>) {
+        tokio::join!(self.pass_time(), self.keep());
+    }
+
+    async fn pass_time(&self) {
         loop {
             let due = self.lock().groups.poll_timeout();
             let sleep = async {
@@ -78,13 +86,62 @@ impl Coordinator {
         }
     }
 
+    /// Generations are kept in the order in which they were made, as many at once as have gathered.
+    async fn keep(&self) {
+        loop {
+            let kept = self.keep_some().await;
+            if kept.is_empty() {
+                self.to_keep.notified().await;
+            }
+            for (group, generation, result) in kept {
+                self.with(|groups, now_ms| groups.handle_kept(now_ms, &group, generation, result));
+            }
+        }
+    }
+
+    async fn keep_some(&self) -> Vec<(GroupName, i32, Result<(), GroupError>)> {
+        let (mut wishes, mut results) = (Vec::new(), Vec::new());
+        for (group, generation) in self.gathered() {
+            let (name, number) = (group.clone(), generation.number);
+            let fits = generation.bytes() <= KeepGeneration::BYTES_MAX;
+            if fits {
+                let keep = KeepGeneration { group, generation };
+                wishes.push((Entry::KeepGeneration(keep), None));
+            } else {
+                tracing::warn!(group = %name, "kafka: the group's assignments are larger than what can be kept");
+            }
+            let result = fits.then_some(()).ok_or(GroupError::TooLarge);
+            results.push((name, number, result));
+        }
+        if let Err(error) = self.broker.submit(wishes).await {
+            tracing::error!(%error, "kafka: groups' assignments cannot be kept");
+            for (.., result) in &mut results {
+                *result = result.and(Err(GroupError::NotKept));
+            }
+        }
+        results
+    }
+
+    /// What is to be kept, up to a bound that one more is beyond.
+    fn gathered(&self) -> Vec<(GroupName, Generation)> {
+        let (mut gathered, mut bytes) = (Vec::new(), 0);
+        let mut inner = self.lock();
+        while bytes < KeepGeneration::BYTES_MAX
+            && let Some((group, generation)) = inner.groups.poll_keep()
+        {
+            bytes += generation.bytes();
+            gathered.push((group, generation));
+        }
+        gathered
+    }
+
     /// `None` only when the node stops.
     pub(crate) async fn join(&self, join: Join) -> Option<Answer> {
         let answer = {
             let mut inner = self.lock();
             let (token, answer) = inner.expect_answer();
             inner.groups.handle_join(self.now_ms(), token, join);
-            inner.deliver();
+            self.deliver(&mut inner);
             answer
         };
         self.changed.notify_one();
@@ -97,7 +154,7 @@ impl Coordinator {
             let mut inner = self.lock();
             let (token, answer) = inner.expect_answer();
             inner.groups.handle_sync(self.now_ms(), token, sync);
-            inner.deliver();
+            self.deliver(&mut inner);
             answer
         };
         self.changed.notify_one();
@@ -144,11 +201,23 @@ impl Coordinator {
         let result = {
             let mut inner = self.lock();
             let result = work(&mut inner.groups, self.now_ms());
-            inner.deliver();
+            self.deliver(&mut inner);
             result
         };
         self.changed.notify_one();
         result
+    }
+
+    fn deliver(&self, inner: &mut Inner) {
+        while let Some((token, answer)) = inner.groups.poll_answer() {
+            if let Some(waiting) = inner.waiting.remove(&token) {
+                // Who asked may have gone; its session ends by itself.
+                let _ = waiting.send(answer);
+            }
+        }
+        if inner.groups.has_to_keep() {
+            self.to_keep.notify_one();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

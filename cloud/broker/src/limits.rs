@@ -170,6 +170,15 @@ pub const KAFKA_REQUEST_ITEMS_MAX: usize = 65_536;
 /// Bytes of batches in one fetch response, whatever the client asks; the first batch always comes.
 pub const KAFKA_FETCH_BYTES_MAX: usize = 16 << 20;
 
+/// Of a fetch response, so much is read and sent at a time, a whole batch in any case; and so much may be in memory before
+/// (of what lies in the log's files; the newest batches are in memory anyway).
+pub const KAFKA_SEND_BYTES_MAX: usize = 256 << 10;
+pub const KAFKA_FETCH_AHEAD_BYTES_MAX: usize = 256 << 10;
+
+/// What an object store has given for fetch responses that clients have not taken yet, of all connections; one response
+/// gets no more than half of what is free, and a first batch in any case.
+pub const KAFKA_FETCH_MEMORY_BYTES_MAX: usize = 64 << 20;
+
 /// Partitions in the fetch sessions of all connections; a consumer that finds no room has none, and names all its partitions
 /// in each request.
 pub const KAFKA_SESSION_PARTITIONS_MAX: usize = 1_000_000;

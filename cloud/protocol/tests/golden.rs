@@ -12,6 +12,7 @@ use tidegate_bridge_protocol::landing::{ForkReason, ForkRequest, Head, Offer};
 use tidegate_cloud_protocol::acls::{
     Operation, PatternFilter, PatternKind, Permission, ResourceKind, Rule, RuleFilter,
 };
+use tidegate_cloud_protocol::groups::{Client, Generation, GenerationMember};
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 use tidegate_cloud_protocol::ledger::command::*;
 use tidegate_cloud_protocol::ledger::producers::Sequence;
@@ -323,12 +324,55 @@ fn entries() -> Vec<(&'static str, Entry)> {
                 ],
             }),
         ),
+        (
+            "entry-19-keep-generation-v1",
+            Entry::KeepGeneration(keep_generation()),
+        ),
+        (
+            "entry-19-keep-generation-v1-over",
+            Entry::KeepGeneration(KeepGeneration {
+                group: GroupName::new("gone").expect("a name"),
+                generation: Generation {
+                    number: 12,
+                    ..Generation::default()
+                },
+            }),
+        ),
         ("entry-20-add-rules-v1", Entry::AddRules(add_rules())),
         (
             "entry-21-remove-rules-v1",
             Entry::RemoveRules(remove_rules()),
         ),
     ]
+}
+
+fn keep_generation() -> KeepGeneration {
+    let member = GenerationMember {
+        instance: Some("rack-1".to_owned()),
+        client: Client {
+            id: "rdkafka".to_owned(),
+            host: "/192.0.2.7".to_owned(),
+        },
+        session_timeout_ms: 45_000,
+        rebalance_timeout_ms: 300_000,
+        protocols: vec![("range".to_owned(), Bytes::from_static(b"topics"))],
+        assignment: Bytes::from_static(b"partitions"),
+    };
+    let other = GenerationMember {
+        instance: None,
+        protocols: Vec::new(),
+        ..member.clone()
+    };
+    KeepGeneration {
+        group: GroupName::new("analytics").expect("a name"),
+        generation: Generation {
+            number: 3,
+            protocol_type: "consumer".to_owned(),
+            protocol: "range".to_owned(),
+            leader: "a".to_owned(),
+            members: [("a".to_owned(), member), ("b".to_owned(), other)].into(),
+        },
+    }
 }
 
 fn verifier(mechanism: Mechanism) -> Verifier {
@@ -560,8 +604,10 @@ fn ledger(is_meant: impl Fn(&str) -> bool) -> Ledger {
 
 #[test]
 fn a_snapshot_is_read_as_what_it_was() {
-    let mut today = ledger(|name| !OF_RULES.contains(&name));
-    let ledger = ledger(|name| !OF_USERS.contains(&name) && !OF_RULES.contains(&name));
+    let later = [OF_RULES, OF_GENERATIONS].concat();
+    let mut today = ledger(|name| !later.contains(&name));
+    let later = [OF_USERS, OF_RULES, OF_GENERATIONS].concat();
+    let ledger = ledger(|name| !later.contains(&name));
     let known = ledger.stream(&edge(), &stream()).expect("it was opened");
     assert_eq!((known.gap_records, known.forks.len()), (7, 1));
     let log = ledger.log(target());
@@ -598,9 +644,33 @@ fn a_snapshot_is_read_as_what_it_was() {
     let ruled = today.apply(tick(rules.into()), PLACE);
     assert!(ruled.is_ok(), "{ruled:?}");
     assert_eq!(today.rules().iter().collect::<Vec<_>>(), [rule()]);
-    is_written("snapshot-v8", &today.snapshot());
-    assert_eq!(Ledger::restore(golden("snapshot-v8")), Ok(today));
+    assert_eq!(
+        Ledger::restore(golden("snapshot-v8")),
+        Ok(today.clone()),
+        "of before generations were kept"
+    );
+    let over = KeepGeneration {
+        group: GroupName::new("gone").expect("a name"),
+        generation: Generation {
+            number: 12,
+            ..Generation::default()
+        },
+    };
+    let kept = [keep_generation(), over].map(Entry::KeepGeneration);
+    let kept = today.apply(tick(kept.into()), PLACE);
+    assert!(kept.is_ok(), "{kept:?}");
+    assert_eq!(today.generation_floor(), 12);
+    let KeepGeneration { group, generation } = keep_generation();
+    let known: Vec<_> = today.generations().collect();
+    assert_eq!(known, [(&group, &generation)]);
+    is_written("snapshot-v9", &today.snapshot());
+    assert_eq!(Ledger::restore(golden("snapshot-v9")), Ok(today));
 }
+
+const OF_GENERATIONS: [&str; 2] = [
+    "entry-19-keep-generation-v1",
+    "entry-19-keep-generation-v1-over",
+];
 
 const OF_RULES: [&str; 2] = ["entry-20-add-rules-v1", "entry-21-remove-rules-v1"];
 const OF_USERS: [&str; 2] = ["entry-18-alter-user-v1", "entry-18-alter-user-v1-removals"];
@@ -609,7 +679,7 @@ const OF_PRODUCERS: [&str; 2] = ["entry-15-produce-v1", "entry-16-allot-producer
 
 #[test]
 fn a_snapshot_of_before_there_were_producers_is_read_as_what_it_was() {
-    let later = [OF_PRODUCERS, OF_USERS, OF_RULES].concat();
+    let later = [OF_PRODUCERS, OF_USERS, OF_RULES, OF_GENERATIONS].concat();
     let ledger = ledger(|name| !later.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v5")), Ok(ledger));
 }
@@ -617,7 +687,14 @@ fn a_snapshot_of_before_there_were_producers_is_read_as_what_it_was() {
 #[test]
 fn a_snapshot_of_before_there_were_stores_is_read_as_what_it_was() {
     let of_stores = ["entry-14-add-store-v1", "entry-11-alter-topic-v1-store"];
-    let later = [&of_stores[..], &OF_PRODUCERS, &OF_USERS, &OF_RULES].concat();
+    let later = [
+        &of_stores[..],
+        &OF_PRODUCERS,
+        &OF_USERS,
+        &OF_RULES,
+        &OF_GENERATIONS,
+    ]
+    .concat();
     let ledger = ledger(|name| !later.contains(&name));
     assert_eq!(Ledger::restore(golden("snapshot-v4")), Ok(ledger));
 }

@@ -14,14 +14,17 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::fetch::Sending;
 use super::produce::{Producing, Told};
 use super::sasl::{SaslError, SaslMechanism};
-use super::{Context, api_versions, dispatch, gate, old_produce, produce, shape};
+use super::{Context, api_versions, dispatch, fetch, gate, old_produce, produce, shape};
 use crate::limits::{
     KAFKA_AUTHENTICATION_MAX, KAFKA_CONNECTION_IDLE_MAX, KAFKA_GOODBYE_MAX, KAFKA_PRODUCES_MAX,
     KAFKA_REQUEST_BYTES_MAX, KAFKA_REQUEST_READ_MAX, KAFKA_SMALL_REQUEST_BYTES_MAX,
     KAFKA_WRITE_MAX,
 };
+use crate::metrics::Metrics;
+use crate::reading::Chunk;
 
 const CODEC_PANICKED: &str = "the codec panicked";
 
@@ -157,7 +160,7 @@ where
             drop(room);
             // Of long responses there is one at a time, as the client takes them.
             let (taken, is_taken) = oneshot::channel();
-            let waits = matches!(answer, Answer::Response(_));
+            let waits = !matches!(answer, Answer::Producing { .. });
             if answers.send((answer, taken)).await.is_err() {
                 return Ok(());
             }
@@ -170,10 +173,7 @@ where
         while let Some((answer, taken)) = in_order.recv().await {
             let answer: Answer = answer;
             if let Some(response) = answer.response(context).await? {
-                let writing = async {
-                    writer.write_all(&response).await?;
-                    writer.flush().await
-                };
+                let writing = response.write(writer, context.broker.metrics());
                 let written = timeout(KAFKA_WRITE_MAX, writing).await;
                 written.map_err(|_| ConnectionError::Stuck)??;
             }
@@ -187,6 +187,7 @@ where
 /// What a request comes to.
 enum Answer {
     Response(BytesMut),
+    Fetched(Sending),
     /// What is to be produced is on its way to the log.
     Producing {
         producing: Producing,
@@ -195,11 +196,42 @@ enum Answer {
     },
 }
 
+/// A whole response, length included.
+enum Response {
+    Encoded(BytesMut),
+    Fetched(Sending),
+}
+
+impl Response {
+    async fn write(
+        self,
+        writer: &mut (impl AsyncWrite + Unpin),
+        metrics: &Metrics,
+    ) -> io::Result<()> {
+        match self {
+            Self::Encoded(response) => writer.write_all(&response).await?,
+            Self::Fetched(mut sending) => {
+                let mut chunk = Chunk::default();
+                loop {
+                    chunk.clear();
+                    sending.fill(&mut chunk, metrics).await;
+                    if chunk.filled().is_empty() {
+                        break;
+                    }
+                    writer.write_all(chunk.filled()).await?;
+                }
+            }
+        }
+        writer.flush().await
+    }
+}
+
 impl Answer {
-    /// The whole response, length included; `None` where the client waits for none.
-    async fn response(self, context: &Context) -> Result<Option<BytesMut>, ConnectionError> {
+    /// `None` where the client waits for none.
+    async fn response(self, context: &Context) -> Result<Option<Response>, ConnectionError> {
         let (producing, version, correlation_id) = match self {
-            Self::Response(response) => return Ok(Some(response)),
+            Self::Response(response) => return Ok(Some(Response::Encoded(response))),
+            Self::Fetched(sending) => return Ok(Some(Response::Fetched(sending))),
             Self::Producing {
                 producing,
                 version,
@@ -212,7 +244,8 @@ impl Answer {
             Told::Refused => Err(ConnectionError::RefusedUnasked),
             Told::Response(response) => {
                 let response = ResponseKind::Produce(response);
-                encode(ApiKey::Produce, version, correlation_id, &response).map(Some)
+                let response = encode(ApiKey::Produce, version, correlation_id, &response)?;
+                Ok(Some(Response::Encoded(response)))
             }
         }
     }
@@ -361,18 +394,28 @@ async fn answer(request: Bytes, context: &Context) -> Result<Answer, ConnectionE
         client_id,
         body,
     } = parsed;
-    if let RequestKind::Produce(request) = body {
-        let producing = produce::begin(context, version, request, request_bytes).await;
-        return Ok(Answer::Producing {
-            producing: producing.ok_or(ConnectionError::Stopping)?,
-            version,
-            correlation_id,
-        });
+    match body {
+        RequestKind::Produce(request) => {
+            let producing = produce::begin(context, version, request, request_bytes).await;
+            Ok(Answer::Producing {
+                producing: producing.ok_or(ConnectionError::Stopping)?,
+                version,
+                correlation_id,
+            })
+        }
+        RequestKind::Fetch(request) => {
+            let fetched = fetch::handle(context, version, request).await;
+            let sending = fetched.send(version, correlation_id);
+            let sending = sending.map_err(|error| unwritten(key, version, &error))?;
+            Ok(Answer::Fetched(sending))
+        }
+        body => {
+            let response = dispatch::handle(context, version, &client_id, body)
+                .await
+                .ok_or(ConnectionError::Stopping)?;
+            encode(key, version, correlation_id, &response).map(Answer::Response)
+        }
     }
-    let response = dispatch::handle(context, version, &client_id, body)
-        .await
-        .ok_or(ConnectionError::Stopping)?;
-    encode(key, version, correlation_id, &response).map(Answer::Response)
 }
 
 /// The codec reports bad bytes as errors; should it panic all the same, that is an error too.
@@ -404,12 +447,16 @@ pub(super) fn encode(
     header
         .encode(&mut out, key.response_header_version(version))
         .and_then(|()| response.encode(&mut out, version))
-        .map_err(|error| ConnectionError::Encode {
-            key,
-            version,
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| unwritten(key, version, &error))?;
     let length = i32::try_from(out.len() - 4).expect("responses are bounded far below 2 GiB");
     out[..4].copy_from_slice(&length.to_be_bytes());
     Ok(out)
+}
+
+fn unwritten(key: ApiKey, version: i16, error: &anyhow::Error) -> ConnectionError {
+    ConnectionError::Encode {
+        key,
+        version,
+        reason: error.to_string(),
+    }
 }

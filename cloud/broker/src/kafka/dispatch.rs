@@ -41,7 +41,8 @@ pub(super) async fn handle(
             ResponseKind::Metadata(metadata::handle(context, version, &request).await?)
         }
         RequestKind::Fetch(request) => {
-            ResponseKind::Fetch(fetch::handle(context, version, request).await)
+            let fetched = fetch::handle(context, version, request).await;
+            ResponseKind::Fetch(fetched.whole().await)
         }
         RequestKind::ListOffsets(request) => {
             ResponseKind::ListOffsets(list_offsets::handle(context, version, request).await)

@@ -1,30 +1,43 @@
-//! Fetch: plans, waits until there is enough, reads. What a request leaves out its session knows (`fetch_session`).
+//! Fetch: plans, waits until there is enough, and opens what is to be sent, which is read as it is sent (`sending`). What a
+//! request leaves out its session knows (`fetch_session`).
+
+mod memory;
+mod sending;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{EpochEndOffset, PartitionData};
-use kafka_protocol::messages::{FetchRequest, FetchResponse};
 use tidegate_cloud_protocol::acls::Operation;
 use tidegate_cloud_protocol::fetch::{Plan, Planned, Wish};
 use tidegate_shared::id::{KafkaOffset, TopicId};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::fetch_session::{Asked, FetchSession, Round, Topic};
+use super::fetch_session::{Answer, Asked, FetchSession, Round, Told, Topic};
 use super::{Context, reply_code, target};
-use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
-use crate::reading::{LOOK_UPS_MAX, Read, StorageError};
+use crate::limits::{KAFKA_FETCH_AHEAD_BYTES_MAX, KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
+use crate::reading::{LOOK_UPS_MAX, Read, Run, StorageError};
+pub(crate) use memory::FetchMemory;
+use memory::Share;
+pub(super) use sending::Sending;
 
 const READ_COMMITTED: i8 = 1;
 
-pub(super) async fn handle(
-    context: &Context,
-    version: i16,
-    mut request: FetchRequest,
-) -> FetchResponse {
+/// A response, of which the records are not read yet.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    error_code: i16,
+    session_id: i32,
+    topics: Vec<Told<Run>>,
+    /// What of it is in memory.
+    share: Share,
+}
+
+pub(super) async fn handle(context: &Context, version: i16, mut request: FetchRequest) -> Fetched {
     context.broker.metrics().fetch_requests.inc();
     let mut session = lock(&context.fetch_session).take();
     let response = fetch(context, version, &mut request, &mut session).await;
@@ -41,10 +54,15 @@ async fn fetch(
     version: i16,
     request: &mut FetchRequest,
     session: &mut Option<FetchSession>,
-) -> FetchResponse {
+) -> Fetched {
     let round = match Round::begin(session, version, request) {
         Ok(round) => round,
-        Err(code) => return FetchResponse::default().with_error_code(code),
+        Err(error_code) => {
+            return Fetched {
+                error_code,
+                ..Fetched::default()
+            };
+        }
     };
     let (wishes, refused) = wishes(context, &round.partitions);
     let asked = round.partitions.iter().zip(&wishes);
@@ -59,6 +77,8 @@ async fn fetch(
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut room = Room {
         left: bytes_max.min(KAFKA_FETCH_BYTES_MAX),
+        ahead: KAFKA_FETCH_AHEAD_BYTES_MAX,
+        share: Share::default(),
         is_empty: true,
     };
     let mut answers = Vec::with_capacity(round.partitions.len());
@@ -73,12 +93,13 @@ async fn fetch(
         answers.push(answer(context, version, request, wanted, planned, &mut room).await);
     }
     let new_id = (Uuid::new_v4().as_u128() as i32 & i32::MAX).max(1);
-    let room = (&context.session_room, new_id);
-    let (session_id, responses) = round.end(session, version, answers, room);
-    let response = FetchResponse::default().with_responses(responses);
-    match version {
-        7.. => response.with_session_id(session_id),
-        _ => response,
+    let (session_id, topics) =
+        round.end(session, version, answers, (&context.session_room, new_id));
+    Fetched {
+        error_code: reply_code::NONE,
+        session_id,
+        topics,
+        share: room.share,
     }
 }
 
@@ -181,24 +202,60 @@ async fn answer(
     wanted: &FetchPartition,
     planned: Result<(Planned, &Wish, Option<Diverging>), i16>,
     room: &mut Room,
-) -> PartitionData {
-    let mut data = PartitionData::default()
+) -> Answer<Run> {
+    let data = PartitionData::default()
         .with_partition_index(wanted.partition)
         .with_high_watermark(-1)
         .with_records(Some(Bytes::new()));
     let (planned, wish, diverging) = match planned {
         Ok(planned) => planned,
-        Err(code) => return data.with_error_code(code),
+        Err(code) => return without_records(data.with_error_code(code)),
     };
+    let data = describe(data, version, request, wanted, &planned, diverging);
+    let mut data = match data {
+        Ok(data) => data,
+        Err(data) => return without_records(data),
+    };
+    match open(context, planned, wish, room).await {
+        Ok(run) => {
+            room.take(run.bytes());
+            let bytes = run.bytes() as u64;
+            context.broker.metrics().fetch_bytes.inc_by(bytes);
+            let records = (!run.is_empty()).then_some(run);
+            Answer { data, records }
+        }
+        Err(error) => {
+            context.broker.metrics().storage_errors.inc();
+            tracing::error!(%error, partition = wanted.partition, "kafka: a fetch cannot be answered");
+            data.error_code = reply_code::KAFKA_STORAGE_ERROR;
+            without_records(data)
+        }
+    }
+}
+
+fn without_records(data: PartitionData) -> Answer<Run> {
+    let records = None;
+    Answer { data, records }
+}
+
+/// What is told of a partition beside its records; `Err` where no records go with it.
+fn describe(
+    mut data: PartitionData,
+    version: i16,
+    request: &FetchRequest,
+    wanted: &FetchPartition,
+    planned: &Planned,
+    diverging: Option<Diverging>,
+) -> Result<PartitionData, PartitionData> {
     data.aborted_transactions = None;
     let partition = planned.partition;
     data.error_code = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
     if data.error_code != reply_code::NONE {
-        return data;
+        return Err(data);
     }
     let is_out = planned.out_of_range && diverging.is_none();
     if is_out || matches!(diverging, Some(Diverging::Epoch)) {
-        return data.with_error_code(reply_code::OFFSET_OUT_OF_RANGE);
+        return Err(data.with_error_code(reply_code::OFFSET_OUT_OF_RANGE));
     }
     data.high_watermark = partition.next.0;
     data.last_stable_offset = partition.next.0;
@@ -212,28 +269,19 @@ async fn answer(
         let known = EpochEndOffset::default()
             .with_epoch(epoch)
             .with_end_offset(end.0);
-        return data.with_diverging_epoch(known);
+        return Err(data.with_diverging_epoch(known));
     }
-    match read(context, planned, wish, room).await {
-        Ok(records) => {
-            room.take(records.len());
-            let bytes = records.len() as u64;
-            context.broker.metrics().fetch_bytes.inc_by(bytes);
-            data.records = Some(records);
-        }
-        Err(error) => {
-            context.broker.metrics().storage_errors.inc();
-            tracing::error!(%error, partition = wanted.partition, "kafka: a fetch cannot be answered");
-            data.error_code = reply_code::KAFKA_STORAGE_ERROR;
-        }
-    }
-    data
+    Ok(data)
 }
 
 /// What a response still has room for: what is planned of segments is an estimate.
 #[derive(Debug)]
 struct Room {
     left: usize,
+    /// What may be in memory before it is sent.
+    ahead: usize,
+    /// What an object store has given is in memory, too.
+    share: Share,
     /// Nothing is in it yet.
     is_empty: bool,
 }
@@ -245,14 +293,14 @@ impl Room {
     }
 }
 
-/// Reads what was planned; where that has been moved meanwhile, what is planned then; and where all that it
+/// Opens what was planned; where that has been moved meanwhile, what is planned then; and where all that it
 /// could be was compacted away, what lies behind.
-async fn read(
+async fn open(
     context: &Context,
     planned: Planned,
     wish: &Wish,
-    room: &Room,
-) -> Result<Bytes, StorageError> {
+    room: &mut Room,
+) -> Result<Run, StorageError> {
     let shared = context.broker.shared();
     let leader_epoch = planned.partition.leader_epoch;
     let (mut wish, mut next, mut look_ups) = (*wish, Some(planned), 1);
@@ -262,13 +310,24 @@ async fn read(
             plan.partitions.into_iter().next().flatten()
         };
         let Some(mut planned) = next.take().or_else(plan) else {
-            return Ok(Bytes::new());
+            return Ok(Run::default());
         };
-        planned.source.bound(room.left, room.is_empty);
-        match shared.read_source(planned.source, leader_epoch).await {
+        let in_memory = shared.is_read_into_memory(&planned.source);
+        let left = match in_memory {
+            true => room.left.min(room.share.left(&context.fetch_memory)),
+            false => room.left,
+        };
+        planned.source.bound(left, room.is_empty);
+        let opened = shared.open(planned.source, leader_epoch, &mut room.ahead);
+        match opened.await {
             Err(error) if error.is_missing() && look_ups < LOOK_UPS_MAX => look_ups += 1,
             Ok(Read::Hole { to }) => wish.offset = to,
-            Ok(Read::Batches(records)) => return Ok(records),
+            Ok(Read::Batches(run)) => {
+                if in_memory {
+                    room.share.take(run.bytes());
+                }
+                return Ok(run);
+            }
             Err(error) => return Err(error),
         }
     }

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -46,6 +46,17 @@ impl Asked {
 
 type Key = (Topic, i32);
 
+/// What a partition is answered.
+#[derive(Debug)]
+pub(super) struct Answer<R> {
+    /// Without records.
+    pub(super) data: PartitionData,
+    pub(super) records: Option<R>,
+}
+
+/// What is told of one topic.
+pub(super) type Told<R> = (Topic, Vec<Answer<R>>);
+
 /// What a session knows of a partition.
 #[derive(Debug)]
 struct Kept {
@@ -65,7 +76,7 @@ impl Kept {
     }
 
     /// Whether an answer has to be told, which is so if anything in it is new. Errors are told each time.
-    fn is_news(&mut self, data: &PartitionData) -> bool {
+    fn is_news<R>(&mut self, Answer { data, records }: &Answer<R>) -> bool {
         let is_error = data.error_code != reply_code::NONE;
         let told = (data.high_watermark, data.log_start_offset);
         let is_changed = told != (self.high_watermark, self.log_start);
@@ -73,7 +84,7 @@ impl Kept {
             true => (-1, -1),
             false => told,
         };
-        has_records(data) || is_error || is_changed
+        records.is_some() || is_error || is_changed
     }
 }
 
@@ -154,13 +165,13 @@ impl Round {
 
     /// The session's id (0: there is none), and what is to be told, of one answer for each partition. A session that begins
     /// gets `new_id`, and a permit of `room` for each partition: without them there is none.
-    pub(super) fn end(
+    pub(super) fn end<R>(
         self,
         session: &mut Option<FetchSession>,
         version: i16,
-        answers: Vec<PartitionData>,
+        answers: Vec<Answer<R>>,
         (room, new_id): (&Arc<Semaphore>, i32),
-    ) -> (i32, Vec<FetchableTopicResponse>) {
+    ) -> (i32, Vec<Told<R>>) {
         let begins = match self.kind {
             Kind::Begins if !self.partitions.is_empty() => {
                 // Its room is free for the one that begins.
@@ -186,17 +197,17 @@ impl Round {
         }
         let goes_on = self.kind == Kind::GoesOn;
         let mut own = session.as_mut().filter(|_| has_begun || goes_on);
-        let mut topics: Vec<(Topic, Vec<PartitionData>)> = Vec::new();
-        for (asked, data) in self.partitions.into_iter().zip(answers) {
+        let mut topics: Vec<Told<R>> = Vec::new();
+        for (asked, answer) in self.partitions.into_iter().zip(answers) {
             let is_news = own
                 .as_mut()
-                .is_none_or(|own| own.is_news(&asked.key(), &data));
+                .is_none_or(|own| own.is_news(&asked.key(), &answer));
             if goes_on && !is_news {
                 continue;
             }
             match topics.last_mut() {
-                Some((topic, partitions)) if *topic == asked.topic => partitions.push(data),
-                _ => topics.push((asked.topic, vec![data])),
+                Some((topic, partitions)) if *topic == asked.topic => partitions.push(answer),
+                _ => topics.push((asked.topic, vec![answer])),
             }
         }
         if let Some(own) = own.filter(|_| goes_on) {
@@ -204,7 +215,7 @@ impl Round {
         }
         let own = session.as_ref().filter(|_| has_begun || goes_on);
         let id = own.map_or(0, |own| own.id);
-        (id, topics.into_iter().map(topic_response).collect())
+        (id, topics)
     }
 }
 
@@ -255,14 +266,14 @@ impl FetchSession {
         behind.chain(others).map(asked).collect()
     }
 
-    fn is_news(&mut self, key: &Key, data: &PartitionData) -> bool {
+    fn is_news<R>(&mut self, key: &Key, answer: &Answer<R>) -> bool {
         let Some(kept) = self.partitions.get_mut(key) else {
             return true;
         };
-        if has_records(data) {
+        if answer.records.is_some() {
             self.served = Some((key.0.apart(), key.1));
         }
-        kept.is_news(data)
+        kept.is_news(answer)
     }
 }
 
@@ -298,18 +309,6 @@ fn asked(version: i16, request: &mut FetchRequest) -> impl Iterator<Item = Asked
 fn room_for(room: &Arc<Semaphore>, partitions: usize) -> Option<OwnedSemaphorePermit> {
     let permits = u32::try_from(partitions).ok()?;
     Arc::clone(room).try_acquire_many_owned(permits).ok()
-}
-
-fn has_records(data: &PartitionData) -> bool {
-    data.records.as_ref().is_some_and(|bytes| !bytes.is_empty())
-}
-
-fn topic_response((topic, partitions): (Topic, Vec<PartitionData>)) -> FetchableTopicResponse {
-    let response = FetchableTopicResponse::default().with_partitions(partitions);
-    match topic {
-        Topic::Name(name) => response.with_topic(TopicName(name)),
-        Topic::Id(id) => response.with_topic_id(id),
-    }
 }
 
 #[cfg(test)]

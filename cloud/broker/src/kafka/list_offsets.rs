@@ -164,7 +164,7 @@ async fn at_time(
 ) -> Result<Found, StorageError> {
     let mut from = KafkaOffset(log_start);
     while let Some(entry) = shared.entry_at_time(target, from, time).await? {
-        let bytes = shared.read(vec![entry], 0).await?;
+        let bytes = shared.read(entry, 0).await?;
         let found = tokio::task::spawn_blocking(move || first_at(bytes, log_start, time)).await;
         match found.ok().flatten() {
             Some(Some(found)) => return Ok(found),

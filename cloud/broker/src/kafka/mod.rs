@@ -49,6 +49,7 @@ use std::sync::{Arc, Mutex};
 pub(crate) use auto_create::AutoCreate;
 use bytes::Bytes;
 pub(crate) use create_topics::collision;
+pub(crate) use fetch::FetchMemory;
 pub(crate) use fetch_session::FetchSession;
 pub(crate) use gate::Gate;
 use kafka_protocol::messages::{RequestKind, ResponseKind};
@@ -93,6 +94,7 @@ pub(crate) struct Context {
     pub(crate) room: Arc<Semaphore>,
     /// Of this connection; a fetch takes it out while it goes on.
     pub(crate) fetch_session: Arc<Mutex<Option<FetchSession>>>,
+    pub(crate) fetch_memory: FetchMemory,
     /// Permits are partitions of all connections' fetch sessions.
     pub(crate) session_room: Arc<Semaphore>,
     /// Of this start of the cloud, by chance; 31 bits, and not 0.

@@ -59,7 +59,8 @@ pub(super) fn group(error: GroupError) -> i16 {
         GroupError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
         GroupError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
         GroupError::GroupFull => ResponseError::GroupMaxSizeReached,
-        GroupError::TooManyGroups => ResponseError::CoordinatorNotAvailable,
+        GroupError::TooLarge => ResponseError::UnknownServerError,
+        GroupError::NotKept | GroupError::TooManyGroups => ResponseError::CoordinatorNotAvailable,
     }
     .code()
 }

@@ -11,8 +11,10 @@
 mod local;
 mod object;
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -149,6 +151,15 @@ pub enum LogReader {
     Object(ObjectReader),
 }
 
+/// What lies at a place of the log.
+#[derive(Clone, Debug)]
+pub enum OpenedPlace {
+    /// The file has it at the place's position, for as long as it is open.
+    File(Arc<File>),
+    /// Read already.
+    Bytes(Bytes),
+}
+
 impl LogReader {
     /// Fills `out` with the bytes at `place`. Blocks: not to be called on a thread that runs others' tasks.
     ///
@@ -161,16 +172,20 @@ impl LogReader {
         }
     }
 
-    /// What [`LogReader::read`] gives, where that would wait for an object store: then the caller need not block.
-    pub async fn read_from_store(
-        &self,
-        place: LogPlace,
-        bytes: usize,
-    ) -> Option<io::Result<Bytes>> {
+    /// What lies at `place`, for who can read it when it is wanted.
+    ///
+    /// # Errors
+    /// As [`LogReader::read`].
+    pub async fn open(&self, place: LogPlace, bytes: usize) -> io::Result<OpenedPlace> {
         match self {
-            Self::Local(_) => None,
-            Self::Object(objects) => Some(objects.fetch(place, bytes).await),
+            Self::Local(files) => files.file(place).map(OpenedPlace::File),
+            Self::Object(objects) => objects.fetch(place, bytes).await.map(OpenedPlace::Bytes),
         }
+    }
+
+    /// Whether [`LogReader::open`] gives files.
+    pub fn has_files(&self) -> bool {
+        matches!(self, Self::Local(_))
     }
 
     /// As [`LogReader::read`], but of what is stored, whatever a cache has of it. Blocks as that does.

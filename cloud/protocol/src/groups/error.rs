@@ -20,6 +20,10 @@ pub enum GroupError {
     InvalidSessionTimeout,
     #[error("the group has as many members as it may have")]
     GroupFull,
+    #[error("the group's generation is larger than what can be kept")]
+    TooLarge,
+    #[error("the group's generation cannot be kept now")]
+    NotKept,
     #[error("there are as many groups as there may be")]
     TooManyGroups,
 }

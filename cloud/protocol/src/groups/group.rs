@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::member::Member;
-use super::{Answer, Answers, GroupError, GroupLimits, Identity};
+use super::{Answer, Effects, GroupError, GroupLimits, Identity};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -15,9 +15,11 @@ pub(super) enum Phase {
         delay_ms: Option<u64>,
         deadline_ms: u64,
     },
-    /// Waits for the leader's assignment; who has not asked for its own by `deadline_ms` is out.
+    /// Waits for the leader's assignment, and then until it is kept; who has not asked for its own by `deadline_ms` is
+    /// out.
     Completing {
         deadline_ms: u64,
+        is_assigned: bool,
     },
     /// Some may still have to ask for their assignment, until `sync_deadline_ms`.
     Stable {
@@ -36,6 +38,8 @@ pub(super) struct Group {
     pub(super) members: BTreeMap<String, Member>,
     /// Ids given out that have not joined yet (KIP-394), and until when they may.
     pub(super) pending: BTreeMap<String, u64>,
+    /// A generation of it was given away to be kept.
+    pub(super) is_kept: bool,
 }
 
 impl Group {
@@ -49,6 +53,7 @@ impl Group {
             leader: String::new(),
             members: BTreeMap::new(),
             pending: BTreeMap::new(),
+            is_kept: false,
         }
     }
 
@@ -63,7 +68,7 @@ impl Group {
                 delay_ms,
                 deadline_ms,
             } => Some(delay_ms.unwrap_or(deadline_ms).min(deadline_ms)),
-            Phase::Completing { deadline_ms } => Some(deadline_ms),
+            Phase::Completing { deadline_ms, .. } => Some(deadline_ms),
             Phase::Stable { sync_deadline_ms } => sync_deadline_ms,
         };
         let sessions = self.members.values().filter_map(Member::expires_ms);
@@ -112,10 +117,10 @@ impl Group {
         now_ms: u64,
         member_id: &str,
         instance: Option<&str>,
-        answers: &mut Answers,
+        effects: &mut Effects,
     ) -> Result<(), GroupError> {
         if self.pending.remove(member_id).is_some() {
-            self.complete_if_all_joined(now_ms, answers);
+            self.complete_if_all_joined(now_ms, effects);
             return Ok(());
         }
         let id = match instance {
@@ -125,28 +130,28 @@ impl Group {
             _ => member_id.to_owned(),
         };
         self.check_member(&id, instance)?;
-        self.remove(now_ms, &id, answers);
+        self.remove(now_ms, &id, effects);
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, now_ms: u64, id: &str, answers: &mut Answers) {
+    pub(super) fn remove(&mut self, now_ms: u64, id: &str, effects: &mut Effects) {
         let Some(mut member) = self.members.remove(id) else {
             return;
         };
-        answer_gone(id, &mut member, GroupError::UnknownMember, answers);
-        self.prepare(now_ms, answers);
-        self.complete_if_all_joined(now_ms, answers);
+        answer_gone(id, &mut member, GroupError::UnknownMember, effects);
+        self.prepare(now_ms, effects);
+        self.complete_if_all_joined(now_ms, effects);
     }
 
-    pub(super) fn timeout(&mut self, now_ms: u64, answers: &mut Answers) {
+    pub(super) fn timeout(&mut self, now_ms: u64, effects: &mut Effects) {
         self.pending.retain(|_, until_ms| *until_ms > now_ms);
         let over = |m: &Member| m.expires_ms().is_some_and(|at| at <= now_ms);
         for id in self.ids_where(over) {
-            self.remove(now_ms, &id, answers);
+            self.remove(now_ms, &id, effects);
         }
         match self.phase {
             Phase::Preparing { deadline_ms, .. } if deadline_ms <= now_ms => {
-                self.complete(now_ms, answers);
+                self.complete(now_ms, effects);
             }
             Phase::Preparing { .. } => {
                 if let Phase::Preparing { delay_ms, .. } = &mut self.phase
@@ -154,9 +159,9 @@ impl Group {
                 {
                     *delay_ms = None;
                 }
-                self.complete_if_all_joined(now_ms, answers);
+                self.complete_if_all_joined(now_ms, effects);
             }
-            Phase::Completing { deadline_ms }
+            Phase::Completing { deadline_ms, .. }
             | Phase::Stable {
                 sync_deadline_ms: Some(deadline_ms),
             } if deadline_ms <= now_ms => {
@@ -164,13 +169,19 @@ impl Group {
                     sync_deadline_ms: None,
                 };
                 let late = self.ids_where(|m| !m.synced);
-                self.prepare(now_ms, answers);
+                self.prepare(now_ms, effects);
                 for id in late {
-                    self.remove(now_ms, &id, answers);
+                    self.remove(now_ms, &id, effects);
                 }
             }
             _ => {}
         }
+    }
+
+    /// The generation as it is now is to be kept.
+    pub(super) fn keep(&mut self, effects: &mut Effects) {
+        self.is_kept = true;
+        effects.keeps = Some(self.generation());
     }
 
     pub(super) fn ids_where(&self, condition: impl Fn(&Member) -> bool) -> Vec<String> {
@@ -186,15 +197,15 @@ pub(super) fn join_error(id: &str, error: GroupError) -> Answer {
     }
 }
 
-pub(super) fn fence(id: &str, member: &mut Member, answers: &mut Answers) {
-    answer_gone(id, member, GroupError::FencedInstance, answers);
+pub(super) fn fence(id: &str, member: &mut Member, effects: &mut Effects) {
+    answer_gone(id, member, GroupError::FencedInstance, effects);
 }
 
-pub(super) fn answer_gone(id: &str, member: &mut Member, error: GroupError, answers: &mut Answers) {
+pub(super) fn answer_gone(id: &str, member: &mut Member, error: GroupError, effects: &mut Effects) {
     if let Some(token) = member.waits_join.take() {
-        answers.push_back((token, join_error(id, error)));
+        effects.answers.push_back((token, join_error(id, error)));
     }
     if let Some(token) = member.waits_sync.take() {
-        answers.push_back((token, Answer::Sync(Err(error))));
+        effects.answers.push_back((token, Answer::Sync(Err(error))));
     }
 }

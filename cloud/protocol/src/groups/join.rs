@@ -4,14 +4,16 @@ use bytes::Bytes;
 
 use super::group::{Group, Phase, fence, join_error};
 use super::member::Member;
-use super::{Answer, Answers, GroupError, Join, Joined, Token};
+use super::{Answer, Effects, GroupError, Join, Joined, Token};
 
 impl Group {
-    pub(super) fn join(&mut self, now_ms: u64, token: Token, join: Join, answers: &mut Answers) {
+    pub(super) fn join(&mut self, now_ms: u64, token: Token, join: Join, effects: &mut Effects) {
         let mut member_id = join.member_id.clone();
-        if let Err(error) = self.try_join(now_ms, token, join, &mut member_id, answers) {
+        if let Err(error) = self.try_join(now_ms, token, join, &mut member_id, effects) {
             let result = Err(error);
-            answers.push_back((token, Answer::Join { member_id, result }));
+            effects
+                .answers
+                .push_back((token, Answer::Join { member_id, result }));
         }
     }
 
@@ -21,13 +23,13 @@ impl Group {
         token: Token,
         join: Join,
         member_id: &mut String,
-        answers: &mut Answers,
+        effects: &mut Effects,
     ) -> Result<(), GroupError> {
         self.check_protocols(&join)?;
         let by_instance = join.instance.as_deref().and_then(|i| self.of_instance(i));
         if member_id.is_empty() {
             if let Some(replaced) = by_instance {
-                self.replace_static(now_ms, token, &replaced, join, answers);
+                self.replace_static(now_ms, token, &replaced, join, effects);
                 return Ok(());
             }
             self.check_room()?;
@@ -37,15 +39,15 @@ impl Group {
                 self.pending.insert(member_id.clone(), until_ms);
                 return Err(GroupError::MemberIdRequired);
             }
-            self.admit(now_ms, token, member_id.clone(), join, answers);
+            self.admit(now_ms, token, member_id.clone(), join, effects);
             return Ok(());
         }
         if self.pending.remove(member_id.as_str()).is_some() {
-            self.admit(now_ms, token, member_id.clone(), join, answers);
+            self.admit(now_ms, token, member_id.clone(), join, effects);
             return Ok(());
         }
         self.check_member(member_id, join.instance.as_deref())?;
-        self.rejoin(now_ms, token, member_id, join, answers);
+        self.rejoin(now_ms, token, member_id, join, effects);
         Ok(())
     }
 
@@ -94,7 +96,7 @@ impl Group {
     }
 
     /// A new member.
-    fn admit(&mut self, now_ms: u64, token: Token, id: String, join: Join, answers: &mut Answers) {
+    fn admit(&mut self, now_ms: u64, token: Token, id: String, join: Join, effects: &mut Effects) {
         self.protocol_type.clone_from(&join.protocol_type);
         let mut member = Member {
             instance: join.instance,
@@ -110,7 +112,7 @@ impl Group {
         };
         member.touch(now_ms);
         self.members.insert(id, member);
-        self.prepare(now_ms, answers);
+        self.prepare(now_ms, effects);
         let delay = self.limits.initial_rebalance_delay_ms;
         if let Phase::Preparing {
             delay_ms: Some(delay_ms),
@@ -119,11 +121,11 @@ impl Group {
         {
             *delay_ms = now_ms + delay;
         }
-        self.complete_if_all_joined(now_ms, answers);
+        self.complete_if_all_joined(now_ms, effects);
     }
 
     /// A member that the group knows joins again.
-    fn rejoin(&mut self, now_ms: u64, token: Token, id: &str, join: Join, answers: &mut Answers) {
+    fn rejoin(&mut self, now_ms: u64, token: Token, id: &str, join: Join, effects: &mut Effects) {
         let leads = self.leader == id;
         let member = self.members.get_mut(id).expect("the caller has checked it");
         let changed = member.protocols != join.protocols;
@@ -141,14 +143,18 @@ impl Group {
             // It has lost our answer: it gets the same again.
             let result = Ok(self.joined(id, leads, false));
             let member_id = id.to_owned();
-            answers.push_back((token, Answer::Join { member_id, result }));
+            effects
+                .answers
+                .push_back((token, Answer::Join { member_id, result }));
             return;
         }
         if let Some(older) = member.waits_join.replace(token) {
-            answers.push_back((older, join_error(id, GroupError::RebalanceInProgress)));
+            effects
+                .answers
+                .push_back((older, join_error(id, GroupError::RebalanceInProgress)));
         }
-        self.prepare(now_ms, answers);
-        self.complete_if_all_joined(now_ms, answers);
+        self.prepare(now_ms, effects);
+        self.complete_if_all_joined(now_ms, effects);
     }
 
     /// A static member starts again: it gets a new id, and the older process is fenced. In a stable
@@ -159,10 +165,10 @@ impl Group {
         token: Token,
         old_id: &str,
         join: Join,
-        answers: &mut Answers,
+        effects: &mut Effects,
     ) {
         let mut member = self.members.remove(old_id).expect("found by its instance");
-        fence(old_id, &mut member, answers);
+        fence(old_id, &mut member, effects);
         let same = member.protocols == join.protocols;
         let led = self.leader == old_id;
         let id = join.new_member_id;
@@ -177,9 +183,13 @@ impl Group {
         let keeps = same && matches!(self.phase, Phase::Stable { .. });
         member.waits_join = (!keeps).then_some(token);
         self.members.insert(id.clone(), member);
+        if keeps {
+            // Its new id. Should that be lost, it is told that it is unknown, and comes again.
+            self.keep(effects);
+        }
         if !keeps {
-            self.prepare(now_ms, answers);
-            self.complete_if_all_joined(now_ms, answers);
+            self.prepare(now_ms, effects);
+            self.complete_if_all_joined(now_ms, effects);
             return;
         }
         let mut joined = self.joined(&id, led && join.can_skip_assignment, true);
@@ -188,7 +198,9 @@ impl Group {
             joined.leader = old_id.to_owned();
         }
         let (member_id, result) = (id, Ok(joined));
-        answers.push_back((token, Answer::Join { member_id, result }));
+        effects
+            .answers
+            .push_back((token, Answer::Join { member_id, result }));
     }
 
     pub(super) fn joined(&self, id: &str, as_leader: bool, skip_assignment: bool) -> Joined {

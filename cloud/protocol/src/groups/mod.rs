@@ -3,13 +3,15 @@
 //!
 //! `handle_*(now, …)` takes requests, `poll_answer` gives the answers that were waited for (by the
 //! token that came with the request), `poll_timeout` says when `handle_timeout` is due. It neither
-//! reads a clock nor makes ids, and it does not keep offsets: those are the ledger's.
+//! reads a clock nor makes ids, and it does not keep offsets: those are the ledger's. Nobody is told of an assignment
+//! before `poll_keep` has given the generation away to be kept, and `handle_kept` has said that it is.
 //!
 //! Sources: Kafka's group protocol (`JoinGroup` … `LeaveGroup`), KIP-134 (initial delay), KIP-345
 //! (static members), KIP-394 (member id required).
 
 mod description;
 mod error;
+mod generation;
 mod group;
 mod join;
 mod member;
@@ -25,6 +27,7 @@ use tidegate_shared::id::GroupName;
 
 pub use description::{CONSUMER_PROTOCOL_TYPE, GroupDescription, GroupState, MemberDescription};
 pub use error::GroupError;
+pub use generation::{Generation, GenerationMember};
 use group::Group;
 pub use member::{Client, Protocol};
 
@@ -129,8 +132,13 @@ pub enum Answer {
     Sync(Result<Synced, GroupError>),
 }
 
-/// Answers ready to be taken.
-type Answers = VecDeque<(Token, Answer)>;
+/// What is ready to be taken.
+#[derive(Debug, Default)]
+struct Effects {
+    answers: VecDeque<(Token, Answer)>,
+    /// A group has a new generation to be kept.
+    keeps: Option<Generation>,
+}
 
 /// All groups of this coordinator.
 #[derive(Debug)]
@@ -139,7 +147,8 @@ pub struct Groups {
     groups: BTreeMap<GroupName, Group>,
     /// When each group next has something to do by itself.
     deadlines: BTreeSet<(u64, GroupName)>,
-    answers: Answers,
+    effects: Effects,
+    keeps: VecDeque<(GroupName, Generation)>,
     /// The newest generation of any group that was forgotten: one that comes again under its name
     /// goes on from there, so that a generation means one thing for as long as the broker runs.
     generation_floor: i32,
@@ -151,7 +160,8 @@ impl Groups {
             limits,
             groups: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            answers: VecDeque::new(),
+            effects: Effects::default(),
+            keeps: VecDeque::new(),
             generation_floor: 0,
         }
     }
@@ -161,7 +171,8 @@ impl Groups {
         if let Err(error) = self.check_join(&join) {
             let member_id = join.member_id;
             let result = Err(error);
-            self.answers
+            self.effects
+                .answers
                 .push_back((token, Answer::Join { member_id, result }));
             return;
         }
@@ -169,8 +180,8 @@ impl Groups {
         self.groups
             .entry(name.clone())
             .or_insert_with(|| Group::new(self.limits, self.generation_floor));
-        self.with(&name, |group, answers| {
-            group.join(now_ms, token, join, answers)
+        self.with(&name, |group, effects| {
+            group.join(now_ms, token, join, effects)
         });
     }
 
@@ -194,11 +205,11 @@ impl Groups {
         let name = sync.identity.group.clone();
         if !self.groups.contains_key(&name) {
             let unknown = Answer::Sync(Err(GroupError::UnknownMember));
-            self.answers.push_back((token, unknown));
+            self.effects.answers.push_back((token, unknown));
             return;
         }
-        self.with(&name, |group, answers| {
-            group.sync(now_ms, token, sync, answers)
+        self.with(&name, |group, effects| {
+            group.sync(now_ms, token, sync, effects)
         });
     }
 
@@ -217,8 +228,8 @@ impl Groups {
         member_id: &str,
         instance: Option<&str>,
     ) -> Result<(), GroupError> {
-        self.with(group, |group, answers| {
-            group.leave(now_ms, member_id, instance, answers)
+        self.with(group, |group, effects| {
+            group.leave(now_ms, member_id, instance, effects)
         })
         .unwrap_or(Err(GroupError::UnknownMember))
     }
@@ -239,7 +250,7 @@ impl Groups {
             if deadline > now_ms {
                 return;
             }
-            self.with(&name, |group, answers| group.timeout(now_ms, answers));
+            self.with(&name, |group, effects| group.timeout(now_ms, effects));
         }
     }
 
@@ -249,7 +260,7 @@ impl Groups {
     }
 
     pub fn poll_answer(&mut self) -> Option<(Token, Answer)> {
-        self.answers.pop_front()
+        self.effects.answers.pop_front()
     }
 
     /// Whether anybody is in the group.
@@ -270,17 +281,27 @@ impl Groups {
     fn with<T>(
         &mut self,
         name: &GroupName,
-        work: impl FnOnce(&mut Group, &mut Answers) -> T,
+        work: impl FnOnce(&mut Group, &mut Effects) -> T,
     ) -> Option<T> {
         let group = self.groups.get_mut(name)?;
         if let Some(deadline) = group.next_deadline_ms() {
             self.deadlines.remove(&(deadline, name.clone()));
         }
-        let result = work(group, &mut self.answers);
+        let result = work(group, &mut self.effects);
+        if let Some(generation) = self.effects.keeps.take() {
+            self.keeps.push_back((name.clone(), generation));
+        }
         if let Some(deadline) = group.next_deadline_ms() {
             self.deadlines.insert((deadline, name.clone()));
         } else if group.is_vacant() {
             self.generation_floor = self.generation_floor.max(group.generation);
+            if group.is_kept {
+                let over = Generation {
+                    number: group.generation,
+                    ..Generation::default()
+                };
+                self.keeps.push_back((name.clone(), over));
+            }
             self.groups.remove(name);
         }
         Some(result)

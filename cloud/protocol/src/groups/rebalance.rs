@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::group::{Group, Phase};
-use super::{Answer, Answers, GroupError};
+use super::{Answer, Effects, GroupError};
 
 /// The shortest time that a rebalance gives its members, whatever they say: a timeout of zero would
 /// end each generation in the moment in which it begins.
@@ -13,7 +13,7 @@ const REBALANCE_TIMEOUT_MIN_MS: u64 = 1_000;
 
 impl Group {
     /// Begins a rebalance, unless one has begun.
-    pub(super) fn prepare(&mut self, now_ms: u64, answers: &mut Answers) {
+    pub(super) fn prepare(&mut self, now_ms: u64, effects: &mut Effects) {
         let delay_ms = match self.phase {
             Phase::Preparing { .. } => return,
             Phase::Empty => Some(now_ms + self.limits.initial_rebalance_delay_ms),
@@ -24,7 +24,7 @@ impl Group {
             if let Some(token) = member.waits_sync.take() {
                 member.touch(now_ms);
                 let answer = Answer::Sync(Err(GroupError::RebalanceInProgress));
-                answers.push_back((token, answer));
+                effects.answers.push_back((token, answer));
             }
         }
         self.phase = Phase::Preparing {
@@ -41,19 +41,19 @@ impl Group {
             .max(REBALANCE_TIMEOUT_MIN_MS)
     }
 
-    pub(super) fn complete_if_all_joined(&mut self, now_ms: u64, answers: &mut Answers) {
+    pub(super) fn complete_if_all_joined(&mut self, now_ms: u64, effects: &mut Effects) {
         let Phase::Preparing { delay_ms, .. } = self.phase else {
             return;
         };
         let delayed = delay_ms.is_some_and(|delay_ms| delay_ms > now_ms);
         let all = self.members.values().all(|m| m.waits_join.is_some());
         if all && !delayed && self.pending.is_empty() {
-            self.complete(now_ms, answers);
+            self.complete(now_ms, effects);
         }
     }
 
     /// All who come have come: the next generation begins.
-    pub(super) fn complete(&mut self, now_ms: u64, answers: &mut Answers) {
+    pub(super) fn complete(&mut self, now_ms: u64, effects: &mut Effects) {
         // A static member that is away keeps its place until its session ends.
         self.members
             .retain(|_, m| m.waits_join.is_some() || m.instance.is_some());
@@ -78,7 +78,10 @@ impl Group {
             self.leader = present.next().map(|(id, _)| id.clone()).unwrap_or_default();
         }
         let deadline_ms = now_ms + self.rebalance_timeout_ms();
-        self.phase = Phase::Completing { deadline_ms };
+        self.phase = Phase::Completing {
+            deadline_ms,
+            is_assigned: false,
+        };
         let ids: Vec<String> = self.members.keys().cloned().collect();
         for id in ids {
             let joined = self.joined(&id, self.leader == id, false);
@@ -88,7 +91,9 @@ impl Group {
             if let Some(token) = member.waits_join.take() {
                 member.touch(now_ms);
                 let (member_id, result) = (id, Ok(joined));
-                answers.push_back((token, Answer::Join { member_id, result }));
+                effects
+                    .answers
+                    .push_back((token, Answer::Join { member_id, result }));
             }
         }
     }

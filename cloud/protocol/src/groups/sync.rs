@@ -1,12 +1,12 @@
-//! Assigning: the leader brings everybody's assignment, the others ask for theirs.
+//! Assigning: the leader brings everybody's assignment, which is kept; the others ask for theirs.
 
 use super::group::{Group, Phase};
-use super::{Answer, Answers, GroupError, Sync, Synced, Token};
+use super::{Answer, Effects, GroupError, Sync, Synced, Token};
 
 impl Group {
-    pub(super) fn sync(&mut self, now_ms: u64, token: Token, sync: Sync, answers: &mut Answers) {
-        if let Err(error) = self.try_sync(now_ms, token, sync, answers) {
-            answers.push_back((token, Answer::Sync(Err(error))));
+    pub(super) fn sync(&mut self, now_ms: u64, token: Token, sync: Sync, effects: &mut Effects) {
+        if let Err(error) = self.try_sync(now_ms, token, sync, effects) {
+            effects.answers.push_back((token, Answer::Sync(Err(error))));
         }
     }
 
@@ -15,7 +15,7 @@ impl Group {
         now_ms: u64,
         token: Token,
         sync: Sync,
-        answers: &mut Answers,
+        effects: &mut Effects,
     ) -> Result<(), GroupError> {
         self.check_identity(&sync.identity)?;
         let differs = |said: &Option<String>, is: &String| said.as_ref().is_some_and(|s| s != is);
@@ -34,9 +34,13 @@ impl Group {
         member.touch(now_ms);
         member.synced = true;
         if let Some(older) = member.waits_sync.replace(token) {
-            answers.push_back((older, Answer::Sync(Err(GroupError::RebalanceInProgress))));
+            effects
+                .answers
+                .push_back((older, Answer::Sync(Err(GroupError::RebalanceInProgress))));
         }
-        if let Phase::Completing { deadline_ms } = self.phase
+        if let Phase::Completing {
+            is_assigned: false, ..
+        } = self.phase
             && self.leader == id
         {
             for (id, assignment) in sync.assignments {
@@ -44,15 +48,27 @@ impl Group {
                     member.assignment = assignment;
                 }
             }
-            self.phase = Phase::Stable {
-                sync_deadline_ms: Some(deadline_ms),
-            };
+            if let Phase::Completing { is_assigned, .. } = &mut self.phase {
+                *is_assigned = true;
+            }
+            self.keep(effects);
         }
-        self.answer_synced(now_ms, answers);
+        self.answer_synced(now_ms, effects);
         Ok(())
     }
 
-    fn answer_synced(&mut self, now_ms: u64, answers: &mut Answers) {
+    /// The assignment is kept: who has asked for it is told.
+    pub(super) fn begin_stable(&mut self, now_ms: u64, effects: &mut Effects) {
+        let Phase::Completing { deadline_ms, .. } = self.phase else {
+            return;
+        };
+        self.phase = Phase::Stable {
+            sync_deadline_ms: Some(deadline_ms),
+        };
+        self.answer_synced(now_ms, effects);
+    }
+
+    fn answer_synced(&mut self, now_ms: u64, effects: &mut Effects) {
         let Phase::Stable { sync_deadline_ms } = &mut self.phase else {
             return;
         };
@@ -66,7 +82,7 @@ impl Group {
                 protocol: self.protocol.clone(),
                 assignment: member.assignment.clone(),
             };
-            answers.push_back((token, Answer::Sync(Ok(synced))));
+            effects.answers.push_back((token, Answer::Sync(Ok(synced))));
         }
         if self.members.values().all(|member| member.synced) {
             *sync_deadline_ms = None;

@@ -52,6 +52,14 @@ fn sync(member_id: &str, generation: i32, assignments: &[(&str, &'static str)]) 
     }
 }
 
+/// All is kept at once.
+fn handle_sync(groups: &mut Groups, now_ms: u64, token: Token, sync: Sync) {
+    groups.handle_sync(now_ms, token, sync);
+    while let Some((group, generation)) = groups.poll_keep() {
+        groups.handle_kept(now_ms, &group, generation.number, Ok(()));
+    }
+}
+
 fn joined(groups: &mut Groups) -> Vec<(Token, Result<Joined, GroupError>)> {
     std::iter::from_fn(|| groups.poll_answer())
         .map(|(token, answer)| match answer {
@@ -81,9 +89,14 @@ fn stable_pair() -> Groups {
     groups.handle_timeout(501);
     let answers = joined(&mut groups);
     assert_eq!(answers.len(), 2, "one generation for both");
-    groups.handle_sync(502, Token(1), sync("b", 1, &[]));
+    handle_sync(&mut groups, 502, Token(1), sync("b", 1, &[]));
     assert!(groups.poll_answer().is_none(), "it waits for the leader");
-    groups.handle_sync(503, Token(0), sync("a", 1, &[("a", "0"), ("b", "1")]));
+    handle_sync(
+        &mut groups,
+        503,
+        Token(0),
+        sync("a", 1, &[("a", "0"), ("b", "1")]),
+    );
     assert_eq!(synced(&mut groups).len(), 2);
     groups
 }
@@ -168,14 +181,19 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_the_older() {
     groups.handle_join(0, Token(0), static_join("first"));
     groups.handle_timeout(500);
     assert!(joined(&mut groups)[0].1.is_ok());
-    groups.handle_sync(501, Token(0), sync("first", 1, &[("first", "all")]));
+    handle_sync(
+        &mut groups,
+        501,
+        Token(0),
+        sync("first", 1, &[("first", "all")]),
+    );
     assert_eq!(synced(&mut groups).len(), 1);
 
     groups.handle_join(600, Token(1), static_join("second"));
     let answers = joined(&mut groups);
     let again = answers[0].1.as_ref().unwrap();
     assert_eq!((again.generation, again.skip_assignment), (1, true));
-    groups.handle_sync(601, Token(1), sync("second", 1, &[]));
+    handle_sync(&mut groups, 601, Token(1), sync("second", 1, &[]));
     assert_eq!(synced(&mut groups)[0].1, Ok(Bytes::from("all")));
     let older = Identity {
         instance: Some("instance-a".into()),
@@ -213,6 +231,96 @@ fn strangers_are_refused() {
         Err(GroupError::UnknownMember),
         "one without a group may not commit over those in it"
     );
+}
+
+/// Member a alone, which has synced, and what is to be kept of it.
+fn assigned() -> (Groups, Generation) {
+    let mut groups = groups();
+    groups.handle_join(0, Token(0), static_join("a"));
+    groups.handle_timeout(500);
+    assert!(joined(&mut groups)[0].1.is_ok());
+    groups.handle_sync(501, Token(0), sync("a", 1, &[("a", "all")]));
+    let (group, generation) = groups.poll_keep().expect("it is to be kept");
+    assert_eq!((group, generation.number), (name(), 1));
+    (groups, generation)
+}
+
+fn static_identity(member_id: &str, generation: i32) -> Identity {
+    Identity {
+        instance: Some("instance-a".into()),
+        ..identity(member_id, generation)
+    }
+}
+
+#[test]
+fn nobody_is_told_of_an_assignment_before_it_is_kept() {
+    let (mut groups, _) = assigned();
+    assert!(groups.poll_answer().is_none());
+    let who = static_identity("a", 1);
+    assert_eq!(groups.handle_heartbeat(502, &who), Ok(()));
+    let told = groups.check_commit(502, &who);
+    assert_eq!(told, Err(GroupError::RebalanceInProgress));
+    groups.handle_kept(503, &name(), 0, Ok(()));
+    assert!(groups.poll_answer().is_none(), "that is another one");
+    groups.handle_kept(503, &name(), 1, Ok(()));
+    assert_eq!(synced(&mut groups)[0].1, Ok(Bytes::from("all")));
+    assert_eq!(groups.check_commit(504, &who), Ok(()));
+}
+
+#[test]
+fn one_that_cannot_be_kept_is_told_and_another_is_made() {
+    let (mut groups, _) = assigned();
+    groups.handle_kept(503, &name(), 1, Err(GroupError::NotKept));
+    assert_eq!(synced(&mut groups)[0].1, Err(GroupError::NotKept));
+    let again = Join {
+        member_id: "a".into(),
+        ..static_join("")
+    };
+    groups.handle_join(504, Token(1), again);
+    assert_eq!(joined(&mut groups)[0].1.as_ref().unwrap().generation, 2);
+}
+
+#[test]
+fn who_was_in_a_group_is_in_it_after_a_restart() {
+    let (_, generation) = assigned();
+    let kept = (name(), generation);
+    let restart = || {
+        let kept = std::iter::once((&kept.0, &kept.1));
+        Groups::restore(GroupLimits::default(), 0, 7, kept)
+    };
+    let mut groups = restart();
+    let who = static_identity("a", 1);
+    assert_eq!(groups.handle_heartbeat(9_000, &who), Ok(()));
+    assert_eq!(groups.check_commit(9_001, &who), Ok(()));
+    handle_sync(
+        &mut groups,
+        9_002,
+        Token(0),
+        Sync {
+            identity: who,
+            ..sync("a", 1, &[])
+        },
+    );
+    assert_eq!(synced(&mut groups)[0].1, Ok(Bytes::from("all")));
+    let groups_of = groups.describe(&name()).unwrap();
+    assert_eq!(groups_of.state, GroupState::Stable);
+
+    // One that does not come is out when its session ends, and the group is over.
+    let mut groups = restart();
+    assert_eq!(groups.poll_timeout(), Some(10_000));
+    groups.handle_timeout(10_000);
+    groups.handle_timeout(40_000);
+    assert!(groups.is_empty());
+    let (_, over) = groups.poll_keep().unwrap();
+    assert!(over.members.is_empty() && over.number == 2, "{over:?}");
+}
+
+#[test]
+fn a_group_that_begins_anew_goes_on_behind_what_was_there_before_a_restart() {
+    let mut groups = Groups::restore(GroupLimits::default(), 0, 7, std::iter::empty());
+    groups.handle_join(0, Token(0), static_join("a"));
+    groups.handle_timeout(500);
+    assert_eq!(joined(&mut groups)[0].1.as_ref().unwrap().generation, 8);
 }
 
 /// A consumer as clients write it: joins, syncs, heartbeats, joins again when told to.
@@ -314,8 +422,7 @@ impl World {
                 .collect(),
             ..sync(&consumer.id, joined.generation, &[])
         };
-        self.groups
-            .handle_sync(self.now_ms, Token(who as u64), sync);
+        handle_sync(&mut self.groups, self.now_ms, Token(who as u64), sync);
     }
 
     fn pass(&mut self, elapsed_ms: u64) {

@@ -128,6 +128,7 @@ pub enum Effect {
     /// The rules that went because of each filter.
     RulesRemoved(Vec<Vec<Rule>>),
     Swept,
+    GenerationKept,
     UserAltered,
     UserRefused {
         reason: UserRefusal,

@@ -1,5 +1,5 @@
 //! The ledger: the one deterministic state machine that decides offsets, duplicates, epochs, topics
-//! and committed offsets.
+//! committed offsets, and what consumer groups have assigned.
 //!
 //! `apply(command) -> effects` is pure: it reads no clock, makes no random number, skips no command,
 //! and its maps are ordered, so that a snapshot and the commands after it give the same state to the
@@ -10,6 +10,7 @@ mod acls;
 pub mod command;
 mod effect;
 mod epochs;
+mod generations;
 mod partition_log;
 mod placement;
 pub mod producers;
@@ -52,6 +53,7 @@ use command::{
     Begin, CommitOffsets, CreateTopic, DeleteTopic, Entry, ForgetOffsets, GrowTopic, Produce, Tick,
 };
 use epochs::EpochEnds;
+use generations::Generations;
 use producers::{Producers, SequenceVerdict};
 use storage::{Garbage, Living};
 use stores::Stores;
@@ -81,6 +83,7 @@ pub struct Ledger {
     epoch_ends: BTreeMap<Target, EpochEnds>,
     users: Users,
     rules: Rules,
+    generations: Generations,
     /// Made of the logs.
     living: Living,
 }
@@ -288,6 +291,7 @@ impl Ledger {
                 Entry::ForgetOffsets(forget) => self.forget_offsets(&forget),
                 Entry::AddStore(add) => self.add_store(add),
                 Entry::AlterUser(alter) => self.alter_user(alter),
+                Entry::KeepGeneration(keep) => self.keep_generation(keep),
                 Entry::AddRules(add) => self.add_rules(add),
                 Entry::RemoveRules(remove) => self.remove_rules(&remove),
             })

@@ -16,10 +16,12 @@ use crate::acls::{Rule, Rules};
 use crate::index::LogPlace;
 
 use super::command::{
-    OffsetCommit, put_changes, put_rules, put_segment, put_segment_id, put_target, take_changes,
-    take_name, take_rules, take_segment, take_segment_id, take_store_url, take_target,
+    OffsetCommit, put_changes, put_generation, put_rules, put_segment, put_segment_id, put_target,
+    take_changes, take_generation, take_name, take_rules, take_segment, take_segment_id,
+    take_store_url, take_target,
 };
 use super::epochs::{EpochEnd, EpochEnds};
+use super::generations::Generations;
 use super::producers::{Producer, Producers, Taken};
 use super::storage::{Garbage, Living};
 use super::stores::Stores;
@@ -32,8 +34,8 @@ use super::{
 /// Counts up when the format changes; older ones stay readable. 2: streams' gap records. 3: who fights
 /// over an edge, streams' forks and lives, and whether the cloud is behind. 4: topics' settings, what lies
 /// where, what is to be deleted, and the broker's epoch. 5: object stores beside the cluster's. 6: Kafka producers. 7: where leader
-/// epochs ended. 8: users, and who may do what.
-const VERSION: u8 = 8;
+/// epochs ended. 8: users, and who may do what. 9: groups' generations.
+const VERSION: u8 = 9;
 
 impl Ledger {
     /// The whole state; equal states give equal bytes.
@@ -87,6 +89,11 @@ impl Ledger {
         users::put(&mut out, &self.users);
         let rules: Vec<Rule> = self.rules.iter().collect();
         put_rules(&mut out, rules.iter());
+        out.put_i32_le(self.generations.floor);
+        put_map(&mut out, &self.generations.of_groups, |out, name, kept| {
+            put_bytes(out, name.as_str().as_bytes());
+            put_generation(out, kept);
+        });
         out.freeze()
     }
 
@@ -144,6 +151,13 @@ impl Ledger {
                 rules.add(rule);
             }
         }
+        let mut generations = Generations::default();
+        if version > 8 {
+            generations.floor = reader.i32("generation floor")?;
+            generations.of_groups = take_map(&mut reader, "groups' generations", |reader| {
+                Ok((take_group_name(reader)?, take_generation(reader)?))
+            })?;
+        }
         if !reader.is_empty() {
             return Err(DecodeError::LeftOver(reader.rest().len()));
         }
@@ -168,6 +182,7 @@ impl Ledger {
             epoch_ends,
             users,
             rules,
+            generations,
         })
     }
 }
@@ -444,10 +459,14 @@ fn take_lost(reader: &mut Reader) -> Result<Option<(Incarnation, EdgeOffset)>, D
 fn take_group(
     reader: &mut Reader,
 ) -> Result<(GroupName, BTreeMap<Target, Committed>), DecodeError> {
-    let name = take_name(reader, "group id", GroupName::LENGTH_MAX, |value| {
-        GroupName::new(value)
-    })?;
+    let name = take_group_name(reader)?;
     Ok((name, take_map(reader, "offsets", take_committed)?))
+}
+
+fn take_group_name(reader: &mut Reader) -> Result<GroupName, DecodeError> {
+    take_name(reader, "group id", GroupName::LENGTH_MAX, |value| {
+        GroupName::new(value)
+    })
 }
 
 fn put_committed(out: &mut BytesMut, target: &Target, committed: &Committed) {

@@ -230,7 +230,7 @@ async fn last_in(
     entry: IndexEntry,
     fits: impl Fn(i64, &Record) -> bool + Send + 'static,
 ) -> Result<Option<FoundRecord>, ApiError> {
-    let read = context.broker.shared().read(vec![entry], 0).await;
+    let read = context.broker.shared().read(entry, 0).await;
     let bytes = read.map_err(|error| context.unreadable(&error))?;
     let unpacked = tokio::task::spawn_blocking(move || unpack(bytes, fits)).await;
     let found = unpacked.map_err(|error| ApiError::unreadable(error.to_string()))?;

@@ -1,4 +1,3 @@
-use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchTopic, ForgottenTopic};
 
 use super::*;
@@ -14,7 +13,7 @@ struct Connection {
 }
 
 /// The session's id, and the partitions that were told, or why not.
-type Told = Result<(i32, Vec<i32>), i16>;
+type Outcome = Result<(i32, Vec<i32>), i16>;
 
 impl Connection {
     fn new(room: usize) -> Self {
@@ -30,8 +29,8 @@ impl Connection {
         (id, epoch): (i32, i32),
         wanted: &[i32],
         forgotten: &[i32],
-        answer: impl Fn(i32) -> PartitionData,
-    ) -> Told {
+        answer: impl Fn(i32) -> Answer<()>,
+    ) -> Outcome {
         let partitions = wanted.iter().map(|partition| {
             let wanted = FetchPartition::default();
             wanted.with_partition(*partition)
@@ -51,24 +50,29 @@ impl Connection {
         let round = Round::begin(&mut self.session, VERSION, &mut request)?;
         let asked = round.partitions.iter();
         let answers = asked.map(|asked| {
-            let data = answer(asked.wanted.partition);
-            data.with_partition_index(asked.wanted.partition)
+            let mut answer = answer(asked.wanted.partition);
+            answer.data.partition_index = asked.wanted.partition;
+            answer
         });
         let answers = answers.collect();
         let (id, topics) = round.end(&mut self.session, VERSION, answers, (&self.room, NEW_ID));
-        let told = topics.into_iter().flat_map(|topic| topic.partitions);
-        Ok((id, told.map(|data| data.partition_index).collect()))
+        let told = topics.into_iter().flat_map(|(_, answers)| answers);
+        Ok((id, told.map(|told| told.data.partition_index).collect()))
     }
 }
 
-fn at(high_watermark: i64) -> PartitionData {
-    PartitionData::default()
-        .with_high_watermark(high_watermark)
-        .with_records(Some(Bytes::new()))
+fn at(high_watermark: i64) -> Answer<()> {
+    Answer {
+        data: PartitionData::default().with_high_watermark(high_watermark),
+        records: None,
+    }
 }
 
-fn with_records(high_watermark: i64) -> PartitionData {
-    at(high_watermark).with_records(Some(Bytes::from_static(b"records")))
+fn with_records(high_watermark: i64) -> Answer<()> {
+    Answer {
+        records: Some(()),
+        ..at(high_watermark)
+    }
 }
 
 #[test]
@@ -84,7 +88,10 @@ fn what_is_not_new_is_not_told_again() {
     });
     assert_eq!(one, Ok((NEW_ID, vec![1])), "its end is another");
     let broken = |partition| match partition {
-        0 => PartitionData::default().with_error_code(reply_code::OFFSET_OUT_OF_RANGE),
+        0 => Answer {
+            data: PartitionData::default().with_error_code(reply_code::OFFSET_OUT_OF_RANGE),
+            records: None,
+        },
         1 => at(6),
         _ => at(5),
     };

@@ -48,11 +48,14 @@ impl LocalReader {
 
     /// Fills `out` with the bytes at `place`. Blocks.
     pub fn read(&self, place: LogPlace, out: &mut [u8]) -> io::Result<()> {
+        self.file(place)?.read_exact_at(out, place.position)
+    }
+
+    /// The file that has `place`.
+    pub fn file(&self, place: LogPlace) -> io::Result<Arc<File>> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let file = files.get(&place.object).map(|open| Arc::clone(&open.file));
-        drop(files);
-        let file = file.ok_or(io::ErrorKind::NotFound)?;
-        file.read_exact_at(out, place.position)
+        file.ok_or(io::ErrorKind::NotFound.into())
     }
 
     /// Whether a file is there.

@@ -17,6 +17,7 @@ mod forget_offsets;
 mod fork_stream;
 mod grow_topic;
 mod import_facts;
+mod keep_generation;
 mod land;
 mod land_gap;
 mod open_broker;
@@ -52,6 +53,7 @@ pub use forget_offsets::ForgetOffsets;
 pub use fork_stream::ForkStream;
 pub use grow_topic::GrowTopic;
 pub use import_facts::{FACTS_MAX, ImportFacts};
+pub use keep_generation::KeepGeneration;
 pub use land::{Land, Part};
 pub use land_gap::LandGap;
 pub use open_broker::OpenBroker;
@@ -71,6 +73,7 @@ pub(super) use alter_topic::{put_changes, take_changes};
 pub(super) use alter_user::{
     put_verifier, take_32, take_token_name, take_user_name, take_verifier,
 };
+pub(super) use keep_generation::{put_generation, take_generation};
 pub(super) use pack::{put_segment, put_segment_id, take_segment, take_segment_id};
 
 /// Why bytes are not a command (or a snapshot) that this build understands.

@@ -10,6 +10,7 @@ use tidegate_shared::scram::{Mechanism, Verifier};
 
 use super::*;
 use crate::acls::strategies::{filter, rule};
+use crate::groups::{Client, Generation, GenerationMember};
 use crate::index::SegmentId;
 use crate::ledger::producers::Sequence;
 use crate::ledger::{Segment, TokenName, UserName};
@@ -96,6 +97,10 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         1 => any::<u8>().prop_map(|id| Entry::OpenBroker(OpenBroker { id: u128::from(id) })),
         3 => alter_user(),
+        2 => (0..2u8, generation()).prop_map(|(group, generation)| {
+            let group = GroupName::new(format!("group-{group}")).unwrap();
+            Entry::KeepGeneration(KeepGeneration { group, generation })
+        }),
         1 => (0..3u8).prop_map(|n| Entry::AddStore(AddStore { url: format!("s3://bucket-{n}") })),
         6 => (target(), segment(), vec(segment_id(), 0..4), prop::option::of((0..9_u32, any::<u32>())))
             .prop_map(|(target, segment, replaces, facts)| {
@@ -121,6 +126,34 @@ fn entry() -> impl Strategy<Value = Entry> {
             Entry::CommitOffsets(CommitOffsets { group, offsets })
         }),
     ]
+}
+
+fn generation() -> impl Strategy<Value = Generation> {
+    let bytes = || vec(any::<u8>(), 0..5).prop_map(Bytes::from);
+    let member = (
+        prop::option::of("[a-z]{0,3}"),
+        vec(("[a-z]{0,3}", bytes()), 0..3),
+        bytes(),
+    );
+    let member = member.prop_map(|(instance, protocols, assignment)| GenerationMember {
+        instance,
+        client: Client {
+            id: "client".to_owned(),
+            host: "/192.0.2.7".to_owned(),
+        },
+        session_timeout_ms: 10_000,
+        rebalance_timeout_ms: 60_000,
+        protocols,
+        assignment,
+    });
+    let members = prop::collection::btree_map("[a-z]{0,3}", member, 0..4);
+    (any::<i32>(), members).prop_map(|(number, members)| Generation {
+        number,
+        protocol_type: "consumer".to_owned(),
+        protocol: "range".to_owned(),
+        leader: "a".to_owned(),
+        members,
+    })
 }
 
 fn alter_user() -> impl Strategy<Value = Entry> {

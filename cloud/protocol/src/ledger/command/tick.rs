@@ -5,8 +5,8 @@ use tidegate_shared::wire::Reader;
 
 use super::{
     AddRules, AddStore, AllotProducer, AlterTopic, AlterUser, CommitOffsets, DecodeError,
-    ForgetOffsets, ForkStream, ImportFacts, Land, LandGap, OpenBroker, OpenSession, OpenStream,
-    Pack, Part, Produce, ReleaseEdge, RemoveRules, Row, Swept, Trim,
+    ForgetOffsets, ForkStream, ImportFacts, KeepGeneration, Land, LandGap, OpenBroker, OpenSession,
+    OpenStream, Pack, Part, Produce, ReleaseEdge, RemoveRules, Row, Swept, Trim,
 };
 
 /// What has gathered since the last tick, in the order in which it came.
@@ -57,6 +57,8 @@ pub enum Entry {
     ForgetOffsets(ForgetOffsets),
     /// Number 18: changes a user.
     AlterUser(AlterUser),
+    /// Number 19: keeps what a group's leader has assigned.
+    KeepGeneration(KeepGeneration),
     /// Number 20: who may do what, more of it.
     AddRules(AddRules),
     /// Number 21: who may do what, less of it.
@@ -96,6 +98,7 @@ impl Entry {
             Self::AllotProducer(row) => row.put_row(out),
             Self::ForgetOffsets(row) => row.put_row(out),
             Self::AlterUser(row) => row.put_row(out),
+            Self::KeepGeneration(row) => row.put_row(out),
             Self::AddRules(row) => row.put_row(out),
             Self::RemoveRules(row) => row.put_row(out),
         }
@@ -121,6 +124,7 @@ impl Entry {
             AllotProducer::NUMBER => Self::AllotProducer(AllotProducer::take_row(reader)?),
             ForgetOffsets::NUMBER => Self::ForgetOffsets(ForgetOffsets::take_row(reader)?),
             AlterUser::NUMBER => Self::AlterUser(AlterUser::take_row(reader)?),
+            KeepGeneration::NUMBER => Self::KeepGeneration(KeepGeneration::take_row(reader)?),
             AddRules::NUMBER => Self::AddRules(AddRules::take_row(reader)?),
             RemoveRules::NUMBER => Self::RemoveRules(RemoveRules::take_row(reader)?),
             number => {

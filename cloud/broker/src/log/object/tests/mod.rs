@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use self::sea::{Random, Sea};
 use super::*;
-use crate::log::LogReader;
+use crate::log::{LogReader, OpenedPlace};
 use crate::opening::{Opened, Replayed, in_store};
 use crate::snapshots::{ObjectSnapshots, Snapshot};
 use crate::store::{CacheLimits, CacheMetrics};
@@ -336,7 +336,10 @@ async fn a_store_that_was_put_back_is_not_read_from_the_cache_of_what_it_had() {
             position: at.attachments_position,
         };
         let reader = LogReader::Object(log.reader());
-        reader.read_from_store(place, 5).await.unwrap().unwrap()
+        match reader.open(place, 5).await.unwrap() {
+            OpenedPlace::Bytes(bytes) => bytes,
+            OpenedPlace::File(_) => unreachable!("it has no files"),
+        }
     };
     let (log, before) = add(&world, 3, b"older").await;
     assert_eq!(read(&log, &before[2]).await, "older");

@@ -1,17 +1,23 @@
 //! Gives batches back, wherever they lie: from memory, from the log as they landed, or from the segments
 //! into which they were packed. A batch that is not as it was written is an error, never an answer.
 
+mod run;
+
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
 use tidegate_cloud_protocol::fetch::Source;
 use tidegate_cloud_protocol::index::{Address, IndexEntry, LogPlace};
 use tidegate_cloud_protocol::ledger::{Found, Segment, TailBatch, Target};
 use tidegate_cloud_protocol::segment::SegmentEntry;
 use tidegate_shared::id::KafkaOffset;
-use tidegate_shared::record::{BatchHeader, HEADER_BYTES, rewrite_in_place};
+use tidegate_shared::record::{BatchHeader, HEADER_BYTES};
 
+use self::run::{Batch, Lies};
+pub(crate) use self::run::{Chunk, Run};
+use crate::log::OpenedPlace;
 use crate::state::Shared;
 use crate::store::StoreError;
 use crate::stores::NotOpen;
@@ -53,7 +59,7 @@ impl StorageError {
 #[derive(Debug)]
 pub(crate) enum Read {
     /// As many as there was room for.
-    Batches(Bytes),
+    Batches(Run),
     /// All from the offset that was asked for up to `to` was compacted away.
     Hole { to: KafkaOffset },
 }
@@ -76,112 +82,115 @@ where
 }
 
 impl Shared {
-    /// What a fetch planned, as one run of bytes; see [`Shared::read`].
-    pub(crate) async fn read_source(
+    /// What a fetch planned, ready to be read; of it, up to `ahead` bytes (which count down) may be in memory, beside what an
+    /// object store has given. The first batch is looked at now where `ahead` has room for it.
+    pub(crate) async fn open(
         self: &Arc<Self>,
         source: Source,
         leader_epoch: i32,
+        ahead: &mut usize,
     ) -> Result<Read, StorageError> {
-        match source {
+        let (segment, offset, room, always_one) = match source {
             Source::Tail(entries) => {
-                let read = self.read(entries, leader_epoch).await;
-                read.map(Read::Batches)
+                let run = self.open_all(entries, leader_epoch, ahead).await;
+                return run.map(Read::Batches);
             }
             Source::Segment {
                 segment,
                 offset,
                 room,
                 always_one,
-            } => {
-                let index = self.segments.index(&segment).await?;
-                if index.from_offset(offset).is_empty() {
-                    return Ok(Read::Hole { to: segment.end });
-                }
-                let run = index.run_from(offset, room as u64, always_one);
-                let batches = self.segments.batches(segment.id, run).await?;
-                Ok(Read::Batches(assemble(run.entries, &batches, leader_epoch)))
-            }
+            } => (segment, offset, room, always_one),
+        };
+        let index = self.segments.index(&segment).await?;
+        if index.from_offset(offset).is_empty() {
+            return Ok(Read::Hole { to: segment.end });
         }
+        let run = index.run_from(offset, room as u64, always_one);
+        let batches = self.segments.batches(segment.id, run).await?;
+        let batches = run.entries.iter().zip(batches).map(|(entry, bytes)| Batch {
+            base_offset: entry.base_offset,
+            bytes: bytes.len(),
+            lies: Lies::InMemory(bytes),
+        });
+        Ok(Read::Batches(Run::new(batches.collect(), leader_epoch)))
     }
 
-    /// Reads batches into one run of bytes, with base offset and leader epoch rewritten; everything
-    /// else is as the edge sealed it.
+    /// Whether what is read of `source` is in memory until it is sent.
+    pub(crate) fn is_read_into_memory(&self, source: &Source) -> bool {
+        matches!(source, Source::Segment { .. }) || !self.log.has_files()
+    }
+
+    /// One batch, as it is sent.
     pub(crate) async fn read(
+        self: &Arc<Self>,
+        entry: IndexEntry,
+        leader_epoch: i32,
+    ) -> Result<Bytes, StorageError> {
+        let mut ahead = entry.batch_bytes as usize;
+        let run = self.open_all(vec![entry], leader_epoch, &mut ahead).await?;
+        Ok(run.read_all().await)
+    }
+
+    async fn open_all(
         self: &Arc<Self>,
         entries: Vec<IndexEntry>,
         leader_epoch: i32,
-    ) -> Result<Bytes, StorageError> {
-        let mut found = self.in_memory(&entries);
-        for (entry, found) in entries.iter().zip(&mut found) {
-            if let (Address::Log(place), None) = (entry.address, &found) {
-                *found = self.read_log_from_store(place, entry.batch_bytes).await?;
-            }
-            if let Address::Segment { segment, position } = entry.address {
-                let end = position + u64::from(entry.batch_bytes);
-                let bytes = self.segments.read(segment, position..end).await?;
-                let damaged = || StorageError::DamagedSegment {
-                    key: self.segments.key(segment),
-                    reason: format!("the batch at byte {position} does not match its CRC"),
-                };
-                is_whole(&bytes).then_some(()).ok_or_else(damaged)?;
-                *found = Some(bytes);
-            }
+        ahead: &mut usize,
+    ) -> Result<Run, StorageError> {
+        let recent = self.in_memory(&entries, ahead);
+        let mut batches = VecDeque::with_capacity(entries.len());
+        for (entry, recent) in entries.into_iter().zip(recent) {
+            let lies = match (recent, entry.address) {
+                (Some(bytes), _) => Lies::InMemory(bytes),
+                (None, Address::Log(place)) => self.open_log(place, entry.batch_bytes).await?,
+                (None, Address::Segment { segment, position }) => {
+                    let end = position + u64::from(entry.batch_bytes);
+                    let bytes = self.segments.read(segment, position..end).await?;
+                    let damaged = || StorageError::DamagedSegment {
+                        key: self.segments.key(segment),
+                        reason: format!("the batch at byte {position} does not match its CRC"),
+                    };
+                    is_whole(&bytes).then_some(()).ok_or_else(damaged)?;
+                    Lies::InMemory(bytes)
+                }
+            };
+            batches.push_back(Batch {
+                base_offset: entry.base_offset,
+                bytes: entry.batch_bytes as usize,
+                lies,
+            });
         }
-        if found.iter().all(Option::is_some) {
-            return self.gather(&entries, &found, leader_epoch);
-        }
-        let shared = Arc::clone(self);
-        tokio::task::spawn_blocking(move || shared.gather(&entries, &found, leader_epoch))
-            .await
-            .unwrap_or(Err(StorageError::Gone))
+        let mut run = Run::new(batches, leader_epoch);
+        run.look_at_first(ahead).await?;
+        Ok(run)
     }
 
-    fn in_memory(&self, entries: &[IndexEntry]) -> Vec<Option<Bytes>> {
+    /// What is in memory anyway, and stays there for us: up to `ahead` bytes, which count down.
+    fn in_memory(&self, entries: &[IndexEntry], ahead: &mut usize) -> Vec<Option<Bytes>> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = entries.iter().map(|entry| match entry.address {
-            Address::Log(place) => recent.get(place),
-            Address::Segment { .. } => None,
+        let found = entries.iter().map(|entry| {
+            let left = ahead.checked_sub(entry.batch_bytes as usize)?;
+            let Address::Log(place) = entry.address else {
+                return None;
+            };
+            let bytes = recent.get(place)?;
+            *ahead = left;
+            Some(bytes)
         });
         found.collect()
     }
 
-    /// What is not in `found` is read from the log. Blocks.
-    fn gather(
-        &self,
-        entries: &[IndexEntry],
-        found: &[Option<Bytes>],
-        leader_epoch: i32,
-    ) -> Result<Bytes, StorageError> {
-        let total = entries.iter().map(|entry| entry.batch_bytes as usize).sum();
-        let mut out = BytesMut::with_capacity(total);
-        for (entry, found) in entries.iter().zip(found) {
-            let start = out.len();
-            match (found, entry.address) {
-                (Some(batch), _) => out.extend_from_slice(batch),
-                (None, Address::Log(place)) => {
-                    out.resize(start + entry.batch_bytes as usize, 0);
-                    self.read_log(place, &mut out[start..])?;
-                }
-                (None, Address::Segment { .. }) => return Err(StorageError::Gone),
+    /// A batch of the log, as it landed.
+    async fn open_log(&self, place: LogPlace, bytes: u32) -> Result<Lies, StorageError> {
+        let opened = self.log.open(place, bytes as usize).await;
+        match opened.map_err(log_error(place, bytes as usize))? {
+            OpenedPlace::File(file) => Ok(Lies::InFile(file, place)),
+            OpenedPlace::Bytes(batch) => {
+                check_whole(place, &batch)?;
+                Ok(Lies::InMemory(batch))
             }
-            rewrite_in_place(&mut out[start..], entry.base_offset.0, leader_epoch);
         }
-        Ok(out.freeze())
-    }
-
-    /// A batch of the log, as it landed, where the log is in an object store.
-    async fn read_log_from_store(
-        &self,
-        place: LogPlace,
-        bytes: u32,
-    ) -> Result<Option<Bytes>, StorageError> {
-        let read = self.log.read_from_store(place, bytes as usize);
-        let Some(read) = read.await else {
-            return Ok(None);
-        };
-        let batch = read.map_err(log_error(place, bytes as usize))?;
-        check_whole(place, &batch)?;
-        Ok(Some(batch))
     }
 
     /// Fills `out` with a batch of the log, as it landed. Blocks.
@@ -301,16 +310,6 @@ fn entry_of(segment: &Segment, entry: &SegmentEntry) -> IndexEntry {
     }
 }
 
-fn assemble(entries: &[SegmentEntry], batches: &[Bytes], leader_epoch: i32) -> Bytes {
-    let mut out = BytesMut::with_capacity(batches.iter().map(Bytes::len).sum());
-    for (entry, batch) in entries.iter().zip(batches) {
-        let start = out.len();
-        out.extend_from_slice(batch);
-        rewrite_in_place(&mut out[start..], entry.base_offset.0, leader_epoch);
-    }
-    out.freeze()
-}
-
 /// Whether these bytes are exactly one batch, as its CRC says.
 fn is_whole(bytes: &[u8]) -> bool {
     let Ok(header) = BatchHeader::parse(bytes) else {
@@ -322,3 +321,6 @@ fn is_whole(bytes: &[u8]) -> bool {
 
 /// A batch's CRC covers everything from its attributes on.
 const CRC_COVERS_FROM: usize = 21;
+
+#[cfg(test)]
+pub(crate) use self::run::testing;
