@@ -134,6 +134,57 @@ async fn describe_group(
     response.groups.remove(0)
 }
 
+async fn heartbeat(client: &mut Client, group: &str, (member, generation): (StrBytes, i32)) -> i16 {
+    let request = HeartbeatRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_generation_id(generation)
+        .with_member_id(member);
+    let request = RequestKind::Heartbeat(request);
+    match client.ask(ApiKey::Heartbeat, 3, request).await {
+        ResponseKind::Heartbeat(response) => response.error_code,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A restart is nothing that a member has to notice: neither with a snapshot nor by the log alone.
+#[tokio::test]
+async fn members_go_on_over_a_restart_and_those_who_left_are_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    create(&mut client, vec![topic("telemetry", 3, &[])], false).await;
+    let member = join(&mut client, "stays", "consumer", &["telemetry"]).await;
+    assign(&mut client, "stays", member.clone()).await;
+    let gone = join(&mut client, "leaves", "consumer", &["telemetry"]).await;
+    assign(&mut client, "leaves", gone.clone()).await;
+    leave(&mut client, "leaves", gone.0.clone()).await;
+    // All that was to be kept before it is kept with it.
+    let other = join(&mut client, "other", "consumer", &["telemetry"]).await;
+    assign(&mut client, "other", other).await;
+    cloud.shutdown().await;
+    for with_snapshot in [false, true] {
+        if !with_snapshot {
+            std::fs::remove_dir_all(data.path().join("snapshots")).unwrap();
+        }
+        let cloud = start(data.path()).await;
+        let mut client = Client::connect(&cloud).await;
+        assert_eq!(heartbeat(&mut client, "stays", member.clone()).await, 0);
+        commit(&mut client, "stays", member.clone()).await;
+        let described = describe_group(&mut client, 4, "stays").await;
+        assert_eq!(described.group_state.as_str(), "Stable");
+        assert_eq!(described.members[0].member_id, member.0);
+        assert_eq!(described.members[0].member_assignment, ASSIGNMENT);
+        let gone = heartbeat(&mut client, "leaves", gone.clone()).await;
+        assert_eq!(gone, 25, "UNKNOWN_MEMBER_ID");
+        cloud.shutdown().await;
+    }
+    let cloud = start(data.path()).await;
+    let mut client = Client::connect(&cloud).await;
+    let (_, generation) = join(&mut client, "new", "consumer", &["telemetry"]).await;
+    assert_eq!(generation, 3, "behind that of the group that is over");
+    cloud.shutdown().await;
+}
+
 #[tokio::test]
 async fn groups_are_listed_and_described_as_they_are() {
     let data = tempfile::tempdir().unwrap();
