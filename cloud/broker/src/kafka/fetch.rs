@@ -211,11 +211,10 @@ async fn answer(
         Ok(planned) => planned,
         Err(code) => return without_records(data.with_error_code(code)),
     };
-    let data = describe(data, version, request, wanted, &planned, diverging);
-    let mut data = match data {
-        Ok(data) => data,
-        Err(data) => return without_records(data),
-    };
+    let (mut data, has_records) = describe(data, version, request, wanted, &planned, diverging);
+    if !has_records {
+        return without_records(data);
+    }
     match open(context, planned, wish, room).await {
         Ok(run) => {
             room.take(run.bytes());
@@ -238,7 +237,7 @@ fn without_records(data: PartitionData) -> Answer<Run> {
     Answer { data, records }
 }
 
-/// What is told of a partition beside its records; `Err` where no records go with it.
+/// What is told of a partition beside its records, and whether records go with it.
 fn describe(
     mut data: PartitionData,
     version: i16,
@@ -246,16 +245,16 @@ fn describe(
     wanted: &FetchPartition,
     planned: &Planned,
     diverging: Option<Diverging>,
-) -> Result<PartitionData, PartitionData> {
+) -> (PartitionData, bool) {
     data.aborted_transactions = None;
     let partition = planned.partition;
     data.error_code = reply_code::leader_epoch(wanted.current_leader_epoch, partition.leader_epoch);
     if data.error_code != reply_code::NONE {
-        return Err(data);
+        return (data, false);
     }
     let is_out = planned.out_of_range && diverging.is_none();
     if is_out || matches!(diverging, Some(Diverging::Epoch)) {
-        return Err(data.with_error_code(reply_code::OFFSET_OUT_OF_RANGE));
+        return (data.with_error_code(reply_code::OFFSET_OUT_OF_RANGE), false);
     }
     data.high_watermark = partition.next.0;
     data.last_stable_offset = partition.next.0;
@@ -269,9 +268,9 @@ fn describe(
         let known = EpochEndOffset::default()
             .with_epoch(epoch)
             .with_end_offset(end.0);
-        return Err(data.with_diverging_epoch(known));
+        return (data.with_diverging_epoch(known), false);
     }
-    Ok(data)
+    (data, true)
 }
 
 /// What a response still has room for: what is planned of segments is an estimate.
