@@ -51,6 +51,7 @@ def goals(measured):
     for name, part, figure, base, bound, is_floor in GOALS:
         ratios = measured.ratios(part, figure, base)
         if not ratios:
+            rows.append((name, bound_text(bound, is_floor), "not measured", "not known"))
             continue
         held = sum(ratio >= bound if is_floor else ratio <= bound for ratio in ratios)
         middle = math.exp(sum(math.log(max(ratio, 1e-3)) for ratio in ratios) / len(ratios))
@@ -72,9 +73,14 @@ def resting_goals(measured):
         if ours and theirs:
             ratio = ours[figure] / theirs[figure]
             rows.append((name, "≤ 1/10", f"{ratio:.2f}×", "yes" if ratio <= 0.1 else "**no**"))
+        else:
+            rows.append((name, "≤ 1/10", "not measured", "not known"))
     ours = measured.of("start", "start", TIDEGATE)
-    for figure, name in STARTS if ours else []:
-        rows.append((f"ready: {name}", "< 200 ms", f"{ours[figure] * 1000:,.0f} ms", "yes" if ours[figure] < 0.2 else "**no**"))
+    for figure, name in STARTS:
+        measured_ms, verdict = "not measured", "not known"
+        if ours:
+            measured_ms, verdict = f"{ours[figure] * 1000:,.0f} ms", "yes" if ours[figure] < 0.2 else "**no**"
+        rows.append((f"ready: {name}", "< 200 ms", measured_ms, verdict))
     return rows
 
 
