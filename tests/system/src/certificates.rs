@@ -10,10 +10,10 @@ pub struct Certificates {
     pub ca: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// Of a client: `CN=press,O=Tide`.
+    /// Of a client: `O=Tide,CN=press`, as Java writes it.
     pub client_certificate: PathBuf,
     pub client_key: PathBuf,
-    /// Of another: `CN=stranger,O=Tide`.
+    /// Of another: `O=Tide,CN=stranger`.
     pub stranger_certificate: PathBuf,
     pub stranger_key: PathBuf,
 }

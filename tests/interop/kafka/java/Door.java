@@ -107,7 +107,6 @@ final class Door {
             refused("producing", TopicAuthorizationException.class, () -> producer.send(new ProducerRecord<>(kit.name, "x")).get());
         }
         try (KafkaConsumer<String, String> member = kit.consumer(Map.of("group.id", kit.name))) {
-            member.assign(List.of(at));
             refused("committing", GroupAuthorizationException.class, () -> {
                 member.commitSync(Map.of(at, new OffsetAndMetadata(1)));
                 return null;

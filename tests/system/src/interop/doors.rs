@@ -13,7 +13,7 @@ use crate::node::Cloud;
 /// Who has all rights, by password and by certificate, and who has none.
 const ADA: (&str, &str) = ("ada", "pencil");
 const EVE: (&str, &str) = ("eve", "chalk");
-const WITH_RIGHTS: [&str; 2] = ["User:ada", "User:CN=press,O=Tide"];
+const WITH_RIGHTS: [&str; 2] = ["User:ada", "User:O=Tide,CN=press"];
 
 /// The listeners of a cloud beside the first one, which asks nobody who they are.
 #[derive(Debug)]
