@@ -24,7 +24,7 @@ final class Normal {
     private static final Set<String> PLACES = Set.of("logDir", "clusterId");
     private static final Set<String> IDS = Set.of("sessionId", "producerId", "generationId");
     /** Lists without an order. */
-    private static final Set<String> SETS = Set.of("acls", "matchingAcls", "mechanisms");
+    private static final Set<String> SETS = Set.of("acls", "matchingAcls", "mechanisms", "credentialInfos");
     private static final Set<String> SIZES = Set.of("totalBytes", "usableBytes");
     /** A time within this of now is one that a broker has put in. */
     private static final long NOW_MS = 3_600_000;
