@@ -17,7 +17,7 @@ final class Trial {
      * What only looks is asked again while the answers differ: a broker of Apache Kafka's may not have heard of what its
      * controller has just done. A connection that is closed has nothing more to look at.
      */
-    private static final long SAME_WITHIN_NS = TimeUnit.SECONDS.toNanos(10);
+    private static final long SAME_WITHIN_NS = TimeUnit.SECONDS.toNanos(30);
     private static final Set<ApiMessageType> LOOKS = Set.of(ApiMessageType.METADATA, ApiMessageType.DESCRIBE_CONFIGS,
             ApiMessageType.DESCRIBE_GROUPS, ApiMessageType.DESCRIBE_PRODUCERS, ApiMessageType.DESCRIBE_LOG_DIRS,
             ApiMessageType.DESCRIBE_CLUSTER, ApiMessageType.LIST_GROUPS, ApiMessageType.LIST_OFFSETS, ApiMessageType.DESCRIBE_ACLS,
