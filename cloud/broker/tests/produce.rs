@@ -36,6 +36,7 @@ const INVALID_TIMESTAMP: i16 = 32;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
+const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 const INVALID_RECORD: i16 = 87;
 const UNKNOWN_TOPIC_ID: i16 = 100;
@@ -247,7 +248,7 @@ async fn what_is_wrong_is_told_and_the_connection_stays() {
         (INVALID_RECORD, &claiming(4)),
         (INVALID_RECORD, &marked(1 << 5)),
         (INVALID_RECORD, &batch(&["one"], Some((7, 0, -1)))),
-        (INVALID_TXN_STATE, &marked(1 << 4)),
+        (TRANSACTIONAL_ID_AUTHORIZATION_FAILED, &marked(1 << 4)),
         (INVALID_TIMESTAMP, &marked(1 << 3)),
         (UNSUPPORTED_COMPRESSION_TYPE, &marked(6)),
         (MESSAGE_TOO_LARGE, &large),
@@ -265,7 +266,7 @@ async fn what_is_wrong_is_told_and_the_connection_stays() {
     unknown.topic_data[0].topic_id = Uuid::from_u128(9);
     let told = ask(&mut client, 13, unknown).await;
     assert_eq!(told.error_code, UNKNOWN_TOPIC_ID);
-    let mut of_transaction = request(0, -1, &whole);
+    let mut of_transaction = request(0, -1, &marked(1 << 4));
     let name = StrBytes::from_static_str("orders");
     of_transaction.transactional_id = Some(TransactionalId(name.clone()));
     let told = ask(&mut client, VERSION, of_transaction).await;

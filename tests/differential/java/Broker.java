@@ -23,13 +23,16 @@ final class Broker {
     }
 
     final String name;
+    /** Where nobody has to say who they are. */
     final InetSocketAddress address;
+    /** Where everybody has to, by SASL. */
+    final InetSocketAddress door;
     final Map<ApiMessageType, Versions> serves = new EnumMap<>(ApiMessageType.class);
 
-    Broker(String name, String address) throws IOException {
-        int colon = address.lastIndexOf(':');
+    Broker(String name, String address, String door) throws IOException {
         this.name = name;
-        this.address = new InetSocketAddress(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)));
+        this.address = at(address);
+        this.door = at(door);
         try (Connection connection = new Connection(this.address)) {
             ObjectNode none = JSON.objectNode().put("clientSoftwareName", "differential").put("clientSoftwareVersion", "1");
             for (JsonNode api : connection.ask(ApiMessageType.API_VERSIONS, (short) 3, none).get("apiKeys")) {
@@ -37,6 +40,11 @@ final class Broker {
                 if (first <= last) find(api.get("apiKey").asInt(), new Versions(first, last));
             }
         }
+    }
+
+    private static InetSocketAddress at(String address) {
+        int colon = address.lastIndexOf(':');
+        return new InetSocketAddress(address.substring(0, colon), Integer.parseInt(address.substring(colon + 1)));
     }
 
     /** Some are advertised that are gone, for the sake of old clients: they have no messages. */

@@ -12,7 +12,7 @@ import org.apache.kafka.common.message.ApiMessageType;
 
 /** One of `cases/*.yaml`: what is to be so before, a request that is asked in each version, and what is so afterwards. */
 record Case(int number, ApiMessageType api, String title, Broker.Versions versions, JsonNode given, JsonNode ask, JsonNode then) {
-    private static final Set<String> KEYS = Set.of("case", "versions", "given", "ask", "then", "from", "silent", "only");
+    private static final Set<String> KEYS = Set.of("case", "versions", "given", "ask", "then", "from", "as", "silent", "only");
 
     static List<Case> read(Path folder) throws IOException {
         List<Path> files;

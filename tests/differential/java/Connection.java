@@ -50,9 +50,20 @@ final class Connection implements AutoCloseable {
         return take();
     }
 
+    /** A token with nothing but its length around it, and the one that answers it. */
+    ObjectNode askToken(byte[] token) throws IOException {
+        write(ByteBuffer.wrap(token));
+        ByteBuffer answer = read();
+        return answer == null ? closed() : JsonNodeFactory.instance.objectNode().put("authBytes", answer.array());
+    }
+
     private void send(ApiMessageType type, short version, ByteBuffer request) throws IOException {
         asked = type;
         askedVersion = version;
+        write(request);
+    }
+
+    private void write(ByteBuffer request) throws IOException {
         byte[] frame = new byte[4 + request.remaining()];
         ByteBuffer.wrap(frame).putInt(request.remaining()).put(request);
         try {

@@ -11,16 +11,25 @@ import org.apache.kafka.common.message.ApiMessageType;
 final class Coverage {
     private final Broker ours;
     private final Justified justified;
+    private final Wanted wanted;
     private final Map<ApiMessageType, Map<Integer, Integer>> cases = new TreeMap<>();
     private final Map<ApiMessageType, Set<String>> codes = new TreeMap<>();
 
-    Coverage(Broker ours, List<Trial> trials, Justified justified) {
+    /** Codes with which both answered, by version. */
+    private final Map<ApiMessageType, Map<Integer, Set<String>>> shown = new TreeMap<>();
+
+    Coverage(Broker ours, List<Trial> trials, Justified justified, Wanted wanted) {
         this.ours = ours;
         this.justified = justified;
+        this.wanted = wanted;
         for (Trial trial : trials) {
             if (trial.skipped != null) continue;
             ApiMessageType api = trial.of.api();
             codes.computeIfAbsent(api, any -> new TreeSet<>()).addAll(trial.codes);
+            Set<String> both = new TreeSet<>(trial.codes);
+            both.retainAll(trial.ourCodes);
+            both.removeIf(code -> code.startsWith("connection"));
+            shown.computeIfAbsent(api, any -> new TreeMap<>()).computeIfAbsent((int) trial.version, any -> new TreeSet<>()).addAll(both);
             if (trial.of.number() < 0 && !trial.of.title().equals(Trial.GIVEN_UP)) continue;
             cases.computeIfAbsent(api, any -> new TreeMap<>()).merge((int) trial.version, 1, Integer::sum);
         }
@@ -39,6 +48,11 @@ final class Coverage {
             }
         });
         return empty;
+    }
+
+    /** The codes with which both have answered in a version. */
+    Set<String> shown(ApiMessageType api, int version) {
+        return shown.getOrDefault(api, Map.of()).getOrDefault(version, Set.of());
     }
 
     int cells() {
@@ -74,12 +88,14 @@ final class Coverage {
             page.append('\n');
         });
         page.append("\n## Answers\n\nWhat Apache Kafka answered to what was asked, and so did this cloud, but for the differences below. Each API was also asked\n"
-                + "in a version that there is not, and with a request that ends too early.\n\n| API | answers |\n|---|---|\n");
+                + "in a version that there is not, with a request that ends too early, and before it was known who asks, where that has to be known.\n"
+                + "Which codes each API has to have shown, in which versions, is in\n[tests/differential/errors.yaml](../../tests/differential/errors.yaml): the test fails where one was not seen.\n\n| API | answers |\n|---|---|\n");
         for (ApiMessageType api : ours.serves.keySet()) {
             String all = codes.getOrDefault(api, Set.of()).stream()
                     .map(code -> code.contains(" ") ? code : "`" + code + "`").collect(Collectors.joining(", "));
             page.append("| ").append(Messages.name(api)).append(" | ").append(all).append(" |\n");
         }
+        page.append(wanted.page());
         page.append("\n## Differences\n\nThese are meant, and there are no others in what was compared. `*` stands for anything.\n\n| API | field | why |\n|---|---|---|\n");
         for (Justified.Entry entry : justified.entries) {
             String apis = String.join(", ", entry.apis());

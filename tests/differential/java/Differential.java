@@ -12,8 +12,9 @@ import org.apache.kafka.common.message.ApiMessageType;
 
 /**
  * Asks this cloud and Apache Kafka the same, and compares the answers field by field:
- * {@code Differential OURS KAFKA FOLDER PAGE [--write] [--only TEXT]}. FOLDER has `cases` and `differences.yaml`; PAGE is
- * the documentation's, which is written or must be what it would be. Ends with 1 where something differs.
+ * {@code Differential OURS DOOR KAFKA DOOR FOLDER PAGE [--write] [--only TEXT]}. A DOOR is the address at which SASL is spoken.
+ * FOLDER has `cases`, `people.yaml`, `errors.yaml` and `differences.yaml`; PAGE is the documentation's, which is written or must
+ * be what it would be. Ends with 1 where something differs, or where an error that `errors.yaml` has was not seen.
  */
 public final class Differential {
     /** Most of what takes long waits for a group's members. */
@@ -23,18 +24,23 @@ public final class Differential {
 
     public static void main(String[] arguments) throws Exception {
         List<String> words = List.of(arguments);
-        Broker ours = new Broker("ours", words.get(0)), kafka = new Broker("kafka", words.get(1));
-        Path folder = Path.of(words.get(2)), page = Path.of(words.get(3));
+        Broker ours = new Broker("ours", words.get(0), words.get(1)), kafka = new Broker("kafka", words.get(2), words.get(3));
+        Path folder = Path.of(words.get(4)), page = Path.of(words.get(5));
         String only = words.contains("--only") ? words.get(words.indexOf("--only") + 1) : "";
         Justified justified = new Justified(folder.resolve("differences.yaml"));
         List<Case> cases = Case.read(folder.resolve("cases"));
-        ours.warm();
-        kafka.warm();
+        Wanted wanted = new Wanted(folder.resolve("errors.yaml"));
+        People people = new People(folder.resolve("people.yaml"));
+        for (Broker one : List.of(ours, kafka)) {
+            one.warm();
+            people.settle(one);
+        }
 
-        List<Trial> trials = trials(cases, ours, kafka, justified, only);
+        List<Trial> trials = trials(cases, ours, kafka, people, justified, only);
         List<String> problems = new ArrayList<>(report(trials));
         if (only.isEmpty()) {
-            Coverage coverage = new Coverage(ours, trials, justified);
+            Coverage coverage = new Coverage(ours, trials, justified, wanted);
+            problems.addAll(wanted.missing(ours, coverage));
             coverage.empty().forEach(cell -> problems.add("nothing was compared: " + cell + " (it wants a case in " + folder + "/cases)"));
             for (Justified.Entry entry : justified.entries) {
                 if (!entry.occurred().get()) problems.add("does not occur any more: " + entry.where() + ": " + entry.reason());
@@ -50,8 +56,8 @@ public final class Differential {
         System.exit(problems.isEmpty() ? 0 : 1);
     }
 
-    private static List<Trial> trials(List<Case> cases, Broker ours, Broker kafka, Justified justified, String only)
-            throws Exception {
+    private static List<Trial> trials(List<Case> cases, Broker ours, Broker kafka, People people, Justified justified,
+            String only) throws Exception {
         ExecutorService pool = Executors.newFixedThreadPool(AT_ONCE);
         List<Future<List<Trial>>> running = new ArrayList<>();
         for (Case one : cases) {
@@ -67,7 +73,7 @@ public final class Differential {
                 if (!one.versions().has(version) || !there.has(version)) continue;
                 Trial trial = new Trial(one, (short) version, justified);
                 running.add(pool.submit(() -> {
-                    trial.run(ours, kafka);
+                    trial.run(ours, kafka, people);
                     return List.of(trial);
                 }));
             }

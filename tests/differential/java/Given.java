@@ -31,6 +31,8 @@ final class Given {
         else if (step.has("producer")) producer(step.get("producer").asText());
         else if (step.has("commit")) commit(step.get("commit"));
         else if (step.has("member")) member(step.get("member"));
+        else if (step.has("identity")) identity(step.get("identity"));
+        else if (step.has("sasl")) sasl(step.get("sasl"));
         else if (step.has("await")) check(session.await(step), step);
         else {
             ApiMessageType type = api(step);
@@ -38,19 +40,24 @@ final class Given {
         }
     }
 
-    /** Something that is only so after a while (`until`) is asked again. */
+    /** Something that is only so after a while is asked again, `until` its error is there, or what a path has. */
     private void ask(ApiMessageType type, JsonNode step) throws Exception {
         long deadline = System.nanoTime() + THERE_WITHIN_NS;
         while (true) {
             ObjectNode answer = session.ask(type, version(type, step), step.get(Messages.name(type)), step);
-            String code = Errors.forCode((short) answer.path("errorCode").asInt()).name();
-            boolean isSo = !step.path("until").asBoolean() || code.equals(step.get("error").asText());
-            if (isSo || System.nanoTime() > deadline) {
+            if (isSo(answer, step) || System.nanoTime() > deadline) {
                 check(answer, step);
                 return;
             }
             Thread.sleep(Broker.LOOK_EVERY_MS);
         }
+    }
+
+    private static boolean isSo(JsonNode answer, JsonNode step) {
+        JsonNode until = step.path("until");
+        if (until.isTextual()) return !answer.at(until.asText()).isMissingNode();
+        String code = Errors.forCode((short) answer.path("errorCode").asInt()).name();
+        return !until.asBoolean() || code.equals(step.get("error").asText());
     }
 
     /** The API of a step: its one key that begins with a capital. */
@@ -181,5 +188,20 @@ final class Given {
         if (asked.has("instance")) sync.set("groupInstanceId", asked.get("instance"));
         sync.putArray("assignments").addObject().put("memberId", "$" + name).put("assignment", "$text:all");
         check(session.ask(ApiMessageType.SYNC_GROUP, (short) 3, sync, from), asked);
+    }
+
+    /** Who `$sasl` says that the client is. */
+    private void identity(JsonNode asked) throws IOException {
+        session.begin(asked.get("mechanism").asText(), asked.get("user").asText().replace("~", session.suffix),
+                asked.get("password").asText());
+    }
+
+    /** The same, and the mechanism is chosen; whether the password is the user's is not known yet. */
+    private void sasl(JsonNode asked) throws Exception {
+        ObjectNode handshake = JSON.objectNode();
+        handshake.set("mechanism", asked.get("mechanism"));
+        JsonNode as = JSON.objectNode().put("as", Session.NOBODY);
+        check(session.ask(ApiMessageType.SASL_HANDSHAKE, (short) 1, handshake, as), asked);
+        identity(asked);
     }
 }

@@ -24,7 +24,7 @@ final class Normal {
     private static final Set<String> PLACES = Set.of("logDir", "clusterId");
     private static final Set<String> IDS = Set.of("sessionId", "producerId", "generationId");
     /** Lists without an order. */
-    private static final Set<String> SETS = Set.of("acls", "matchingAcls");
+    private static final Set<String> SETS = Set.of("acls", "matchingAcls", "mechanisms", "credentialInfos");
     private static final Set<String> SIZES = Set.of("totalBytes", "usableBytes");
     /** A time within this of now is one that a broker has put in. */
     private static final long NOW_MS = 3_600_000;
@@ -70,6 +70,7 @@ final class Normal {
         }
         long value = node.asLong();
         if (field.equals("port") && value == session.broker.address.getPort()) return TextNode.valueOf("<its port>");
+        if (field.equals("port") && value == session.broker.door.getPort()) return TextNode.valueOf("<its door's port>");
         if (IDS.contains(field) && value > 0) return TextNode.valueOf("<an id>");
         if (SIZES.contains(field) && value > 0) return TextNode.valueOf("<bytes>");
         boolean isNow = Math.abs(value - System.currentTimeMillis()) < NOW_MS;

@@ -18,11 +18,13 @@ import org.apache.kafka.common.message.ApiMessageType;
 /**
  * A case at one broker: its connections, and what it keeps of answers for later requests. In texts of requests `~` is
  * what no other case has; a text `$name` is what was kept under that name, `$id:NAME` a topic's id, `$text:TEXT` bytes,
- * and `$wants:TOPIC` the subscription of a consumer.
+ * `$wants:TOPIC` the subscription of a consumer, and `$sasl` what the client says next of who it is.
  */
 final class Session implements AutoCloseable {
     private static final JsonNodeFactory JSON = JsonNodeFactory.instance;
     private static final String DEFAULT_CONNECTION = "first";
+    /** Who has not said who it is, where everybody has to. */
+    static final String NOBODY = "nobody";
 
     /** What was kept, and the field that it was in. */
     record Kept(String field, JsonNode value) {}
@@ -30,35 +32,60 @@ final class Session implements AutoCloseable {
     final Broker broker;
     final String suffix;
     final Map<String, Kept> kept = new TreeMap<>();
+    private final People people;
     private final Map<String, Connection> connections = new TreeMap<>();
+    private Exchange exchange;
 
-    Session(Broker broker, String suffix) {
+    Session(Broker broker, String suffix, People people) {
         this.broker = broker;
         this.suffix = suffix;
+        this.people = people;
     }
 
-    /** The answer to a request that a step describes: `from` another connection, later than others, or without an answer. */
+    /**
+     * The answer to a request that a step describes: `from` another connection, `as` somebody, later than others, or without an
+     * answer.
+     */
     ObjectNode ask(ApiMessageType type, short version, JsonNode body, JsonNode step) throws IOException {
         JsonNode request = substituted(body);
-        Connection connection = connection(step.path("from").asText(DEFAULT_CONNECTION));
+        Connection connection = connection(step);
         if (step.path("later").asBoolean() || step.path("silent").asBoolean()) {
             connection.send(type, version, request);
             return step.path("silent").asBoolean() ? connection.silence() : JSON.objectNode();
         }
         ObjectNode answer = connection.ask(type, version, request);
+        if (type == ApiMessageType.SASL_AUTHENTICATE) hear(answer);
         keep(answer, step.path("keep"));
         return answer;
     }
 
     /** The answer to what was asked with `later`. */
     ObjectNode await(JsonNode step) throws IOException {
-        ObjectNode answer = connection(step.get("await").asText()).take();
+        ObjectNode answer = connection(step.get("await").asText(), "").take();
         keep(answer, step.path("keep"));
         return answer;
     }
 
-    ObjectNode askRaw(ApiMessageType type, short version, ByteBuffer request) throws IOException {
-        return connection(DEFAULT_CONNECTION).askRaw(type, version, request);
+    /** The answer to a token without a request around it, as after version 0 of SaslHandshake. */
+    ObjectNode token(JsonNode step) throws IOException {
+        ObjectNode answer = connection(step).askToken(substituted(step.get("token")).binaryValue());
+        hear(answer);
+        return answer;
+    }
+
+    ObjectNode askRaw(ApiMessageType type, short version, ByteBuffer request, String as) throws IOException {
+        return connection(DEFAULT_CONNECTION, as).askRaw(type, version, request);
+    }
+
+    /** What `$sasl` says from here on. */
+    void begin(String mechanism, String user, String password) throws IOException {
+        exchange = new Exchange(mechanism, user, password);
+    }
+
+    private void hear(ObjectNode answer) throws IOException {
+        JsonNode token = answer.path("authBytes");
+        if (exchange == null || !token.isBinary() || token.binaryValue().length == 0) return;
+        answer.put("authBytes", exchange.hear(token.binaryValue()));
     }
 
     void keep(String name, String field, JsonNode value) {
@@ -75,9 +102,19 @@ final class Session implements AutoCloseable {
         }
     }
 
-    private Connection connection(String name) throws IOException {
-        Connection connection = connections.get(name);
-        if (connection == null) connections.put(name, connection = new Connection(broker.address));
+    private Connection connection(JsonNode step) throws IOException {
+        return connection(step.path("from").asText(DEFAULT_CONNECTION), step.path("as").asText());
+    }
+
+    private Connection connection(String name, String as) throws IOException {
+        String known = as.isEmpty() ? name : name + ", as " + as;
+        Connection connection = connections.get(known);
+        if (connection != null) return connection;
+        if (as.isEmpty()) connection = new Connection(broker.address);
+        else if (as.equals(NOBODY)) connection = new Connection(broker.door);
+        else connection = people.as(broker, as);
+        if (connection == null) throw new IOException(broker.name + " does not know " + as);
+        connections.put(known, connection);
         return connection;
     }
 
@@ -101,10 +138,11 @@ final class Session implements AutoCloseable {
         return all;
     }
 
-    private JsonNode text(String text) {
+    private JsonNode text(String text) throws IOException {
         if (!text.startsWith("$")) return TextNode.valueOf(text);
         String[] words = text.substring(1).split(":", 2);
         switch (words[0]) {
+            case "sasl" -> { return BinaryNode.valueOf(exchange.token()); }
             case "text" -> { return BinaryNode.valueOf(words[1].getBytes(StandardCharsets.UTF_8)); }
             case "times" -> {
                 String[] parts = words[1].split(":", 2);

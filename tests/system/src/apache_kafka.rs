@@ -18,6 +18,8 @@ const CLUSTER_ID: &str = "VGlkZWdhdGUtY29tcGFyZQ";
 #[derive(Debug)]
 pub struct ApacheKafka {
     pub address: SocketAddr,
+    /// Where SASL is spoken, if the properties say so.
+    pub door: SocketAddr,
     _process: Process,
 }
 
@@ -48,14 +50,15 @@ pub fn java(built: &Path, main: &str) -> Command {
 }
 
 impl ApacheKafka {
-    /// Starts one; `properties` is the file with its settings, `{port}`, `{controller}` and `{folder}` in it. Returns once
-    /// it listens.
+    /// Starts one; `properties` is the file with its settings, `{port}`, `{door}`, `{controller}` and `{folder}` in it.
+    /// Returns once it listens.
     #[track_caller]
     pub fn start(built: &Path, properties: &Path, folder: &Path) -> Self {
-        let (address, controller) = (ports::free(), ports::free());
+        let (address, door, controller) = (ports::free(), ports::free(), ports::free());
         let text = std::fs::read_to_string(properties).expect("the properties are there");
         let text = text
             .replace("{port}", &address.port().to_string())
+            .replace("{door}", &door.port().to_string())
             .replace("{controller}", &controller.port().to_string())
             .replace("{folder}", &folder.display().to_string());
         let properties = folder.join("server.properties");
@@ -74,6 +77,7 @@ impl ApacheKafka {
         });
         Self {
             address,
+            door,
             _process: process,
         }
     }

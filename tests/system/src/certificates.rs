@@ -10,13 +10,16 @@ pub struct Certificates {
     pub ca: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// Of a client: `CN=press,O=Tide`.
+    /// Of a client: `O=Tide,CN=press`, as Java writes it.
     pub client_certificate: PathBuf,
     pub client_key: PathBuf,
+    /// Of another: `O=Tide,CN=stranger`.
+    pub stranger_certificate: PathBuf,
+    pub stranger_key: PathBuf,
 }
 
 impl Certificates {
-    /// Writes `ca.crt`, `server.crt`, `server.key`, `client.crt` and `client.key` to a folder.
+    /// Writes `ca.crt`, `server.crt` and `server.key`, and the same of `client` and `stranger`, to a folder.
     pub fn new(folder: &Path) -> Self {
         let [ca, certificate, key] =
             ["ca.crt", "server.crt", "server.key"].map(|name| folder.join(name));
@@ -32,22 +35,16 @@ impl Certificates {
         let server = server.signed_by(&server_key, &issuer).expect("a CA signs");
         write(&certificate, &server.pem());
         write(&key, &server_key.serialize_pem());
-        let [client_certificate, client_key] =
-            ["client.crt", "client.key"].map(|name| folder.join(name));
-        let pair = key_pair();
-        let mut client = parameters(&[], "press");
-        client
-            .distinguished_name
-            .push(DnType::OrganizationName, "Tide");
-        let client = client.signed_by(&pair, &issuer).expect("a CA signs");
-        write(&client_certificate, &client.pem());
-        write(&client_key, &pair.serialize_pem());
+        let [client_certificate, client_key] = client(folder, "client", "press", &issuer);
+        let [stranger_certificate, stranger_key] = client(folder, "stranger", "stranger", &issuer);
         Self {
             ca,
             certificate,
             key,
             client_certificate,
             client_key,
+            stranger_certificate,
+            stranger_key,
         }
     }
 
@@ -69,6 +66,25 @@ impl Certificates {
             self.key.display()
         )
     }
+}
+
+/// Certificate and key of a client, in files of this name.
+fn client(
+    folder: &Path,
+    file: &str,
+    common_name: &str,
+    issuer: &Issuer<'_, KeyPair>,
+) -> [PathBuf; 2] {
+    let [certificate, key] = ["crt", "key"].map(|end| folder.join(format!("{file}.{end}")));
+    let pair = key_pair();
+    let mut client = parameters(&[], common_name);
+    client
+        .distinguished_name
+        .push(DnType::OrganizationName, "Tide");
+    let client = client.signed_by(&pair, issuer).expect("a CA signs");
+    write(&certificate, &client.pem());
+    write(&key, &pair.serialize_pem());
+    [certificate, key]
 }
 
 fn key_pair() -> KeyPair {

@@ -123,6 +123,31 @@ fn sarama() {
 }
 
 #[test]
+fn java_4_comes_in_by_each_door() {
+    kafka::run_doors(&JAVA_4);
+}
+
+#[test]
+fn java_3_comes_in_by_each_door() {
+    kafka::run_doors(&JAVA_3);
+}
+
+#[test]
+fn kafkajs_comes_in_by_each_door() {
+    kafka::run_doors(&KAFKAJS);
+}
+
+#[test]
+fn franz_go_comes_in_by_each_door() {
+    kafka::run_doors(&FRANZ_GO);
+}
+
+#[test]
+fn sarama_comes_in_by_each_door() {
+    kafka::run_doors(&SARAMA);
+}
+
+#[test]
 fn the_documentation_has_the_table_of_what_is_run() {
     let table = kafka::table(&CLIENTS);
     let index = pages::read("deploy/docs/kafka-clients.md");

@@ -11,6 +11,9 @@ use tidegate_system_tests::{skip, workspace};
 /// Makes the documentation's page what was compared, rather than holding it to that.
 const WRITE: &str = "TIDEGATE_TEST_WRITE";
 
+/// A listener like that of server.properties which wants SASL.
+const DOOR: &str = "authentication: sasl, sasl_mechanisms: [SCRAM-SHA-512, SCRAM-SHA-256, PLAIN]";
+
 #[test]
 fn answers_are_apache_kafkas() {
     let built = match apache_kafka::built() {
@@ -23,6 +26,11 @@ fn answers_are_apache_kafkas() {
         workspace::root().join("tests/differential"),
     );
     let mut cloud = Cloud::new(scratch.path(), scratch.path());
+    let door = cloud.listen_kafka(DOOR);
+    // As server.properties has it.
+    cloud.configure(
+        "authorization: {allow_everyone_if_no_acl_found: true, super_users: ['User:admin']}\n",
+    );
     cloud.start();
     let reference = ApacheKafka::start(
         &built,
@@ -32,8 +40,7 @@ fn answers_are_apache_kafkas() {
     cloud.wait_ready();
     let mut compare = apache_kafka::java(&built, "Differential");
     compare
-        .arg(cloud.kafka.to_string())
-        .arg(reference.address.to_string())
+        .args([cloud.kafka, door, reference.address, reference.door].map(|at| at.to_string()))
         .arg(folder)
         .arg(root.join("deploy/docs/kafka-apis.md"));
     if std::env::var_os(WRITE).is_some() {

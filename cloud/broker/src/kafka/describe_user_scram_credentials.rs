@@ -14,6 +14,7 @@ use tidegate_cloud_protocol::acls::{Operation, Resource};
 use tidegate_cloud_protocol::ledger::{Ledger, User};
 
 use super::alter_user_scram_credentials::number_of;
+use super::refusal::Refusal;
 use super::{Context, reply_code};
 use crate::credentials::user_name;
 
@@ -22,10 +23,7 @@ pub(super) fn handle(
     request: DescribeUserScramCredentialsRequest,
 ) -> DescribeUserScramCredentialsResponse {
     if let Err(refusal) = context.check(Operation::Describe, Resource::Cluster) {
-        let (code, message) = refusal.fields();
-        return DescribeUserScramCredentialsResponse::default()
-            .with_error_code(code)
-            .with_error_message(message);
+        return not_authorized(&request, refusal);
     }
     let asked = request.users.filter(|users| !users.is_empty());
     let results = context.broker.ledger(|ledger| match asked {
@@ -48,6 +46,24 @@ pub(super) fn handle(
         }
     });
     DescribeUserScramCredentialsResponse::default().with_results(results)
+}
+
+/// With as many results as users were asked for, none of which says whose it is, as Kafka answers.
+fn not_authorized(
+    request: &DescribeUserScramCredentialsRequest,
+    refusal: Refusal,
+) -> DescribeUserScramCredentialsResponse {
+    let (code, message) = refusal.fields();
+    let asked = request.users.iter().flatten();
+    let results = asked.map(|_| {
+        DescribeUserScramCredentialsResult::default()
+            .with_error_code(code)
+            .with_error_message(message.clone())
+    });
+    DescribeUserScramCredentialsResponse::default()
+        .with_results(results.collect())
+        .with_error_code(code)
+        .with_error_message(message)
 }
 
 fn all(ledger: &Ledger) -> Vec<DescribeUserScramCredentialsResult> {

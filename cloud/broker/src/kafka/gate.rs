@@ -94,7 +94,8 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
                 self.on_handshake(about, &asked.mechanism).await?;
                 Ok(None)
             }
-            RequestKind::SaslAuthenticate(asked) => {
+            // Before a mechanism is chosen a token is like any other request.
+            RequestKind::SaslAuthenticate(asked) if self.sasl.mechanism().is_some() => {
                 let came = self.on_token(&asked.auth_bytes).await;
                 self.on_authenticate(about, came).await
             }
@@ -112,7 +113,11 @@ impl<W: AsyncWrite + Unpin> Passing<'_, W> {
             Err(SaslError::NotOffered(_)) => reply_code::UNSUPPORTED_SASL_MECHANISM,
             Err(_) => reply_code::ILLEGAL_SASL_STATE,
         };
-        let offered = self.sasl.offered().iter();
+        // Who has chosen already is not told what there is.
+        let offered = match error_code {
+            reply_code::ILLEGAL_SASL_STATE => [].iter(),
+            _ => self.sasl.offered().iter(),
+        };
         let offered = offered.map(|one| StrBytes::from_static_str(one.name()));
         let response = SaslHandshakeResponse::default()
             .with_error_code(error_code)

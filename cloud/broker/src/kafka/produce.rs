@@ -180,20 +180,33 @@ impl Producing {
     }
 }
 
+/// As in Kafka's `KafkaApis`, a transactional id is looked at where a batch is of a transaction, and then it is needed.
 fn check_request(context: &Context, request: &ProduceRequest) -> Result<(), Refusal> {
-    if let Some(id) = &request.transactional_id {
-        let may = context.check(Operation::Write, Resource::TransactionalId(id));
+    let is_transactional = has_transactional(request);
+    if is_transactional {
+        let may = match &request.transactional_id {
+            Some(id) => context.check(Operation::Write, Resource::TransactionalId(id)),
+            None => Err(context.refuse(Operation::Write, Resource::TransactionalId(""))),
+        };
         may.map_err(|refusal| (refusal.code, refusal.message))?;
     }
     if !(-1..=1).contains(&request.acks) {
         let why = format!("acks is {}; -1, 0 and 1 are possible", request.acks);
         return Err((reply_code::INVALID_REQUIRED_ACKS, why).into());
     }
-    if request.transactional_id.is_some() {
+    if is_transactional {
         let why = "this broker has no transactions".to_owned();
         return Err((reply_code::INVALID_TXN_STATE, why).into());
     }
     Ok(())
+}
+
+fn has_transactional(request: &ProduceRequest) -> bool {
+    let topics = request.topic_data.iter();
+    let mut batches = topics
+        .flat_map(|topic| &topic.partition_data)
+        .filter_map(|data| data.records.as_ref());
+    batches.any(|batch| BatchHeader::parse(batch).is_ok_and(|header| header.is_transactional()))
 }
 
 /// What is to be asked of the ledger for a partition's batch.
@@ -298,10 +311,6 @@ fn check_batch(batch: &Batch) -> Result<(), (i16, String)> {
     }
     if header.is_control() || header.delete_horizon_ms().is_some() {
         return Err(invalid("only a broker makes such batches"));
-    }
-    if header.is_transactional() {
-        let why = "this broker has no transactions".to_owned();
-        return Err((reply_code::INVALID_TXN_STATE, why));
     }
     if header.timestamp_type() == TimestampType::LogAppendTime {
         let why = "a producer does not say LogAppendTime".to_owned();

@@ -117,8 +117,19 @@ async fn nothing_else_is_served_before() {
     assert_eq!(client.receive().await, None);
 
     let mut client = at_the_gate(&cloud).await;
-    let early = authenticate(&mut client, "n,,n=ada,r=abc").await;
-    assert_eq!(early.error_code, ILLEGAL_SASL_STATE);
+    let mut early = BytesMut::new();
+    let header = RequestHeader::default().with_request_api_key(ApiKey::SaslAuthenticate as i16);
+    header.encode(&mut early, 1).unwrap();
+    early.put_i32(14);
+    early.put_slice(b"n,,n=ada,r=abc");
+    client.send(&early).await;
+    assert_eq!(client.receive().await, None);
+
+    let mut client = at_the_gate(&cloud).await;
+    assert_eq!(handshake(&mut client, "PLAIN").await.error_code, 0);
+    let again = handshake(&mut client, "PLAIN").await;
+    assert_eq!(again.error_code, ILLEGAL_SASL_STATE);
+    assert!(again.mechanisms.is_empty());
     assert_eq!(client.receive().await, None);
 
     // A length that no token has.

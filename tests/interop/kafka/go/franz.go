@@ -10,19 +10,48 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 type franz struct {
-	bootstrap string
-	client    *kadm.Client
+	// Where the cloud is, and who comes.
+	at     []kgo.Opt
+	client *kadm.Client
 }
 
-func newFranz(bootstrap string) (library, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(bootstrap))
+func newFranz(at door) (library, error) {
+	options := []kgo.Opt{kgo.SeedBrokers(at["address"])}
+	encryption, err := at.tls()
 	if err != nil {
 		return nil, err
 	}
-	return &franz{bootstrap, kadm.NewClient(client)}, nil
+	if encryption != nil {
+		options = append(options, kgo.DialTLSConfig(encryption))
+	}
+	switch at["mechanism"] {
+	case "PLAIN":
+		options = append(options, kgo.SASL(plain.Auth{User: at["user"], Pass: at["password"]}.AsMechanism()))
+	case "SCRAM-SHA-512":
+		options = append(options, kgo.SASL(scram.Auth{User: at["user"], Pass: at["password"]}.AsSha512Mechanism()))
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return nil, err
+	}
+	return &franz{options, kadm.NewClient(client)}, nil
+}
+
+func (f *franz) with(options ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append(slices.Clone(f.at), options...)...)
+}
+
+func (f *franz) refusal(err error) string {
+	var kafka *kerr.Error
+	if errors.As(err, &kafka) {
+		return kafka.Message
+	}
+	return ""
 }
 
 func deadline() context.Context {
@@ -51,7 +80,7 @@ func (f *franz) producer(codec string) (producer, error) {
 			return byTopic.Partition(record, count)
 		}
 	})
-	client, err := kgo.NewClient(kgo.SeedBrokers(f.bootstrap), kgo.ProducerBatchCompression(codecs[codec]),
+	client, err := f.with(kgo.ProducerBatchCompression(codecs[codec]),
 		kgo.RecordPartitioner(partitioner))
 	return &franzProducer{client}, err
 }
@@ -112,7 +141,7 @@ func (f *franz) join(group, topic string) (member, error) {
 			has <- now
 		}
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(f.bootstrap), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+	client, err := f.with(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
 		kgo.OnPartitionsAssigned(change(true)), kgo.OnPartitionsRevoked(change(false)),
 		kgo.OnPartitionsLost(change(false)))
@@ -152,7 +181,7 @@ func (m *franzMember) close() error {
 
 func (f *franz) read(topic string, partition int32, offset int64, count int) ([]record, error) {
 	from := map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(offset)}}
-	client, err := kgo.NewClient(kgo.SeedBrokers(f.bootstrap), kgo.ConsumePartitions(from))
+	client, err := f.with(kgo.ConsumePartitions(from))
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,8 @@ const byKey int32 = -1
 // What the scenarios ask of a library.
 type library interface {
 	codecs() []string
+	// The code of Kafka's with which something was refused, by the client's own words; empty where it was not.
+	refusal(err error) string
 	producer(codec string) (producer, error)
 	join(group, topic string) (member, error)
 	// So many records at least of one partition, from an offset on; no group has to do with it.
@@ -125,15 +127,21 @@ func main() {
 	name := flag.String("name", "go", "")
 	scenario := flag.String("scenario", "roundtrip", "")
 	which := flag.String("library", "franz-go", "")
+	var doors []door
+	flag.Func("door", "", func(text string) error {
+		doors = append(doors, parseDoor(text))
+		return nil
+	})
 	flag.Parse()
-	var with library
-	var err error
+	makes := newFranz
 	if *which == "sarama" {
-		with, err = newSarama(*bootstrap)
-	} else {
-		with, err = newFranz(*bootstrap)
+		makes = newSarama
 	}
-	run := scenarios{with, *name}
+	run := scenarios{name: *name, doors: doors, makes: makes}
+	var err error
+	if len(doors) == 0 {
+		run.library, err = makes(door{"address": *bootstrap})
+	}
 	for _, one := range strings.Split(*scenario, ",") {
 		if err == nil {
 			err = run.run(one)

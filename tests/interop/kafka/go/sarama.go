@@ -8,21 +8,63 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/xdg-go/scram"
 )
 
 type saramaLibrary struct {
 	bootstrap []string
+	at        door
 	client    sarama.Client
 	admin     sarama.ClusterAdmin
 }
 
-func newSarama(bootstrap string) (library, error) {
-	client, err := sarama.NewClient([]string{bootstrap}, sarama.NewConfig())
+func newSarama(at door) (library, error) {
+	made := &saramaLibrary{bootstrap: []string{at["address"]}, at: at}
+	config, err := made.config()
 	if err != nil {
 		return nil, err
 	}
-	admin, err := sarama.NewClusterAdminFromClient(client)
-	return &saramaLibrary{[]string{bootstrap}, client, admin}, err
+	if made.client, err = sarama.NewClient(made.bootstrap, config); err != nil {
+		return nil, err
+	}
+	made.admin, err = sarama.NewClusterAdminFromClient(made.client)
+	return made, err
+}
+
+func (s *saramaLibrary) config() (*sarama.Config, error) {
+	config := sarama.NewConfig()
+	encryption, err := s.at.tls()
+	config.Net.TLS.Enable, config.Net.TLS.Config = encryption != nil, encryption
+	if mechanism := s.at["mechanism"]; mechanism != "" {
+		config.Net.SASL.Enable = true
+		config.Net.SASL.Mechanism = sarama.SASLMechanism(mechanism)
+		config.Net.SASL.User, config.Net.SASL.Password = s.at["user"], s.at["password"]
+		config.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &saramaScram{} }
+	}
+	return config, err
+}
+
+// SCRAM is no part of sarama.
+type saramaScram struct{ *scram.ClientConversation }
+
+func (s *saramaScram) Begin(user, password, authzID string) error {
+	client, err := scram.SHA512.NewClient(user, password, authzID)
+	if err == nil {
+		s.ClientConversation = client.NewConversation()
+	}
+	return err
+}
+
+func (s *saramaLibrary) refusal(err error) string {
+	switch {
+	case errors.Is(err, sarama.ErrTopicAuthorizationFailed):
+		return "TOPIC_AUTHORIZATION_FAILED"
+	case errors.Is(err, sarama.ErrGroupAuthorizationFailed):
+		return "GROUP_AUTHORIZATION_FAILED"
+	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
+		return "CLUSTER_AUTHORIZATION_FAILED"
+	}
+	return ""
 }
 
 func (s *saramaLibrary) codecs() []string { return []string{"none", "gzip", "snappy", "lz4", "zstd"} }
@@ -40,7 +82,10 @@ func (p namedPartition) Partition(message *sarama.ProducerMessage, count int32) 
 }
 
 func (s *saramaLibrary) producer(codec string) (producer, error) {
-	config := sarama.NewConfig()
+	config, err := s.config()
+	if err != nil {
+		return nil, err
+	}
 	config.Producer.Idempotent = true
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Return.Successes = true
@@ -101,7 +146,10 @@ type saramaMember struct {
 }
 
 func (s *saramaLibrary) join(group, topic string) (member, error) {
-	config := sarama.NewConfig()
+	config, err := s.config()
+	if err != nil {
+		return nil, err
+	}
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
 	config.Consumer.Offsets.AutoCommit.Enable = false
 	made, err := sarama.NewConsumerGroup(s.bootstrap, group, config)
@@ -199,7 +247,7 @@ func (m *saramaMember) close() error {
 }
 
 func (s *saramaLibrary) read(topic string, partition int32, offset int64, count int) ([]record, error) {
-	consumer, err := sarama.NewConsumer(s.bootstrap, sarama.NewConfig())
+	consumer, err := sarama.NewConsumerFromClient(s.client)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,10 @@ const firstMs = 1_700_000_000_000
 
 type scenarios struct {
 	library
-	name string
+	name  string
+	doors []door
+	// A client of the library that comes by a door.
+	makes func(at door) (library, error)
 }
 
 func (s scenarios) run(scenario string) error {
@@ -24,6 +27,8 @@ func (s scenarios) run(scenario string) error {
 		return s.group(s.name + "-group")
 	case "admin":
 		return s.administration(s.name+"-admin", s.name+"-admin-group")
+	case "doors":
+		return s.throughDoors(s.name + "-doors")
 	case "seek":
 		return s.seek(s.name + "-seek")
 	case "killed":

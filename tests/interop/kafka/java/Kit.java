@@ -23,17 +23,20 @@ final class Kit {
     static final Duration POLL = Duration.ofMillis(200);
     private static final int SHOWN_MAX = 300;
 
-    final String bootstrap;
     final String name;
+    final List<Door> doors;
+    /** Where the cloud is, and who comes. */
+    private final Map<String, String> at;
 
-    Kit(String bootstrap, String name) {
-        this.bootstrap = bootstrap;
+    Kit(Map<String, String> at, String name, List<Door> doors) {
+        this.at = at;
         this.name = name;
+        this.doors = doors;
     }
 
     private Properties with(Map<String, ?> more) {
         Properties properties = new Properties();
-        properties.put("bootstrap.servers", bootstrap);
+        properties.putAll(at);
         properties.putAll(more);
         return properties;
     }

@@ -1,4 +1,6 @@
+import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
 
 /** Kafka's Java clients as a program of tests/interop/kafka; the contract stands in ../README.md. */
@@ -12,14 +14,20 @@ final class Scenarios {
             "group", Group::run,
             "admin", Administration::run,
             "seek", Seek::run,
+            "doors", Door::run,
             "killed", Killed::run);
 
     private Scenarios() {}
 
     public static void main(String[] arguments) {
         Map<String, String> given = new HashMap<>();
-        for (int at = 0; at + 1 < arguments.length; at += 2) given.put(arguments[at], arguments[at + 1]);
-        Kit kit = new Kit(given.get("--bootstrap"), given.get("--name"));
+        List<Door> doors = new ArrayList<>();
+        for (int at = 0; at + 1 < arguments.length; at += 2) {
+            if (arguments[at].equals("--door")) doors.add(new Door(arguments[at + 1]));
+            else given.put(arguments[at], arguments[at + 1]);
+        }
+        var at = Map.of("bootstrap.servers", given.getOrDefault("--bootstrap", ""));
+        Kit kit = new Kit(at, given.get("--name"), doors);
         for (String scenario : given.get("--scenario").split(",")) {
             try {
                 SCENARIOS.get(scenario).run(kit);

@@ -1,6 +1,7 @@
 // kafkajs as a program of tests/interop/kafka; the contract stands in ../README.md.
 'use strict'
 
+const { readFileSync } = require('node:fs')
 const { isDeepStrictEqual, parseArgs } = require('node:util')
 const { setTimeout: pause } = require('node:timers/promises')
 const readline = require('node:readline')
@@ -15,13 +16,28 @@ const LOOK_EVERY_MS = 10
 const FIRST_MS = 1_700_000_000_000
 
 const { values: options } = parseArgs({
-  options: { bootstrap: { type: 'string' }, name: { type: 'string' }, scenario: { type: 'string' } }
+  options: {
+    bootstrap: { type: 'string' },
+    name: { type: 'string' },
+    scenario: { type: 'string' },
+    door: { type: 'string', multiple: true, default: [] }
+  }
 })
-const kafka = new Kafka({
-  brokers: [options.bootstrap],
-  clientId: options.name,
-  logLevel: process.env.KAFKAJS_LOG ? logLevel.DEBUG : logLevel.NOTHING
-})
+
+// A client of whoever comes by a door: `address` and, where that is asked for, `ca`, `certificate` and `key`, `mechanism`,
+// `user` and `password`.
+function clientAt({ address, ca, certificate, key, mechanism, user, password }) {
+  const file = (path) => path && readFileSync(path)
+  return new Kafka({
+    brokers: [address],
+    clientId: options.name,
+    ssl: ca && { ca: [file(ca)], cert: file(certificate), key: file(key) },
+    sasl: mechanism && { mechanism: mechanism.toLowerCase(), username: user, password },
+    logLevel: process.env.KAFKAJS_LOG ? logLevel.DEBUG : logLevel.NOTHING
+  })
+}
+
+let kafka = clientAt({ address: options.bootstrap })
 
 async function until(what, holds) {
   const deadline = Date.now() + WITHIN_MS
@@ -316,7 +332,58 @@ async function killed() {
   expect('each once and in its order', byKey(await readAll(topic, sent), shown), byKey(wanted, shown))
 }
 
-const scenarios = { roundtrip, group, admin: administration, seek, killed }
+async function comesIn(name) {
+  await make(name, 1)
+  const messages = Array.from({ length: 10 }, (_, number) => ({ value: String(number) }))
+  await withProducer((producer) => producer.send({ topic: name, messages }))
+  const got = []
+  const member = await new Member(name).join(name, ({ value }) => got.push(value.toString()))
+  await until('the records', () => got.length >= messages.length)
+  await member.leave()
+  const fetch = (admin) => admin.fetchOffsets({ groupId: name, topics: [name] })
+  expect('what is committed', (await withAdmin(fetch))[0].partitions[0].offset, '10')
+}
+
+// The topic and the group are there; who has no rights is told so, by the code that kafkajs gives.
+async function isRefused(name) {
+  const calls = {
+    // An idempotent one may be told when it asks for its id.
+    producing: [
+      ['TOPIC_AUTHORIZATION_FAILED', 'CLUSTER_AUTHORIZATION_FAILED'],
+      () => withProducer((producer) => producer.send({ topic: name, messages: [{ value: 'x' }] }))
+    ],
+    // Which code it was kafkajs does not say.
+    'asking for what a group has committed': [
+      ['KafkaJSGroupCoordinatorNotFound'],
+      () => withAdmin((admin) => admin.fetchOffsets({ groupId: name }))
+    ],
+    'asking where a topic ends': [
+      ['TOPIC_AUTHORIZATION_FAILED'],
+      () => withAdmin((admin) => admin.fetchTopicOffsets(name))
+    ],
+    'making a topic': [['TOPIC_AUTHORIZATION_FAILED'], () => make(`${name}-another`, 1)]
+  }
+  for (const [what, [codes, call]] of Object.entries(calls)) {
+    const error = await call().then(() => undefined, (error) => error)
+    const code = error?.type ?? error?.errors?.[0]?.type ?? error?.name ?? String(error)
+    if (!codes.includes(code)) throw new Error(`${what} is answered with ${code}`)
+  }
+}
+
+async function doors() {
+  for (const text of options.door) {
+    const door = Object.fromEntries(text.split(',').map((one) => one.split(/=(.*)/s).slice(0, 2)))
+    kafka = clientAt(door)
+    const name = `${options.name}-doors-${door.protocol}`
+    try {
+      await (door.rights === 'all' ? comesIn(name) : isRefused(name))
+    } catch (error) {
+      throw new Error(`${door.protocol} with rights to ${door.rights}: ${error}`)
+    }
+  }
+}
+
+const scenarios = { roundtrip, group, admin: administration, seek, killed, doors }
 
 async function main() {
   for (const scenario of options.scenario.split(',')) {

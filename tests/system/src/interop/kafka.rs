@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::cell::{self, Cell};
+use super::doors::Doors;
 use crate::node::Cloud;
 use crate::scratch::Scratch;
 use crate::{skip, workspace};
@@ -18,6 +19,9 @@ pub const SUITE: &str = "interop_kafka";
 
 /// In the order in which they run.
 pub const SCENARIOS: [&str; 5] = ["roundtrip", "group", "admin", "seek", "killed"];
+
+/// A scenario of its own, with listeners that ask who comes.
+const DOORS: &str = "doors";
 
 /// One client, and what starts its program; `Err` says what is missing, and how to get it.
 #[derive(Debug)]
@@ -75,6 +79,26 @@ pub fn run(client: &Client) {
         cloud.wait_ready();
     });
     assert!(cloud.process().exited().is_none(), "the cloud has ended");
+}
+
+/// Asserts that a client comes in by each door, and is refused there, where it has no rights.
+#[track_caller]
+pub fn run_doors(client: &Client) {
+    let mut command = match (client.program)() {
+        Ok(command) => command,
+        Err(missing) => skip!("{}: {missing}", client.name),
+    };
+    let scratch = Scratch::new(&format!("interop-kafka-doors-{}", client.name));
+    let mut cloud = Cloud::new(scratch.path(), scratch.path());
+    let doors = Doors::of(&cloud, scratch.path());
+    cloud.start();
+    cloud.wait_ready();
+    Doors::add_users(&cloud);
+    Doors::give_rights(&cloud);
+    command.args(["--name", client.name, "--scenario", DOORS]);
+    command.args(doors.arguments());
+    let cell = Cell::start(client.name.to_owned(), vec![DOORS], command);
+    cell::run(&mut [cell], CLIENT_WITHIN, || unreachable!("nobody waits"));
 }
 
 pub fn started(scratch: &Scratch) -> Cloud {

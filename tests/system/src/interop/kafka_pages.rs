@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use super::doors::Doors;
 use super::kafka::{self, built, node};
 use super::pages;
 use crate::node::Site;
@@ -52,6 +53,10 @@ const TOOLS: [(&str, &str); 12] = [
     ),
 ];
 
+/// Where the pages have their listeners with TLS: with passwords, and with certificates.
+const SASL_SSL: &str = "127.0.0.1:9094";
+const MUTUAL: &str = "127.0.0.1:9095";
+
 /// What runs a page's block of a language, and the name of the file that the block becomes.
 fn runner(language: &str, page: &str, folder: &Path) -> Option<(Command, &'static str)> {
     let (command, name) = match language {
@@ -74,9 +79,14 @@ fn runner(language: &str, page: &str, folder: &Path) -> Option<(Command, &'stati
             (command, "Block.java")
         }
         "go" => {
-            let mut command = Command::new("go");
-            command.arg("run");
-            return Some((in_folder(command, &kafka::source("go")), "block.go"));
+            // Compiled beside its modules, and run where its files are.
+            let mut command = Command::new("sh");
+            let module = kafka::source("go");
+            command.arg("-c").arg(format!(
+                "go build -C '{}' -o \"$0.run\" \"$0\" && exec \"$0.run\"",
+                module.display()
+            ));
+            (command, "block.go")
         }
         _ => return None,
     };
@@ -95,17 +105,31 @@ pub fn run_page(name: &str, needs: impl Fn() -> Result<(), String>) {
         skip!("{name}: {missing}");
     }
     let scratch = Scratch::new(&format!("page-{name}"));
-    let site = Site::started(scratch.path());
+    let page = pages::read(&format!("deploy/docs/kafka-clients/{name}.md"));
     let folder = scratch.path().join("pasted");
     fs::create_dir(&folder).expect("a folder can be made");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    let doors = page.contains(SASL_SSL).then(|| {
+        // Who has no rights is no matter of a page.
+        let open = "authorization: {allow_everyone_if_no_acl_found: true}\n";
+        site.cloud.configure(open);
+        Doors::of(&site.cloud, &folder)
+    });
+    site.start();
+    if doors.is_some() {
+        Doors::add_users(&site.cloud);
+    }
     if let Ok(libraries) = built("tools/libs") {
         distribution(&folder, &libraries);
     }
     // Of Connect's REST.
     let rest = ports::free();
-    let page = pages::read(&format!("deploy/docs/kafka-clients/{name}.md"));
     let replace = |text: &str| {
-        let text = text.replace("127.0.0.1:9092", &site.cloud.kafka.to_string());
+        let mut text = text.replace("127.0.0.1:9092", &site.cloud.kafka.to_string());
+        if let Some(doors) = &doors {
+            text = text.replace(SASL_SSL, &doors.sasl_ssl.to_string());
+            text = text.replace(MUTUAL, &doors.mutual.to_string());
+        }
         let text = text.replace("-p 1883", &format!("-p {}", site.edge.mqtt.port()));
         let text = text.replace("127.0.0.1:8083", &rest.to_string());
         text.replace("/tmp/kafka-clients", &folder.display().to_string())

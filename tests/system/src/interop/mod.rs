@@ -2,6 +2,7 @@
 //! against one edge, which is killed and started again once they all wait for it. Kafka's clients: `kafka`.
 
 mod cell;
+pub mod doors;
 pub mod kafka;
 pub mod kafka_pages;
 pub mod pages;

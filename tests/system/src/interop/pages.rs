@@ -30,7 +30,11 @@ pub fn blocks(page: &str) -> Vec<Block> {
     let (mut open, mut before) = (None::<Block>, String::new());
     for line in page.lines() {
         match (&mut open, line.strip_prefix("```")) {
-            (Some(_), Some(_)) => close(open.take().expect("it is open"), &mut all),
+            (Some(_), Some(_)) => {
+                close(open.take().expect("it is open"), &mut all);
+                // What named this block names no other.
+                before.clear();
+            }
             (Some(block), None) => block.text.extend([line, "\n"]),
             (None, Some(language)) => {
                 let file = file_named(&before);
@@ -115,6 +119,14 @@ mod tests {
     use super::*;
 
     const PAGE: &str = "# Page\n\n`a.properties`:\n\n```properties\nk=v\n```\n\nThen:\n\n```sh\ncat a.properties\n```\n\nprints\n\n```text\nk=v\n```\n";
+
+    #[test]
+    fn a_block_right_behind_a_file_is_run() {
+        let page = "`a.properties`:\n\n```properties\nk=v\n```\n\n```sh\ncat a.properties\n```\n";
+        let blocks = blocks(page);
+        assert_eq!(blocks[0].file.as_deref(), Some("a.properties"));
+        assert_eq!(blocks[1].file, None);
+    }
 
     #[test]
     fn a_block_is_a_file_or_is_run_and_text_is_what_it_prints() {
