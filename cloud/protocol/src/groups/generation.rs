@@ -32,19 +32,23 @@ pub struct GenerationMember {
 }
 
 impl Generation {
-    /// About as many bytes as it takes to keep it.
+    /// As many bytes as it takes to keep it, or a few more.
     pub fn bytes(&self) -> usize {
         let members = self.members.iter().map(|(id, member)| {
             let protocols = member.protocols.iter();
             let protocols = protocols.map(|(name, metadata)| name.len() + metadata.len() + 8);
             let instance = member.instance.as_ref().map_or(0, String::len);
             let texts = id.len() + instance + member.client.id.len() + member.client.host.len();
-            texts + member.assignment.len() + protocols.sum::<usize>() + 41
+            texts + member.assignment.len() + protocols.sum::<usize>() + MEMBER_BYTES
         });
         let texts = self.protocol_type.len() + self.protocol.len() + self.leader.len();
-        texts + members.sum::<usize>() + 20
+        texts + members.sum::<usize>() + GENERATION_BYTES
     }
 }
+
+/// Beside texts: lengths, numbers, counts.
+const MEMBER_BYTES: usize = 4 + 5 + 4 + 4 + 8 + 8 + 4 + 4;
+const GENERATION_BYTES: usize = 4 + 4 + 4 + 4 + 4;
 
 impl Group {
     pub(super) fn generation(&self) -> Generation {

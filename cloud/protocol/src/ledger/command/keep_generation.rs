@@ -21,8 +21,8 @@ impl KeepGeneration {
     pub const BYTES_MAX: usize = 1 << 20;
 }
 
-/// A string of Kafka's protocol, or the name of whoever connects.
-const TEXT_BYTES_MAX: usize = 32_767;
+/// No text or byte string is longer than all of them together.
+const TEXT_BYTES_MAX: usize = KeepGeneration::BYTES_MAX;
 const PROTOCOL_BYTES_MIN: usize = 8;
 const MEMBER_BYTES_MIN: usize = 4 + 1 + 4 + 4 + 8 + 8 + 4 + 4;
 
@@ -117,11 +117,64 @@ fn take_member(reader: &mut Reader) -> Result<GenerationMember, DecodeError> {
         session_timeout_ms,
         rebalance_timeout_ms,
         protocols,
-        assignment: reader.bytes("assignment", KeepGeneration::BYTES_MAX)?,
+        assignment: reader.bytes("assignment", TEXT_BYTES_MAX)?,
     })
 }
 
 fn take_protocol(reader: &mut Reader) -> Result<Protocol, DecodeError> {
     let name = reader.string("protocol's name", TEXT_BYTES_MAX)?;
-    Ok((name, reader.bytes("metadata", KeepGeneration::BYTES_MAX)?))
+    Ok((name, reader.bytes("metadata", TEXT_BYTES_MAX)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(bytes: usize) -> GenerationMember {
+        let long = |letter: &str| letter.repeat(bytes);
+        GenerationMember {
+            instance: Some(long("i")),
+            client: Client {
+                id: long("c"),
+                host: long("h"),
+            },
+            session_timeout_ms: u64::MAX,
+            rebalance_timeout_ms: u64::MAX,
+            protocols: vec![
+                (long("p"), long("m").into()),
+                (String::new(), long("n").into()),
+            ],
+            assignment: long("a").into(),
+        }
+    }
+
+    /// What is as large as may be proposed, whatever makes it so, is read back: else the next start would stop at it.
+    #[test]
+    fn the_largest_that_may_be_proposed_is_read_back() {
+        for (members, bytes) in [(0, 0), (1, 116_000), (1_000, 95), (10_000, 0)] {
+            let members = (0..members).map(|nth| (nth.to_string(), member(bytes)));
+            let mut generation = Generation {
+                number: i32::MAX,
+                members: members.collect(),
+                ..Generation::default()
+            };
+            let left = KeepGeneration::BYTES_MAX - generation.bytes();
+            generation.leader = "l".repeat(left);
+            assert_eq!(generation.bytes(), KeepGeneration::BYTES_MAX);
+            let keep = KeepGeneration {
+                group: GroupName::new("g").unwrap(),
+                generation,
+            };
+            let mut out = BytesMut::new();
+            keep.put(&mut out);
+            let most = KeepGeneration::BYTES_MAX + 5;
+            assert!(
+                out.len() <= most,
+                "{} is more than it was said to be",
+                out.len()
+            );
+            let read = KeepGeneration::take(&mut Reader::new(out.freeze()), 1);
+            assert_eq!(read, Ok(keep));
+        }
+    }
 }
