@@ -212,8 +212,9 @@ impl Cloud {
         self.tasks.spawn(async move {
             tokio::select! {
                 _ = stop.changed() => {}
-                () = coordinator.run() => {}
+                () = Arc::clone(&coordinator).run() => {}
             }
+            coordinator.keep_rest().await;
         });
         Ok(own)
     }

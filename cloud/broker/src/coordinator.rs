@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tidegate_cloud_protocol::groups::{
-    Answer, Generation, GroupDescription, GroupError, GroupLimits, GroupState, Groups, Identity,
-    Join, Sync, Token,
+    Answer, GroupDescription, GroupError, GroupLimits, GroupState, Groups, Identity, Join, Keep,
+    Sync, Token,
 };
 use tidegate_cloud_protocol::ledger::command::{Entry, KeepGeneration};
 use tidegate_shared::id::GroupName;
@@ -93,16 +93,28 @@ impl Coordinator {
             if kept.is_empty() {
                 self.to_keep.notified().await;
             }
-            for (group, generation, result) in kept {
-                self.with(|groups, now_ms| groups.handle_kept(now_ms, &group, generation, result));
+            for (group, number, result) in kept {
+                self.with(|groups, now_ms| groups.handle_kept(now_ms, &group, number, result));
             }
         }
     }
 
-    async fn keep_some(&self) -> Vec<(GroupName, i32, Result<(), GroupError>)> {
+    /// Keeps what is left when the node stops.
+    pub(crate) async fn keep_rest(&self) {
+        while self.lock().groups.has_to_keep() {
+            self.keep_some().await;
+        }
+    }
+
+    async fn keep_some(&self) -> Vec<(GroupName, u64, Result<(), GroupError>)> {
         let (mut wishes, mut results) = (Vec::new(), Vec::new());
-        for (group, generation) in self.gathered() {
-            let (name, number) = (group.clone(), generation.number);
+        for Keep {
+            number,
+            group,
+            generation,
+        } in self.gathered()
+        {
+            let name = group.clone();
             let fits = generation.bytes() <= KeepGeneration::BYTES_MAX;
             if fits {
                 let keep = KeepGeneration { group, generation };
@@ -123,14 +135,14 @@ impl Coordinator {
     }
 
     /// What is to be kept, up to a bound that one more is beyond.
-    fn gathered(&self) -> Vec<(GroupName, Generation)> {
+    fn gathered(&self) -> Vec<Keep> {
         let (mut gathered, mut bytes) = (Vec::new(), 0);
         let mut inner = self.lock();
         while bytes < KeepGeneration::BYTES_MAX
-            && let Some((group, generation)) = inner.groups.poll_keep()
+            && let Some(keep) = inner.groups.poll_keep()
         {
-            bytes += generation.bytes();
-            gathered.push((group, generation));
+            bytes += keep.generation.bytes();
+            gathered.push(keep);
         }
         gathered
     }

@@ -192,7 +192,8 @@ pub const KAFKA_CONNECTIONS_MAX: usize = 10_000;
 /// A Kafka connection without a request for so long is closed (Kafka's `connections.max.idle.ms`).
 pub const KAFKA_CONNECTION_IDLE_MAX: Duration = Duration::from_secs(600);
 
-/// A response that the client does not take within this time ends its connection.
+/// A response, or a piece of [`KAFKA_SEND_BYTES_MAX`] of one to a fetch, that the client does not take within this time ends
+/// its connection.
 pub const KAFKA_WRITE_MAX: Duration = Duration::from_secs(60);
 
 /// It is known who a client is within this time, where a listener wants to know; a request until then is no longer than

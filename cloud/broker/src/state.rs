@@ -22,6 +22,7 @@ use crate::log::{Appended, LogEnd, LogReader};
 use crate::metrics::Metrics;
 use crate::opening::Replayed;
 use crate::presence::Presence;
+use crate::reading::Suspects;
 use crate::recent::Recent;
 use crate::segments::Segments;
 use crate::snapshots::Snapshot;
@@ -134,6 +135,7 @@ pub(crate) struct Shared {
     landed: watch::Sender<u64>,
     pub(crate) recent: Mutex<Recent>,
     pub(crate) log: LogReader,
+    pub(crate) suspects: Suspects,
     pub(crate) segments: Segments,
     pub(crate) presence: Presence,
     pub(crate) holds: Holds,
@@ -154,6 +156,7 @@ impl Shared {
             landed: watch::Sender::new(0),
             recent: Mutex::default(),
             log,
+            suspects: Suspects::default(),
             segments,
             presence: Presence::default(),
             holds: Holds::default(),

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::fetch::Sending;
+use super::fetch::{Seen, Sending};
 use super::produce::{Producing, Told};
 use super::sasl::{SaslError, SaslMechanism};
 use super::{Context, api_versions, dispatch, fetch, gate, old_produce, produce, shape};
@@ -23,7 +23,6 @@ use crate::limits::{
     KAFKA_REQUEST_BYTES_MAX, KAFKA_REQUEST_READ_MAX, KAFKA_SMALL_REQUEST_BYTES_MAX,
     KAFKA_WRITE_MAX,
 };
-use crate::metrics::Metrics;
 use crate::reading::Chunk;
 
 const CODEC_PANICKED: &str = "the codec panicked";
@@ -173,9 +172,7 @@ where
         while let Some((answer, taken)) = in_order.recv().await {
             let answer: Answer = answer;
             if let Some(response) = answer.response(context).await? {
-                let writing = response.write(writer, context.broker.metrics());
-                let written = timeout(KAFKA_WRITE_MAX, writing).await;
-                written.map_err(|_| ConnectionError::Stuck)??;
+                response.write(writer, fetch::seen(context)).await?;
             }
             let _ = oneshot::Sender::send(taken, ());
         }
@@ -206,24 +203,37 @@ impl Response {
     async fn write(
         self,
         writer: &mut (impl AsyncWrite + Unpin),
-        metrics: &Metrics,
-    ) -> io::Result<()> {
+        seen: Seen<'_>,
+    ) -> Result<(), ConnectionError> {
         match self {
-            Self::Encoded(response) => writer.write_all(&response).await?,
+            Self::Encoded(response) => write(writer, &response).await,
             Self::Fetched(mut sending) => {
                 let mut chunk = Chunk::default();
                 loop {
                     chunk.clear();
-                    sending.fill(&mut chunk, metrics).await;
+                    sending.fill(&mut chunk, seen).await;
                     if chunk.filled().is_empty() {
-                        break;
+                        return Ok(());
                     }
-                    writer.write_all(chunk.filled()).await?;
+                    write(writer, chunk.filled()).await?;
                 }
             }
         }
-        writer.flush().await
     }
+}
+
+/// As much as the client takes in one go.
+async fn write(
+    writer: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+) -> Result<(), ConnectionError> {
+    let writing = async {
+        writer.write_all(bytes).await?;
+        writer.flush().await
+    };
+    let written = timeout(KAFKA_WRITE_MAX, writing).await;
+    written.map_err(|_| ConnectionError::Stuck)??;
+    Ok(())
 }
 
 impl Answer {

@@ -42,7 +42,7 @@ pub(super) async fn handle(
         }
         RequestKind::Fetch(request) => {
             let fetched = fetch::handle(context, version, request).await;
-            ResponseKind::Fetch(fetched.whole().await)
+            ResponseKind::Fetch(fetched.whole(fetch::seen(context)).await)
         }
         RequestKind::ListOffsets(request) => {
             ResponseKind::ListOffsets(list_offsets::handle(context, version, request).await)

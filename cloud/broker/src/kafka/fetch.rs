@@ -19,11 +19,13 @@ use uuid::Uuid;
 
 use super::fetch_session::{Answer, Asked, FetchSession, Round, Told, Topic};
 use super::{Context, reply_code, target};
-use crate::limits::{KAFKA_FETCH_AHEAD_BYTES_MAX, KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX};
+use crate::limits::{
+    KAFKA_FETCH_AHEAD_BYTES_MAX, KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_WAIT_MAX, KAFKA_SEND_BYTES_MAX,
+};
 use crate::reading::{LOOK_UPS_MAX, Read, Run, StorageError};
 pub(crate) use memory::FetchMemory;
 use memory::Share;
-pub(super) use sending::Sending;
+pub(super) use sending::{Seen, Sending};
 
 const READ_COMMITTED: i8 = 1;
 
@@ -33,8 +35,19 @@ pub(super) struct Fetched {
     error_code: i16,
     session_id: i32,
     topics: Vec<Told<Run>>,
+    /// So much is read and sent at a time, and one batch in any case.
+    piece_bytes: usize,
     /// What of it is in memory.
     share: Share,
+}
+
+/// Who is told of what cannot be read.
+pub(super) fn seen(context: &Context) -> Seen<'_> {
+    let shared = context.broker.shared();
+    Seen {
+        metrics: &shared.metrics,
+        suspects: &shared.suspects,
+    }
 }
 
 pub(super) async fn handle(context: &Context, version: i16, mut request: FetchRequest) -> Fetched {
@@ -77,7 +90,7 @@ async fn fetch(
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut room = Room {
         left: bytes_max.min(KAFKA_FETCH_BYTES_MAX),
-        ahead: KAFKA_FETCH_AHEAD_BYTES_MAX,
+        ahead: None,
         share: Share::default(),
         is_empty: true,
     };
@@ -95,8 +108,13 @@ async fn fetch(
     let new_id = (Uuid::new_v4().as_u128() as i32 & i32::MAX).max(1);
     let (session_id, topics) =
         round.end(session, version, answers, (&context.session_room, new_id));
+    let records = topics.iter().flat_map(|(_, answers)| answers);
+    let records = records.filter_map(|answer| answer.records.as_ref());
+    let bytes: usize = records.map(Run::bytes).sum();
+    let piece = bytes.min(KAFKA_SEND_BYTES_MAX);
     Fetched {
         error_code: reply_code::NONE,
+        piece_bytes: room.share.reserve(&context.fetch_memory, piece),
         session_id,
         topics,
         share: room.share,
@@ -277,15 +295,21 @@ fn describe(
 #[derive(Debug)]
 struct Room {
     left: usize,
-    /// What may be in memory before it is sent.
-    ahead: usize,
-    /// What an object store has given is in memory, too.
+    /// What may be in memory before it is sent, of what lies in files; not known before it is wanted.
+    ahead: Option<usize>,
+    /// What is in memory.
     share: Share,
     /// Nothing is in it yet.
     is_empty: bool,
 }
 
 impl Room {
+    fn ahead(&mut self, memory: &FetchMemory) -> usize {
+        let share = &mut self.share;
+        let reserve = || share.reserve(memory, KAFKA_FETCH_AHEAD_BYTES_MAX);
+        *self.ahead.get_or_insert_with(reserve)
+    }
+
     fn take(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes);
         self.is_empty &= bytes == 0;
@@ -311,22 +335,27 @@ async fn open(
         let Some(mut planned) = next.take().or_else(plan) else {
             return Ok(Run::default());
         };
-        let in_memory = shared.is_read_into_memory(&planned.source);
-        let left = match in_memory {
-            true => room.left.min(room.share.left(&context.fetch_memory)),
-            false => room.left,
-        };
+        let mut reserved = 0;
+        let mut left = room.left;
+        if shared.is_read_into_memory(&planned.source) {
+            left = left.min(wish.bytes_max);
+            reserved = room.share.reserve(&context.fetch_memory, left);
+            left = reserved;
+        }
         planned.source.bound(left, room.is_empty);
-        let opened = shared.open(planned.source, leader_epoch, &mut room.ahead);
-        match opened.await {
+        let mut ahead = room.ahead(&context.fetch_memory);
+        let opened = shared.open(planned.source, leader_epoch, &mut ahead);
+        let opened = opened.await;
+        room.ahead = Some(ahead);
+        let used = match &opened {
+            Ok(Read::Batches(run)) => run.bytes(),
+            _ => 0,
+        };
+        room.share.give_back(reserved.saturating_sub(used));
+        match opened {
             Err(error) if error.is_missing() && look_ups < LOOK_UPS_MAX => look_ups += 1,
             Ok(Read::Hole { to }) => wish.offset = to,
-            Ok(Read::Batches(run)) => {
-                if in_memory {
-                    room.share.take(run.bytes());
-                }
-                return Ok(run);
-            }
+            Ok(Read::Batches(run)) => return Ok(run),
             Err(error) => return Err(error),
         }
     }

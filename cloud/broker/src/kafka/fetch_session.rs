@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::PartitionData;
-use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::messages::{FetchRequest, TopicName as NameOfTopic};
 use kafka_protocol::protocol::StrBytes;
+use tidegate_shared::id::TopicName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
@@ -163,6 +164,15 @@ impl Round {
         Ok(Self { partitions, kind })
     }
 
+    /// Whether there can be topics of these names: what cannot be is not remembered.
+    fn names_can_be(&self) -> bool {
+        let mut topics = self.partitions.iter().map(|asked| &asked.topic);
+        topics.all(|topic| match topic {
+            Topic::Name(name) => name.len() <= TopicName::LENGTH_MAX,
+            Topic::Id(_) => true,
+        })
+    }
+
     /// The session's id (0: there is none), and what is to be told, of one answer for each partition. A session that begins
     /// gets `new_id`, and a permit of `room` for each partition: without them there is none.
     pub(super) fn end<R>(
@@ -173,7 +183,7 @@ impl Round {
         (room, new_id): (&Arc<Semaphore>, i32),
     ) -> (i32, Vec<Told<R>>) {
         let begins = match self.kind {
-            Kind::Begins if !self.partitions.is_empty() => {
+            Kind::Begins if !self.partitions.is_empty() && self.names_can_be() => {
                 // Its room is free for the one that begins.
                 *session = None;
                 room_for(room, self.partitions.len())
@@ -182,8 +192,9 @@ impl Round {
         };
         let has_begun = begins.is_some();
         if let Some(room) = begins {
+            let mut apart = Apart::default();
             let partitions = self.partitions.iter().map(|asked| {
-                let key = (asked.topic.apart(), asked.wanted.partition);
+                let key = (apart.of(&asked.topic), asked.wanted.partition);
                 (key, Kept::new(asked.wanted.clone()))
             });
             *session = Some(FetchSession {
@@ -236,8 +247,9 @@ impl FetchSession {
     }
 
     fn update(&mut self, version: i16, request: &mut FetchRequest) {
+        let mut apart = Apart::default();
         for asked in asked(version, request) {
-            let key = (asked.topic.apart(), asked.wanted.partition);
+            let key = (apart.of(&asked.topic), asked.wanted.partition);
             match self.partitions.get_mut(&key) {
                 Some(kept) => kept.wanted = asked.wanted,
                 None => drop(self.partitions.insert(key, Kept::new(asked.wanted))),
@@ -278,7 +290,7 @@ impl FetchSession {
 }
 
 impl Topic {
-    fn of(version: i16, name: &TopicName, id: Uuid) -> Self {
+    fn of(version: i16, name: &NameOfTopic, id: Uuid) -> Self {
         match version {
             BY_ID.. => Self::Id(id),
             _ => Self::Name(name.0.clone()),
@@ -290,6 +302,19 @@ impl Topic {
         match self {
             Self::Name(name) => Self::Name(StrBytes::from_string(name.to_string())),
             Self::Id(id) => Self::Id(*id),
+        }
+    }
+}
+
+/// Topics without a share in the request's bytes. One that is named by many partitions in a row has its name once.
+#[derive(Default)]
+struct Apart(Option<Topic>);
+
+impl Apart {
+    fn of(&mut self, topic: &Topic) -> Topic {
+        match &self.0 {
+            Some(last) if last == topic => last.clone(),
+            _ => self.0.insert(topic.apart()).clone(),
         }
     }
 }

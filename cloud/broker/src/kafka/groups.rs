@@ -1,5 +1,6 @@
 //! JoinGroup, SyncGroup, Heartbeat, LeaveGroup: from Kafka's frames to the coordinator and back.
 
+use bytes::Bytes;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{
@@ -13,6 +14,9 @@ use tidegate_shared::id::GroupName;
 use uuid::Uuid;
 
 use super::{Context, reply_code};
+
+/// Of the name that a member's id begins with: with a UUID it is a string that every version can carry.
+const MEMBER_PREFIX_CHARS_MAX: usize = 1_000;
 
 /// From this version of SyncGroup on, both sides say which protocol it is about (KIP-559).
 const PROTOCOL_TOLD_SINCE: i16 = 5;
@@ -73,12 +77,13 @@ fn join_of(version: i16, client: Client, group: GroupName, request: JoinGroupReq
         _ => milliseconds(request.rebalance_timeout_ms),
     };
     // Whoever describes the group sees which member is which.
-    let named = request.group_instance_id.as_deref();
+    let named = request.group_instance_id.as_deref().unwrap_or(&client.id);
+    let named: String = named.chars().take(MEMBER_PREFIX_CHARS_MAX).collect();
     let protocols = request.protocols.into_iter();
     Join {
         group,
         member_id: text(&request.member_id),
-        new_member_id: format!("{}-{}", named.unwrap_or(&client.id), Uuid::new_v4()),
+        new_member_id: format!("{named}-{}", Uuid::new_v4()),
         client,
         instance: optional(request.group_instance_id.as_ref()),
         member_id_required: version >= 4,
@@ -87,7 +92,11 @@ fn join_of(version: i16, client: Client, group: GroupName, request: JoinGroupReq
         rebalance_timeout_ms,
         protocol_type: text(&request.protocol_type),
         protocols: protocols
-            .map(|protocol| (text(&protocol.name), protocol.metadata))
+            .map(|protocol| {
+                // Without a share in the request's bytes: it stays.
+                let metadata = Bytes::copy_from_slice(&protocol.metadata);
+                (text(&protocol.name), metadata)
+            })
             .collect(),
     }
 }
@@ -153,7 +162,10 @@ pub(super) async fn sync(
         protocol_type: optional(request.protocol_type.as_ref()),
         protocol: optional(request.protocol_name.as_ref()),
         assignments: assignments
-            .map(|one| (text(&one.member_id), one.assignment))
+            .map(|one| {
+                let assignment = Bytes::copy_from_slice(&one.assignment);
+                (text(&one.member_id), assignment)
+            })
             .collect(),
     };
     let Answer::Sync(result) = context.coordinator.sync(sync).await? else {

@@ -325,6 +325,9 @@ fn walk(key: ApiKey, version: i16, request: &[u8]) -> Result<&[u8], ShapeError> 
     Ok(walk.rest)
 }
 
+/// A string of any version; Kafka reads no longer ones in flexible versions either.
+const TEXT_BYTES_MAX: usize = i16::MAX as usize;
+
 struct Walk<'a> {
     rest: &'a [u8],
     version: i16,
@@ -347,6 +350,9 @@ impl Walk<'_> {
             Fixed(length) => self.skip(length),
             Text => {
                 let length = self.length(2)?;
+                if length > TEXT_BYTES_MAX {
+                    return Err(ShapeError::Length);
+                }
                 self.skip(length)
             }
             Blob => {

@@ -2,6 +2,7 @@
 //! into which they were packed. A batch that is not as it was written is an error, never an answer.
 
 mod run;
+mod suspects;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
@@ -17,6 +18,7 @@ use tidegate_shared::record::{BatchHeader, HEADER_BYTES};
 
 use self::run::{Batch, Lies};
 pub(crate) use self::run::{Chunk, Run};
+pub(crate) use self::suspects::Suspects;
 use crate::log::OpenedPlace;
 use crate::state::Shared;
 use crate::store::StoreError;
@@ -129,7 +131,7 @@ impl Shared {
     ) -> Result<Bytes, StorageError> {
         let mut ahead = entry.batch_bytes as usize;
         let run = self.open_all(vec![entry], leader_epoch, &mut ahead).await?;
-        Ok(run.read_all().await)
+        run.read_all().await
     }
 
     async fn open_all(
@@ -162,15 +164,22 @@ impl Shared {
             });
         }
         let mut run = Run::new(batches, leader_epoch);
-        run.look_at_first(ahead).await?;
-        Ok(run)
+        let looked = run
+            .look_at_first(ahead, |place| self.suspects.has(place))
+            .await;
+        self.suspects.note(looked.as_ref().err());
+        looked.map(|()| run)
     }
 
-    /// What is in memory anyway, and stays there for us: up to `ahead` bytes, which count down.
+    /// What is in memory anyway, and stays there for us: up to `ahead` bytes, which count down, where the log has files.
     fn in_memory(&self, entries: &[IndexEntry], ahead: &mut usize) -> Vec<Option<Bytes>> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let found = entries.iter().map(|entry| {
-            let left = ahead.checked_sub(entry.batch_bytes as usize)?;
+            let left = match self.log.has_files() {
+                true => ahead.checked_sub(entry.batch_bytes as usize)?,
+                // The store would be asked: then they are better taken from here, and count as what it gives.
+                false => *ahead,
+            };
             let Address::Log(place) = entry.address else {
                 return None;
             };

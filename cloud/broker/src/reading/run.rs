@@ -110,18 +110,24 @@ impl Run {
         self.batches.front().map_or(0, |batch| batch.bytes)
     }
 
-    /// Reads the first batch where it is no more than `ahead` bytes, which count down: so that it is known now whether it is
-    /// as it was written.
+    /// Reads the first batch where it is no more than `ahead` bytes, which count down, or is suspect: so that it is known now
+    /// whether it is as it was written.
     ///
     /// # Errors
     /// It is not, or cannot be read.
-    pub(super) async fn look_at_first(&mut self, ahead: &mut usize) -> Result<(), StorageError> {
+    pub(super) async fn look_at_first(
+        &mut self,
+        ahead: &mut usize,
+        is_suspect: impl Fn(LogPlace) -> bool,
+    ) -> Result<(), StorageError> {
         let Some(Batch { bytes, lies, .. }) = self.batches.front_mut() else {
             return Ok(());
         };
-        let Some(left) = ahead.checked_sub(*bytes) else {
+        let is_suspect = matches!(lies, Lies::InFile(_, place) if is_suspect(*place));
+        if *bytes > *ahead && !is_suspect {
             return Ok(());
-        };
+        }
+        let left = ahead.saturating_sub(*bytes);
         if let Lies::InFile(file, place) = lies {
             let mut chunk = Chunk::default();
             fill(&mut chunk, *bytes, file, *place).await?;
@@ -210,16 +216,23 @@ impl Run {
     }
 
     /// What is left, at once, up to where it is not as it was written.
-    pub(crate) async fn read_all(mut self) -> Bytes {
+    ///
+    /// # Errors
+    /// That is the first batch.
+    pub(crate) async fn read_all(mut self) -> Result<Bytes, StorageError> {
         let mut chunk = Chunk::default();
         chunk.bytes.reserve_exact(self.bytes);
         while !self.is_empty() {
-            if let Err(error) = self.read(&mut chunk, usize::MAX).await {
-                tracing::error!(%error, "a batch is left out, and those behind it");
-                break;
+            match self.read(&mut chunk, usize::MAX).await {
+                Ok(()) => {}
+                Err(error) if chunk.filled == 0 => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "a batch is left out, and those behind it");
+                    break;
+                }
             }
         }
-        chunk.into_bytes()
+        Ok(chunk.into_bytes())
     }
 }
 
@@ -237,16 +250,15 @@ async fn fill(
         Ok(read) => read,
         Err(cause) => return Err(error(cause)),
     };
-    let file = Arc::clone(file);
-    let mut taken = std::mem::take(chunk);
+    let (file, position) = (Arc::clone(file), place.position + read as u64);
     let waiting = tokio::task::spawn_blocking(move || {
-        let rest = &mut taken.space(bytes)[read..];
-        let result = file.read_exact_at(rest, place.position + read as u64);
-        (taken, result)
+        let mut rest = vec![0; bytes - read];
+        file.read_exact_at(&mut rest, position).map(|()| rest)
     });
-    let (taken, result) = waiting.await.map_err(|_| StorageError::Gone)?;
-    *chunk = taken;
-    result.map_err(error)
+    let rest = waiting.await.map_err(|_| StorageError::Gone)?;
+    let rest = rest.map_err(error)?;
+    chunk.space(bytes)[read..].copy_from_slice(&rest);
+    Ok(())
 }
 
 /// As many bytes as can be had without waiting for the disk.

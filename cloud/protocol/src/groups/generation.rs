@@ -9,7 +9,7 @@ use tidegate_shared::id::GroupName;
 
 use super::group::{Group, Phase};
 use super::member::{Client, Member, Protocol};
-use super::{Answer, GroupError, GroupLimits, Groups};
+use super::{GroupError, GroupLimits, Groups, Keep};
 
 /// See the module. Without members it says that the group is over, and how far its numbers came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,11 +86,12 @@ impl Group {
                 waits_join: None,
                 waits_sync: None,
                 synced: true,
+                replaces: None,
             };
             member.touch(now_ms);
             (id.clone(), member)
         });
-        Self {
+        let mut group = Self {
             phase: Phase::Stable {
                 sync_deadline_ms: None,
             },
@@ -100,7 +101,9 @@ impl Group {
             members: members.collect(),
             is_kept: true,
             ..Self::new(limits, generation.number)
-        }
+        };
+        group.bytes = group.members_bytes();
+        group
     }
 }
 
@@ -118,6 +121,7 @@ impl Groups {
             let group = Group::of(limits, now_ms, generation);
             if let Some(deadline) = group.next_deadline_ms() {
                 groups.deadlines.insert((deadline, name.clone()));
+                groups.bytes += group.bytes;
                 groups.groups.insert(name.clone(), group);
             }
         }
@@ -130,9 +134,14 @@ impl Groups {
     }
 
     /// What is to be kept next. [`Groups::handle_kept`] is told once it is, or cannot be; in the order in which they were
-    /// taken.
-    pub fn poll_keep(&mut self) -> Option<(GroupName, Generation)> {
-        self.keeps.pop_front()
+    /// taken. Of each group one waits at most.
+    pub fn poll_keep(&mut self) -> Option<Keep> {
+        let (group, (number, generation)) = self.keeps.pop_first()?;
+        Some(Keep {
+            number,
+            group,
+            generation,
+        })
     }
 
     /// A generation is durable, or will not be: then its members are told so, and come again.
@@ -140,32 +149,29 @@ impl Groups {
         &mut self,
         now_ms: u64,
         group: &GroupName,
-        generation: i32,
+        number: u64,
         result: Result<(), GroupError>,
     ) {
         self.with(group, |group, effects| {
-            let is_current = group.generation == generation;
-            let waits = matches!(
-                group.phase,
-                Phase::Completing {
-                    is_assigned: true,
-                    ..
+            group.tell_replacing(now_ms, number, result, effects);
+            match (group.phase, result) {
+                (
+                    Phase::Completing {
+                        keep: Some(kept), ..
+                    },
+                    Ok(()),
+                ) if kept == number => {
+                    group.begin_stable(now_ms, effects);
                 }
-            );
-            if !is_current || !waits {
-                return;
-            }
-            match result {
-                Ok(()) => group.begin_stable(now_ms, effects),
-                Err(error) => {
-                    for member in group.members.values_mut() {
-                        if let Some(token) = member.waits_sync.take() {
-                            member.touch(now_ms);
-                            effects.answers.push_back((token, Answer::Sync(Err(error))));
-                        }
-                    }
-                    group.prepare(now_ms, effects);
+                (
+                    Phase::Completing {
+                        keep: Some(kept), ..
+                    },
+                    Err(error),
+                ) if kept == number => {
+                    group.assign_anew(now_ms, error, effects);
                 }
+                _ => {}
             }
         });
     }

@@ -19,7 +19,8 @@ pub(super) enum Phase {
     /// out.
     Completing {
         deadline_ms: u64,
-        is_assigned: bool,
+        /// The leader has assigned, and that is being kept by this number.
+        keep: Option<u64>,
     },
     /// Some may still have to ask for their assignment, until `sync_deadline_ms`.
     Stable {
@@ -40,6 +41,8 @@ pub(super) struct Group {
     pub(super) pending: BTreeMap<String, u64>,
     /// A generation of it was given away to be kept.
     pub(super) is_kept: bool,
+    /// See [`Group::members_bytes`], as it was after the last join.
+    pub(super) bytes: usize,
 }
 
 impl Group {
@@ -54,6 +57,7 @@ impl Group {
             members: BTreeMap::new(),
             pending: BTreeMap::new(),
             is_kept: false,
+            bytes: 0,
         }
     }
 
@@ -178,10 +182,21 @@ impl Group {
         }
     }
 
-    /// The generation as it is now is to be kept.
-    pub(super) fn keep(&mut self, effects: &mut Effects) {
+    /// The generation as it is now is to be kept; gives the number of that.
+    pub(super) fn keep(&mut self, effects: &mut Effects) -> u64 {
         self.is_kept = true;
-        effects.keeps = Some(self.generation());
+        let number = effects.next_number();
+        effects.keeps = Some((number, self.generation()));
+        number
+    }
+
+    /// What its members say of themselves.
+    pub(super) fn members_bytes(&self) -> usize {
+        let bytes = self
+            .members
+            .iter()
+            .map(|(id, member)| id.len() + member.bytes());
+        bytes.sum()
     }
 
     pub(super) fn ids_where(&self, condition: impl Fn(&Member) -> bool) -> Vec<String> {

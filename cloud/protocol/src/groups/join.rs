@@ -32,7 +32,7 @@ impl Group {
                 self.replace_static(now_ms, token, &replaced, join, effects);
                 return Ok(());
             }
-            self.check_room()?;
+            self.check_room(&join)?;
             member_id.clone_from(&join.new_member_id);
             if join.instance.is_none() && join.member_id_required {
                 let until_ms = now_ms + join.session_timeout_ms;
@@ -42,11 +42,18 @@ impl Group {
             self.admit(now_ms, token, member_id.clone(), join, effects);
             return Ok(());
         }
-        if self.pending.remove(member_id.as_str()).is_some() {
+        if self.pending.contains_key(member_id.as_str()) {
+            if self.bytes + join.bytes() > self.limits.group_bytes_max {
+                return Err(GroupError::GroupFull);
+            }
+            self.pending.remove(member_id.as_str());
             self.admit(now_ms, token, member_id.clone(), join, effects);
             return Ok(());
         }
         self.check_member(member_id, join.instance.as_deref())?;
+        if join.bytes() > self.limits.group_bytes_max {
+            return Err(GroupError::GroupFull);
+        }
         self.rejoin(now_ms, token, member_id, join, effects);
         Ok(())
     }
@@ -65,10 +72,11 @@ impl Group {
         }
     }
 
-    fn check_room(&self) -> Result<(), GroupError> {
-        match self.members.len() + self.pending.len() < self.limits.members_max {
-            true => Ok(()),
-            false => Err(GroupError::GroupFull),
+    fn check_room(&self, join: &Join) -> Result<(), GroupError> {
+        let is_full = self.members.len() + self.pending.len() >= self.limits.members_max;
+        match is_full || self.bytes + join.bytes() > self.limits.group_bytes_max {
+            true => Err(GroupError::GroupFull),
+            false => Ok(()),
         }
     }
 
@@ -109,6 +117,7 @@ impl Group {
             waits_join: Some(token),
             waits_sync: None,
             synced: false,
+            replaces: None,
         };
         member.touch(now_ms);
         self.members.insert(id, member);
@@ -158,7 +167,8 @@ impl Group {
     }
 
     /// A static member starts again: it gets a new id, and the older process is fenced. In a stable
-    /// group it keeps its assignment without a rebalance, where it can do the same as before.
+    /// group it keeps its assignment without a rebalance, where it can do the same as before; its new id is kept before it
+    /// is told: else it would be fenced by its older one after a restart.
     fn replace_static(
         &mut self,
         now_ms: u64,
@@ -181,12 +191,8 @@ impl Group {
             self.leader.clone_from(&id);
         }
         let keeps = same && matches!(self.phase, Phase::Stable { .. });
-        member.waits_join = (!keeps).then_some(token);
+        member.waits_join = Some(token);
         self.members.insert(id.clone(), member);
-        if keeps {
-            // Its new id. Should that be lost, it is told that it is unknown, and comes again.
-            self.keep(effects);
-        }
         if !keeps {
             self.prepare(now_ms, effects);
             self.complete_if_all_joined(now_ms, effects);
@@ -197,10 +203,34 @@ impl Group {
             // An older client that thought it leads would assign anew: it is told its old id.
             joined.leader = old_id.to_owned();
         }
-        let (member_id, result) = (id, Ok(joined));
-        effects
-            .answers
-            .push_back((token, Answer::Join { member_id, result }));
+        let number = self.keep(effects);
+        if let Some(member) = self.members.get_mut(&id) {
+            member.replaces = Some((number, joined));
+        }
+    }
+
+    /// What has been kept up to a number is told to those who have started again.
+    pub(super) fn tell_replacing(
+        &mut self,
+        now_ms: u64,
+        number: u64,
+        result: Result<(), GroupError>,
+        effects: &mut Effects,
+    ) {
+        for (id, member) in &mut self.members {
+            if !matches!(&member.replaces, Some((kept, _)) if *kept <= number) {
+                continue;
+            }
+            let replaces = member.replaces.take();
+            if let (Some((_, joined)), Some(token)) = (replaces, member.waits_join.take()) {
+                member.touch(now_ms);
+                let answer = Answer::Join {
+                    member_id: id.clone(),
+                    result: result.map(|()| joined),
+                };
+                effects.answers.push_back((token, answer));
+            }
+        }
     }
 
     pub(super) fn joined(&self, id: &str, as_leader: bool, skip_assignment: bool) -> Joined {

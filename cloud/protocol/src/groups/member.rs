@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Token;
+use super::{Joined, Token};
 
 /// A way to assign partitions that a member can do, and its metadata for it.
 pub type Protocol = (String, Bytes);
@@ -31,6 +31,8 @@ pub(super) struct Member {
     pub(super) waits_sync: Option<Token>,
     /// It has asked for its assignment in this generation.
     pub(super) synced: bool,
+    /// What it is answered that has started again, once the keep of this number is done.
+    pub(super) replaces: Option<(u64, Joined)>,
 }
 
 impl Member {
@@ -42,6 +44,15 @@ impl Member {
     pub(super) fn expires_ms(&self) -> Option<u64> {
         let waits = self.waits_join.is_some() || self.waits_sync.is_some();
         (!waits).then_some(self.session_deadline_ms)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let protocols = self.protocols.iter();
+        let protocols: usize = protocols
+            .map(|(name, metadata)| name.len() + metadata.len())
+            .sum();
+        let instance = self.instance.as_ref().map_or(0, String::len);
+        instance + self.client.id.len() + self.client.host.len() + protocols
     }
 
     pub(super) fn metadata(&self, protocol: &str) -> Bytes {

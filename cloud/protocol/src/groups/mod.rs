@@ -44,6 +44,9 @@ pub struct GroupLimits {
     pub session_timeout_max_ms: u64,
     pub members_max: usize,
     pub groups_max: usize,
+    /// What the members of one group say of themselves, and those of all groups together.
+    pub group_bytes_max: usize,
+    pub groups_bytes_max: usize,
 }
 
 impl Default for GroupLimits {
@@ -54,6 +57,8 @@ impl Default for GroupLimits {
             session_timeout_max_ms: 1_800_000,
             members_max: 1_000,
             groups_max: 10_000,
+            group_bytes_max: 4 << 20,
+            groups_bytes_max: 64 << 20,
         }
     }
 }
@@ -80,6 +85,19 @@ pub struct Join {
     pub rebalance_timeout_ms: u64,
     pub protocol_type: String,
     pub protocols: Vec<Protocol>,
+}
+
+impl Join {
+    /// What the group has to remember of it.
+    pub(super) fn bytes(&self) -> usize {
+        let protocols = self.protocols.iter();
+        let protocols: usize = protocols
+            .map(|(name, metadata)| name.len() + metadata.len())
+            .sum();
+        let id = self.member_id.len().max(self.new_member_id.len());
+        let instance = self.instance.as_ref().map_or(0, String::len);
+        id + instance + self.client.id.len() + self.client.host.len() + protocols
+    }
 }
 
 /// A member's place in a generation.
@@ -136,8 +154,24 @@ pub enum Answer {
 #[derive(Debug, Default)]
 struct Effects {
     answers: VecDeque<(Token, Answer)>,
-    /// A group has a new generation to be kept.
-    keeps: Option<Generation>,
+    /// A group has a new generation to be kept, of this number.
+    keeps: Option<(u64, Generation)>,
+    next_keep: u64,
+}
+
+impl Effects {
+    fn next_number(&mut self) -> u64 {
+        self.next_keep += 1;
+        self.next_keep
+    }
+}
+
+/// A generation to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    pub number: u64,
+    pub group: GroupName,
+    pub generation: Generation,
 }
 
 /// All groups of this coordinator.
@@ -148,7 +182,9 @@ pub struct Groups {
     /// When each group next has something to do by itself.
     deadlines: BTreeSet<(u64, GroupName)>,
     effects: Effects,
-    keeps: VecDeque<(GroupName, Generation)>,
+    keeps: BTreeMap<GroupName, (u64, Generation)>,
+    /// Of all groups' members: subscriptions and names.
+    bytes: usize,
     /// The newest generation of any group that was forgotten: one that comes again under its name
     /// goes on from there, so that a generation means one thing for as long as the broker runs.
     generation_floor: i32,
@@ -161,7 +197,8 @@ impl Groups {
             groups: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             effects: Effects::default(),
-            keeps: VecDeque::new(),
+            keeps: BTreeMap::new(),
+            bytes: 0,
             generation_floor: 0,
         }
     }
@@ -180,9 +217,18 @@ impl Groups {
         self.groups
             .entry(name.clone())
             .or_insert_with(|| Group::new(self.limits, self.generation_floor));
-        self.with(&name, |group, effects| {
-            group.join(now_ms, token, join, effects)
+        let bytes = self.bytes;
+        let changed = self.with(&name, |group, effects| {
+            let before = group.bytes;
+            group.join(now_ms, token, join, effects);
+            group.bytes = group.members_bytes();
+            (before, group.bytes)
         });
+        if let Some((before, after)) = changed
+            && self.groups.contains_key(&name)
+        {
+            self.bytes = (bytes + after).saturating_sub(before);
+        }
     }
 
     fn check_join(&self, join: &Join) -> Result<(), GroupError> {
@@ -195,6 +241,9 @@ impl Groups {
             return Err(GroupError::UnknownMember);
         }
         if !known && self.groups.len() >= self.limits.groups_max {
+            return Err(GroupError::TooManyGroups);
+        }
+        if self.bytes + join.bytes() > self.limits.groups_bytes_max {
             return Err(GroupError::TooManyGroups);
         }
         Ok(())
@@ -288,19 +337,22 @@ impl Groups {
             self.deadlines.remove(&(deadline, name.clone()));
         }
         let result = work(group, &mut self.effects);
-        if let Some(generation) = self.effects.keeps.take() {
-            self.keeps.push_back((name.clone(), generation));
+        if let Some(keep) = self.effects.keeps.take() {
+            // A newer one takes the place of one that still waits.
+            self.keeps.insert(name.clone(), keep);
         }
         if let Some(deadline) = group.next_deadline_ms() {
             self.deadlines.insert((deadline, name.clone()));
         } else if group.is_vacant() {
             self.generation_floor = self.generation_floor.max(group.generation);
+            self.bytes = self.bytes.saturating_sub(group.bytes);
             if group.is_kept {
                 let over = Generation {
                     number: group.generation,
                     ..Generation::default()
                 };
-                self.keeps.push_back((name.clone(), over));
+                let number = self.effects.next_number();
+                self.keeps.insert(name.clone(), (number, over));
             }
             self.groups.remove(name);
         }

@@ -21,6 +21,8 @@ impl Group {
         };
         for member in self.members.values_mut() {
             member.synced = false;
+            // It has come, and is told of the next generation.
+            member.replaces = None;
             if let Some(token) = member.waits_sync.take() {
                 member.touch(now_ms);
                 let answer = Answer::Sync(Err(GroupError::RebalanceInProgress));
@@ -80,7 +82,7 @@ impl Group {
         let deadline_ms = now_ms + self.rebalance_timeout_ms();
         self.phase = Phase::Completing {
             deadline_ms,
-            is_assigned: false,
+            keep: None,
         };
         let ids: Vec<String> = self.members.keys().cloned().collect();
         for id in ids {

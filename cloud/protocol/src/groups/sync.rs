@@ -38,9 +38,7 @@ impl Group {
                 .answers
                 .push_back((older, Answer::Sync(Err(GroupError::RebalanceInProgress))));
         }
-        if let Phase::Completing {
-            is_assigned: false, ..
-        } = self.phase
+        if let Phase::Completing { keep: None, .. } = self.phase
             && self.leader == id
         {
             for (id, assignment) in sync.assignments {
@@ -48,10 +46,10 @@ impl Group {
                     member.assignment = assignment;
                 }
             }
-            if let Phase::Completing { is_assigned, .. } = &mut self.phase {
-                *is_assigned = true;
+            let number = self.keep(effects);
+            if let Phase::Completing { keep, .. } = &mut self.phase {
+                *keep = Some(number);
             }
-            self.keep(effects);
         }
         self.answer_synced(now_ms, effects);
         Ok(())
@@ -66,6 +64,17 @@ impl Group {
             sync_deadline_ms: Some(deadline_ms),
         };
         self.answer_synced(now_ms, effects);
+    }
+
+    /// The assignment cannot be kept: who has asked for it is told, and the group begins another generation.
+    pub(super) fn assign_anew(&mut self, now_ms: u64, error: GroupError, effects: &mut Effects) {
+        for member in self.members.values_mut() {
+            if let Some(token) = member.waits_sync.take() {
+                member.touch(now_ms);
+                effects.answers.push_back((token, Answer::Sync(Err(error))));
+            }
+        }
+        self.prepare(now_ms, effects);
     }
 
     fn answer_synced(&mut self, now_ms: u64, effects: &mut Effects) {

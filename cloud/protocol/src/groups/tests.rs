@@ -52,12 +52,16 @@ fn sync(member_id: &str, generation: i32, assignments: &[(&str, &'static str)]) 
     }
 }
 
+fn keep_all(groups: &mut Groups, now_ms: u64) {
+    while let Some(keep) = groups.poll_keep() {
+        groups.handle_kept(now_ms, &keep.group, keep.number, Ok(()));
+    }
+}
+
 /// All is kept at once.
 fn handle_sync(groups: &mut Groups, now_ms: u64, token: Token, sync: Sync) {
     groups.handle_sync(now_ms, token, sync);
-    while let Some((group, generation)) = groups.poll_keep() {
-        groups.handle_kept(now_ms, &group, generation.number, Ok(()));
-    }
+    keep_all(groups, now_ms);
 }
 
 fn joined(groups: &mut Groups) -> Vec<(Token, Result<Joined, GroupError>)> {
@@ -190,6 +194,8 @@ fn a_static_member_comes_back_without_a_rebalance_and_fences_the_older() {
     assert_eq!(synced(&mut groups).len(), 1);
 
     groups.handle_join(600, Token(1), static_join("second"));
+    assert!(groups.poll_answer().is_none(), "its id is kept first");
+    keep_all(&mut groups, 600);
     let answers = joined(&mut groups);
     let again = answers[0].1.as_ref().unwrap();
     assert_eq!((again.generation, again.skip_assignment), (1, true));
@@ -234,15 +240,15 @@ fn strangers_are_refused() {
 }
 
 /// Member a alone, which has synced, and what is to be kept of it.
-fn assigned() -> (Groups, Generation) {
+fn assigned() -> (Groups, Keep) {
     let mut groups = groups();
     groups.handle_join(0, Token(0), static_join("a"));
     groups.handle_timeout(500);
     assert!(joined(&mut groups)[0].1.is_ok());
     groups.handle_sync(501, Token(0), sync("a", 1, &[("a", "all")]));
-    let (group, generation) = groups.poll_keep().expect("it is to be kept");
-    assert_eq!((group, generation.number), (name(), 1));
-    (groups, generation)
+    let keep = groups.poll_keep().expect("it is to be kept");
+    assert_eq!((&keep.group, keep.generation.number), (&name(), 1));
+    (groups, keep)
 }
 
 fn static_identity(member_id: &str, generation: i32) -> Identity {
@@ -252,25 +258,112 @@ fn static_identity(member_id: &str, generation: i32) -> Identity {
     }
 }
 
+fn restored(generation: &Generation) -> Groups {
+    let (name, limits) = (name(), GroupLimits::default());
+    Groups::restore(limits, 0, 7, std::iter::once((&name, generation)))
+}
+
+/// Whatever is lost of it: an id that a static member was told is known after a restart.
+#[test]
+fn a_static_member_that_was_told_its_new_id_is_known_by_it_after_a_restart() {
+    let (mut groups, keep) = assigned();
+    groups.handle_kept(502, &name(), keep.number, Ok(()));
+    synced(&mut groups);
+    groups.handle_join(600, Token(1), static_join("second"));
+    assert!(groups.poll_answer().is_none());
+    let keep = groups.poll_keep().unwrap();
+    let mut again = restored(&keep.generation);
+    let who = static_identity("second", 1);
+    assert_eq!(again.handle_heartbeat(1, &who), Ok(()));
+    // It could not be kept: it is told so, and comes again.
+    groups.handle_kept(601, &name(), keep.number, Err(GroupError::NotKept));
+    assert_eq!(joined(&mut groups)[0].1, Err(GroupError::NotKept));
+    groups.handle_join(602, Token(2), static_join("third"));
+    keep_all(&mut groups, 603);
+    assert!(joined(&mut groups)[0].1.is_ok());
+}
+
+#[test]
+fn of_each_group_one_generation_waits_to_be_kept() {
+    let (mut groups, keep) = assigned();
+    groups.handle_kept(502, &name(), keep.number, Ok(()));
+    synced(&mut groups);
+    for nth in 0..5 {
+        let id = format!("again-{nth}");
+        groups.handle_join(600, Token(1), static_join(&id));
+    }
+    let waits = groups.poll_keep().unwrap();
+    assert!(groups.poll_keep().is_none());
+    assert!(waits.generation.members.contains_key("again-4"));
+    let fenced = joined(&mut groups);
+    assert!(
+        fenced
+            .iter()
+            .all(|(_, told)| *told == Err(GroupError::FencedInstance))
+    );
+    groups.handle_kept(601, &name(), waits.number, Ok(()));
+    assert!(joined(&mut groups)[0].1.is_ok());
+}
+
+#[test]
+fn a_group_and_all_groups_have_room_for_so_much() {
+    let large = |member: &str, group: &str, bytes: usize| Join {
+        group: GroupName::new(group).unwrap(),
+        member_id_required: false,
+        protocols: vec![("range".into(), vec![0; bytes].into())],
+        ..join("", member)
+    };
+    let mut groups = groups();
+    let told = |groups: &mut Groups| {
+        groups.handle_timeout(u64::MAX / 2);
+        joined(groups)
+    };
+    groups.handle_join(0, Token(0), large("a", "g0", (4 << 20) + 1));
+    assert_eq!(told(&mut groups)[0].1, Err(GroupError::GroupFull));
+    groups.handle_join(0, Token(0), large("a", "g0", 3 << 20));
+    groups.handle_join(0, Token(1), large("b", "g0", 2 << 20));
+    assert_eq!(
+        joined(&mut groups),
+        [(Token(1), Err(GroupError::GroupFull))]
+    );
+    for nth in 1..30 {
+        groups.handle_join(0, Token(0), large("a", &format!("g{nth}"), 3 << 20));
+    }
+    let refused = joined(&mut groups);
+    let told = refused
+        .iter()
+        .all(|(_, told)| *told == Err(GroupError::TooManyGroups));
+    assert!(told && refused.len() == 30 - 21, "{}", refused.len());
+    groups.handle_timeout(20_000);
+    groups.handle_timeout(40_000);
+    groups.handle_timeout(80_000);
+    assert!(
+        groups.is_empty() && groups.bytes == 0,
+        "{} {}",
+        groups.len(),
+        groups.bytes
+    );
+}
+
 #[test]
 fn nobody_is_told_of_an_assignment_before_it_is_kept() {
-    let (mut groups, _) = assigned();
+    let (mut groups, keep) = assigned();
     assert!(groups.poll_answer().is_none());
     let who = static_identity("a", 1);
     assert_eq!(groups.handle_heartbeat(502, &who), Ok(()));
     let told = groups.check_commit(502, &who);
     assert_eq!(told, Err(GroupError::RebalanceInProgress));
-    groups.handle_kept(503, &name(), 0, Ok(()));
+    groups.handle_kept(503, &name(), keep.number - 1, Ok(()));
     assert!(groups.poll_answer().is_none(), "that is another one");
-    groups.handle_kept(503, &name(), 1, Ok(()));
+    groups.handle_kept(503, &name(), keep.number, Ok(()));
     assert_eq!(synced(&mut groups)[0].1, Ok(Bytes::from("all")));
     assert_eq!(groups.check_commit(504, &who), Ok(()));
 }
 
 #[test]
 fn one_that_cannot_be_kept_is_told_and_another_is_made() {
-    let (mut groups, _) = assigned();
-    groups.handle_kept(503, &name(), 1, Err(GroupError::NotKept));
+    let (mut groups, keep) = assigned();
+    groups.handle_kept(503, &name(), keep.number, Err(GroupError::NotKept));
     assert_eq!(synced(&mut groups)[0].1, Err(GroupError::NotKept));
     let again = Join {
         member_id: "a".into(),
@@ -282,12 +375,8 @@ fn one_that_cannot_be_kept_is_told_and_another_is_made() {
 
 #[test]
 fn who_was_in_a_group_is_in_it_after_a_restart() {
-    let (_, generation) = assigned();
-    let kept = (name(), generation);
-    let restart = || {
-        let kept = std::iter::once((&kept.0, &kept.1));
-        Groups::restore(GroupLimits::default(), 0, 7, kept)
-    };
+    let (_, keep) = assigned();
+    let restart = || restored(&keep.generation);
     let mut groups = restart();
     let who = static_identity("a", 1);
     assert_eq!(groups.handle_heartbeat(9_000, &who), Ok(()));
@@ -311,7 +400,7 @@ fn who_was_in_a_group_is_in_it_after_a_restart() {
     groups.handle_timeout(10_000);
     groups.handle_timeout(40_000);
     assert!(groups.is_empty());
-    let (_, over) = groups.poll_keep().unwrap();
+    let over = groups.poll_keep().unwrap().generation;
     assert!(over.members.is_empty() && over.number == 2, "{over:?}");
 }
 

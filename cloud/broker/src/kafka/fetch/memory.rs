@@ -1,4 +1,4 @@
-//! Memory for what an object store has given and clients have not taken yet, of all connections together. A response
+//! Memory for what is read and clients have not taken yet, of all connections together. A response
 //! never takes more than half of what is free: so whoever does not read its responses leaves room for others, and nobody
 //! waits for it.
 
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::limits::{KAFKA_FETCH_BYTES_MAX, KAFKA_FETCH_MEMORY_BYTES_MAX};
+use crate::limits::KAFKA_FETCH_MEMORY_BYTES_MAX;
 
 const UNIT_BYTES: usize = 1 << 10;
 
@@ -23,36 +23,29 @@ impl Default for FetchMemory {
 
 /// One response's share, for as long as it lives.
 #[derive(Debug, Default)]
-pub(super) struct Share {
-    permit: Option<OwnedSemaphorePermit>,
-    taken: usize,
-}
+pub(super) struct Share(Option<OwnedSemaphorePermit>);
 
 impl Share {
-    /// Bytes that may still be taken. (KIP-74: the first batch of a response is taken even where there are none.)
-    pub(super) fn left(&mut self, memory: &FetchMemory) -> usize {
-        if self.permit.is_none() {
-            let wanted = (memory.0.available_permits() / 2).min(KAFKA_FETCH_BYTES_MAX / UNIT_BYTES);
-            let permits = u32::try_from(wanted).unwrap_or(u32::MAX);
-            self.permit = Arc::clone(&memory.0).try_acquire_many_owned(permits).ok();
+    /// Takes as much of `wanted` as it can have: no more than half of what is free. (KIP-74: the first batch of a response is
+    /// taken even where there is nothing.)
+    pub(super) fn reserve(&mut self, memory: &FetchMemory, wanted: usize) -> usize {
+        let units = (memory.0.available_permits() / 2).min(wanted.div_ceil(UNIT_BYTES));
+        let permits = u32::try_from(units).unwrap_or(u32::MAX);
+        let Ok(more) = Arc::clone(&memory.0).try_acquire_many_owned(permits) else {
+            return 0;
+        };
+        match &mut self.0 {
+            Some(permit) => permit.merge(more),
+            None => self.0 = Some(more),
         }
-        let permits = self
-            .permit
-            .as_ref()
-            .map_or(0, |permit| permit.num_permits());
-        (permits * UNIT_BYTES).saturating_sub(self.taken)
+        (units * UNIT_BYTES).min(wanted)
     }
 
-    pub(super) fn take(&mut self, bytes: usize) {
-        self.taken += bytes;
-    }
-
-    /// No more is taken.
-    pub(super) fn is_final(&mut self) {
-        if let Some(permit) = &mut self.permit {
-            let needed = self.taken.div_ceil(UNIT_BYTES);
-            let surplus = permit.num_permits().saturating_sub(needed);
-            drop(permit.split(surplus));
+    /// Gives back what was reserved and is not used.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.0 {
+            let units = (bytes / UNIT_BYTES).min(permit.num_permits());
+            drop(permit.split(units));
         }
     }
 }
@@ -68,13 +61,11 @@ mod tests {
         let mut held: Vec<(Share, usize)> = Vec::new();
         for _ in 0..12 {
             let (before, mut share) = (free(), Share::default());
-            let left = share.left(&memory);
-            assert!(left <= before / 2 && left <= KAFKA_FETCH_BYTES_MAX);
-            assert!(before < UNIT_BYTES * 4 || left > 0, "{before}");
-            share.take(left);
-            assert_eq!(share.left(&memory), 0);
-            share.is_final();
-            held.push((share, left));
+            let wanted = 16 << 20;
+            let got = share.reserve(&memory, wanted);
+            assert_eq!(got, (before / 2).min(wanted) / UNIT_BYTES * UNIT_BYTES);
+            assert!(got > 0);
+            held.push((share, got));
         }
         let taken: usize = held.iter().map(|(_, taken)| taken).sum();
         assert_eq!(free() + taken, KAFKA_FETCH_MEMORY_BYTES_MAX);
@@ -83,12 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_taken_is_free_before_the_response_is_sent() {
+    fn no_more_is_taken_than_was_wanted_and_what_is_not_used_is_free_at_once() {
         let memory = FetchMemory::default();
         let mut share = Share::default();
-        assert!(share.left(&memory) > 5_000);
-        share.take(5_000);
-        share.is_final();
+        assert_eq!(share.reserve(&memory, 5_000), 5_000);
+        assert_eq!(share.reserve(&memory, 100 << 10), 100 << 10);
+        share.give_back(100 << 10);
         let free = memory.0.available_permits() * UNIT_BYTES;
         assert_eq!(free, KAFKA_FETCH_MEMORY_BYTES_MAX - 5 * UNIT_BYTES);
     }

@@ -16,17 +16,36 @@ use tidegate_shared::id::KafkaOffset;
 use super::Fetched;
 use super::memory::Share;
 use crate::kafka::fetch_session::{Answer, Told, Topic};
-use crate::limits::KAFKA_SEND_BYTES_MAX;
+use crate::kafka::reply_code;
 use crate::metrics::Metrics;
-use crate::reading::{Chunk, Run};
+use crate::reading::{Chunk, Run, StorageError, Suspects};
+
+/// Of what stands between batches, so much goes at a time in any case.
+const PIECE_BYTES_MIN: usize = 4 << 10;
 
 /// From this version on, lengths are of varying size, and tagged fields come last (KIP-482).
 const FLEXIBLE: i16 = 12;
+
+/// Who is told of what cannot be read.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::kafka) struct Seen<'a> {
+    pub(in crate::kafka) metrics: &'a Metrics,
+    pub(in crate::kafka) suspects: &'a Suspects,
+}
+
+impl Seen<'_> {
+    fn by(self, error: &StorageError) {
+        self.metrics.storage_errors.inc();
+        self.suspects.note(Some(error));
+        tracing::error!(%error, "kafka: a batch is left out of a response that is on its way");
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(in crate::kafka) struct Sending {
     parts: VecDeque<Part>,
+    piece_bytes: usize,
     /// Until all is sent.
     _share: Share,
 }
@@ -41,13 +60,19 @@ enum Part {
 
 impl Fetched {
     /// With all records; what is not as it was written, and not the first, is left out with all behind it.
-    pub(in crate::kafka) async fn whole(self) -> FetchResponse {
+    pub(in crate::kafka) async fn whole(self, seen: Seen<'_>) -> FetchResponse {
         let mut responses = Vec::with_capacity(self.topics.len());
         for (topic, answers) in self.topics {
             let mut partitions = Vec::with_capacity(answers.len());
             for Answer { mut data, records } in answers {
                 if let Some(run) = records {
-                    data.records = Some(run.read_all().await);
+                    match run.read_all().await {
+                        Ok(records) => data.records = Some(records),
+                        Err(error) => {
+                            seen.by(&error);
+                            data.error_code = reply_code::KAFKA_STORAGE_ERROR;
+                        }
+                    }
                 }
                 partitions.push(data);
             }
@@ -64,11 +89,10 @@ impl Fetched {
     /// # Errors
     /// The codec cannot write it.
     pub(in crate::kafka) fn send(
-        mut self,
+        self,
         version: i16,
         correlation_id: i32,
     ) -> anyhow::Result<Sending> {
-        self.share.is_final();
         let mut outline = Outline {
             version,
             out: BytesMut::with_capacity(512),
@@ -93,6 +117,7 @@ impl Fetched {
         }
         Ok(Sending {
             parts,
+            piece_bytes: self.piece_bytes,
             _share: self.share,
         })
     }
@@ -195,20 +220,25 @@ impl Part {
 
 impl Sending {
     /// Puts what comes next into `chunk`; at the end that is nothing.
-    pub(in crate::kafka) async fn fill(&mut self, chunk: &mut Chunk, metrics: &Metrics) {
+    pub(in crate::kafka) async fn fill(&mut self, chunk: &mut Chunk, seen: Seen<'_>) {
         while let Some(part) = self.parts.pop_front() {
             match part {
                 Part::Encoded(bytes) => chunk.put(&bytes),
                 Part::Zeros(bytes) => {
-                    let now = bytes.min(KAFKA_SEND_BYTES_MAX.saturating_sub(chunk.filled().len()));
+                    let now = bytes.min(
+                        PIECE_BYTES_MIN
+                            .max(self.piece_bytes)
+                            .saturating_sub(chunk.filled().len()),
+                    );
                     chunk.put_zeros(now);
                     if now < bytes {
                         self.parts.push_front(Part::Zeros(bytes - now));
                     }
                 }
-                Part::Records(run) => self.fill_with(run, chunk, metrics).await,
+                Part::Records(run) => self.fill_with(run, chunk, seen).await,
             }
-            if chunk.filled().len() >= KAFKA_SEND_BYTES_MAX || self.is_full(chunk) {
+            if chunk.filled().len() >= self.piece_bytes.max(PIECE_BYTES_MIN) || self.is_full(chunk)
+            {
                 return;
             }
         }
@@ -217,21 +247,18 @@ impl Sending {
     /// Whether the next batch does not fit.
     fn is_full(&self, chunk: &Chunk) -> bool {
         match self.parts.front() {
-            Some(Part::Records(run)) => {
-                chunk.filled().len() + run.next_bytes() > KAFKA_SEND_BYTES_MAX
-            }
+            Some(Part::Records(run)) => chunk.filled().len() + run.next_bytes() > self.piece_bytes,
             _ => false,
         }
     }
 
-    async fn fill_with(&mut self, mut run: Run, chunk: &mut Chunk, metrics: &Metrics) {
-        let read = run.read(chunk, KAFKA_SEND_BYTES_MAX).await;
+    async fn fill_with(&mut self, mut run: Run, chunk: &mut Chunk, seen: Seen<'_>) {
+        let read = run.read(chunk, self.piece_bytes).await;
         match (read, run.next()) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => self.parts.push_front(Part::Records(run)),
             (Err(error), next) => {
-                metrics.storage_errors.inc();
-                tracing::error!(%error, "kafka: a batch is left out of a response that is on its way");
+                seen.by(&error);
                 let next = next.unwrap_or_default();
                 let left = run.bytes();
                 let begins = begin_of_longer_batch(next, left);

@@ -1,3 +1,4 @@
+use kafka_protocol::messages::TopicName;
 use kafka_protocol::messages::fetch_request::{FetchTopic, ForgottenTopic};
 
 use super::*;

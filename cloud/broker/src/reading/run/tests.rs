@@ -1,5 +1,3 @@
-use tidegate_shared::record::BatchHeader;
-
 use super::testing::{EPOCH, batch, lying, sent};
 use super::*;
 
@@ -11,7 +9,7 @@ async fn batches_are_read_a_chunk_at_a_time_and_sent_with_their_offsets() {
             let (_file, lying) = lying(&batches, apart);
             let mut run = Run::new(lying, EPOCH);
             let mut ahead = 1_000;
-            run.look_at_first(&mut ahead).await.unwrap();
+            run.look_at_first(&mut ahead, |_| false).await.unwrap();
             assert_eq!(ahead, 1_000 - batches[0].len());
             let (mut chunk, mut all) = (Chunk::default(), Vec::new());
             while !run.is_empty() {
@@ -47,10 +45,20 @@ async fn a_batch_that_is_not_as_it_was_written_stays_and_those_before_it_are_rea
     assert_eq!(chunk.filled(), sent(&batches[..1]));
     assert_eq!(run.next(), Some(KafkaOffset(1)));
     assert_eq!(run.bytes(), batches[1].len() + batches[2].len());
-    let told = run.look_at_first(&mut 1_000).await;
+    let told = run.look_at_first(&mut 1_000, |_| false).await;
     assert!(matches!(told, Err(StorageError::Damaged(_))));
-    let header = BatchHeader::parse(&run.read_all().await);
-    assert!(header.is_err(), "nothing behind it is given");
+    let told = run.look_at_first(&mut 10, |_| false).await;
+    assert!(told.is_ok(), "there is no room to look at it");
+    let told = run.look_at_first(&mut 10, |place| place.position > 0).await;
+    assert!(
+        matches!(told, Err(StorageError::Damaged(_))),
+        "it is suspect"
+    );
+    let told = run.read_all().await;
+    assert!(
+        matches!(told, Err(StorageError::Damaged(_))),
+        "nothing behind it is given"
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_shared::id::GroupName;
 use tidegate_shared::wire::{Reader, WireError, put_bytes};
 
@@ -17,8 +17,9 @@ pub struct KeepGeneration {
 }
 
 impl KeepGeneration {
-    /// Of a generation, as [`Generation::bytes`] counts them. Whoever proposes refuses more (Kafka has 1 MiB for it, too).
-    pub const BYTES_MAX: usize = 1 << 20;
+    /// Of a generation, as [`Generation::bytes`] counts them. Whoever proposes refuses more. Never to be lowered: what is on
+    /// disks has to be read.
+    pub const BYTES_MAX: usize = 8 << 20;
 }
 
 /// No text or byte string is longer than all of them together.
@@ -117,13 +118,19 @@ fn take_member(reader: &mut Reader) -> Result<GenerationMember, DecodeError> {
         session_timeout_ms,
         rebalance_timeout_ms,
         protocols,
-        assignment: reader.bytes("assignment", TEXT_BYTES_MAX)?,
+        assignment: take_apart(reader, "assignment")?,
     })
 }
 
 fn take_protocol(reader: &mut Reader) -> Result<Protocol, DecodeError> {
     let name = reader.string("protocol's name", TEXT_BYTES_MAX)?;
-    Ok((name, reader.bytes("metadata", TEXT_BYTES_MAX)?))
+    Ok((name, take_apart(reader, "metadata")?))
+}
+
+/// Without a share in what it is read from, which may be a whole snapshot.
+fn take_apart(reader: &mut Reader, field: &'static str) -> Result<Bytes, DecodeError> {
+    let bytes = reader.bytes(field, TEXT_BYTES_MAX)?;
+    Ok(Bytes::copy_from_slice(&bytes))
 }
 
 #[cfg(test)]

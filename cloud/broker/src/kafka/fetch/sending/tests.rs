@@ -12,10 +12,15 @@ const VERSIONS: std::ops::RangeInclusive<i16> = 4..=17;
 
 async fn sent(fetched: Fetched, version: i16) -> Vec<u8> {
     let mut sending = fetched.send(version, 77).unwrap();
-    let (mut all, mut chunk, metrics) = (Vec::new(), Chunk::default(), Metrics::default());
+    let (mut all, mut chunk) = (Vec::new(), Chunk::default());
+    let (metrics, suspects) = (Metrics::default(), Suspects::default());
+    let seen = Seen {
+        metrics: &metrics,
+        suspects: &suspects,
+    };
     loop {
         chunk.clear();
-        sending.fill(&mut chunk, &metrics).await;
+        sending.fill(&mut chunk, seen).await;
         if chunk.filled().is_empty() {
             return all;
         }
@@ -66,6 +71,7 @@ fn response(version: i16, records: [Option<Run>; 3]) -> Fetched {
             (topic(version, "bb"), vec![diverging, answer(2, third)]),
             (topic(version, "ccc"), vec![]),
         ],
+        piece_bytes: 256 << 10,
         share: Share::default(),
     }
 }
@@ -79,11 +85,25 @@ async fn what_is_sent_is_what_the_codec_writes() {
         .collect();
     for version in VERSIONS {
         let records = || [None, Some(memory_run(&small)), Some(file_run(&large).1)];
-        let whole = response(version, records()).whole().await;
+        let (metrics, suspects) = (Metrics::default(), Suspects::default());
+        let seen = Seen {
+            metrics: &metrics,
+            suspects: &suspects,
+        };
+        let whole = response(version, records()).whole(seen).await;
         let expected = ResponseKind::Fetch(whole);
         let expected = encode(ApiKey::Fetch, version, 77, &expected).unwrap();
         let sent = sent(response(version, records()), version).await;
         assert!(expected == sent, "version {version}");
+    }
+    for piece_bytes in [0, 1_000, 100_000] {
+        let records = || [None, Some(memory_run(&small)), Some(file_run(&large).1)];
+        let whole = sent(response(12, records()), 12).await;
+        let fetched = Fetched {
+            piece_bytes,
+            ..response(12, records())
+        };
+        assert!(sent(fetched, 12).await == whole, "{piece_bytes}");
     }
     for version in VERSIONS {
         let nothing = ResponseKind::Fetch(FetchResponse::default());
