@@ -52,6 +52,7 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
         "limits",
         "inflight_max",
         "bytes_per_second_max",
+        "acl",
         "scram_users",
         "keep_alive_max",
         "redirect",

@@ -55,8 +55,11 @@ pub const LISTEN_BACKLOG: u32 = 4_096;
 /// A client's handshakes, TLS and WebSocket among them, take at most so long.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The files of listeners' certificates are looked at so often.
-pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5);
+/// The files of listeners' certificates, of users and of rules are looked at so often.
+pub const FILES_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The file of `mqtt.acl`.
+pub const ACL_FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// What was said to a client at the end may take so long to be written.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);

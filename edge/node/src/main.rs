@@ -80,7 +80,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let edge = Box::pin(Edge::start(spec)).await?;
     let reload = async {
         while hang_up.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading certificates again");
+            tracing::info!("SIGHUP: reading certificates and mqtt.acl again");
             edge.reload().await;
         }
     };

@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     pub mqtt_publishes_withheld: Gauge,
     pub mqtt_withheld_bytes: Gauge,
     mqtt_closed: Family<NameLabels, Counter>,
+    mqtt_not_authorized: Family<NameLabels, Counter>,
     /// Clients that are not read from, since they sent faster than they may.
     pub mqtt_rate_paused_clients: Gauge,
     mqtt_rate_pauses: Family<NameLabels, Counter>,
@@ -71,6 +72,12 @@ impl Metrics {
     /// Counts a connection that did not end by itself.
     pub(crate) fn closed(&self, name: &'static str) -> u64 {
         self.mqtt_closed.get_or_create(&NameLabels { name }).inc()
+    }
+
+    /// Counts what `mqtt.acl` does not allow, by what it was.
+    pub(crate) fn not_authorized(&self, name: &'static str) {
+        let family = &self.mqtt_not_authorized;
+        family.get_or_create(&NameLabels { name }).inc();
     }
 
     /// Counts a client that is not read from for a while.
@@ -240,6 +247,12 @@ impl Metrics {
             "mqtt_closed",
             "MQTT connections closed by the node, by reason",
             closed,
+        );
+        let refused = self.mqtt_not_authorized.clone();
+        registry.register(
+            "mqtt_not_authorized",
+            "What mqtt.acl did not allow, by what it was",
+            refused,
         );
         let paused = self.mqtt_rate_paused_clients.clone();
         registry.register(

@@ -49,6 +49,9 @@ pub struct MqttSpec {
     /// `NAME:VERIFIER`, as `tidegate-edge scram NAME` prints them. A relative path starts at the
     /// configuration file's folder. Default: none, and the method is refused.
     pub scram_users: Option<PathBuf>,
+    /// Who may publish and subscribe to what: a YAML file of rules, read again when it changes or on SIGHUP. A
+    /// relative path starts at the configuration file's folder. Default: none, and everybody may do everything.
+    pub acl: Option<PathBuf>,
     /// The longest keep alive that a client of MQTT 5 gets: one that asks for a longer one, or for none,
     /// is told this. Default: none, the client's own counts.
     pub keep_alive_max: Option<Span>,
@@ -260,6 +263,7 @@ impl Default for MqttSpec {
             connections_max: 20_000,
             limits: LimitsSpec::default(),
             scram_users: None,
+            acl: None,
             keep_alive_max: None,
             redirect: None,
             session_backlog_bytes_max: ByteSize(1 << 30),

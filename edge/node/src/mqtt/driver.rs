@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::events::Wait;
 use super::mailbox::{Contents, Letter, Mailbox};
+use super::rights::Admitted;
 use super::subscribing::Live;
 use super::transport::{Peer, Socket};
 use super::turn::Turn;
@@ -38,7 +39,7 @@ pub(super) fn begin(
     is_stopping: impl FnOnce() -> bool,
 ) -> Box<Task> {
     let mut task = Task::new(socket, peer, seat);
-    if let Some(authenticator) = task.context.scram.authenticator() {
+    if let Some(authenticator) = task.context.doors.scram.authenticator() {
         task.machine.offer_authentication(authenticator);
     }
     task.context.open.insert(task.id, &task.mailbox);
@@ -80,6 +81,8 @@ pub(super) struct Task {
     pub(super) id: ConnectionId,
     pub(super) peer: Peer,
     pub(super) client_id: Bytes,
+    /// There once its CONNECT was judged, if the client has proved a name or there are rules.
+    pub(super) admitted: Option<Box<Admitted>>,
     pub(super) context: Arc<Context>,
     _seat: Seat,
     /// The client's session, from CONNECT to the end.
@@ -121,6 +124,7 @@ impl Task {
             id,
             peer,
             client_id: Bytes::new(),
+            admitted: None,
             context,
             _seat: seat,
             held: None,
@@ -362,6 +366,7 @@ impl Task {
             letters,
             letters_left,
             shut_down,
+            judge_again,
             ..
         }) = self.mailbox.take(self.letters.is_empty())
         else {
@@ -377,6 +382,9 @@ impl Task {
         let dropped = self.mailbox.take_dropped();
         if dropped > 0 {
             self.context.metrics.mqtt_messages_dropped.inc_by(dropped);
+        }
+        if judge_again {
+            self.judge_again();
         }
         match shut_down {
             Some(ReasonCode::ServerShuttingDown) => self.stop(),

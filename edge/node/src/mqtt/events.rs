@@ -99,6 +99,7 @@ fn reason_label(reason: &CloseReason) -> &'static str {
         CloseReason::Shutdown(ReasonCode::UseAnotherServer | ReasonCode::ServerMoved) => {
             "redirected"
         }
+        CloseReason::Shutdown(ReasonCode::NotAuthorized) => "not_authorized",
         CloseReason::Shutdown(_) => "quota",
         CloseReason::PublishRefused(_) => "publish_refused",
         _ => "other",

@@ -1,11 +1,13 @@
 //! The MQTT driver: listeners, and a task for each connection.
 
+mod doors;
 mod driver;
 mod events;
 mod mailbox;
 mod offered;
 mod outbox;
 mod publishing;
+mod rights;
 mod scram;
 mod serving;
 #[cfg(test)]
@@ -31,7 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::committer::Committer;
-use crate::limits::{CERTIFICATES_INTERVAL, HANDSHAKE_TIMEOUT, SWEEP_INTERVAL};
+use crate::limits::{HANDSHAKE_TIMEOUT, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::{ConnectionId, Router};
@@ -40,6 +42,7 @@ use crate::sessions::{Clock, Sessions};
 
 use offered::{ListenerLimits, Redirects, connection_limits};
 
+pub(crate) use doors::{Doors, Files};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 pub(crate) use scram::Scram;
 use transport::Arrival;
@@ -63,7 +66,7 @@ pub(crate) struct Context {
     pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
-    pub scram: Scram,
+    pub doors: Doors,
     connection_ids: Arc<AtomicU64>,
     /// Connections of all listeners, to be told when the node stops.
     open: Arc<Open>,
@@ -82,6 +85,13 @@ impl Open {
         self.lock().remove(&id);
     }
 
+    /// The rules have changed.
+    fn judge_again(&self) {
+        for mailbox in self.lock().values() {
+            mailbox.judge_again();
+        }
+    }
+
     fn shut_down(&self) {
         for mailbox in self.lock().values() {
             mailbox.shut_down(ReasonCode::ServerShuttingDown);
@@ -96,7 +106,7 @@ impl Open {
 impl Context {
     pub(crate) fn new(
         spec: &MqttSpec,
-        scram: Scram,
+        doors: Doors,
         sessions: Arc<Sessions>,
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
@@ -116,7 +126,7 @@ impl Context {
             connections_max,
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
-            scram,
+            doors,
             connection_ids,
             open: Arc::default(),
         })
@@ -159,27 +169,6 @@ pub(crate) async fn sweep(context: Arc<Context>, mut stopping: watch::Receiver<b
             _ = stopping.changed() => return,
         }
         context.sweep().await;
-    }
-}
-
-/// Reads the certificates of listeners again when they change, until told to stop.
-pub(crate) async fn renew(certificates: Vec<Arc<Tls>>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(CERTIFICATES_INTERVAL) => {}
-            _ = stopping.changed() => return,
-        }
-        reload(&certificates, false).await;
-    }
-}
-
-/// Reads the certificates again, where they changed or `anyway`.
-pub(crate) async fn reload(certificates: &[Arc<Tls>], anyway: bool) {
-    for tls in certificates {
-        let tls = Arc::clone(tls);
-        // It reads files.
-        let reloading = tokio::task::spawn_blocking(move || tls.reload(anyway));
-        let _ = reloading.await;
     }
 }
 
