@@ -83,7 +83,7 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
         }
     }
     let mqtt = &mut spec.mqtt;
-    for path in [&mut mqtt.scram_users, &mut mqtt.acl].into_iter().flatten() {
+    for path in [&mut mqtt.users, &mut mqtt.acl].into_iter().flatten() {
         *path = folder.join(&path);
     }
     Ok(spec)
@@ -199,6 +199,15 @@ impl Edge {
             data = %spec.data.display(),
             "the edge is ready"
         );
+        let shown = spec
+            .mqtt
+            .listeners
+            .iter()
+            .filter(|listener| listener.shows_passwords());
+        for listener in shown.filter(|_| spec.mqtt.knows_users()) {
+            let address = &listener.address;
+            tracing::warn!(%address, "passwords can be read on the way to this listener: give it tls");
+        }
         if self.mqtt_listeners.is_empty() {
             tracing::warn!("no MQTT client can connect: mqtt.listeners is empty");
         }
@@ -209,8 +218,8 @@ impl Edge {
         self.id.as_ref()
     }
 
-    /// Reads again what may change without a restart: the certificates of listeners, and `mqtt.acl`. What
-    /// cannot be used is logged, and the old one stays.
+    /// Reads again what may change without a restart: the certificates of listeners, `mqtt.users` and
+    /// `mqtt.acl`. What cannot be used is logged, and the old one stays.
     pub async fn reload(&self) {
         self.files.reload(true).await;
     }

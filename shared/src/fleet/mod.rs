@@ -7,7 +7,8 @@ mod spec;
 mod units;
 
 pub use listener::{
-    ClientCertificates, ListenerAddress, ListenerAddressError, ListenerSpec, TlsSpec, Transport,
+    CertificateUser, ClientCertificates, ListenerAddress, ListenerAddressError, ListenerSpec,
+    TlsSpec, Transport,
 };
 pub use mqtt::{LimitsSpec, RedirectSpec, RedirectWhen};
 pub use spec::{

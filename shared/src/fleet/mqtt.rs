@@ -185,6 +185,11 @@ impl MqttSpec {
         listener.limits.or(&self.limits)
     }
 
+    /// Whether users can prove who they are otherwise than by certificates.
+    pub fn knows_users(&self) -> bool {
+        self.users.is_some()
+    }
+
     /// What its own file's types can't have wrong.
     pub(super) fn check(&self) -> Result<(), SpecError> {
         let [min, max] = KEEP_ALIVE_MAX_RANGE;
@@ -199,6 +204,9 @@ impl MqttSpec {
             });
         }
         self.limits.check(self.packet_bytes_max)?;
+        for listener in &self.listeners {
+            listener.check(self.knows_users())?;
+        }
         for listener in &self.listeners {
             self.limits_of(listener).check(self.packet_bytes_max)?;
         }

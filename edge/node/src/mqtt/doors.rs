@@ -2,40 +2,54 @@
 //! is connected is then judged anew, and stays where it may.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::anyhow;
 use tidegate_bridge::Reloaded;
+use tidegate_edge_protocol::mqtt::authentication::{Attempts, Users};
 use tidegate_edge_protocol::mqtt::authorization::{Rules, RulesForm};
 use tidegate_shared::fleet::{MqttSpec, parse_yaml};
 use tokio::sync::watch;
 
-use super::{Context, Scram, Tls};
+use super::checking::Checking;
+use super::{Context, Tls, scram};
 use crate::limits::{ACL_FILE_BYTES_MAX, FILES_INTERVAL};
 use crate::watched::Watched;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Doors {
-    pub scram: Scram,
+    /// Who is in the file of `mqtt.users`.
+    pub users: Option<Arc<Watched<Users>>>,
     /// The rules of `mqtt.acl`.
     pub acl: Option<Arc<Watched<Rules>>>,
+    pub checking: Checking,
+    attempts: Arc<Mutex<Attempts>>,
 }
 
 impl Doors {
     /// # Errors
     /// With the key, the file, and the line that is wrong.
     pub(crate) fn load(spec: &MqttSpec, data: &Path) -> anyhow::Result<Self> {
+        let users = spec.users.as_deref();
+        let users = users.map(|path| scram::load(path, data)).transpose()?;
         let acl = spec.acl.as_deref().map(load_rules).transpose()?;
         Ok(Self {
-            scram: Scram::load(spec.scram_users.as_deref(), data)?,
+            users: users.map(Arc::new),
             acl: acl.map(Arc::new),
+            checking: Checking::default(),
+            attempts: Arc::new(Mutex::new(Attempts::new(spec.failures_free))),
         })
     }
 
     /// Whether something else counts now.
     fn reload(&self, anyway: bool) -> bool {
-        let acl = self.acl.as_ref();
-        acl.is_some_and(|acl| acl.reload(anyway) == Reloaded::Renewed)
+        let acl = self.acl.as_ref().map(|acl| acl.reload(anyway));
+        let users = self.users.as_ref().map(|users| users.reload(anyway));
+        [acl, users].contains(&Some(Reloaded::Renewed))
+    }
+
+    pub(super) fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().expect("nobody panics with it")
     }
 }
 

@@ -61,6 +61,7 @@ impl Task {
                 Event::Closed(closed) => {
                     self.ended = true;
                     self.log_end(&closed);
+                    self.count_refused_proof(&closed.reason);
                     return Some(Wait::Closed(Box::new(closed)));
                 }
             }

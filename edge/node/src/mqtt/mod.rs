@@ -1,5 +1,7 @@
 //! The MQTT driver: listeners, and a task for each connection.
 
+mod authentication;
+mod checking;
 mod doors;
 mod driver;
 mod events;
@@ -26,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tidegate_edge_journal::JournalReader;
+use tidegate_edge_protocol::mqtt::authentication::Turn;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_shared::fleet::{ListenerSpec, MqttSpec};
@@ -44,8 +47,7 @@ use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use doors::{Doors, Files};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
-pub(crate) use scram::Scram;
-use transport::Arrival;
+use transport::{Arrival, Peer};
 pub(crate) use transport::{Listener, Tls};
 
 /// What every connection works with.
@@ -67,6 +69,8 @@ pub(crate) struct Context {
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
     pub doors: Doors,
+    /// The connection's listener does.
+    pub lets_anonymous_in: bool,
     connection_ids: Arc<AtomicU64>,
     /// Connections of all listeners, to be told when the node stops.
     open: Arc<Open>,
@@ -127,6 +131,7 @@ impl Context {
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
             doors,
+            lets_anonymous_in: false,
             connection_ids,
             open: Arc::default(),
         })
@@ -146,6 +151,7 @@ impl Context {
         Arc::new(Self {
             limits: Arc::new(connection_limits(spec, &limits)),
             listener: ListenerLimits::new(&limits, connections),
+            lets_anonymous_in: listener.lets_anonymous_in(spec.knows_users()),
             ..self.clone()
         })
     }
@@ -257,9 +263,12 @@ async fn shake_hands(
         _ = stopping.changed() => return None,
     };
     let why = match opened {
-        Ok(Ok((socket, peer))) => {
+        Ok(Ok(opened)) => {
+            let has_had_turn = await_turn(opened.peer, &seat, &mut stopping).await?;
             let is_stopping = || *stopping.borrow();
-            return Some(driver::begin(socket, peer, seat, is_stopping));
+            let mut task = driver::begin(opened, seat, is_stopping);
+            task.has_had_turn = has_had_turn;
+            return Some(task);
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
@@ -267,4 +276,23 @@ async fn shake_hands(
     seat.context.metrics.closed("handshake");
     tracing::warn!(peer = %came_from, why, "mqtt: no connection came of a handshake");
     None
+}
+
+/// Who comes from an address that has failed to prove a name often is not heard at once.
+/// Gives whether it had a turn of its own; `None`: it has none.
+async fn await_turn(peer: Peer, seat: &Seat, stopping: &mut watch::Receiver<bool>) -> Option<bool> {
+    let wait = match seat.context.doors.turn(peer) {
+        Turn::Now => return Some(false),
+        Turn::After(wait) => wait,
+        Turn::Never => {
+            seat.context.metrics.mqtt_turned_away_connections.inc();
+            tracing::debug!(%peer, "mqtt: too many from this address wait after failures: this one is closed");
+            return None;
+        }
+    };
+    seat.context.metrics.mqtt_slowed_connections.inc();
+    tokio::select! {
+        () = tokio::time::sleep(wait) => Some(true),
+        _ = stopping.changed() => None,
+    }
 }

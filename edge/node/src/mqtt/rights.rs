@@ -1,4 +1,4 @@
-//! What a connection's client may do, asked of the rules of `mqtt.acl` as they are: at CONNECT, at each message and
+//! Who a connection's client is, and what it may do: asked of the rules of `mqtt.acl` as they are: at CONNECT, at each message and
 //! filter, and again when the rules change.
 
 use tidegate_edge_protocol::mqtt::authorization::{Client, Rights};
@@ -8,13 +8,16 @@ use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
 
 use super::Context;
+use super::authentication::User;
 use super::driver::Task;
+use super::transport::Certified;
 
-/// A client whose CONNECT was judged.
-#[derive(Debug)]
-pub(super) struct Admitted {
-    /// As it was proved.
-    user: Option<Text>,
+/// See the module. There is one only where there is something to say.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    /// Before any CONNECT.
+    certified: Certified,
+    user: Option<User>,
     /// `None`: there are no rules to go by.
     rights: Option<Rights>,
     will_topic: Option<Text>,
@@ -54,22 +57,20 @@ impl Task {
     /// Before anything is done for a CONNECT: whether the client may have what it asks for.
     pub(super) fn admit(
         &mut self,
+        user: Option<User>,
         request: &ConnectRequest,
         client_id: &Text,
     ) -> Result<(), ReasonCode> {
-        let user = request.authenticated_name.as_ref().map(Text::detached);
-        let rights = self.context.rights(user.as_deref(), client_id);
+        let name = user.as_ref().map(|user| user.name.as_str());
+        let rights = self.context.rights(name, client_id);
         if user.is_none() && rights.is_none() {
             return Ok(());
         }
         let will_topic = request.will.as_ref().map(|will| will.topic.detached());
-        let admitted = self.admitted.insert(Box::new(Admitted {
-            user,
-            rights,
-            will_topic,
-            is_told: false,
-        }));
-        match admitted.may_keep_its_will() {
+        let identity = self.identity.get_or_insert_default();
+        (identity.user, identity.rights) = (user, rights);
+        identity.will_topic = will_topic;
+        match identity.may_keep_its_will() {
             true => Ok(()),
             false => {
                 let topic = request.will.as_ref().map(|will| will.topic.clone());
@@ -79,12 +80,17 @@ impl Task {
         }
     }
 
+    pub(super) fn certified(&self) -> &Certified {
+        let identity = self.identity.as_ref();
+        identity.map_or(&Certified::Nobody, |identity| &identity.certified)
+    }
+
     pub(super) fn user(&self) -> Option<&Text> {
-        self.admitted.as_ref()?.user.as_ref()
+        Some(&self.identity.as_ref()?.user.as_ref()?.name)
     }
 
     pub(super) fn rights(&self) -> Option<&Rights> {
-        self.admitted.as_ref()?.rights()
+        self.identity.as_ref()?.rights()
     }
 
     pub(super) fn may_publish(&self, topic: &str) -> bool {
@@ -100,12 +106,12 @@ impl Task {
     /// Counts it; the first of a connection is in the log.
     pub(super) fn refused(&mut self, refused: Refused, topic: &str) {
         self.context.metrics.not_authorized(refused.name());
-        let Some(admitted) = self.admitted.as_mut().filter(|admitted| !admitted.is_told) else {
+        let Some(identity) = self.identity.as_mut().filter(|own| !own.is_told) else {
             return;
         };
-        admitted.is_told = true;
+        identity.is_told = true;
         let (peer, client) = (self.peer, String::from_utf8_lossy(&self.client_id));
-        let user = admitted.user.as_deref().unwrap_or_default();
+        let user = identity.user.as_ref().map_or("", |user| user.name.as_str());
         let what = refused.name();
         tracing::warn!(%peer, %client, user, what, topic, "mqtt: mqtt.acl does not allow it; more of this connection is only counted");
     }
@@ -129,18 +135,22 @@ impl Task {
         filters.cloned().collect()
     }
 
-    /// The rules have changed: who could not connect as it did is disconnected, and subscriptions that are not allowed
+    /// The rules or the users have changed: who could not connect as it did is disconnected, and subscriptions that are not allowed
     /// any more end.
     pub(super) fn judge_again(&mut self) {
-        let Some(mut admitted) = self.admitted.take() else {
-            // Its CONNECT is still to come, or there are no rules.
+        let Some(mut identity) = self.identity.take() else {
+            // Its CONNECT is still to come, or there is nothing to judge.
             return;
         };
         let id = String::from_utf8_lossy(&self.client_id);
-        admitted.rights = self.context.rights(admitted.user.as_deref(), &id);
-        admitted.is_told = false;
-        let may_stay = admitted.may_keep_its_will();
-        self.admitted = Some(admitted);
+        let user = identity.user.as_ref();
+        identity.rights = self
+            .context
+            .rights(user.map(|user| user.name.as_str()), &id);
+        identity.is_told = false;
+        let comes_in = user.is_none_or(|user| user.comes_in(&self.context.doors));
+        let may_stay = comes_in && identity.may_keep_its_will();
+        self.identity = Some(identity);
         if !may_stay {
             let now = std::time::Instant::now();
             return self.machine.handle_shutdown(now, ReasonCode::NotAuthorized);
@@ -167,7 +177,18 @@ impl Task {
     }
 }
 
-impl Admitted {
+impl Identity {
+    /// Of a connection that has just begun.
+    pub(super) fn certified(certified: Certified) -> Option<Box<Self>> {
+        let counts = certified != Certified::Nobody;
+        counts.then(|| {
+            Box::new(Self {
+                certified,
+                ..Self::default()
+            })
+        })
+    }
+
     pub(super) fn rights(&self) -> Option<&Rights> {
         self.rights.as_ref()
     }

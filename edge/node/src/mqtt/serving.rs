@@ -41,7 +41,11 @@ impl Task {
         let client_id = request.client_id.as_ref().or(assigned.as_ref());
         let client_id = client_id.map(Text::detached).unwrap_or_default();
         self.client_id = client_id.as_bytes().clone();
-        if let Err(reason) = self.admit(&request, &client_id) {
+        let admitted = match self.authenticate(&request).await {
+            Ok(user) => self.admit(user, &request, &client_id),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = admitted {
             return self.machine.handle_rejected(reason);
         }
         let sessions = Arc::clone(&self.context.sessions);
@@ -230,7 +234,7 @@ impl Task {
         if !self.machine.is_connected() {
             return;
         }
-        let rights = self.admitted.as_ref().and_then(|own| own.rights());
+        let rights = self.identity.as_ref().and_then(|own| own.rights());
         let Fed {
             changes,
             delivered,

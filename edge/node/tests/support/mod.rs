@@ -63,7 +63,7 @@ pub fn subscribe(id: u16, filters: &[&str], qos: u8) -> Vec<u8> {
 /// What a CONNECT says, in any version.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Connect<'a> {
-    /// 4: MQTT 3.1.1; 5: MQTT 5, where a session that is not clean lasts for ever.
+    /// 3: MQTT 3.1; 4: MQTT 3.1.1; 5: MQTT 5, where a session that is not clean lasts for ever.
     pub level: u8,
     pub client_id: &'a str,
     pub clean: bool,
@@ -76,7 +76,8 @@ pub struct Connect<'a> {
 impl Connect<'_> {
     pub fn bytes(&self) -> Vec<u8> {
         let flag = |is_there: bool, bits: u8| if is_there { bits } else { 0 };
-        let mut body = string(b"MQTT");
+        let name: &[u8] = if self.level == 3 { b"MQIsdp" } else { b"MQTT" };
+        let mut body = string(name);
         body.push(self.level);
         body.push(
             flag(self.clean, 0x02)
