@@ -56,6 +56,8 @@ fn what_the_edge_sample_has_turned_off_can_be_turned_on() {
         "anonymous",
         "certificate_user",
         "failures_free",
+        "jwt",
+        "user_claim",
         "users",
         "keep_alive_max",
         "redirect",

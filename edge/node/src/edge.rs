@@ -83,6 +83,9 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
         }
     }
     let mqtt = &mut spec.mqtt;
+    if let Some(jwt) = &mut mqtt.jwt {
+        jwt.resolve(folder);
+    }
     for path in [&mut mqtt.users, &mut mqtt.acl].into_iter().flatten() {
         *path = folder.join(&path);
     }
@@ -218,8 +221,8 @@ impl Edge {
         self.id.as_ref()
     }
 
-    /// Reads again what may change without a restart: the certificates of listeners, `mqtt.users` and
-    /// `mqtt.acl`. What cannot be used is logged, and the old one stays.
+    /// Reads again what may change without a restart: the certificates of listeners, `mqtt.users`,
+    /// `mqtt.jwt` and `mqtt.acl`. What cannot be used is logged, and the old one stays.
     pub async fn reload(&self) {
         self.files.reload(true).await;
     }

@@ -61,6 +61,9 @@ pub const FILES_INTERVAL: Duration = Duration::from_secs(5);
 /// The file of `mqtt.users`.
 pub const USERS_FILE_BYTES_MAX: u64 = 32 << 20;
 
+/// Each file of `mqtt.jwt`.
+pub const JWT_FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// What checks of passwords take together.
 pub const PASSWORD_CHECKS_MIB_MAX: u32 = 64;
 

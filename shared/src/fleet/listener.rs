@@ -32,7 +32,7 @@ pub struct ListenerSpec {
     #[serde(default)]
     pub insecure: bool,
     /// Lets in who has proved no name. Who says one must prove it all the same. Default: only where there is nothing
-    /// to prove it by, neither `mqtt.users` nor `certificate_user`.
+    /// to prove it by: no `mqtt.users`, `mqtt.jwt` or `certificate_user`.
     #[serde(default)]
     pub anonymous: Option<bool>,
     /// With `tls.client_ca`: the user is who the client's certificate names. Default: a certificate names nobody.
@@ -197,7 +197,7 @@ impl ListenerSpec {
         let lets_anonymous_in = self.lets_anonymous_in(knows_users);
         if !lets_anonymous_in && !knows_users && self.certificate_user.is_none() {
             return refuse(
-                "nobody could come in: anonymous is false, and there is neither mqtt.users nor certificate_user",
+                "nobody could come in: anonymous is false, and there is neither mqtt.users, nor mqtt.jwt, nor certificate_user",
             );
         }
         let authenticates =

@@ -10,7 +10,7 @@ pub use listener::{
     CertificateUser, ClientCertificates, ListenerAddress, ListenerAddressError, ListenerSpec,
     TlsSpec, Transport,
 };
-pub use mqtt::{LimitsSpec, RedirectSpec, RedirectWhen};
+pub use mqtt::{JwtSpec, LimitsSpec, RedirectSpec, RedirectWhen};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, RetentionSpec, RouteKey,
     RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,

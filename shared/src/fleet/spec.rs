@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{ByteSize, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec, Span};
+use super::{ByteSize, JwtSpec, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec, Span};
 use crate::id::{StreamName, TopicName};
 use crate::record::Compression;
 use crate::topic::TopicFilter;
@@ -51,6 +51,8 @@ pub struct MqttSpec {
     /// at the configuration file's folder. `scram_users` is an older name of it. Default: none; nobody is asked.
     #[serde(alias = "scram_users")]
     pub users: Option<PathBuf>,
+    /// Whose signature makes a JSON Web Token count as a client's password. Default: nobody's.
+    pub jwt: Option<JwtSpec>,
     /// So many failures to prove a name, of one address, hold nobody up. Past it, who comes from there has a turn one
     /// after the other. Raise it where many devices come from one address. Default: 5.
     pub failures_free: u32,
@@ -218,6 +220,8 @@ pub enum SpecError {
         "mqtt.redirect.server {0:?} is no server, such as other.example:1883: it takes up to 1024 printable ASCII characters"
     )]
     RedirectServer(String),
+    #[error("mqtt.jwt has no key: name a file as secret, public_key or jwks")]
+    JwtKeys,
     #[error("uplink.cloud {0:?} is not host:port, such as cloud.example.com:7443")]
     Cloud(String),
     #[error("stream {0} has no topic of its own name: # is for lanes; name a topic under streams")]
@@ -268,6 +272,7 @@ impl Default for MqttSpec {
             connections_max: 20_000,
             limits: LimitsSpec::default(),
             users: None,
+            jwt: None,
             failures_free: 5,
             acl: None,
             keep_alive_max: None,

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate_edge_protocol::mqtt::authentication::Turn;
+use tidegate_edge_journal::is_plausible;
+use tidegate_edge_protocol::mqtt::authentication::{Turn, looks_like_token};
 use tidegate_edge_protocol::mqtt::codec::Text;
 use tidegate_edge_protocol::mqtt::connection::{CloseReason, ConnectRequest};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use super::Context;
 use super::doors::Doors;
 use super::driver::Task;
 use super::mailbox::Mailbox;
+use super::tokens::TokenFiles;
 use super::transport::{Certified, Peer};
+use crate::committer::now_ms;
 use crate::limits::PASSWORD_CHECK_TIMEOUT;
 
 /// A client that has proved who it is.
@@ -23,6 +27,8 @@ use crate::limits::PASSWORD_CHECK_TIMEOUT;
 pub(super) struct User {
     pub(super) name: Text,
     means: Means,
+    /// A token's end.
+    pub(super) ends_at: Option<Instant>,
 }
 
 /// How it was proved, as far as it matters later.
@@ -31,6 +37,8 @@ enum Means {
     /// By what the file of users says; a number that changes with that.
     Secret(u64),
     Certificate,
+    /// By a token; its key.
+    Token(u64),
 }
 
 impl User {
@@ -38,6 +46,10 @@ impl User {
     pub(super) fn comes_in(&self, doors: &Doors) -> bool {
         match self.means {
             Means::Certificate => true,
+            Means::Token(key) => doors
+                .tokens
+                .as_ref()
+                .is_some_and(|tokens| tokens.has_key(key)),
             Means::Secret(stamp) => {
                 let known = doors
                     .users
@@ -106,10 +118,17 @@ impl Task {
                 return Ok(Some(User {
                     name: name.clone(),
                     means: Means::Certificate,
+                    ends_at: None,
                 }));
             }
             Certified::Nameless => return Err(NAMELESS),
             Certified::Nobody => {}
+        }
+        if let Some(tokens) = &doors.tokens
+            && let Some(password) = &request.password
+            && (doors.users.is_none() || looks_like_token(password))
+        {
+            return self.user_of_token(tokens, password).map(Some);
         }
         match (&request.username, &request.password) {
             (Some(name), Some(password)) if doors.users.is_some() => {
@@ -118,11 +137,28 @@ impl Task {
                     false => Err(WRONG),
                 }
             }
-            (Some(_), None) | (None, Some(_)) if doors.users.is_some() => Err(HALF),
+            (Some(_), None) | (None, Some(_)) if doors.knows_users() => Err(HALF),
             // What nobody can check counts for nothing.
             _ if context.lets_anonymous_in => Ok(None),
             _ => Err(UNKNOWN),
         }
+    }
+
+    fn user_of_token(&self, tokens: &TokenFiles, token: &[u8]) -> Result<User, Failure> {
+        let now_s = self.context.trusted_now_s();
+        let proved = tokens.check(token, now_s).map_err(|error| {
+            let peer = self.peer;
+            tracing::warn!(%peer, why = %error, "mqtt: a token is not taken");
+            WRONG
+        })?;
+        let left_s = proved.ends_at_s.zip(now_s);
+        let left = left_s.map(|(at_s, now_s)| Duration::from_secs(at_s.saturating_sub(now_s)));
+        Ok(User {
+            name: Text::try_from(proved.user).map_err(|_| WRONG)?,
+            means: Means::Token(proved.key),
+            // One that ends beyond what a clock can say does not end.
+            ends_at: left.and_then(|left| Instant::now().checked_add(left)),
+        })
     }
 
     async fn fits(&mut self, name: &Text, password: &Bytes) -> Result<bool, Failure> {
@@ -186,6 +222,16 @@ impl Task {
     }
 }
 
+impl Context {
+    /// Seconds since 1970. Where the clock was never set, the last that was believed; `None`: there was none.
+    fn trusted_now_s(&self) -> Option<u64> {
+        let now_ms = Some(now_ms()).filter(|now_ms| is_plausible(*now_ms));
+        let last_ms = || Some(self.reader.wall_ms()).filter(|last_ms| is_plausible(*last_ms));
+        let now_ms = now_ms.or_else(last_ms)?;
+        u64::try_from(now_ms / 1_000).ok()
+    }
+}
+
 async fn wait_for_turn(mailbox: &Mailbox, wait: Duration) -> Result<(), Failure> {
     tokio::select! {
         () = tokio::time::sleep(wait) => Ok(()),
@@ -195,11 +241,16 @@ async fn wait_for_turn(mailbox: &Mailbox, wait: Duration) -> Result<(), Failure>
 }
 
 impl Doors {
+    fn knows_users(&self) -> bool {
+        self.users.is_some() || self.tokens.is_some()
+    }
+
     fn known(&self, name: &str) -> Option<User> {
         let (name, stamp) = self.users.as_ref()?.now().known(name)?;
         Some(User {
             name: Text::try_from(name).ok()?,
             means: Means::Secret(stamp),
+            ends_at: None,
         })
     }
 

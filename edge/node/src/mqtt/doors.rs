@@ -12,6 +12,7 @@ use tidegate_shared::fleet::{MqttSpec, parse_yaml};
 use tokio::sync::watch;
 
 use super::checking::Checking;
+use super::tokens::TokenFiles;
 use super::{Context, Tls, scram};
 use crate::limits::{ACL_FILE_BYTES_MAX, FILES_INTERVAL};
 use crate::watched::Watched;
@@ -20,6 +21,7 @@ use crate::watched::Watched;
 pub(crate) struct Doors {
     /// Who is in the file of `mqtt.users`.
     pub users: Option<Arc<Watched<Users>>>,
+    pub tokens: Option<Arc<TokenFiles>>,
     /// The rules of `mqtt.acl`.
     pub acl: Option<Arc<Watched<Rules>>>,
     pub checking: Checking,
@@ -32,9 +34,11 @@ impl Doors {
     pub(crate) fn load(spec: &MqttSpec, data: &Path) -> anyhow::Result<Self> {
         let users = spec.users.as_deref();
         let users = users.map(|path| scram::load(path, data)).transpose()?;
+        let tokens = spec.jwt.as_ref().map(TokenFiles::load).transpose()?;
         let acl = spec.acl.as_deref().map(load_rules).transpose()?;
         Ok(Self {
             users: users.map(Arc::new),
+            tokens: tokens.map(Arc::new),
             acl: acl.map(Arc::new),
             checking: Checking::default(),
             attempts: Arc::new(Mutex::new(Attempts::new(spec.failures_free))),
@@ -45,7 +49,8 @@ impl Doors {
     fn reload(&self, anyway: bool) -> bool {
         let acl = self.acl.as_ref().map(|acl| acl.reload(anyway));
         let users = self.users.as_ref().map(|users| users.reload(anyway));
-        [acl, users].contains(&Some(Reloaded::Renewed))
+        let tokens = self.tokens.as_ref().map(|tokens| tokens.reload(anyway));
+        [acl, users].contains(&Some(Reloaded::Renewed)) || tokens == Some(true)
     }
 
     pub(super) fn attempts(&self) -> MutexGuard<'_, Attempts> {

@@ -149,7 +149,11 @@ impl Task {
 
     /// Sets the alarm, only when it must come earlier, or came: most deadlines move on with each packet.
     fn set(&self, mut alarm: Pin<&mut Sleep>) {
-        let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
+        let deadlines = [
+            self.machine.poll_timeout(),
+            self.store_cursor_at,
+            self.token_ends_at(),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         if alarm.is_elapsed() || deadline.is_some_and(|at| at < alarm.deadline().into_std()) {
             alarm.as_mut().reset(deadline.unwrap_or_else(far).into());
@@ -189,6 +193,7 @@ impl Task {
         if alarm.poll(context).is_ready() {
             let now = Instant::now();
             self.machine.handle_timeout(now);
+            self.check_token(now);
             self.store_cursor(now);
             is_woken = true;
         }

@@ -15,6 +15,7 @@ mod serving;
 #[cfg(test)]
 mod sizes;
 mod subscribing;
+mod tokens;
 mod transport;
 mod turn;
 mod wills;

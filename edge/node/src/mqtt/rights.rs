@@ -1,6 +1,8 @@
 //! Who a connection's client is, and what it may do: asked of the rules of `mqtt.acl` as they are: at CONNECT, at each message and
 //! filter, and again when the rules change.
 
+use std::time::Instant;
+
 use tidegate_edge_protocol::mqtt::authorization::{Client, Rights};
 use tidegate_edge_protocol::mqtt::codec::{Text, Will};
 use tidegate_edge_protocol::mqtt::connection::{ConnectRequest, SharedFilter};
@@ -85,6 +87,18 @@ impl Task {
         identity.map_or(&Certified::Nobody, |identity| &identity.certified)
     }
 
+    /// When the token ends by which the client came.
+    pub(super) fn token_ends_at(&self) -> Option<Instant> {
+        self.identity.as_ref()?.user.as_ref()?.ends_at
+    }
+
+    /// Who came by a token goes with it.
+    pub(super) fn check_token(&mut self, now: Instant) {
+        if self.token_ends_at().is_some_and(|at| now >= at) {
+            self.machine.handle_shutdown(now, ReasonCode::NotAuthorized);
+        }
+    }
+
     pub(super) fn user(&self) -> Option<&Text> {
         Some(&self.identity.as_ref()?.user.as_ref()?.name)
     }
@@ -152,8 +166,9 @@ impl Task {
         let may_stay = comes_in && identity.may_keep_its_will();
         self.identity = Some(identity);
         if !may_stay {
-            let now = std::time::Instant::now();
-            return self.machine.handle_shutdown(now, ReasonCode::NotAuthorized);
+            return self
+                .machine
+                .handle_shutdown(Instant::now(), ReasonCode::NotAuthorized);
         }
         self.end_subscriptions();
     }

@@ -1,9 +1,10 @@
 //! The users of a node, who say who they are by SCRAM-SHA-256 or by a password: names, verifiers and hashes from a file,
-//! and which addresses fail at it. The messages of SCRAM are [`tidegate_shared::scram`]'s; `connection` carries them in
+//! tokens that somebody else has signed, and which addresses fail at it. The messages of SCRAM are [`tidegate_shared::scram`]'s; `connection` carries them in
 //! CONNECT, AUTH and CONNACK.
 
 mod attempts;
 mod password;
+mod token;
 mod users;
 
 #[cfg(test)]
@@ -17,6 +18,9 @@ pub use password::{
 pub use tidegate_shared::scram::{
     Authenticated, Exchange, PasswordError, SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN,
     SCRAM_MESSAGE_BYTES_MAX, SCRAM_SALT_BYTES_MAX, ScramError, Verifier, VerifierError,
+};
+pub use token::{
+    Jwks, KeyError, Proved, TokenError, TokenKey, TokenRules, Tokens, looks_like_token,
 };
 pub use users::{Users, UsersError};
 
