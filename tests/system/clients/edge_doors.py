@@ -50,8 +50,8 @@ def attempt(case):
     client.loop_start()
     if not done.wait(WAIT_S):
         told["late"] = True
-    client.loop_stop()
     client.disconnect()
+    client.loop_stop()
     return told
 
 

@@ -13,6 +13,8 @@ pub struct Certificates {
     /// Of a client: `CN=press,O=Tide`.
     pub client_certificate: PathBuf,
     pub client_key: PathBuf,
+    /// Of the same client and key, and over since long.
+    pub ended_certificate: PathBuf,
 }
 
 impl Certificates {
@@ -39,8 +41,13 @@ impl Certificates {
         client
             .distinguished_name
             .push(DnType::OrganizationName, "Tide");
-        let client = client.signed_by(&pair, &issuer).expect("a CA signs");
-        write(&client_certificate, &client.pem());
+        let own = client.signed_by(&pair, &issuer).expect("a CA signs");
+        write(&client_certificate, &own.pem());
+        client.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        client.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let ended = client.signed_by(&pair, &issuer).expect("a CA signs");
+        let ended_certificate = folder.join("ended.crt");
+        write(&ended_certificate, &ended.pem());
         write(&client_key, &pair.serialize_pem());
         Self {
             ca,
@@ -48,6 +55,7 @@ impl Certificates {
             key,
             client_certificate,
             client_key,
+            ended_certificate,
         }
     }
 
