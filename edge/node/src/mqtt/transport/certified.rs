@@ -89,14 +89,17 @@ mod tests {
             (Uri, "urn:pump"),
         ] {
             let expected = Certified::User(Text::try_from(name).unwrap());
-            assert_eq!(certified(Some(which), Some(&[full.clone()])), expected);
+            assert_eq!(
+                certified(Some(which), Some(std::slice::from_ref(&full))),
+                expected
+            );
         }
         assert_eq!(certified(None, Some(&[full])), Certified::Nobody);
         let bare = certificate(&[], Vec::new());
         for which in [CommonName, DnsName, Email, Uri] {
             assert_eq!(certified(Some(which), None), Certified::Nobody);
             assert_eq!(
-                certified(Some(which), Some(&[bare.clone()])),
+                certified(Some(which), Some(std::slice::from_ref(&bare))),
                 Certified::Nameless
             );
         }
