@@ -138,6 +138,11 @@ impl JournalReader {
         self.lock().state.meta.store_id
     }
 
+    /// The last wall clock that could be believed, in milliseconds since 1970; 0: none ever.
+    pub fn wall_ms(&self) -> i64 {
+        self.lock().state.meta.wall_ms
+    }
+
     /// The journal's clock, as it was last told.
     pub fn time(&self) -> JournalTime {
         self.lock().state.meta.time

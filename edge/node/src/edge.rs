@@ -43,7 +43,7 @@ pub struct Edge {
     metrics: Arc<Metrics>,
     mqtt_addresses: Vec<SocketAddr>,
     mqtt_listeners: Vec<String>,
-    certificates: Vec<Arc<mqtt::Tls>>,
+    files: mqtt::Files,
     http_address: SocketAddr,
     shutdown: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -82,8 +82,12 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
             *path = folder.join(&path);
         }
     }
-    if let Some(users) = &mut spec.mqtt.scram_users {
-        *users = folder.join(&users);
+    let mqtt = &mut spec.mqtt;
+    if let Some(jwt) = &mut mqtt.jwt {
+        jwt.resolve(folder);
+    }
+    for path in [&mut mqtt.users, &mut mqtt.acl].into_iter().flatten() {
+        *path = folder.join(&path);
     }
     Ok(spec)
 }
@@ -103,7 +107,7 @@ impl Edge {
         let credentials = spec.uplink.as_ref().map(load_credentials).transpose()?;
         let id = credentials.as_ref().map(Credentials::edge_id).transpose()?;
         let lock = DataLock::take(&spec.data)?;
-        let scram = mqtt::Scram::load(spec.mqtt.scram_users.as_deref(), &spec.data)?;
+        let doors = mqtt::Doors::load(&spec.mqtt, &spec.data)?;
         let mut listeners = Vec::new();
         for listener in &spec.mqtt.listeners {
             let packet_bytes_max = spec.mqtt.packet_bytes_max.0 as usize;
@@ -134,12 +138,13 @@ impl Edge {
         );
         let retained = Arc::new(retained);
         let context =
-            mqtt::Context::new(&spec.mqtt, scram, sessions, retained, Arc::clone(&metrics));
+            mqtt::Context::new(&spec.mqtt, doors, sessions, retained, Arc::clone(&metrics));
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let (mut mqtt_addresses, mut mqtt_listeners) = (Vec::new(), Vec::new());
         let certificates: Vec<_> = listeners.iter().filter_map(mqtt::Listener::tls).collect();
-        tasks.spawn(mqtt::renew(certificates.clone(), stopping.clone()));
+        let files = mqtt::Files::new(Arc::clone(&context), certificates);
+        tasks.spawn(files.clone().watch(stopping.clone()));
         for (listener, described) in listeners.into_iter().zip(&spec.mqtt.listeners) {
             let address = listener.local_address()?;
             mqtt_addresses.extend(address);
@@ -178,7 +183,7 @@ impl Edge {
             metrics,
             mqtt_addresses,
             mqtt_listeners,
-            certificates,
+            files,
             http_address,
             shutdown,
             tasks,
@@ -197,6 +202,15 @@ impl Edge {
             data = %spec.data.display(),
             "the edge is ready"
         );
+        let shown = spec
+            .mqtt
+            .listeners
+            .iter()
+            .filter(|listener| listener.shows_passwords());
+        for listener in shown.filter(|_| spec.mqtt.knows_users()) {
+            let address = &listener.address;
+            tracing::warn!(%address, "passwords can be read on the way to this listener: give it tls");
+        }
         if self.mqtt_listeners.is_empty() {
             tracing::warn!("no MQTT client can connect: mqtt.listeners is empty");
         }
@@ -207,10 +221,10 @@ impl Edge {
         self.id.as_ref()
     }
 
-    /// Reads again what may change without a restart: the certificates of listeners. One that cannot be
-    /// used is logged, and the old one stays.
+    /// Reads again what may change without a restart: the certificates of listeners, `mqtt.users`,
+    /// `mqtt.jwt` and `mqtt.acl`. What cannot be used is logged, and the old one stays.
     pub async fn reload(&self) {
-        mqtt::reload(&self.certificates, true).await;
+        self.files.reload(true).await;
     }
 
     /// Where MQTT clients are served, but for Unix sockets; the ports that were given where the spec said 0.

@@ -24,6 +24,7 @@ mod rows;
 mod sessions;
 mod system;
 mod uplink;
+mod watched;
 mod whereabouts;
 
 pub use edge::{Edge, EdgeCounters, load_spec};

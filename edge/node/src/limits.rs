@@ -55,8 +55,23 @@ pub const LISTEN_BACKLOG: u32 = 4_096;
 /// A client's handshakes, TLS and WebSocket among them, take at most so long.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The files of listeners' certificates are looked at so often.
-pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(5);
+/// The files of listeners' certificates, of users and of rules are looked at so often.
+pub const FILES_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The file of `mqtt.users`.
+pub const USERS_FILE_BYTES_MAX: u64 = 32 << 20;
+
+/// Each file of `mqtt.jwt`.
+pub const JWT_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What checks of passwords take together.
+pub const PASSWORD_CHECKS_MIB_MAX: u32 = 64;
+
+/// A check has its turn within this, or the client is told that the server is busy.
+pub const PASSWORD_CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The file of `mqtt.acl`.
+pub const ACL_FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// What was said to a client at the end may take so long to be written.
 pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,6 +1,8 @@
 //! The daemon `tidegate-edge`.
 
+mod entry;
 mod journal_command;
+mod passwd_command;
 mod scram_command;
 
 use std::io::IsTerminal;
@@ -9,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use journal_command::JournalCommand;
+use passwd_command::PasswdArguments;
 use scram_command::ScramArguments;
 use tidegate_edge::{Edge, load_spec};
 use tidegate_shared::fleet::EdgeSpec;
@@ -38,7 +41,10 @@ enum Command {
     /// Look into the journal of a node that does not run.
     #[command(subcommand)]
     Journal(JournalCommand),
-    /// Print a line for the file of mqtt.scram_users; the password comes from standard input.
+    /// Print a line for the file of mqtt.users, for a client that sends its password; the password comes from
+    /// standard input.
+    Passwd(PasswdArguments),
+    /// The same for a client that proves by SCRAM-SHA-256 that it knows its password.
     Scram(ScramArguments),
 }
 
@@ -60,9 +66,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    if let Some(Command::Scram(arguments)) = &arguments.command {
-        scram_command::run(arguments)?;
-        return Ok(ExitCode::SUCCESS);
+    match &arguments.command {
+        Some(Command::Scram(arguments)) => {
+            scram_command::run(arguments)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Passwd(arguments)) => {
+            passwd_command::run(arguments)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Journal(_)) | None => {}
     }
     let mut spec = match &arguments.config {
         Some(path) => load_spec(path)?,
@@ -80,7 +93,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let edge = Box::pin(Edge::start(spec)).await?;
     let reload = async {
         while hang_up.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading certificates again");
+            tracing::info!("SIGHUP: reading certificates, users and rules again");
             edge.reload().await;
         }
     };

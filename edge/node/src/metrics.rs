@@ -22,6 +22,11 @@ pub(crate) struct NameLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DoorLabels {
+    door: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StreamLabels {
     stream: String,
 }
@@ -49,6 +54,10 @@ pub(crate) struct Metrics {
     pub mqtt_publishes_sent: Count,
     pub mqtt_received_bytes: Count,
     pub mqtt_sent_bytes: Count,
+    /// Held up, since their address has failed to prove a name often.
+    pub mqtt_slowed_connections: Count,
+    /// Turned away for the same reason: too many waited.
+    pub mqtt_turned_away_connections: Count,
     pub messages_received: Count,
     pub messages_unrouted: Count,
     pub mqtt_messages_delivered: Count,
@@ -56,6 +65,8 @@ pub(crate) struct Metrics {
     pub mqtt_publishes_withheld: Gauge,
     pub mqtt_withheld_bytes: Gauge,
     mqtt_closed: Family<NameLabels, Counter>,
+    mqtt_not_authorized: Family<NameLabels, Counter>,
+    failed_authentications: Family<DoorLabels, Counter>,
     /// Clients that are not read from, since they sent faster than they may.
     pub mqtt_rate_paused_clients: Gauge,
     mqtt_rate_pauses: Family<NameLabels, Counter>,
@@ -71,6 +82,18 @@ impl Metrics {
     /// Counts a connection that did not end by itself.
     pub(crate) fn closed(&self, name: &'static str) -> u64 {
         self.mqtt_closed.get_or_create(&NameLabels { name }).inc()
+    }
+
+    /// Counts a client that could not prove who it is.
+    pub(crate) fn failed_authentication(&self) {
+        let door = DoorLabels { door: "mqtt" };
+        self.failed_authentications.get_or_create(&door).inc();
+    }
+
+    /// Counts what `mqtt.acl` does not allow, by what it was.
+    pub(crate) fn not_authorized(&self, name: &'static str) {
+        let family = &self.mqtt_not_authorized;
+        family.get_or_create(&NameLabels { name }).inc();
     }
 
     /// Counts a client that is not read from for a while.
@@ -191,6 +214,16 @@ impl Metrics {
                 &self.mqtt_connects,
             ),
             (
+                "mqtt_slowed_connections",
+                "Connections that had to wait, since their address has failed to prove a name often",
+                &self.mqtt_slowed_connections,
+            ),
+            (
+                "mqtt_turned_away_connections",
+                "Connections that were turned away for that, since too many waited",
+                &self.mqtt_turned_away_connections,
+            ),
+            (
                 "messages_received",
                 "Messages that clients published",
                 &self.messages_received,
@@ -240,6 +273,18 @@ impl Metrics {
             "mqtt_closed",
             "MQTT connections closed by the node, by reason",
             closed,
+        );
+        let failed = self.failed_authentications.clone();
+        registry.register(
+            "failed_authentications",
+            "Clients that could not prove who they are, by the door",
+            failed,
+        );
+        let refused = self.mqtt_not_authorized.clone();
+        registry.register(
+            "mqtt_not_authorized",
+            "What mqtt.acl did not allow, by what it was",
+            refused,
         );
         let paused = self.mqtt_rate_paused_clients.clone();
         registry.register(

@@ -1,11 +1,9 @@
-//! `tidegate-edge scram NAME`: a line for the file of `mqtt.scram_users`.
+//! `tidegate-edge scram NAME`: a line for the file of `mqtt.users`, for SCRAM-SHA-256.
 
-use std::io::{IsTerminal as _, stdin};
-
-use anyhow::{Context as _, anyhow};
 use clap::Args;
-use ring::rand::{SecureRandom as _, SystemRandom};
-use tidegate_edge_protocol::mqtt::authentication::{SCRAM, Users, Verifier};
+use tidegate_edge_protocol::mqtt::authentication::{SCRAM, Verifier};
+
+use crate::entry;
 
 /// As long as PostgreSQL's.
 const SALT_BYTES: usize = 16;
@@ -21,23 +19,8 @@ pub(crate) struct ScramArguments {
 
 /// Reads the password from standard input, one line, and prints name and verifier.
 pub(crate) fn run(arguments: &ScramArguments) -> anyhow::Result<()> {
-    if stdin().is_terminal() {
-        eprintln!("Password (it is shown):");
-    }
-    let mut password = String::new();
-    stdin()
-        .read_line(&mut password)
-        .context("cannot read the password from standard input")?;
-    let password = password.trim_end_matches(['\r', '\n']);
-    let mut salt = [0; SALT_BYTES];
-    SystemRandom::new()
-        .fill(&mut salt)
-        .map_err(|_| anyhow!("the system gives no random bytes"))?;
-    let verifier = Verifier::derive(SCRAM, password, &salt, arguments.iterations)?;
-    let line = format!("{}:{verifier}", arguments.name);
-    // As the node will read it.
-    let read = Users::parse(&line, [0; 32]).map_err(|error| anyhow!("{}", error.problem))?;
-    anyhow::ensure!(read.len() == 1, "the name is a comment, or empty");
-    println!("{line}");
-    Ok(())
+    let password = entry::read_password()?;
+    let salt: [u8; SALT_BYTES] = entry::random()?;
+    let verifier = Verifier::derive(SCRAM, &password, &salt, arguments.iterations)?;
+    entry::print(&arguments.name, &verifier)
 }

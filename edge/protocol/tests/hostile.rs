@@ -138,7 +138,7 @@ impl Server {
         match state {
             State::Fresh => return server,
             State::Deciding => {
-                assert_eq!(server.send(&connect.bytes()), []);
+                assert_eq!(server.send(&connect.bytes()), [0_u8; 0]);
                 return server;
             }
             State::Authenticating(awaited) => {
@@ -162,7 +162,7 @@ impl Server {
         match self.state {
             State::Receiving => assert_eq!(self.send(&publish(2))[0], wire::PUBREC),
             State::Withheld => {
-                assert_eq!(self.send(&publish(1)), []);
+                assert_eq!(self.send(&publish(1)), [0_u8; 0]);
                 assert_eq!(self.connection.withheld().0, 1);
             }
             State::Delivering => {

@@ -31,6 +31,13 @@ pub struct ListenerSpec {
     /// Allows an address beyond loopback although nobody is authenticated. Default: false.
     #[serde(default)]
     pub insecure: bool,
+    /// Lets in who has proved no name. Who says one must prove it all the same. Default: only where there is nothing
+    /// to prove it by: no `mqtt.users`, `mqtt.jwt` or `certificate_user`.
+    #[serde(default)]
+    pub anonymous: Option<bool>,
+    /// With `tls.client_ca`: the user is who the client's certificate names. Default: a certificate names nobody.
+    #[serde(default)]
+    pub certificate_user: Option<CertificateUser>,
     /// Where they differ from `mqtt.limits`.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -54,6 +61,18 @@ pub enum Transport {
     Websocket,
     /// One QUIC stream a connection, ALPN `mqtt`.
     Quic,
+}
+
+/// The name in a certificate that is the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateUser {
+    /// The subject's CN; there must be one only.
+    CommonName,
+    /// Of the subject's alternative names, the first of the kind.
+    DnsName,
+    Email,
+    Uri,
 }
 
 /// PEM files, read again when they change or on SIGHUP. Relative paths start at the configuration file's
@@ -116,6 +135,8 @@ impl ListenerSpec {
             tls: None,
             proxy_protocol: false,
             insecure,
+            anonymous: None,
+            certificate_user: None,
             limits: LimitsSpec::default(),
         }
     }
@@ -134,7 +155,20 @@ impl ListenerSpec {
         self.address == other.address && is_quic(self) == is_quic(other) && !of_system
     }
 
-    pub(super) fn check(&self) -> Result<(), SpecError> {
+    /// Whether who has proved no name is let in. `knows_users`: names can be proved otherwise than by certificates.
+    pub fn lets_anonymous_in(&self, knows_users: bool) -> bool {
+        let can_prove = knows_users || self.certificate_user.is_some();
+        self.anonymous.unwrap_or(!can_prove)
+    }
+
+    /// Whether a password comes over a network as it is.
+    pub fn shows_passwords(&self) -> bool {
+        let is_remote =
+            matches!(self.address, ListenerAddress::Ip(address) if !address.ip().is_loopback());
+        is_remote && self.tls.is_none()
+    }
+
+    pub(super) fn check(&self, knows_users: bool) -> Result<(), SpecError> {
         let refuse = |why| Err(SpecError::Listener(self.address.clone(), why));
         let is_unix = matches!(self.address, ListenerAddress::Unix(_));
         match self.transport {
@@ -156,7 +190,18 @@ impl ListenerSpec {
             }
             _ => {}
         }
-        let authenticates = self.tls.as_ref().is_some_and(TlsSpec::authenticates);
+        let asks_for_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if self.certificate_user.is_some() && !asks_for_certificates {
+            return refuse("certificate_user needs tls with client_ca");
+        }
+        let lets_anonymous_in = self.lets_anonymous_in(knows_users);
+        if !lets_anonymous_in && !knows_users && self.certificate_user.is_none() {
+            return refuse(
+                "nobody could come in: anonymous is false, and there is neither mqtt.users, nor mqtt.jwt, nor certificate_user",
+            );
+        }
+        let authenticates =
+            self.tls.as_ref().is_some_and(TlsSpec::authenticates) || !lets_anonymous_in;
         match self.address {
             ListenerAddress::Ip(address)
                 if !address.ip().is_loopback() && !self.insecure && !authenticates =>
@@ -209,7 +254,7 @@ mod tests {
 
     fn check(text: &str) -> Result<(), String> {
         let spec = parse_yaml::<ListenerSpec>(text).map_err(|error| error.to_string())?;
-        spec.check().map_err(|error| error.to_string())
+        spec.check(false).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -220,7 +265,10 @@ mod tests {
             "address: unix:/run/mqtt.sock".to_owned(),
             "{address: 127.0.0.1:8083, transport: websocket, path: /}".to_owned(),
             format!("{{address: 127.0.0.1:14567, transport: quic, {tls}}}}}"),
-            // Who has no certificate is not let in.
+            // Who is not known is not let in, by whatever they are known.
+            format!(
+                "{{address: 0.0.0.0:8883, {tls}, client_ca: c, client_certificates: requested}}, certificate_user: uri}}"
+            ),
             format!("{{address: 0.0.0.0:8883, {tls}, client_ca: c}}}}"),
         ] {
             assert_eq!(check(&text), Ok(()), "{text}");
@@ -258,12 +306,62 @@ mod tests {
                 "insecure: true",
             ),
             (
+                format!("{{address: 127.0.0.1:1, {tls}, certificate_user: uri}}"),
+                "needs tls with client_ca",
+            ),
+            (
+                format!("{{address: 127.0.0.1:1, {tls}, certificate_user: serial}}"),
+                "serial",
+            ),
+            (
+                "{address: 127.0.0.1:1, anonymous: false}".to_owned(),
+                "nobody could come in",
+            ),
+            (
                 "{address: 127.0.0.1:1, transport: web_socket}".to_owned(),
                 "websocket",
             ),
         ] {
             let refused = check(&text).unwrap_err();
             assert!(refused.contains(why), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn who_is_anonymous_comes_in_where_it_is_said_or_nothing_else_can_be() {
+        let check = |text: &str, knows_users| {
+            let spec = parse_yaml::<ListenerSpec>(text).unwrap();
+            (
+                spec.lets_anonymous_in(knows_users),
+                spec.check(knows_users).is_ok(),
+            )
+        };
+        for (keys, alone, with_users) in [
+            ("address: 127.0.0.1:1", (true, true), (false, true)),
+            (
+                "{address: 127.0.0.1:1, anonymous: true}",
+                (true, true),
+                (true, true),
+            ),
+            ("address: 0.0.0.0:1", (true, false), (false, true)),
+            (
+                "{address: 0.0.0.0:1, anonymous: true}",
+                (true, false),
+                (true, false),
+            ),
+            (
+                "{address: 0.0.0.0:1, anonymous: true, insecure: true}",
+                (true, true),
+                (true, true),
+            ),
+            (
+                "{address: 0.0.0.0:1, insecure: true}",
+                (true, true),
+                (false, true),
+            ),
+        ] {
+            assert_eq!(check(keys, false), alone, "{keys}");
+            assert_eq!(check(keys, true), with_users, "{keys}, with users");
         }
     }
 }

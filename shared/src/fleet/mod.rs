@@ -7,9 +7,10 @@ mod spec;
 mod units;
 
 pub use listener::{
-    ClientCertificates, ListenerAddress, ListenerAddressError, ListenerSpec, TlsSpec, Transport,
+    CertificateUser, ClientCertificates, ListenerAddress, ListenerAddressError, ListenerSpec,
+    TlsSpec, Transport,
 };
-pub use mqtt::{LimitsSpec, RedirectSpec, RedirectWhen};
+pub use mqtt::{JwtSpec, LimitsSpec, RedirectSpec, RedirectWhen};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, RetentionSpec, RouteKey,
     RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,

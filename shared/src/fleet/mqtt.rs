@@ -2,6 +2,7 @@
 //! they may be.
 
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -144,6 +145,49 @@ fn out_of_range<V: ToString, B: ToString>(
     }
 }
 
+/// Keys by which JSON Web Tokens count as passwords, and what those must say. Files are read again when they change or
+/// on SIGHUP; relative paths start at the configuration file's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtSpec {
+    /// HS256, HS384, HS512: a file with the secret, 32 bytes at least.
+    #[serde(default)]
+    pub secret: Option<PathBuf>,
+    /// RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA, as the key's kind says: PEM, `BEGIN PUBLIC KEY`.
+    #[serde(default)]
+    pub public_key: Option<PathBuf>,
+    /// A set of keys, of either kind.
+    #[serde(default)]
+    pub jwks: Option<PathBuf>,
+    /// The claim that is the user's name. Default: `sub`.
+    #[serde(default = "user_claim")]
+    pub user_claim: String,
+    /// What `iss` must be. Default: anything.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// What `aud` must be, or hold. Default: anything.
+    #[serde(default)]
+    pub audience: Option<String>,
+}
+
+fn user_claim() -> String {
+    "sub".to_owned()
+}
+
+impl JwtSpec {
+    /// The same with paths that start at `folder`, where they are relative.
+    pub fn resolve(&mut self, folder: &Path) {
+        let paths = [&mut self.secret, &mut self.public_key, &mut self.jwks];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&path);
+        }
+    }
+
+    fn has_keys(&self) -> bool {
+        self.secret.is_some() || self.public_key.is_some() || self.jwks.is_some()
+    }
+}
+
 /// Another server, for clients of this one. Those of MQTT 5 are told its name; older ones only that this
 /// one is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -185,6 +229,11 @@ impl MqttSpec {
         listener.limits.or(&self.limits)
     }
 
+    /// Whether users can prove who they are otherwise than by certificates.
+    pub fn knows_users(&self) -> bool {
+        self.users.is_some() || self.jwt.is_some()
+    }
+
     /// What its own file's types can't have wrong.
     pub(super) fn check(&self) -> Result<(), SpecError> {
         let [min, max] = KEEP_ALIVE_MAX_RANGE;
@@ -198,7 +247,13 @@ impl MqttSpec {
                 max: format!("{:?}", max.0),
             });
         }
+        if self.jwt.as_ref().is_some_and(|jwt| !jwt.has_keys()) {
+            return Err(SpecError::JwtKeys);
+        }
         self.limits.check(self.packet_bytes_max)?;
+        for listener in &self.listeners {
+            listener.check(self.knows_users())?;
+        }
         for listener in &self.listeners {
             self.limits_of(listener).check(self.packet_bytes_max)?;
         }
@@ -268,6 +323,8 @@ mod tests {
                 "limits: {conections_max: 1}",
                 "did you mean `connections_max`",
             ),
+            ("jwt: {user_claim: sub}", "mqtt.jwt"),
+            ("jwt: {secrets: a}", "did you mean `secret`"),
             ("redirect: {permanent: true}", "server"),
             ("redirect: {server: a, when: never}", "never"),
         ] {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{ByteSize, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec, Span};
+use super::{ByteSize, JwtSpec, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec, Span};
 use crate::id::{StreamName, TopicName};
 use crate::record::Compression;
 use crate::topic::TopicFilter;
@@ -45,10 +45,20 @@ pub struct MqttSpec {
     pub connections_max: usize,
     /// What a client and a listener may take, where a listener does not say otherwise. Each has a default.
     pub limits: LimitsSpec,
-    /// Users who can prove who they are by SCRAM-SHA-256 (MQTT 5, enhanced authentication): a file of lines
-    /// `NAME:VERIFIER`, as `tidegate-edge scram NAME` prints them. A relative path starts at the
-    /// configuration file's folder. Default: none, and the method is refused.
-    pub scram_users: Option<PathBuf>,
+    /// Users who can prove who they are, by a password (user name and password in CONNECT) or by SCRAM-SHA-256
+    /// (MQTT 5, enhanced authentication): a file of lines `NAME:HASH` and `NAME:VERIFIER`, as `tidegate-edge passwd
+    /// NAME` and `tidegate-edge scram NAME` print them, read again when it changes or on SIGHUP. A relative path starts
+    /// at the configuration file's folder. `scram_users` is an older name of it. Default: none; nobody is asked.
+    #[serde(alias = "scram_users")]
+    pub users: Option<PathBuf>,
+    /// Whose signature makes a JSON Web Token count as a client's password. Default: nobody's.
+    pub jwt: Option<JwtSpec>,
+    /// So many failures to prove a name, of one address, hold nobody up. Past it, who comes from there has a turn one
+    /// after the other. Raise it where many devices come from one address. Default: 5.
+    pub failures_free: u32,
+    /// Who may publish and subscribe to what: a YAML file of rules, read again when it changes or on SIGHUP. A
+    /// relative path starts at the configuration file's folder. Default: none, and everybody may do everything.
+    pub acl: Option<PathBuf>,
     /// The longest keep alive that a client of MQTT 5 gets: one that asks for a longer one, or for none,
     /// is told this. Default: none, the client's own counts.
     pub keep_alive_max: Option<Span>,
@@ -191,7 +201,7 @@ pub fn reconnect_max() -> Span {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SpecError {
     #[error(
-        "{key} {address} can be reached from other machines, and clients are not authenticated: use 127.0.0.1, or set insecure: true beside it"
+        "{key} {address} can be reached from other machines, and clients are not authenticated: use 127.0.0.1, make them prove who they are, or set insecure: true beside it"
     )]
     Exposed {
         key: &'static str,
@@ -210,6 +220,8 @@ pub enum SpecError {
         "mqtt.redirect.server {0:?} is no server, such as other.example:1883: it takes up to 1024 printable ASCII characters"
     )]
     RedirectServer(String),
+    #[error("mqtt.jwt has no key: name a file as secret, public_key or jwks")]
+    JwtKeys,
     #[error("uplink.cloud {0:?} is not host:port, such as cloud.example.com:7443")]
     Cloud(String),
     #[error("stream {0} has no topic of its own name: # is for lanes; name a topic under streams")]
@@ -259,7 +271,10 @@ impl Default for MqttSpec {
             packet_bytes_max: ByteSize(1 << 20),
             connections_max: 20_000,
             limits: LimitsSpec::default(),
-            scram_users: None,
+            users: None,
+            jwt: None,
+            failures_free: 5,
+            acl: None,
             keep_alive_max: None,
             redirect: None,
             session_backlog_bytes_max: ByteSize(1 << 30),
@@ -320,9 +335,6 @@ impl EdgeSpec {
 
     /// Refuses what cannot work or would be unsafe.
     pub fn check(&self) -> Result<(), SpecError> {
-        for listener in &self.mqtt.listeners {
-            listener.check()?;
-        }
         exposed("http.address", self.http.address, self.http.insecure)?;
         let size = |key, value: ByteSize, min, max| {
             let (min, max) = (ByteSize(min), ByteSize(max));

@@ -13,6 +13,8 @@ pub struct Certificates {
     /// Of a client: `O=Tide,CN=press`, as Java writes it.
     pub client_certificate: PathBuf,
     pub client_key: PathBuf,
+    /// Of the same client and key, and over since long.
+    pub ended_certificate: PathBuf,
     /// Of another: `O=Tide,CN=stranger`.
     pub stranger_certificate: PathBuf,
     pub stranger_key: PathBuf,
@@ -37,12 +39,15 @@ impl Certificates {
         write(&key, &server_key.serialize_pem());
         let [client_certificate, client_key] = client(folder, "client", "press", &issuer);
         let [stranger_certificate, stranger_key] = client(folder, "stranger", "stranger", &issuer);
+        let ended_certificate = folder.join("ended.crt");
+        write(&ended_certificate, &ended(&client_key, "press", &issuer));
         Self {
             ca,
             certificate,
             key,
             client_certificate,
             client_key,
+            ended_certificate,
             stranger_certificate,
             stranger_key,
         }
@@ -77,14 +82,28 @@ fn client(
 ) -> [PathBuf; 2] {
     let [certificate, key] = ["crt", "key"].map(|end| folder.join(format!("{file}.{end}")));
     let pair = key_pair();
+    let client = of_client(common_name).signed_by(&pair, issuer);
+    write(&certificate, &client.expect("a CA signs").pem());
+    write(&key, &pair.serialize_pem());
+    [certificate, key]
+}
+
+/// A certificate of a client that has one with this key; its time is over.
+fn ended(key: &Path, common_name: &str, issuer: &Issuer<'_, KeyPair>) -> String {
+    let pair = std::fs::read_to_string(key).expect("it was written");
+    let pair = KeyPair::from_pem(&pair).expect("it is a key");
+    let mut client = of_client(common_name);
+    client.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    client.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    client.signed_by(&pair, issuer).expect("a CA signs").pem()
+}
+
+fn of_client(common_name: &str) -> CertificateParams {
     let mut client = parameters(&[], common_name);
     client
         .distinguished_name
         .push(DnType::OrganizationName, "Tide");
-    let client = client.signed_by(&pair, issuer).expect("a CA signs");
-    write(&certificate, &client.pem());
-    write(&key, &pair.serialize_pem());
-    [certificate, key]
+    client
 }
 
 fn key_pair() -> KeyPair {

@@ -75,7 +75,7 @@ fn what_is_wrong_with_the_users_is_said_with_its_line() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("users, line 2: it is not NAME:SCRAM-SHA-256$"),
+        said.contains("users: line 2: it is not NAME:SCRAM-SHA-256$"),
         "{said}"
     );
     for (name, password, problem) in [

@@ -17,8 +17,9 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::events::Wait;
 use super::mailbox::{Contents, Letter, Mailbox};
+use super::rights::Identity;
 use super::subscribing::Live;
-use super::transport::{Peer, Socket};
+use super::transport::{Opened, Peer};
 use super::turn::Turn;
 use super::wire::{Moved, Wire};
 use super::{Context, Seat};
@@ -31,14 +32,9 @@ use crate::sessions::{Feed, Held};
 
 /// A connection that has begun. It is told when the node stops, by its mailbox; `is_stopping`: it came too
 /// late for that.
-pub(super) fn begin(
-    socket: Socket,
-    peer: Peer,
-    seat: Seat,
-    is_stopping: impl FnOnce() -> bool,
-) -> Box<Task> {
-    let mut task = Task::new(socket, peer, seat);
-    if let Some(authenticator) = task.context.scram.authenticator() {
+pub(super) fn begin(opened: Opened, seat: Seat, is_stopping: impl FnOnce() -> bool) -> Box<Task> {
+    let mut task = Task::new(opened, seat);
+    if let Some(authenticator) = task.context.doors.authenticator() {
         task.machine.offer_authentication(authenticator);
     }
     task.context.open.insert(task.id, &task.mailbox);
@@ -80,6 +76,8 @@ pub(super) struct Task {
     pub(super) id: ConnectionId,
     pub(super) peer: Peer,
     pub(super) client_id: Bytes,
+    /// There if the client has a certificate that counts, has proved a name, or there are rules.
+    pub(super) identity: Option<Box<Identity>>,
     pub(super) context: Arc<Context>,
     _seat: Seat,
     /// The client's session, from CONNECT to the end.
@@ -88,6 +86,8 @@ pub(super) struct Task {
     pub(super) feed: Option<Box<Feed>>,
     /// The cursor has moved, and is stored then.
     pub(super) store_cursor_at: Option<Instant>,
+    /// Its address has failed often: it has waited for a turn of its own.
+    pub(super) has_had_turn: bool,
     pub(super) live: Option<Box<Live>>,
     pub(super) next_delivery: u64,
     /// Publishes whose commit is still to come.
@@ -110,7 +110,12 @@ pub(super) struct Task {
 }
 
 impl Task {
-    fn new(socket: Socket, peer: Peer, seat: Seat) -> Box<Self> {
+    fn new(opened: Opened, seat: Seat) -> Box<Self> {
+        let Opened {
+            socket,
+            peer,
+            certified,
+        } = opened;
         let context = Arc::clone(&seat.context);
         let id = context.next_id();
         let packet_bytes_max = context.limits.packet_bytes_max.get();
@@ -121,6 +126,8 @@ impl Task {
             id,
             peer,
             client_id: Bytes::new(),
+            identity: Identity::certified(certified),
+            has_had_turn: false,
             context,
             _seat: seat,
             held: None,
@@ -142,7 +149,11 @@ impl Task {
 
     /// Sets the alarm, only when it must come earlier, or came: most deadlines move on with each packet.
     fn set(&self, mut alarm: Pin<&mut Sleep>) {
-        let deadlines = [self.machine.poll_timeout(), self.store_cursor_at];
+        let deadlines = [
+            self.machine.poll_timeout(),
+            self.store_cursor_at,
+            self.token_ends_at(),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         if alarm.is_elapsed() || deadline.is_some_and(|at| at < alarm.deadline().into_std()) {
             alarm.as_mut().reset(deadline.unwrap_or_else(far).into());
@@ -182,6 +193,7 @@ impl Task {
         if alarm.poll(context).is_ready() {
             let now = Instant::now();
             self.machine.handle_timeout(now);
+            self.check_token(now);
             self.store_cursor(now);
             is_woken = true;
         }
@@ -362,6 +374,7 @@ impl Task {
             letters,
             letters_left,
             shut_down,
+            judge_again,
             ..
         }) = self.mailbox.take(self.letters.is_empty())
         else {
@@ -377,6 +390,9 @@ impl Task {
         let dropped = self.mailbox.take_dropped();
         if dropped > 0 {
             self.context.metrics.mqtt_messages_dropped.inc_by(dropped);
+        }
+        if judge_again {
+            self.judge_again();
         }
         match shut_down {
             Some(ReasonCode::ServerShuttingDown) => self.stop(),

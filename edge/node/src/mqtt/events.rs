@@ -61,6 +61,7 @@ impl Task {
                 Event::Closed(closed) => {
                     self.ended = true;
                     self.log_end(&closed);
+                    self.count_refused_proof(&closed.reason);
                     return Some(Wait::Closed(Box::new(closed)));
                 }
             }
@@ -99,6 +100,7 @@ fn reason_label(reason: &CloseReason) -> &'static str {
         CloseReason::Shutdown(ReasonCode::UseAnotherServer | ReasonCode::ServerMoved) => {
             "redirected"
         }
+        CloseReason::Shutdown(ReasonCode::NotAuthorized) => "not_authorized",
         CloseReason::Shutdown(_) => "quota",
         CloseReason::PublishRefused(_) => "publish_refused",
         _ => "other",

@@ -112,6 +112,8 @@ pub(crate) struct Contents {
     pub shut_down: Option<ReasonCode>,
     /// There are some that were not asked for.
     pub letters_left: bool,
+    /// What the client may do is to be asked again.
+    pub judge_again: bool,
     /// Nobody empties it any more.
     is_closed: bool,
 }
@@ -163,6 +165,11 @@ impl Mailbox {
 
     pub(crate) fn shut_down(&self, reason: ReasonCode) {
         self.put(|contents| contents.shut_down = contents.shut_down.or(Some(reason)));
+    }
+
+    /// The rules have changed.
+    pub(super) fn judge_again(&self) {
+        self.put(|contents| contents.judge_again = true);
     }
 
     pub(crate) fn deliver(&self, letter: Letter) {

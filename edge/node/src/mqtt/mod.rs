@@ -1,16 +1,21 @@
 //! The MQTT driver: listeners, and a task for each connection.
 
+mod authentication;
+mod checking;
+mod doors;
 mod driver;
 mod events;
 mod mailbox;
 mod offered;
 mod outbox;
 mod publishing;
+mod rights;
 mod scram;
 mod serving;
 #[cfg(test)]
 mod sizes;
 mod subscribing;
+mod tokens;
 mod transport;
 mod turn;
 mod wills;
@@ -24,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tidegate_edge_journal::JournalReader;
+use tidegate_edge_protocol::mqtt::authentication::Turn;
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_shared::fleet::{ListenerSpec, MqttSpec};
@@ -31,7 +37,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::committer::Committer;
-use crate::limits::{CERTIFICATES_INTERVAL, HANDSHAKE_TIMEOUT, SWEEP_INTERVAL};
+use crate::limits::{HANDSHAKE_TIMEOUT, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::router::{ConnectionId, Router};
@@ -40,9 +46,9 @@ use crate::sessions::{Clock, Sessions};
 
 use offered::{ListenerLimits, Redirects, connection_limits};
 
+pub(crate) use doors::{Doors, Files};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
-pub(crate) use scram::Scram;
-use transport::Arrival;
+use transport::{Arrival, Peer};
 pub(crate) use transport::{Listener, Tls};
 
 /// What every connection works with.
@@ -63,7 +69,9 @@ pub(crate) struct Context {
     pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
-    pub scram: Scram,
+    pub doors: Doors,
+    /// The connection's listener does.
+    pub lets_anonymous_in: bool,
     connection_ids: Arc<AtomicU64>,
     /// Connections of all listeners, to be told when the node stops.
     open: Arc<Open>,
@@ -82,6 +90,13 @@ impl Open {
         self.lock().remove(&id);
     }
 
+    /// The rules have changed.
+    fn judge_again(&self) {
+        for mailbox in self.lock().values() {
+            mailbox.judge_again();
+        }
+    }
+
     fn shut_down(&self) {
         for mailbox in self.lock().values() {
             mailbox.shut_down(ReasonCode::ServerShuttingDown);
@@ -96,7 +111,7 @@ impl Open {
 impl Context {
     pub(crate) fn new(
         spec: &MqttSpec,
-        scram: Scram,
+        doors: Doors,
         sessions: Arc<Sessions>,
         retained: Arc<Retained>,
         metrics: Arc<Metrics>,
@@ -116,7 +131,8 @@ impl Context {
             connections_max,
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
-            scram,
+            doors,
+            lets_anonymous_in: false,
             connection_ids,
             open: Arc::default(),
         })
@@ -136,6 +152,7 @@ impl Context {
         Arc::new(Self {
             limits: Arc::new(connection_limits(spec, &limits)),
             listener: ListenerLimits::new(&limits, connections),
+            lets_anonymous_in: listener.lets_anonymous_in(spec.knows_users()),
             ..self.clone()
         })
     }
@@ -159,27 +176,6 @@ pub(crate) async fn sweep(context: Arc<Context>, mut stopping: watch::Receiver<b
             _ = stopping.changed() => return,
         }
         context.sweep().await;
-    }
-}
-
-/// Reads the certificates of listeners again when they change, until told to stop.
-pub(crate) async fn renew(certificates: Vec<Arc<Tls>>, mut stopping: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(CERTIFICATES_INTERVAL) => {}
-            _ = stopping.changed() => return,
-        }
-        reload(&certificates, false).await;
-    }
-}
-
-/// Reads the certificates again, where they changed or `anyway`.
-pub(crate) async fn reload(certificates: &[Arc<Tls>], anyway: bool) {
-    for tls in certificates {
-        let tls = Arc::clone(tls);
-        // It reads files.
-        let reloading = tokio::task::spawn_blocking(move || tls.reload(anyway));
-        let _ = reloading.await;
     }
 }
 
@@ -268,9 +264,12 @@ async fn shake_hands(
         _ = stopping.changed() => return None,
     };
     let why = match opened {
-        Ok(Ok((socket, peer))) => {
+        Ok(Ok(opened)) => {
+            let has_had_turn = await_turn(opened.peer, &seat, &mut stopping).await?;
             let is_stopping = || *stopping.borrow();
-            return Some(driver::begin(socket, peer, seat, is_stopping));
+            let mut task = driver::begin(opened, seat, is_stopping);
+            task.has_had_turn = has_had_turn;
+            return Some(task);
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => "it took too long".to_owned(),
@@ -278,4 +277,23 @@ async fn shake_hands(
     seat.context.metrics.closed("handshake");
     tracing::warn!(peer = %came_from, why, "mqtt: no connection came of a handshake");
     None
+}
+
+/// Who comes from an address that has failed to prove a name often is not heard at once.
+/// Gives whether it had a turn of its own; `None`: it has none.
+async fn await_turn(peer: Peer, seat: &Seat, stopping: &mut watch::Receiver<bool>) -> Option<bool> {
+    let wait = match seat.context.doors.turn(peer) {
+        Turn::Now => return Some(false),
+        Turn::After(wait) => wait,
+        Turn::Never => {
+            seat.context.metrics.mqtt_turned_away_connections.inc();
+            tracing::debug!(%peer, "mqtt: too many from this address wait after failures: this one is closed");
+            return None;
+        }
+    };
+    seat.context.metrics.mqtt_slowed_connections.inc();
+    tokio::select! {
+        () = tokio::time::sleep(wait) => Some(true),
+        _ = stopping.changed() => None,
+    }
 }

@@ -14,6 +14,7 @@ use super::Context;
 use super::driver::Task;
 use super::mailbox::{Again, Answer, Mailbox, Published};
 use super::outbox::Outbox;
+use super::rights::Refused;
 use super::turn::Turn;
 use crate::committer::{Append, Gate, Room, Waiter, now_ms, rows_bytes};
 use crate::limits::WITHHELD_BYTES_MAX;
@@ -53,6 +54,8 @@ pub(super) struct Incoming<'a> {
     pub patient: Option<PublishQos>,
     /// Who is served as messages come has had it.
     pub is_repeated: bool,
+    /// By the rules.
+    pub is_allowed: bool,
 }
 
 /// What became of a message.
@@ -113,14 +116,15 @@ impl Context {
             received,
             patient,
             is_repeated,
+            is_allowed,
         } = incoming;
         let mut rows: Vec<RowEntry> = row.into_iter().collect();
         let mut published = Published {
             received,
             again: None,
         };
-        if is_of_the_server(message.topic.as_str()) {
-            self.refuse_of_the_server(rows, owed, published, patient.is_some());
+        if !is_allowed || is_of_the_server(message.topic.as_str()) {
+            self.refuse_unauthorized(rows, owed, published, patient.is_some());
             return TakenIn::OnItsWay;
         }
         let is_will = matches!(owed, Some((_, Owed::Will)));
@@ -251,9 +255,9 @@ impl Context {
         }
     }
 
-    /// Nobody speaks for the server. Who can be told is told; others are acknowledged, and nothing comes
-    /// of it.
-    fn refuse_of_the_server(
+    /// Nobody speaks for the server, and who the rules do not allow it does not publish. Who can be told is told;
+    /// others are acknowledged, and nothing comes of it [MQTT-3.3.5-2].
+    fn refuse_unauthorized(
         &self,
         rows: Vec<RowEntry>,
         owed: Option<(&Arc<Mailbox>, Owed)>,
@@ -269,7 +273,9 @@ impl Context {
             owed => {
                 let waiter =
                     owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
-                self.committer.store(rows, waiter);
+                if waiter.is_some() || !rows.is_empty() {
+                    self.committer.store(rows, waiter);
+                }
             }
         }
     }
@@ -324,6 +330,10 @@ impl Task {
         is_repeated: bool,
         turn: &mut Turn,
     ) -> Option<Box<Stuck>> {
+        let is_allowed = self.may_publish(&publish.message.topic);
+        if !is_allowed {
+            self.refused(Refused::Publish, &publish.message.topic);
+        }
         let received = match publish.qos {
             PublishQos::ExactlyOnce(packet_id) => Some(packet_id),
             _ => None,
@@ -346,6 +356,7 @@ impl Task {
             received,
             patient: waits.then_some(publish.qos),
             is_repeated,
+            is_allowed,
         };
         let context = &self.context;
         match context.take_in(incoming, &self.client_id, self.id, &mut turn.outbox) {

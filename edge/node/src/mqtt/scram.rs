@@ -1,43 +1,40 @@
-//! The users of `mqtt.scram_users`: read once, at the start, and offered to each connection.
+//! The users of `mqtt.users`, read from their file, and offered to each connection that proves its name by SCRAM.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tidegate_edge_protocol::mqtt::authentication::Users;
 use tidegate_edge_protocol::mqtt::connection::Authenticator;
 
+use super::Doors;
+use crate::limits::USERS_FILE_BYTES_MAX;
+use crate::watched::Watched;
+
 /// In the data folder: what salts for unknown names are made of, the same for as long as the node lives.
 const SECRET_FILE: &str = "scram-secret";
 
-/// Who can be authenticated. Without users, nobody can.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Scram(Option<Arc<Users>>);
+/// # Errors
+/// With the file, and the line that is wrong.
+pub(super) fn load(path: &Path, data: &Path) -> anyhow::Result<Watched<Users>> {
+    let secret = secret(&data.join(SECRET_FILE))?;
+    Watched::load("mqtt.users", path, USERS_FILE_BYTES_MAX, move |text| {
+        let users = Users::parse(text, secret)?;
+        tracing::info!(
+            users = users.len(),
+            "mqtt.users: clients can prove who they are"
+        );
+        Ok(users)
+    })
+}
 
-impl Scram {
-    /// # Errors
-    /// With the file, and the line that is wrong.
-    pub(crate) fn load(path: Option<&Path>, data: &Path) -> anyhow::Result<Self> {
-        let Some(path) = path else {
-            return Ok(Self::default());
-        };
-        let shown = path.display();
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read mqtt.scram_users {shown}"))?;
-        let secret = secret(&data.join(SECRET_FILE))?;
-        let users = Users::parse(&text, secret)
-            .map_err(|error| anyhow!("mqtt.scram_users {shown}, {error}"))?;
-        tracing::info!(users = users.len(), file = %shown, "mqtt: SCRAM-SHA-256 is offered");
-        Ok(Self(Some(Arc::new(users))))
-    }
-
+impl Doors {
     /// For one connection.
     pub(super) fn authenticator(&self) -> Option<Authenticator> {
-        let users = Arc::clone(self.0.as_ref()?);
+        let users = self.users.as_ref()?.now();
         match random() {
             Ok(seed) => Some(Authenticator::new(users, seed)),
             Err(error) => {

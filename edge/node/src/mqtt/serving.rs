@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
+use super::rights::{Refused, ended_by};
 use super::subscribing::is_of_the_server;
 use super::turn::{Counts, Turn};
 use crate::committer::now_ms;
@@ -40,6 +41,13 @@ impl Task {
         let client_id = request.client_id.as_ref().or(assigned.as_ref());
         let client_id = client_id.map(Text::detached).unwrap_or_default();
         self.client_id = client_id.as_bytes().clone();
+        let admitted = match self.authenticate(&request).await {
+            Ok(user) => self.admit(user, &request, &client_id),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = admitted {
+            return self.machine.handle_rejected(reason);
+        }
         let sessions = Arc::clone(&self.context.sessions);
         let taking = sessions.take_over(&client_id, self.id, &self.mailbox);
         let Ok(held) = timeout(TAKE_OVER_TIMEOUT, taking).await else {
@@ -57,7 +65,15 @@ impl Task {
             return;
         };
         let position = self.context.reader.next_position();
-        let changes = begin(&held, &request, resumed, position);
+        let mut changes = begin(&held, &request, resumed, position);
+        if resumed {
+            // The rules have changed while it was away, or it comes by another name.
+            let ended = self.no_longer_allowed(held.session());
+            for filter in &ended {
+                self.refused(Refused::Subscribed, &filter.name);
+            }
+            changes.extend(ended.iter().map(ended_by));
+        }
         let rows = held.change_all(&changes);
         let session = held.session();
         let accepted = Accepted {
@@ -73,7 +89,7 @@ impl Task {
             let (reader, clock) = (self.context.reader.clone(), self.context.clock);
             self.feed = Some(Box::new(Feed::new(reader, clock, durable, session)));
         }
-        if let Some(user) = &request.authenticated_name {
+        if let Some(user) = self.user() {
             tracing::info!(peer = %self.peer, client = %client_id, %user, "mqtt: authenticated");
         }
         tracing::debug!(peer = %self.peer, client = %client_id, resumed, "mqtt: connected");
@@ -103,6 +119,10 @@ impl Task {
             } => {
                 self.machine.handle_subscribed(token, reasons);
                 for SubscriptionRequest { filter, options } in with_retained {
+                    // It may have ended before it was durable.
+                    if !self.may_subscribe(&filter) {
+                        continue;
+                    }
                     self.retained.want(Wanted {
                         filter,
                         options,
@@ -214,11 +234,12 @@ impl Task {
         if !self.machine.is_connected() {
             return;
         }
+        let rights = self.identity.as_ref().and_then(|own| own.rights());
         let Fed {
             changes,
             delivered,
             dropped,
-        } = feed.pump(held.session_mut(), &mut self.machine);
+        } = feed.pump(held.session_mut(), &mut self.machine, rights);
         held.store(&changes, None);
         let metrics = &self.context.metrics;
         metrics.mqtt_messages_delivered.inc_by(delivered);

@@ -13,6 +13,7 @@ use tidegate_edge_protocol::mqtt::session::{Change, Subscription as Kept};
 
 use super::driver::Task;
 use super::mailbox::Answer;
+use super::rights::Refused;
 use crate::committer::Waiter;
 use crate::router::Subscription;
 use crate::sessions::SharedDelivery;
@@ -84,6 +85,10 @@ impl Task {
         identifier: Option<SubscriptionIdentifier>,
         rows: &mut Vec<RowEntry>,
     ) -> (ReasonCode, bool) {
+        if !self.may_subscribe(&request.filter) {
+            self.refused(Refused::Subscribe, &request.filter.name);
+            return (ReasonCode::NotAuthorized, false);
+        }
         if self.feed.is_none() || is_of_the_server(&request.filter) {
             return self.subscribe_live(request, identifier);
         }
@@ -202,7 +207,20 @@ impl Task {
         self.store_and_answer(&changes, Answer::Unsubscribed(token, reasons));
     }
 
-    fn unsubscribe_live(&mut self, filter: &SharedFilter) -> bool {
+    /// What it is served as it comes.
+    pub(super) fn live_filters(&self) -> Vec<SharedFilter> {
+        let Some(live) = &self.live else {
+            return Vec::new();
+        };
+        let own = self.context.router.filters_of(self.id).into_iter();
+        let own = own.filter_map(|filter| Text::try_from(filter.as_str()).ok());
+        let names = own.chain(live.groups.iter().cloned());
+        names
+            .filter_map(|name| SharedFilter::parse(name).ok())
+            .collect()
+    }
+
+    pub(super) fn unsubscribe_live(&mut self, filter: &SharedFilter) -> bool {
         let existed = if filter.group.is_none() {
             self.context.router.unsubscribe(self.id, &filter.filter)
         } else {

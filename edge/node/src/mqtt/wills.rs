@@ -55,6 +55,8 @@ impl Context {
             patient: None,
             // Who is served as messages come has it when it is settled: it may be tried many times.
             is_repeated: true,
+            // The rules were asked at the CONNECT that it came with, and when its connection ended.
+            is_allowed: true,
         };
         match self.take_in(incoming, client_id, id, &mut Outbox::default()) {
             TakenIn::OnItsWay => {}
@@ -117,6 +119,9 @@ impl Context {
 impl Task {
     /// Now, or after its delay if the client does not come back.
     pub(super) async fn will_due(&mut self, will: Will) {
+        if !self.keeps_will(&will) {
+            return;
+        }
         let delay_s = will.properties.will_delay_interval_s.unwrap_or(0);
         let stays = |held: &crate::sessions::Held| held.session().expiry_interval_s() > 0;
         if delay_s > 0 && self.held.as_ref().is_some_and(stays) {

@@ -161,6 +161,12 @@ impl Router {
         existed
     }
 
+    /// What a connection is served as it comes.
+    pub(crate) fn filters_of(&self, id: ConnectionId) -> Vec<TopicFilter> {
+        let subscriptions = self.subscriptions.read().expect("nobody panics with it");
+        subscriptions.filters_of(&id).cloned().collect()
+    }
+
     /// Puts the message into the mailbox of each online subscriber.
     pub(crate) fn fan_out(
         &self,

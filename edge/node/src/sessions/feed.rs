@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_edge_journal::{Chunk, JournalReader, ReadError, TopicProbe};
+use tidegate_edge_protocol::mqtt::authorization::Rights;
 use tidegate_edge_protocol::mqtt::codec::{Message, Qos, Text};
 use tidegate_edge_protocol::mqtt::connection::{
     Connection, DeliverOutcome, Delivery, DeliveryToken,
 };
-use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Place};
 use tidegate_shared::id::Position;
 use tidegate_shared::topic::TopicFilter;
 use tokio::sync::watch;
@@ -187,7 +188,12 @@ impl Feed {
     }
 
     /// Hands over what fits, and reads on where there is room for more.
-    pub(crate) fn pump(&mut self, session: &mut ClientSession, machine: &mut Connection) -> Fed {
+    pub(crate) fn pump(
+        &mut self,
+        session: &mut ClientSession,
+        machine: &mut Connection,
+        rights: Option<&Rights>,
+    ) -> Fed {
         let mut fed = Fed::default();
         if self.reading.is_some() {
             return fed;
@@ -208,6 +214,13 @@ impl Feed {
                 return fed;
             }
             session.progress_mut().skipped_to(stored.position);
+            if is_forbidden(&stored, session, rights) {
+                // Begun by a connection of another name, or under other rules.
+                session.progress_mut().taken(stored.position);
+                fed.changes.extend(session.done(stored.position));
+                fed.dropped += 1;
+                continue;
+            }
             if let Some(not_taken) = self.deliver(stored, session, machine, &mut fed) {
                 self.stretch.messages.push_front(not_taken);
                 self.wait = Wait::Room;
@@ -295,6 +308,15 @@ impl Feed {
         self.wait = Wait::Read;
         self.reading = Some(tokio::task::spawn_blocking(move || wanted.read(&reader)));
     }
+}
+
+/// What an earlier connection has begun is completed whatever the subscriptions are by now, but not against the rules.
+fn is_forbidden(stored: &Stored, session: &ClientSession, rights: Option<&Rights>) -> bool {
+    let is_begun = !matches!(
+        session.progress().place(stored.position),
+        Place::Open | Place::Done
+    );
+    is_begun && rights.is_some_and(|rights| !rights.may_subscribe(&stored.message.topic))
 }
 
 /// Returns when the log has more that is durable.

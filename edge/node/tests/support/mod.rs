@@ -60,6 +60,91 @@ pub fn subscribe(id: u16, filters: &[&str], qos: u8) -> Vec<u8> {
     packet(0x82, &body)
 }
 
+/// What a CONNECT says, in any version.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connect<'a> {
+    /// 3: MQTT 3.1; 4: MQTT 3.1.1; 5: MQTT 5, where a session that is not clean lasts for ever.
+    pub level: u8,
+    pub client_id: &'a str,
+    pub clean: bool,
+    /// A topic, QoS 1, with the payload `gone`.
+    pub will: Option<&'a str>,
+    pub user: Option<&'a str>,
+    pub password: Option<&'a [u8]>,
+}
+
+impl Connect<'_> {
+    pub fn bytes(&self) -> Vec<u8> {
+        let flag = |is_there: bool, bits: u8| if is_there { bits } else { 0 };
+        let name: &[u8] = if self.level == 3 { b"MQIsdp" } else { b"MQTT" };
+        let mut body = string(name);
+        body.push(self.level);
+        body.push(
+            flag(self.clean, 0x02)
+                | flag(self.will.is_some(), 0x0c)
+                | flag(self.user.is_some(), 0x80)
+                | flag(self.password.is_some(), 0x40),
+        );
+        body.extend([0, 0]);
+        if self.level == 5 {
+            let lasts: &[u8] = &[5, 0x11, 0xff, 0xff, 0xff, 0xff];
+            body.extend(if self.clean { &[0] } else { lasts });
+        }
+        body.extend(string(self.client_id.as_bytes()));
+        if let Some(topic) = self.will {
+            body.extend(self.properties());
+            body.extend(string(topic.as_bytes()));
+            body.extend(string(b"gone"));
+        }
+        body.extend(
+            self.user
+                .map(|user| string(user.as_bytes()))
+                .unwrap_or_default(),
+        );
+        body.extend(self.password.map(string).unwrap_or_default());
+        packet(0x10, &body)
+    }
+
+    /// None, as each packet of MQTT 5 says it.
+    pub fn properties(&self) -> &'static [u8] {
+        if self.level == 5 { &[0] } else { &[] }
+    }
+
+    pub fn publish(&self, qos: u8, topic: &str, payload: &[u8]) -> Vec<u8> {
+        let mut body = string(topic.as_bytes());
+        if qos > 0 {
+            body.extend([0, 7]);
+        }
+        body.extend(self.properties());
+        body.extend(payload);
+        packet(0x30 | qos << 1, &body)
+    }
+
+    pub fn subscribe(&self, filters: &[&str], qos: u8) -> Vec<u8> {
+        let mut body = vec![0, 9];
+        body.extend(self.properties());
+        for filter in filters {
+            body.extend(string(filter.as_bytes()));
+            body.push(qos);
+        }
+        packet(0x82, &body)
+    }
+
+    /// The code of the CONNACK, and the client.
+    pub fn open(&self, edge: SocketAddr) -> (u8, Client) {
+        let mut client = Client::open(edge, &self.bytes());
+        let (first, body) = client.packet();
+        assert_eq!(first, 0x20);
+        (body[1], client)
+    }
+
+    pub fn opened(&self, edge: SocketAddr) -> Client {
+        let (code, client) = self.open(edge);
+        assert_eq!(code, 0, "{self:?}");
+        client
+    }
+}
+
 pub struct Client(pub TcpStream);
 
 impl Client {
@@ -102,6 +187,28 @@ impl Client {
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).unwrap();
         (first[0], body)
+    }
+
+    /// The last bytes of the answer to a SUBSCRIBE: one for each filter.
+    pub fn granted(&mut self, subscribe: &[u8], filters: usize) -> Vec<u8> {
+        self.send(subscribe);
+        let (first, body) = self.packet();
+        assert_eq!(first, 0x90, "{body:x?}");
+        body[body.len() - filters..].to_vec()
+    }
+
+    /// Sends a PUBLISH of QoS 1 or 2, and gives the reason of what answers it; 0 where it has none.
+    pub fn answer(&mut self, publish: &[u8]) -> (u8, u8) {
+        self.send(publish);
+        let (first, body) = self.packet();
+        (first, body.get(2).copied().unwrap_or(0))
+    }
+
+    /// Whether the connection has ended, behind what else comes.
+    pub fn ends(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).unwrap();
+        rest
     }
 
     /// Answered when all that was sent before it is taken in.

@@ -2,6 +2,7 @@
 //! session, and who is subscribed to what. No I/O and no clock here; drivers move bytes and pass the time in.
 
 pub mod authentication;
+pub mod authorization;
 pub mod codec;
 pub mod connection;
 pub mod limits;

@@ -54,7 +54,7 @@ pub fn edge_with_user() -> &'static Standing {
         let users = workspace::target().join("tests/scratch/mqtt-conformance-users");
         std::fs::create_dir_all(users.parent().unwrap()).unwrap();
         std::fs::write(&users, line).unwrap();
-        let keys = format!("  scram_users: {}\n", users.display());
+        let keys = format!("  users: {}\n  failures_free: 1000000\n", users.display());
         Standing::start("mqtt-conformance-scram", &keys, YAML)
     })
 }

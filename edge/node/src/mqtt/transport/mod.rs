@@ -1,6 +1,7 @@
 //! How MQTT's bytes come in: plain TCP, a Unix socket, TLS, WebSocket, QUIC, and what stands before them.
 //! Knows nothing of MQTT; a connection's task gets a [`Socket`], whatever is below.
 
+mod certified;
 mod proxy;
 mod quic;
 mod socket;
@@ -14,9 +15,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tidegate_shared::fleet::{ListenerAddress, ListenerSpec, Transport};
+use tidegate_shared::fleet::{CertificateUser, ListenerAddress, ListenerSpec, Transport};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::server::TlsStream;
 
+pub(crate) use certified::Certified;
+use certified::certified;
 pub(crate) use socket::Socket;
 use socket::Wrapped;
 pub(crate) use tls::Tls;
@@ -62,9 +66,19 @@ enum Entrance {
 pub(crate) struct Layers {
     proxy_protocol: bool,
     tls: Option<Arc<Tls>>,
+    /// Which name in a client's certificate is the user's.
+    certificate_user: Option<CertificateUser>,
     /// The path of the request.
     websocket: Option<String>,
     packet_bytes_max: usize,
+}
+
+/// A connection on which MQTT can be spoken.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub socket: Socket,
+    pub peer: Peer,
+    pub certified: Certified,
 }
 
 /// Somebody who has come, and has not shown yet that they speak what is spoken here.
@@ -114,6 +128,7 @@ impl Listener {
         let layers = Layers {
             proxy_protocol: spec.proxy_protocol,
             tls,
+            certificate_user: spec.certificate_user,
             websocket: spec.websocket_path().map(str::to_owned),
             packet_bytes_max,
         };
@@ -178,11 +193,18 @@ impl Listener {
 
 impl Arrival {
     /// Does the handshakes of all layers. Unbounded in time.
-    pub(crate) async fn open(self) -> io::Result<(Socket, Peer)> {
+    pub(crate) async fn open(self) -> io::Result<Opened> {
         let Self { raw, layers, peer } = self;
         match raw {
             Raw::Quic(incoming) => {
-                Ok((Socket::Quic(Box::new(quic::accept(*incoming).await?)), peer))
+                let (socket, chain) = quic::accept(*incoming).await?;
+                let certified = certified(layers.certificate_user, chain.as_deref());
+                let socket = Socket::Quic(Box::new(socket));
+                Ok(Opened {
+                    socket,
+                    peer,
+                    certified,
+                })
             }
             Raw::Tcp(stream) => {
                 let _ = stream.set_nodelay(true);
@@ -199,7 +221,8 @@ impl Layers {
         mut stream: S,
         mut peer: Peer,
         plain: impl FnOnce(S) -> Socket,
-    ) -> io::Result<(Socket, Peer)> {
+    ) -> io::Result<Opened> {
+        let mut of_client = Certified::Nobody;
         if self.proxy_protocol {
             peer = proxy::read_header(&mut stream)
                 .await?
@@ -207,18 +230,32 @@ impl Layers {
         }
         let socket = match (&self.tls, &self.websocket) {
             (None, None) => plain(stream),
-            (Some(tls), None) => Socket::Wrapped(Box::new(tls.accept(stream).await?)),
+            (Some(tls), None) => {
+                let stream = tls.accept(stream).await?;
+                of_client = self.certified(&stream);
+                Socket::Wrapped(Box::new(stream))
+            }
             (None, Some(path)) => {
                 let stream = websocket::accept(stream, path, self.packet_bytes_max).await?;
                 Socket::Wrapped(Box::new(stream))
             }
             (Some(tls), Some(path)) => {
                 let stream = tls.accept(stream).await?;
+                of_client = self.certified(&stream);
                 let stream = websocket::accept(stream, path, self.packet_bytes_max).await?;
                 Socket::Wrapped(Box::new(stream))
             }
         };
-        Ok((socket, peer))
+        Ok(Opened {
+            socket,
+            peer,
+            certified: of_client,
+        })
+    }
+
+    fn certified<S>(&self, stream: &TlsStream<S>) -> Certified {
+        let (_, tls) = stream.get_ref();
+        certified(self.certificate_user, tls.peer_certificates())
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use quinn::{IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::tls::Tls;
@@ -56,11 +57,18 @@ pub(super) fn listen(address: SocketAddr, tls: &Tls) -> io::Result<quinn::Endpoi
     Ok(endpoint)
 }
 
-pub(super) async fn accept(incoming: quinn::Incoming) -> io::Result<QuicSocket> {
+/// With the client's certificates, if it has shown any.
+pub(super) async fn accept(
+    incoming: quinn::Incoming,
+) -> io::Result<(QuicSocket, Option<Vec<CertificateDer<'static>>>)> {
     let connection = incoming.accept()?.await?;
+    let chain = connection.peer_identity();
+    let chain = chain
+        .and_then(|chain| chain.downcast().ok())
+        .map(|chain| *chain);
     // The streams keep the connection.
     let (send, receive) = connection.accept_bi().await?;
-    Ok(QuicSocket { receive, send })
+    Ok((QuicSocket { receive, send }, chain))
 }
 
 impl QuicSocket {

@@ -73,7 +73,7 @@ impl Node {
         Self {
             context: Context::new(
                 &MqttSpec::default(),
-                crate::mqtt::Scram::default(),
+                crate::mqtt::Doors::default(),
                 sessions,
                 Arc::default(),
                 metrics,

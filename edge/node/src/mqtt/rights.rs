@@ -1,0 +1,222 @@
+//! Who a connection's client is, and what it may do: asked of the rules of `mqtt.acl` as they are: at CONNECT, at each message and
+//! filter, and again when the rules change.
+
+use std::time::Instant;
+
+use tidegate_edge_protocol::mqtt::authorization::{Client, Rights};
+use tidegate_edge_protocol::mqtt::codec::{Text, Will};
+use tidegate_edge_protocol::mqtt::connection::{ConnectRequest, SharedFilter};
+use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
+
+use super::Context;
+use super::authentication::User;
+use super::driver::Task;
+use super::transport::Certified;
+
+/// See the module. There is one only where there is something to say.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    /// Before any CONNECT.
+    certified: Certified,
+    user: Option<User>,
+    /// `None`: there are no rules to go by.
+    rights: Option<Rights>,
+    will_topic: Option<Text>,
+    /// The log has its first refusal.
+    is_told: bool,
+}
+
+/// What is counted where the rules do not allow it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refused {
+    Publish,
+    Subscribe,
+    Will,
+    /// A subscription that there was, and that the rules no longer allow.
+    Subscribed,
+}
+
+impl Refused {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Will => "will",
+            Self::Subscribed => "subscription_ended",
+        }
+    }
+}
+
+impl Context {
+    fn rights(&self, user: Option<&str>, id: &str) -> Option<Rights> {
+        let acl = self.doors.acl.as_ref()?;
+        Some(acl.now().rights(Client { user, id }))
+    }
+}
+
+impl Task {
+    /// Before anything is done for a CONNECT: whether the client may have what it asks for.
+    pub(super) fn admit(
+        &mut self,
+        user: Option<User>,
+        request: &ConnectRequest,
+        client_id: &Text,
+    ) -> Result<(), ReasonCode> {
+        let name = user.as_ref().map(|user| user.name.as_str());
+        let rights = self.context.rights(name, client_id);
+        if user.is_none() && rights.is_none() {
+            return Ok(());
+        }
+        let will_topic = request.will.as_ref().map(|will| will.topic.detached());
+        let identity = self.identity.get_or_insert_default();
+        (identity.user, identity.rights) = (user, rights);
+        identity.will_topic = will_topic;
+        match identity.may_keep_its_will() {
+            true => Ok(()),
+            false => {
+                let topic = request.will.as_ref().map(|will| will.topic.clone());
+                self.refused(Refused::Will, &topic.unwrap_or_default());
+                Err(ReasonCode::NotAuthorized)
+            }
+        }
+    }
+
+    pub(super) fn certified(&self) -> &Certified {
+        let identity = self.identity.as_ref();
+        identity.map_or(&Certified::Nobody, |identity| &identity.certified)
+    }
+
+    /// When the token ends by which the client came.
+    pub(super) fn token_ends_at(&self) -> Option<Instant> {
+        self.identity.as_ref()?.user.as_ref()?.ends_at
+    }
+
+    /// Who came by a token goes with it.
+    pub(super) fn check_token(&mut self, now: Instant) {
+        if self.token_ends_at().is_some_and(|at| now >= at) {
+            self.machine.handle_shutdown(now, ReasonCode::NotAuthorized);
+        }
+    }
+
+    pub(super) fn user(&self) -> Option<&Text> {
+        Some(&self.identity.as_ref()?.user.as_ref()?.name)
+    }
+
+    pub(super) fn rights(&self) -> Option<&Rights> {
+        self.identity.as_ref()?.rights()
+    }
+
+    pub(super) fn may_publish(&self, topic: &str) -> bool {
+        self.rights().is_none_or(|rights| rights.may_publish(topic))
+    }
+
+    pub(super) fn may_subscribe(&self, filter: &SharedFilter) -> bool {
+        let filter = filter.filter.as_str();
+        self.rights()
+            .is_none_or(|rights| rights.may_subscribe(filter))
+    }
+
+    /// Counts it; the first of a connection is in the log.
+    pub(super) fn refused(&mut self, refused: Refused, topic: &str) {
+        self.context.metrics.not_authorized(refused.name());
+        let Some(identity) = self.identity.as_mut().filter(|own| !own.is_told) else {
+            return;
+        };
+        identity.is_told = true;
+        let (peer, client) = (self.peer, String::from_utf8_lossy(&self.client_id));
+        let user = identity.user.as_ref().map_or("", |user| user.name.as_str());
+        let what = refused.name();
+        tracing::warn!(%peer, %client, user, what, topic, "mqtt: mqtt.acl does not allow it; more of this connection is only counted");
+    }
+
+    /// Whether the will may be published as things are now. If not, it is gone.
+    pub(super) fn keeps_will(&mut self, will: &Will) -> bool {
+        if self.may_publish(&will.topic) {
+            return true;
+        }
+        self.refused(Refused::Will, &will.topic);
+        if let Some(held) = &mut self.held {
+            held.store(&[Change::WillCleared], None);
+        }
+        false
+    }
+
+    /// What of a session's subscriptions its client may not have.
+    pub(super) fn no_longer_allowed(&self, session: &ClientSession) -> Vec<SharedFilter> {
+        let filters = session.subscriptions().map(|own| &own.filter);
+        let filters = filters.filter(|filter| !self.may_subscribe(filter));
+        filters.cloned().collect()
+    }
+
+    /// The rules or the users have changed: who could not connect as it did is disconnected, and subscriptions that are not allowed
+    /// any more end.
+    pub(super) fn judge_again(&mut self) {
+        let Some(mut identity) = self.identity.take() else {
+            // Its CONNECT is still to come, or there is nothing to judge.
+            return;
+        };
+        let id = String::from_utf8_lossy(&self.client_id);
+        let user = identity.user.as_ref();
+        identity.rights = self
+            .context
+            .rights(user.map(|user| user.name.as_str()), &id);
+        identity.is_told = false;
+        let comes_in = user.is_none_or(|user| user.comes_in(&self.context.doors));
+        let may_stay = comes_in && identity.may_keep_its_will();
+        self.identity = Some(identity);
+        if !may_stay {
+            return self
+                .machine
+                .handle_shutdown(Instant::now(), ReasonCode::NotAuthorized);
+        }
+        self.end_subscriptions();
+    }
+
+    fn end_subscriptions(&mut self) {
+        let mut ended = self.live_filters();
+        ended.retain(|filter| !self.may_subscribe(filter));
+        let kept = self.held.as_ref().filter(|_| self.feed.is_some());
+        let kept = kept.map(|held| self.no_longer_allowed(held.session()));
+        let changes: Vec<_> = kept.iter().flatten().map(ended_by).collect();
+        for filter in &ended {
+            self.unsubscribe_live(filter);
+        }
+        if let Some(held) = &mut self.held {
+            held.store(&changes, None);
+        }
+        for filter in ended.iter().chain(kept.iter().flatten()) {
+            self.retained.forget(&filter.name);
+            self.refused(Refused::Subscribed, &filter.name);
+        }
+    }
+}
+
+impl Identity {
+    /// Of a connection that has just begun.
+    pub(super) fn certified(certified: Certified) -> Option<Box<Self>> {
+        let counts = certified != Certified::Nobody;
+        counts.then(|| {
+            Box::new(Self {
+                certified,
+                ..Self::default()
+            })
+        })
+    }
+
+    pub(super) fn rights(&self) -> Option<&Rights> {
+        self.rights.as_ref()
+    }
+
+    fn may_keep_its_will(&self) -> bool {
+        match (&self.rights, &self.will_topic) {
+            (Some(rights), Some(topic)) => rights.may_publish(topic),
+            _ => true,
+        }
+    }
+}
+
+/// The change that ends a subscription of a session.
+pub(super) fn ended_by(filter: &SharedFilter) -> Change {
+    Change::Unsubscribed(filter.name.clone())
+}

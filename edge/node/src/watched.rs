@@ -1,0 +1,155 @@
+//! A file that is read again when it changes: what is in it counts at once, and where it cannot be used, what was there
+//! before goes on counting.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, ensure};
+use tidegate_bridge::Reloaded;
+
+/// Makes a value of a file's text.
+type Parse<T> = Box<dyn Fn(&str) -> anyhow::Result<T> + Send + Sync>;
+
+pub(crate) struct Watched<T> {
+    /// The key of the configuration that names it.
+    key: &'static str,
+    path: PathBuf,
+    bytes_max: u64,
+    parse: Parse<T>,
+    now: RwLock<Arc<T>>,
+    seen: Mutex<Seen>,
+}
+
+/// What tells one state of a file from another.
+type State = Option<(SystemTime, u64)>;
+
+struct Seen {
+    read: State,
+    /// As it was told to be of no use.
+    refused: Option<State>,
+}
+
+impl<T> fmt::Debug for Watched<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Watched({} {})", self.key, self.path.display())
+    }
+}
+
+impl<T> Watched<T> {
+    /// # Errors
+    /// With the file, and what is wrong in it.
+    pub(crate) fn load(
+        key: &'static str,
+        path: &Path,
+        bytes_max: u64,
+        parse: impl Fn(&str) -> anyhow::Result<T> + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let read = state(path);
+        let parse: Parse<T> = Box::new(parse);
+        let value = read_file(key, path, bytes_max, &parse)?;
+        Ok(Self {
+            key,
+            path: path.to_owned(),
+            bytes_max,
+            parse,
+            now: RwLock::new(Arc::new(value)),
+            seen: Mutex::new(Seen {
+                read,
+                refused: None,
+            }),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Arc<T> {
+        Arc::clone(&self.now.read().expect("nobody panics with it"))
+    }
+
+    /// Reads the file again, if it changed or `anyway`.
+    pub(crate) fn reload(&self, anyway: bool) -> Reloaded {
+        // One after the other: who read an older file does not install it over a newer one.
+        let mut seen = self.seen.lock().expect("nobody panics with it");
+        let found = state(&self.path);
+        if seen.read == found && !anyway {
+            return Reloaded::Unchanged;
+        }
+        let key = self.key;
+        match read_file(key, &self.path, self.bytes_max, &self.parse) {
+            Ok(value) => {
+                *self.now.write().expect("nobody panics with it") = Arc::new(value);
+                *seen = Seen {
+                    read: found,
+                    refused: None,
+                };
+                tracing::info!(file = %self.path.display(), "{key}: the file was read anew");
+                Reloaded::Renewed
+            }
+            // Tried again the next time: its rights may change, and its time not.
+            Err(_) if seen.refused == Some(found) && !anyway => Reloaded::Refused,
+            Err(error) => {
+                seen.refused = Some(found);
+                let why = format!("{error:#}");
+                tracing::warn!(why, "{key}: what was read before goes on counting");
+                Reloaded::Refused
+            }
+        }
+    }
+}
+
+fn read_file<T>(key: &str, path: &Path, bytes_max: u64, parse: &Parse<T>) -> anyhow::Result<T> {
+    let shown = path.display();
+    let unread = || format!("cannot read {key} {shown}");
+    let bytes = fs::metadata(path).with_context(unread)?.len();
+    ensure!(
+        bytes <= bytes_max,
+        "{key} {shown} has {bytes} bytes, more than {bytes_max}"
+    );
+    let text = fs::read_to_string(path).with_context(unread)?;
+    parse(&text).with_context(|| format!("{key} {shown}"))
+}
+
+fn state(path: &Path) -> State {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_used_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("number");
+        let load = || Watched::load("the.key", &path, 8, |text| Ok(text.trim().parse::<u8>()?));
+        let missing = format!("{:#}", load().unwrap_err());
+        assert!(missing.contains("the.key"), "{missing}");
+        fs::write(&path, "1").unwrap();
+        let watched = load().unwrap();
+        assert_eq!(
+            (*watched.now(), watched.reload(false)),
+            (1, Reloaded::Unchanged)
+        );
+        for (text, reloaded, now) in [
+            ("22", Reloaded::Renewed, 22),
+            ("none", Reloaded::Refused, 22),
+            ("123456789", Reloaded::Refused, 22),
+            ("333", Reloaded::Refused, 22),
+            ("4", Reloaded::Renewed, 4),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(watched.reload(false), reloaded, "{text}");
+            assert_eq!(*watched.now(), now, "{text}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(
+            (watched.reload(false), *watched.now()),
+            (Reloaded::Refused, 4)
+        );
+        assert_eq!(watched.reload(true), Reloaded::Refused);
+    }
+}

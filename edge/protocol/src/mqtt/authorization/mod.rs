@@ -1,0 +1,140 @@
+//! Who may publish and subscribe to what: rules from a file, and what comes of them for one client. Pure: it reads no
+//! file, and knows neither sessions nor packets; the driver asks it at CONNECT, PUBLISH and SUBSCRIBE.
+//!
+//! A rule that denies counts before any that allows, wherever it stands. With any rule, what none allows is denied.
+
+mod levels;
+mod pattern;
+mod rule;
+
+#[cfg(test)]
+mod tests;
+
+use thiserror::Error;
+
+pub use rule::{Action, Rule, RuleError, RulesForm};
+
+use levels::Levels;
+use rule::Verdict;
+
+/// Rules of one node: each is looked at when a client connects.
+pub const RULES_MAX: usize = 10_000;
+
+/// Topic patterns of all rules together.
+pub const PATTERNS_MAX: usize = 50_000;
+
+/// More than is looked through for one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RulesError {
+    #[error("{0} rules are more than {RULES_MAX}")]
+    Rules(usize),
+    #[error("{0} topics in all rules are more than {PATTERNS_MAX}")]
+    Patterns(usize),
+}
+
+/// Who is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client<'a> {
+    /// As it was proved; a name that is only said is none.
+    pub user: Option<&'a str>,
+    pub id: &'a str,
+}
+
+/// All rules, in any order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules(Vec<Rule>);
+
+impl Rules {
+    /// # Errors
+    /// There are more than are looked through.
+    pub fn new(rules: Vec<Rule>) -> Result<Self, RulesError> {
+        if rules.len() > RULES_MAX {
+            return Err(RulesError::Rules(rules.len()));
+        }
+        let patterns = rules.iter().map(|rule| rule.patterns.len()).sum();
+        if patterns > PATTERNS_MAX {
+            return Err(RulesError::Patterns(patterns));
+        }
+        Ok(Self(rules))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Without rules, everybody may do everything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What one client may do.
+    pub fn rights(&self, client: Client<'_>) -> Rights {
+        let mut rights = Rights {
+            is_open: self.is_empty(),
+            ..Rights::default()
+        };
+        for rule in self.0.iter().filter(|rule| rule.concerns(client)) {
+            for pattern in &rule.patterns {
+                let levels = match rule.verdict {
+                    Verdict::Allow => pattern.granted_to(client),
+                    Verdict::Deny => Some(pattern.denied_to(client)),
+                };
+                let Some(levels) = levels else { continue };
+                for action in &rule.actions {
+                    rights
+                        .of_mut(*action)
+                        .of_mut(rule.verdict)
+                        .push(levels.clone());
+                }
+            }
+        }
+        rights
+    }
+}
+
+/// What one client may do: the rules that concern it, with its names filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    is_open: bool,
+    publish: Patterns,
+    subscribe: Patterns,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Patterns {
+    allowed: Vec<Levels>,
+    denied: Vec<Levels>,
+}
+
+impl Patterns {
+    fn of_mut(&mut self, verdict: Verdict) -> &mut Vec<Levels> {
+        match verdict {
+            Verdict::Allow => &mut self.allowed,
+            Verdict::Deny => &mut self.denied,
+        }
+    }
+}
+
+impl Rights {
+    fn of_mut(&mut self, action: Action) -> &mut Patterns {
+        match action {
+            Action::Publish => &mut self.publish,
+            Action::Subscribe => &mut self.subscribe,
+        }
+    }
+
+    /// Whether it may publish to a topic, as a will too.
+    pub fn may_publish(&self, topic: &str) -> bool {
+        let any = |patterns: &[Levels]| patterns.iter().any(|levels| levels.matches(topic));
+        self.is_open || (!any(&self.publish.denied) && any(&self.publish.allowed))
+    }
+
+    /// Whether it may have all that a filter matches; of a shared subscription it is the filter behind the
+    /// group's name. One allowing pattern must cover the whole filter, and no denying one may overlap it.
+    pub fn may_subscribe(&self, filter: &str) -> bool {
+        let Patterns { allowed, denied } = &self.subscribe;
+        self.is_open
+            || (!denied.iter().any(|levels| levels.overlaps(filter))
+                && allowed.iter().any(|levels| levels.covers(filter)))
+    }
+}
