@@ -50,7 +50,8 @@ impl Service {
     /// It reads its files again; [`Self::ready`] follows.
     pub fn reloading(&self) -> Result<(), ServiceError> {
         let what = "that it reloads";
-        let now = NotifyState::monotonic_usec_now().map_err(|error| ServiceError { what, error })?;
+        let now =
+            NotifyState::monotonic_usec_now().map_err(|error| ServiceError { what, error })?;
         tell(what, &[NotifyState::Reloading, now])
     }
 

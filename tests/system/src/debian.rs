@@ -14,11 +14,11 @@ const SUITE: &str = "bookworm";
 /// Where what was asked of `systemctl` is written down.
 const ASKED: &str = "var/log/systemctl";
 
-/// Stands where `systemctl` is on a machine that was booted.
+/// Stands in `systemctl`'s place: what needs no PID 1 that one does, all else is only written down.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>/var/log/systemctl
 case " $* " in
-    *" is-enabled "*) echo enabled ;;
+    *" --root="* | *" is-enabled "*) exec /usr/bin/systemctl.own "$@" ;;
     *" is-active "*) echo active ;;
 esac
 "#;
@@ -56,8 +56,16 @@ impl Debian {
         }
         let root = scratch.folder("root");
         let tarball = tarball()?;
-        output(Command::new("tar").arg("-xpf").arg(tarball).arg("-C").arg(&root))?;
-        let script = root.join("usr/local/bin/systemctl");
+        output(
+            Command::new("tar")
+                .arg("-xpf")
+                .arg(tarball)
+                .arg("-C")
+                .arg(&root),
+        )?;
+        let script = root.join("usr/bin/systemctl");
+        std::fs::rename(&script, root.join("usr/bin/systemctl.own"))
+            .map_err(|error| error.to_string())?;
         std::fs::write(&script, SYSTEMCTL).map_err(|error| error.to_string())?;
         output(Command::new("chmod").arg("755").arg(&script))?;
         // Maintainer scripts take it for a machine that systemd has booted.
@@ -137,7 +145,10 @@ impl Debian {
     /// Starts a service as the user, and with the command, that its unit names; returns once it says that it is ready.
     #[track_caller]
     pub fn start(&self, service: &str, manager: &ServiceManager) -> Process {
-        let unit = self.read(&format!("/lib/systemd/system/{service}.service"));
+        let unit = ["/etc/systemd/system", "/lib/systemd/system"]
+            .map(|folder| format!("{folder}/{service}.service"));
+        let unit = unit.iter().find(|path| self.path(path).exists());
+        let unit = self.read(unit.unwrap_or_else(|| panic!("{service} has no unit")));
         let value = |key: &str| {
             let found = unit.lines().find_map(|line| line.strip_prefix(key));
             found.unwrap_or_else(|| panic!("{service}.service has no {key}"))
@@ -175,7 +186,10 @@ fn tarball() -> Result<PathBuf, String> {
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     output(Command::new("rm").arg("-rf").arg(&root))?;
     let mut make = Command::new("debootstrap");
-    output(make.args(["--variant=minbase", SUITE]).arg(&root))?;
+    output(
+        make.args(["--variant=minbase", "--include=systemd", SUITE])
+            .arg(&root),
+    )?;
     let mut pack = Command::new("tar");
     pack.args(["--exclude=./var/cache/apt/archives/*.deb", "-cpf"])
         .arg(&new)
@@ -190,7 +204,9 @@ fn tarball() -> Result<PathBuf, String> {
 /// Runs it to its end; what it has said where that is a bad one.
 fn output(command: &mut Command) -> Result<String, String> {
     let shown = format!("{command:?}");
-    let ended = command.output().map_err(|error| format!("{shown}: {error}"))?;
+    let ended = command
+        .output()
+        .map_err(|error| format!("{shown}: {error}"))?;
     let Output {
         status,
         stdout,

@@ -41,7 +41,10 @@ fn the_first_hour_on_a_clean_debian() {
     let packages = NODES.map(|node| [VERSION, NEXT_VERSION].map(|version| package(node, version)));
     for package in packages.iter().flatten() {
         if !package.exists() {
-            skip!("{} is missing: tests/run --full makes it", package.display());
+            skip!(
+                "{} is missing: tests/run --full makes it",
+                package.display()
+            );
         }
     }
     let scratch = Scratch::new("packages");
@@ -50,7 +53,11 @@ fn the_first_hour_on_a_clean_debian() {
         Err(reason) => skip!("{reason}"),
     };
     for package in packages.iter().flatten() {
-        std::fs::copy(package, debian.path("/tmp").join(package.file_name().unwrap())).unwrap();
+        std::fs::copy(
+            package,
+            debian.path("/tmp").join(package.file_name().unwrap()),
+        )
+        .unwrap();
     }
     let manager = ServiceManager::below(&debian.path("/run"), WATCHDOG);
 
@@ -76,6 +83,65 @@ fn the_first_hour_on_a_clean_debian() {
     purge(&debian);
 }
 
+/// For who has no dpkg: installed, upgraded with an edited configuration, taken away.
+#[test]
+fn the_tarball_installs_itself_and_goes() {
+    let scratch = Scratch::new("tarball");
+    let debian = match Debian::new(&scratch) {
+        Ok(debian) => debian,
+        Err(reason) => skip!("{reason}"),
+    };
+    let manager = ServiceManager::below(&debian.path("/run"), WATCHDOG);
+    let path = "/etc/tidegate/edge.yaml";
+    for version in [VERSION, NEXT_VERSION] {
+        let name = format!("tidegate-edge-{version}-linux-amd64");
+        let tarball = workspace::target().join(format!("dist/{name}.tar.gz"));
+        if !tarball.exists() {
+            skip!(
+                "{} is missing: tests/run --full makes it",
+                tarball.display()
+            );
+        }
+        let mut unpack = Command::new("tar");
+        unpack
+            .arg("-xzf")
+            .arg(tarball)
+            .arg("-C")
+            .arg(debian.path("/tmp"));
+        assert!(unpack.status().unwrap().success());
+        debian.run(&[&format!("/tmp/{name}/install.sh")]);
+        let asked = debian.asked();
+        assert!(asked.contains("enable --quiet tidegate-edge"), "{asked}");
+        assert!(asked.contains("restart tidegate-edge"), "{asked}");
+        let mut service = debian.start("tidegate-edge", &manager);
+        publish(&debian, version);
+        terminate(&mut service);
+        let text = debian.read(path) + "# edited\n";
+        std::fs::write(debian.path(path), text).unwrap();
+    }
+    let edits = debian.read(path).matches("# edited").count();
+    assert_eq!(edits, 2, "what was edited before the upgrade stays");
+    assert!(debian.path(&format!("{path}.dist")).exists());
+
+    let script = format!("/tmp/tidegate-edge-{NEXT_VERSION}-linux-amd64/install.sh");
+    debian.run(&[&script, "--uninstall"]);
+    let asked = debian.asked();
+    assert!(
+        asked.contains("disable --now --quiet tidegate-edge"),
+        "{asked}"
+    );
+    for gone in [
+        "/usr/local/bin/tidegate-edge",
+        "/etc/systemd/system/tidegate-edge.service",
+    ] {
+        assert!(!debian.path(gone).exists(), "{gone}");
+    }
+    assert!(
+        debian.path("/var/lib/tidegate-edge/journal").exists(),
+        "data stays"
+    );
+}
+
 fn install(debian: &Debian, version: &str) {
     apt(debian, version);
     let asked = debian.asked();
@@ -92,7 +158,13 @@ fn install(debian: &Debian, version: &str) {
         assert_eq!(debian.run(&["dpkg", "--verify", node]), "", "all is whole");
     }
     let commented = debian.read("/etc/tidegate/edge.yaml");
-    assert!(commented.lines().filter(|line| line.starts_with('#')).count() > 20);
+    assert!(
+        commented
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .count()
+            > 20
+    );
 }
 
 /// Without an edit both are ready, and say that they live.
@@ -108,7 +180,14 @@ fn starts_as_it_stands(debian: &Debian, manager: &ServiceManager) {
 
 /// A certificate for the edge, and one line of its configuration.
 fn join(debian: &Debian) {
-    let own = ["setpriv", "--init-groups", "--reuid", "tidegate-cloud", "--regid", "tidegate-cloud"];
+    let own = [
+        "setpriv",
+        "--init-groups",
+        "--reuid",
+        "tidegate-cloud",
+        "--regid",
+        "tidegate-cloud",
+    ];
     let made = [
         "tidegate-cloud",
         "certificate",
@@ -119,10 +198,26 @@ fn join(debian: &Debian) {
         "/tmp/plant-7",
     ];
     debian.run(&[&own[..], &made].concat());
-    debian.run(&["install", "-d", "-m", "750", "-g", "tidegate-edge", "/etc/tidegate/tls"]);
+    debian.run(&[
+        "install",
+        "-d",
+        "-m",
+        "750",
+        "-g",
+        "tidegate-edge",
+        "/etc/tidegate/tls",
+    ]);
     for file in ["edge.crt", "edge.key", "ca.crt"] {
         let from = format!("/tmp/plant-7/{file}");
-        debian.run(&["install", "-m", "640", "-g", "tidegate-edge", &from, "/etc/tidegate/tls/"]);
+        debian.run(&[
+            "install",
+            "-m",
+            "640",
+            "-g",
+            "tidegate-edge",
+            &from,
+            "/etc/tidegate/tls/",
+        ]);
     }
     let path = debian.path("/etc/tidegate/edge.yaml");
     let before = std::fs::read_to_string(&path).unwrap();
@@ -144,7 +239,10 @@ fn upgrade(debian: &Debian, services: [Process; 2]) {
         assert!(!asked.contains(&format!("stop {node}")), "{asked}");
         assert!(is_enabled(debian, node));
     }
-    assert!(debian.read("/etc/tidegate/edge.yaml").contains(ON), "the edit is kept");
+    assert!(
+        debian.read("/etc/tidegate/edge.yaml").contains(ON),
+        "the edit is kept"
+    );
     stop(services);
 }
 
@@ -159,13 +257,19 @@ fn remove(debian: &Debian) {
         let data = debian.path(&format!("/var/lib/{node}"));
         assert!(data.read_dir().unwrap().next().is_some(), "data stays");
     }
-    assert!(debian.read("/etc/tidegate/edge.yaml").contains(ON), "configuration stays");
+    assert!(
+        debian.read("/etc/tidegate/edge.yaml").contains(ON),
+        "configuration stays"
+    );
 }
 
 fn purge(debian: &Debian) {
     debian.run(&["apt-get", "-y", "purge", NODES[0], NODES[1]]);
     for node in NODES {
-        assert!(!debian.path(&format!("/var/lib/{node}")).exists(), "no data");
+        assert!(
+            !debian.path(&format!("/var/lib/{node}")).exists(),
+            "no data"
+        );
         let passwd = debian.read("/etc/passwd");
         assert!(!passwd.contains(node), "no user: {passwd}");
         assert!(!is_enabled(debian, node));
@@ -194,7 +298,10 @@ fn main_process(service: &Process) -> u32 {
     let id = service.id();
     let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
     let first = children.unwrap_or_default();
-    first.split_whitespace().next().map_or(id, |child| child.parse().unwrap())
+    first
+        .split_whitespace()
+        .next()
+        .map_or(id, |child| child.parse().unwrap())
 }
 
 fn stop(services: [Process; 2]) {
@@ -216,7 +323,16 @@ fn terminate(service: &mut Process) {
 /// As a device.
 fn publish(debian: &Debian, payload: &str) {
     let mut device = debian.beside("mosquitto_pub");
-    let device = device.args(["-h", "127.0.0.1", "-q", "1", "-t", "plant/line1", "-m", payload]);
+    let device = device.args([
+        "-h",
+        "127.0.0.1",
+        "-q",
+        "1",
+        "-t",
+        "plant/line1",
+        "-m",
+        payload,
+    ]);
     let output = device.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "mosquitto_pub: {said}");
@@ -231,6 +347,13 @@ fn consume(debian: &Debian, payloads: &[&str]) {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (text.lines().collect::<Vec<_>>() == payloads).then_some(())
     });
-    let said = debian.run(&["tidegate", "topic", "consume", "telemetry", "--format", "%s\\n"]);
+    let said = debian.run(&[
+        "tidegate",
+        "topic",
+        "consume",
+        "telemetry",
+        "--format",
+        "%s\\n",
+    ]);
     assert_eq!(said.lines().collect::<Vec<_>>(), payloads);
 }

@@ -106,15 +106,53 @@ fn the_watchdog_hears_nothing_of_a_cloud_whose_disk_hangs() {
     }
 
     let frozen = image.freeze();
-    let create = ["topic", "create", "meanwhile", "--partitions", "1"];
-    let create = cli::command(cloud.http, &create);
-    let log = scratch.path().join("create.log");
-    let mut create = Process::start("tidegate topic create", create, &log);
+    let mut create = create_topic(cloud, &scratch);
     manager.wait_for_silence(SOON);
 
     drop(frozen);
     manager.wait_for("WATCHDOG=1", SOON);
     assert!(create.wait(SOON).success());
+}
+
+/// Its log is in the object store, and that does not answer: nothing is decided, and to start it anew would not help.
+#[test]
+fn the_watchdog_hears_of_a_cloud_that_waits_for_its_object_store() {
+    let scratch = Scratch::new("service-store");
+    let image = match Image::new(&scratch) {
+        Ok(image) => image,
+        Err(reason) => skip!("{reason}"),
+    };
+    let manager = ServiceManager::new(WATCHDOG);
+    let mut cloud = Cloud::new(scratch.path(), scratch.path());
+    let store = image.mount.join("objects");
+    cloud.configure(&format!(
+        "wal: object\nobject_store: file://{}\n",
+        store.display()
+    ));
+    supervise_cloud(&mut cloud, &manager);
+    cloud.start();
+    manager.wait_for("READY=1", SOON);
+
+    let frozen = image.freeze();
+    let mut create = create_topic(&cloud, &scratch);
+    // For longer than the watchdog waits.
+    for _ in 0..6 {
+        manager.wait_for("WATCHDOG=1", WATCHDOG);
+    }
+    assert!(create.exited().is_none(), "nothing is decided");
+
+    drop(frozen);
+    assert!(create.wait(SOON).success());
+}
+
+fn create_topic(cloud: &Cloud, scratch: &Scratch) -> Process {
+    let words = ["topic", "create", "meanwhile", "--partitions", "1"];
+    let log = scratch.path().join("create.log");
+    Process::start(
+        "tidegate topic create",
+        cli::command(cloud.http, &words),
+        &log,
+    )
 }
 
 /// As systemd sees them: no key that it does not know, and no more rights than it calls OK.
