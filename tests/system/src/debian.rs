@@ -18,7 +18,7 @@ const ASKED: &str = "var/log/systemctl";
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>/var/log/systemctl
 case " $* " in
-    *" --root="* | *" is-enabled "*) exec /usr/bin/systemctl.own "$@" ;;
+    *" --root="* | *" is-enabled "*) exec /usr/bin/systemctl.own --root=/ "$@" ;;
     *" is-active "*) echo active ;;
 esac
 "#;

@@ -51,12 +51,12 @@ fn a_service_manager_is_told_of_a_cloud() {
 
 fn goes_through_its_life(manager: &ServiceManager, process: &mut Process) {
     for _ in 0..4 {
-        manager.wait_for("WATCHDOG=1", WATCHDOG);
+        manager.wait_for("WATCHDOG=1", SOON);
     }
     process.signal("HUP");
     manager.wait_for("RELOADING=1", SOON);
     manager.wait_for("READY=1", SOON);
-    manager.wait_for("WATCHDOG=1", WATCHDOG);
+    manager.wait_for("WATCHDOG=1", SOON);
     process.signal("TERM");
     manager.wait_for("STOPPING=1", SOON);
     assert!(process.wait(SOON).success());
@@ -102,7 +102,7 @@ fn the_watchdog_hears_nothing_of_a_cloud_whose_disk_hangs() {
     cloud.start();
     manager.wait_for("READY=1", SOON);
     for _ in 0..4 {
-        manager.wait_for("WATCHDOG=1", WATCHDOG);
+        manager.wait_for("WATCHDOG=1", SOON);
     }
 
     let frozen = image.freeze();
@@ -137,7 +137,7 @@ fn the_watchdog_hears_of_a_cloud_that_waits_for_its_object_store() {
     let mut create = create_topic(&cloud, &scratch);
     // For longer than the watchdog waits.
     for _ in 0..6 {
-        manager.wait_for("WATCHDOG=1", WATCHDOG);
+        manager.wait_for("WATCHDOG=1", SOON);
     }
     assert!(create.exited().is_none(), "nothing is decided");
 
@@ -173,7 +173,8 @@ fn the_units_are_whole_and_closed() {
         std::fs::write(&copy, here.replacen("Documentation=", "#", 1)).unwrap();
         assert_eq!(analyze(&["verify", "--man=no"], &copy), "");
         let security = ["security", "--offline=true", "--threshold", EXPOSURE_MAX];
-        println!("{}", analyze(&security, &unit));
+        let said = analyze(&security, &unit);
+        println!("{}", said.lines().next_back().unwrap_or_default());
     }
 }
 
