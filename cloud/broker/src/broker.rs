@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::opening::{self, Opened};
 use crate::presence::Presence;
 use crate::segments::Segments;
-use crate::sequencer::{Sequencer, Work};
+use crate::sequencer::{AreYouThere, Sequencer, Work};
 use crate::snapshots::Snapshots;
 use crate::snapshotter::{Kept, Snapshotter};
 use crate::state::{Shared, State};
@@ -47,6 +47,8 @@ pub struct Broker {
     shared: Arc<Shared>,
     store_id: u128,
     queue: mpsc::Sender<Work>,
+    /// Beside the queue, which is not read while the log waits for its object store.
+    questions: mpsc::Sender<AreYouThere>,
     /// Permits are KiB of batches in the queue.
     room: Arc<Semaphore>,
     failure: watch::Receiver<Option<String>>,
@@ -130,7 +132,8 @@ impl Broker {
         let shared = Arc::new(Shared::new(state, reader, segments, (metrics, policy)));
         let (queue, receiver) = mpsc::channel(SEQUENCER_QUEUE_MAX);
         let (failed, failure) = watch::channel(None);
-        let sequencer = Sequencer::new(log, Arc::clone(&shared), snapshots, clock);
+        let (questions, asked) = mpsc::channel(1);
+        let sequencer = Sequencer::new(log, Arc::clone(&shared), snapshots, clock, asked);
         let runtime = Handle::current();
         thread::Builder::new()
             .name("sequencer".to_owned())
@@ -144,6 +147,7 @@ impl Broker {
             shared,
             store_id,
             queue,
+            questions,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             failure,
             clock,
@@ -264,6 +268,12 @@ impl Broker {
     /// Whether submissions are still decided.
     pub fn is_ready(&self) -> bool {
         !self.queue.is_closed()
+    }
+
+    /// Returns true once the sequencer has had its turn: it is not stuck in a write or sync. False where it has ended.
+    pub(crate) async fn answers(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.questions.send(answer).await.is_ok() && answered.await.is_ok()
     }
 
     /// Has a snapshot made, if anything is new since the last one.

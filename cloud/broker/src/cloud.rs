@@ -165,6 +165,12 @@ impl Cloud {
         self.bridge_address
     }
 
+    /// Returns true once the sequencer has had its turn: it decides what comes, or waits for its object store. False
+    /// where it has ended.
+    pub async fn answers(&self) -> bool {
+        self.broker.answers().await
+    }
+
     /// Stops listeners, then the log after what is queued. Returns when all has ended.
     pub async fn shutdown(mut self) {
         self.shutdown.send_replace(true);

@@ -1,5 +1,7 @@
 //! The daemon `tidegate-cloud`.
 
+mod watchdog;
+
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +11,7 @@ use clap::{Parser, Subcommand};
 use tidegate_cloud::config::WalConfig;
 use tidegate_cloud::{Cloud, Config, authority};
 use tidegate_shared::id::EdgeId;
+use tidegate_shared::service::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -104,20 +107,25 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let service = Service::from_environment();
     let cloud = tokio::select! {
         started = Box::pin(Cloud::start(config)) => started?,
         _ = terminate.recv() => anyhow::bail!("SIGTERM: stopped before it was ready"),
         _ = interrupt.recv() => anyhow::bail!("SIGINT: stopped before it was ready"),
     };
+    watchdog::told(service.ready());
     let broker = cloud.broker();
     let reload = async {
         while hang_up.recv().await.is_some() {
             tracing::info!("SIGHUP: reading certificates again");
+            watchdog::told(service.reloading());
             cloud.reload().await;
+            watchdog::told(service.ready());
         }
     };
     tokio::select! {
         () = reload => {}
+        () = watchdog::feed(&service, &cloud) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         reason = broker.failed() => {
@@ -125,6 +133,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             anyhow::bail!("the log failed: {reason}");
         }
     }
+    watchdog::told(service.stopping());
     cloud.shutdown().await;
     Ok(())
 }

@@ -26,6 +26,9 @@ use crate::submission::SubmitError;
 
 pub(crate) type Answer = oneshot::Sender<Result<Effects, SubmitError>>;
 
+/// Asks whether the sequencer is stuck; answered when it has its turn.
+pub(crate) type AreYouThere = oneshot::Sender<()>;
+
 /// What waits for the sequencer.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -56,6 +59,7 @@ pub(crate) struct Sequencer<L> {
     shared: Arc<Shared>,
     snapshots: Snapshotter,
     clock: Clock,
+    asked: mpsc::Receiver<AreYouThere>,
     /// The tick in the making.
     gathering: Gathering<Waiting>,
     /// When the tick goes into the log, if nothing else makes it go; `None` while it is empty.
@@ -91,13 +95,20 @@ enum Next {
 }
 
 impl<L: OrderedLog> Sequencer<L> {
-    pub(crate) fn new(log: L, shared: Arc<Shared>, snapshots: Snapshotter, clock: Clock) -> Self {
+    pub(crate) fn new(
+        log: L,
+        shared: Arc<Shared>,
+        snapshots: Snapshotter,
+        clock: Clock,
+        asked: mpsc::Receiver<AreYouThere>,
+    ) -> Self {
         Self {
             applied: log.end(),
             log,
             shared,
             snapshots,
             clock,
+            asked,
             gathering: Gathering::default(),
             due: None,
             appended: None,
@@ -126,6 +137,9 @@ impl<L: OrderedLog> Sequencer<L> {
             let has_room = self.log.has_room();
             tokio::select! {
                 biased;
+                Some(answer) = self.asked.recv() => {
+                    let _ = answer.send(());
+                }
                 durable = self.log.durable(), if !self.in_flight.is_empty() => {
                     durable.map_err(|error| error.to_string())?;
                     self.apply_oldest()?;

@@ -91,6 +91,8 @@ enum Operation {
     Damaged(StreamId, EdgeOffset, oneshot::Sender<bool>),
     /// The topic that a lane goes to has so many partitions.
     Partitions(StreamId, u32),
+    /// Answered when it is this one's turn: what came before it is taken, and no write is stuck.
+    Answer(oneshot::Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -350,6 +352,14 @@ impl Committer {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.failure.has_changed().is_ok() && self.failure.borrow().is_none()
+    }
+
+    /// Returns true once the committer has taken all that was queued before: it turns, and no write or sync
+    /// is stuck. False where it has ended.
+    pub(crate) async fn answers(&self) -> bool {
+        let (done, answered) = oneshot::channel();
+        self.send(Operation::Answer(done));
+        answered.await.is_ok()
     }
 
     /// Commits what is queued, checkpoints, and ends.

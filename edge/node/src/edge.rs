@@ -250,6 +250,12 @@ impl Edge {
         }
     }
 
+    /// Returns true once the committer has had its turn: the node can do what it is for. False where it has
+    /// ended.
+    pub async fn answers(&self) -> bool {
+        self.committer.answers().await
+    }
+
     /// Returns when the journal has failed, with the reason: a new start opens it anew.
     pub async fn failed(&self) -> String {
         self.committer.failed().await

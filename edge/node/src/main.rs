@@ -4,6 +4,7 @@ mod entry;
 mod journal_command;
 mod passwd_command;
 mod scram_command;
+mod watchdog;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use passwd_command::PasswdArguments;
 use scram_command::ScramArguments;
 use tidegate_edge::{Edge, load_spec};
 use tidegate_shared::fleet::EdgeSpec;
+use tidegate_shared::service::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -90,22 +92,28 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let service = Service::from_environment();
     let edge = Box::pin(Edge::start(spec)).await?;
+    watchdog::told(service.ready());
     let reload = async {
         while hang_up.recv().await.is_some() {
             tracing::info!("SIGHUP: reading certificates, users and rules again");
+            watchdog::told(service.reloading());
             edge.reload().await;
+            watchdog::told(service.ready());
         }
     };
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         () = reload => {}
+        () = watchdog::feed(&service, &edge) => {}
         reason = edge.failed() => {
             // Nothing can be acknowledged any more; a start opens the journal anew.
             anyhow::bail!("the journal failed: {reason}");
         }
     }
+    watchdog::told(service.stopping());
     edge.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }

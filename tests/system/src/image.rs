@@ -67,6 +67,13 @@ impl Image {
         );
     }
 
+    /// Until what is returned is dropped, whoever writes to it waits, as for a disk that does not answer.
+    pub fn freeze(&self) -> Frozen<'_> {
+        let frozen = run("fsfreeze", &["--freeze"], &[&self.mount]);
+        frozen.expect("what is mounted can be frozen");
+        Frozen(self)
+    }
+
     /// All I/O fails from here on, and what was not synced is lost.
     fn cut_power(&self) {
         let status = workspace::python("shutdown_fs.py")
@@ -79,6 +86,18 @@ impl Image {
     fn remount(&self) {
         let again = run("umount", &[], &[&self.mount]).and_then(|()| self.mount());
         again.expect("what was mounted can be mounted again");
+    }
+}
+
+/// A file system that does not answer who writes.
+#[derive(Debug)]
+pub struct Frozen<'a>(&'a Image);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = run("fsfreeze", &["--unfreeze"], &[&self.0.mount]) {
+            println!("{error}");
+        }
     }
 }
 

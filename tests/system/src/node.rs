@@ -37,6 +37,7 @@ pub struct Edge {
     log: PathBuf,
     process: Option<Process>,
     wrapper: Vec<String>,
+    program: Option<PathBuf>,
 }
 
 /// One of each.
@@ -171,6 +172,7 @@ impl Edge {
             log: folder.join("edge.log"),
             process: None,
             wrapper: Vec::new(),
+            program: None,
         };
         let yaml = format!(
             "data: {}\nmqtt:\n  listeners:\n    - address: {}\nhttp:\n  address: {}\n",
@@ -217,8 +219,14 @@ impl Edge {
         self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
     }
 
+    /// Another program than the one that was built for this machine.
+    pub fn run_program(&mut self, program: PathBuf) {
+        self.program = Some(program);
+    }
+
     pub fn start(&mut self) {
-        let binary = workspace::binary("tidegate-edge");
+        let built = || workspace::binary("tidegate-edge");
+        let binary = self.program.clone().unwrap_or_else(built);
         let mut command = match self.wrapper.split_first() {
             None => Command::new(binary),
             Some((program, arguments)) => {

@@ -153,3 +153,11 @@ async fn who_stores_nothing_is_told_although_nobody_else_comes() {
     let outcomes: Vec<_> = outcomes.iter().map(|(_, outcome)| *outcome).collect();
     assert_eq!(outcomes, [Ok(())]);
 }
+
+#[tokio::test]
+async fn it_answers_until_it_has_ended() {
+    let full = Full::new();
+    assert!(full.committer.answers().await);
+    full.committer.stop().await;
+    assert!(!full.committer.answers().await);
+}

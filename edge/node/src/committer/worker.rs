@@ -175,6 +175,10 @@ impl Worker {
                 self.keyed.want(stream, partitions);
                 return self.grow_lanes();
             }
+            Operation::Answer(done) => {
+                let _ = done.send(());
+                return Ok(());
+            }
             Operation::Stop(_) => return Ok(()),
         }
         // Who stores nothing, and waits, is told in its turn: nobody else may come.

@@ -1,0 +1,213 @@
+//! The edge as it is for ARM, 64 and 32 bits, out of its package and under an emulator: stock MQTT clients, `kill -9`
+//! in the midst of publishing, and the way to a cloud on another kind of machine. `tests/run --full` makes the packages.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tidegate_system_tests::account::{self, Read};
+use tidegate_system_tests::load::{Load, Plan};
+use tidegate_system_tests::mqtt::Client;
+use tidegate_system_tests::node::{Edge, STREAM, Site};
+use tidegate_system_tests::random::Random;
+use tidegate_system_tests::scratch::Scratch;
+use tidegate_system_tests::wait::SOON;
+use tidegate_system_tests::{kafka, skip, workspace};
+
+/// What `tests/run` has the packages made as.
+const VERSION: &str = "0.0.1~tests";
+
+const KILLS: usize = 3;
+
+/// An emulator does a tenth of what the machine can.
+const PLAN: Plan = Plan {
+    devices_per_client: 2,
+    messages_per_device: 1_000,
+    rate: 100.0,
+};
+
+/// What a program of another architecture is run by.
+struct Board {
+    architecture: &'static str,
+    emulator: &'static str,
+    /// Its C library.
+    root: &'static str,
+}
+
+const ARM64: Board = Board {
+    architecture: "arm64",
+    emulator: "qemu-aarch64-static",
+    root: "/usr/aarch64-linux-gnu",
+};
+
+const ARMHF: Board = Board {
+    architecture: "armhf",
+    emulator: "qemu-arm-static",
+    root: "/usr/arm-linux-gnueabihf",
+};
+
+#[test]
+fn stock_clients_find_an_arm64_edge() {
+    stock_clients(&ARM64);
+}
+
+#[test]
+fn stock_clients_find_an_armhf_edge() {
+    stock_clients(&ARMHF);
+}
+
+/// Of the tarball: on a board there is no telling which C library it has.
+#[test]
+fn a_static_arm64_edge_needs_no_library() {
+    let scratch = Scratch::new("arm");
+    let name = format!("tidegate-edge-{VERSION}-linux-arm64");
+    let tarball = workspace::target().join(format!("dist/{name}.tar.gz"));
+    if !tarball.exists() || !workspace::has_tool(ARM64.emulator) {
+        skip!(
+            "{} or {} is missing: tests/run --full makes the one, and has apt-get install the other",
+            tarball.display(),
+            ARM64.emulator
+        );
+    }
+    let mut unpack = Command::new("tar");
+    unpack
+        .arg("-xzf")
+        .arg(tarball)
+        .arg("-C")
+        .arg(scratch.path());
+    assert!(unpack.status().unwrap().success());
+    let mut edge = Edge::alone(scratch.path(), scratch.path());
+    edge.run_program(scratch.path().join(name).join("bin/tidegate-edge"));
+    edge.wrap(&[ARM64.emulator]);
+    edge.start();
+    edge.wait_ready();
+    let mut device = Client::connect(edge.mqtt, "device").unwrap();
+    device.publish(1, "plant/1", b"21.5").unwrap();
+}
+
+#[test]
+fn an_arm64_edge_keeps_what_it_acknowledged_and_sends_it_on() {
+    kills_under_load(&ARM64);
+}
+
+#[test]
+fn an_armhf_edge_keeps_what_it_acknowledged_and_sends_it_on() {
+    kills_under_load(&ARMHF);
+}
+
+impl Board {
+    /// The program in the package; the reason where it cannot be run here.
+    fn program(&self, scratch: &Scratch) -> Result<PathBuf, String> {
+        let architecture = self.architecture;
+        for (tool, package) in [
+            (self.emulator, "qemu-user-static"),
+            ("dpkg-deb", "dpkg"),
+            ("mosquitto_pub", "mosquitto-clients"),
+        ] {
+            if !workspace::has_tool(tool) {
+                return Err(format!("{tool} is missing (apt-get install {package})"));
+            }
+        }
+        let package = format!("dist/tidegate-edge_{VERSION}_{architecture}.deb");
+        let package = workspace::target().join(package);
+        if !package.exists() {
+            return Err(format!(
+                "{} is missing: images/build deb --arch {architecture} --profile quick --version {VERSION} edge",
+                package.display()
+            ));
+        }
+        let unpacked = scratch.folder("unpacked");
+        let mut unpack = Command::new("dpkg-deb");
+        unpack.arg("--extract").arg(package).arg(&unpacked);
+        assert!(unpack.status().unwrap().success());
+        Ok(unpacked.join("usr/bin/tidegate-edge"))
+    }
+
+    /// Has the edge run by the emulator from its next start on.
+    fn carry(&self, edge: &mut Edge, program: PathBuf) {
+        edge.run_program(program);
+        edge.wrap(&[self.emulator, "-L", self.root]);
+    }
+}
+
+fn stock_clients(board: &Board) {
+    let scratch = Scratch::new("arm");
+    let program = match board.program(&scratch) {
+        Ok(program) => program,
+        Err(reason) => skip!("{reason}"),
+    };
+    let mut edge = Edge::alone(scratch.path(), scratch.path());
+    board.carry(&mut edge, program);
+    edge.start();
+    edge.wait_ready();
+    // A session that is there while its client is not, and a message that is kept for who comes later.
+    let session = ["-q", "2", "-t", "plant/#", "-c", "-i", "reader"];
+    client(
+        "mosquitto_sub",
+        edge.mqtt,
+        &[&session[..], &["-E"]].concat(),
+    );
+    for qos in ["1", "2"] {
+        let words = ["-q", qos, "-t", "plant/line1", "-m", qos, "-r"];
+        client("mosquitto_pub", edge.mqtt, &words);
+    }
+    edge.kill();
+    edge.start();
+    edge.wait_ready();
+    let read = [&session[..], &["-C", "2", "-W", "20"]].concat();
+    assert_eq!(client("mosquitto_sub", edge.mqtt, &read), "1\n2\n");
+    let kept = ["-t", "plant/line1", "-C", "1", "-W", "20"];
+    assert_eq!(client("mosquitto_sub", edge.mqtt, &kept), "2\n");
+}
+
+fn client(program: &str, broker: SocketAddr, words: &[&str]) -> String {
+    let port = broker.port().to_string();
+    let mut command = Command::new(program);
+    command.args(["-h", "127.0.0.1", "-p", &port, "-V", "5"]);
+    let output = command.args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {words:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn kills_under_load(board: &Board) {
+    let scratch = Scratch::new("arm");
+    let program = match board.program(&scratch) {
+        Ok(program) => program,
+        Err(reason) => skip!("{reason}"),
+    };
+    let mut random = Random::from_environment();
+    let moments = random.moments(KILLS, PLAN.duration().mul_f64(0.9));
+    println!("killed at {moments:?}");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    board.carry(&mut site.edge, program);
+    site.start();
+    let mut load = Load::start(site.edge.mqtt, PLAN, scratch.path());
+    let messages = PLAN.messages(load.clients());
+    let start = Instant::now();
+    for moment in moments {
+        // The moment of the kill, not a wait.
+        std::thread::sleep((start + moment).saturating_duration_since(Instant::now()));
+        assert!(load.is_running(), "the load ended before the kill");
+        site.edge.kill();
+        site.edge.start();
+    }
+    let sent = load.finish(Duration::from_secs(100));
+    assert_eq!(sent.acknowledgements() as u64, messages);
+    site.edge.process().wait_for_log("the edge is ready", SOON);
+    let landed = site.edge.wait_landed(messages);
+    let out = scratch.path().join("records.jsonl");
+    let records = kafka::read_all(site.cloud.kafka, STREAM, &out);
+    let read: Vec<Read> = records.iter().map(kafka::Record::message).collect();
+    let faults = account::faults(&sent, &read, landed);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    println!(
+        "{}: {messages} messages, {} transmissions, {} records",
+        board.architecture,
+        sent.transmissions(),
+        read.len()
+    );
+}
