@@ -87,13 +87,19 @@ def resting_goals(measured):
 STARTS = [("empty_s", "empty"), ("partitions_s", "1,000 partitions"), ("killed_s", "1,000 partitions, after kill -9")]
 
 
+def known(row, figure):
+    """A difference that is not above zero is within the noise, and says nothing."""
+    value = row.get(figure) if row else None
+    return value if value is None or value > 0 else None
+
+
 def cells(rows, figure, form):
-    return [number(row.get(figure) if row else None, form) for row in rows]
+    return [number(known(row, figure), form) for row in rows]
 
 
 def ratio_cell(ours, theirs, figure):
-    usable = ours and theirs and figure in ours and theirs.get(figure)
-    return f"{ours[figure] / theirs[figure]:.2f}×" if usable else "–"
+    of_ours, of_theirs = known(ours, figure), known(theirs, figure)
+    return f"{of_ours / of_theirs:.2f}×" if of_ours and of_theirs else "–"
 
 
 def by_partitions(scenario):
