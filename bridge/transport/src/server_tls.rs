@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use thiserror::Error;
 use tidegate_shared::fleet::{ClientCertificates, TlsSpec};
@@ -168,6 +168,11 @@ fn configure(files: &TlsSpec, options: &TlsOptions) -> Result<ServerConfig, TlsF
         why,
     })?;
     config.alpn_protocols.clone_from(&options.alpn);
+    if files.client_ca.is_some() {
+        // Who resumes a session is not asked for a certificate: one that has ended meanwhile would do.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(config)
 }
 

@@ -5,10 +5,14 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use tidegate_bridge::Reloaded;
+
+/// A file that has changed is read once it stays the same for so long: who writes it may not have come to its end.
+const SETTLES: Duration = Duration::from_millis(500);
 
 /// Makes a value of a file's text.
 type Parse<T> = Box<dyn Fn(&str) -> anyhow::Result<T> + Send + Sync>;
@@ -67,7 +71,7 @@ impl<T> Watched<T> {
         Arc::clone(&self.now.read().expect("nobody panics with it"))
     }
 
-    /// Reads the file again, if it changed or `anyway`.
+    /// Reads the file again, if it changed or `anyway`. Blocks; one that still changes waits for the next time.
     pub(crate) fn reload(&self, anyway: bool) -> Reloaded {
         // One after the other: who read an older file does not install it over a newer one.
         let mut seen = self.seen.lock().expect("nobody panics with it");
@@ -75,8 +79,15 @@ impl<T> Watched<T> {
         if seen.read == found && !anyway {
             return Reloaded::Unchanged;
         }
+        if !anyway && seen.refused != Some(found) {
+            thread::sleep(SETTLES);
+        }
         let key = self.key;
-        match read_file(key, &self.path, self.bytes_max, &self.parse) {
+        let value = read_file(key, &self.path, self.bytes_max, &self.parse);
+        if !anyway && state(&self.path) != found {
+            return Reloaded::Unchanged;
+        }
+        match value {
             Ok(value) => {
                 *self.now.write().expect("nobody panics with it") = Arc::new(value);
                 *seen = Seen {

@@ -132,8 +132,11 @@ impl Task {
         }
         match (&request.username, &request.password) {
             (Some(name), Some(password)) if doors.users.is_some() => {
-                match self.fits(name, password).await? {
-                    true => secret(name),
+                let proved = self.fits(name, password).await?;
+                // By what counted when it was checked; if that is another password now, it has proved nothing.
+                let known = secret(name)?;
+                match proved == known.as_ref().map(|user| user.means) {
+                    true => Ok(known),
                     false => Err(WRONG),
                 }
             }
@@ -161,7 +164,8 @@ impl Task {
         })
     }
 
-    async fn fits(&mut self, name: &Text, password: &Bytes) -> Result<bool, Failure> {
+    /// By what it fits, if it does.
+    async fn fits(&mut self, name: &Text, password: &Bytes) -> Result<Option<Means>, Failure> {
         let doors = &self.context.doors;
         let Some(users) = doors.users.as_ref().map(|users| users.now()) else {
             return Err(WRONG);
@@ -188,14 +192,15 @@ impl Task {
         let check = move || {
             let fits = users.fits(&name, &password);
             drop(permit);
-            fits
+            let stamp = users.known(&name).map(|(_, stamp)| stamp);
+            stamp.filter(|_| fits).map(Means::Secret)
         };
         tokio::task::spawn_blocking(check).await.map_err(|_| BUSY)
     }
 
     fn log_failure(&self, user: &str, why: &str) {
         let (peer, client) = (self.peer, String::from_utf8_lossy(&self.client_id));
-        tracing::warn!(%peer, %client, user, why, "mqtt: not authenticated");
+        tracing::warn!(%peer, ?client, user, why, "mqtt: not authenticated");
     }
 
     fn count_failure(&self) {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
 use tidegate_bridge::Reloaded;
 use tidegate_edge_protocol::mqtt::authentication::{Attempts, Users};
 use tidegate_edge_protocol::mqtt::authorization::{Rules, RulesForm};
@@ -62,10 +62,15 @@ fn load_rules(path: &Path) -> anyhow::Result<Watched<Rules>> {
     Watched::load("mqtt.acl", path, ACL_FILE_BYTES_MAX, |text| {
         let form: RulesForm = parse_yaml(text).map_err(|error| anyhow!("{error}"))?;
         let rules = Rules::try_from(form)?;
-        match rules.len() {
-            0 => tracing::warn!("mqtt.acl has no rule: everybody may do everything"),
-            rules => tracing::info!(rules, "mqtt.acl: what no rule allows is denied"),
-        }
+        // An emptied file opens nothing.
+        ensure!(
+            !rules.is_empty(),
+            "it has no rule: for everybody to do everything, take mqtt.acl out of the configuration"
+        );
+        tracing::info!(
+            rules = rules.len(),
+            "mqtt.acl: what no rule allows is denied"
+        );
         Ok(rules)
     })
 }

@@ -76,16 +76,16 @@ impl Task {
             CloseReason::ClientDisconnected(_)
             | CloseReason::NetworkClosed
             | CloseReason::Shutdown(ReasonCode::ServerShuttingDown) => {
-                tracing::debug!(%peer, %client, "mqtt: disconnected");
+                tracing::debug!(%peer, ?client, "mqtt: disconnected");
             }
             CloseReason::PeerError { reason, message } => {
                 self.context.metrics.closed("peer_error");
                 let code = *reason as u8;
-                tracing::warn!(%peer, %client, code, why = message, "mqtt: closed for a breach");
+                tracing::warn!(%peer, ?client, code, why = message, "mqtt: closed for a breach");
             }
             other => {
                 self.context.metrics.closed(reason_label(other));
-                tracing::info!(%peer, %client, why = ?other, "mqtt: closed");
+                tracing::info!(%peer, ?client, why = ?other, "mqtt: closed");
             }
         }
     }

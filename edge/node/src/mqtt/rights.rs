@@ -127,7 +127,7 @@ impl Task {
         let (peer, client) = (self.peer, String::from_utf8_lossy(&self.client_id));
         let user = identity.user.as_ref().map_or("", |user| user.name.as_str());
         let what = refused.name();
-        tracing::warn!(%peer, %client, user, what, topic, "mqtt: mqtt.acl does not allow it; more of this connection is only counted");
+        tracing::warn!(%peer, ?client, user, what, topic, "mqtt: mqtt.acl does not allow it; more of this connection is only counted");
     }
 
     /// Whether the will may be published as things are now. If not, it is gone.

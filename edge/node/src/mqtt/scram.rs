@@ -45,8 +45,8 @@ impl Doors {
     }
 }
 
-fn random() -> anyhow::Result<[u8; 32]> {
-    let mut bytes = [0; 32];
+pub(super) fn random<const BYTES: usize>() -> anyhow::Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
     SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| anyhow!("the system gives no random bytes"))?;

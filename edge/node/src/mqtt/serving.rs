@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
 use super::rights::{Refused, ended_by};
+use super::scram::random;
 use super::subscribing::is_of_the_server;
 use super::turn::{Counts, Turn};
-use crate::committer::now_ms;
 use crate::limits::{CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT};
 use crate::retained::{Read, Wanted};
 use crate::sessions::{Fed, Feed, Held};
@@ -36,7 +36,7 @@ impl Task {
         }
         let assigned = match &request.client_id {
             Some(_) => None,
-            None => Text::new(format!("auto-{:x}-{}", self.id, start_nonce())).ok(),
+            None => assigned_id(),
         };
         let client_id = request.client_id.as_ref().or(assigned.as_ref());
         let client_id = client_id.map(Text::detached).unwrap_or_default();
@@ -90,9 +90,9 @@ impl Task {
             self.feed = Some(Box::new(Feed::new(reader, clock, durable, session)));
         }
         if let Some(user) = self.user() {
-            tracing::info!(peer = %self.peer, client = %client_id, %user, "mqtt: authenticated");
+            tracing::info!(peer = %self.peer, client = ?client_id, ?user, "mqtt: authenticated");
         }
-        tracing::debug!(peer = %self.peer, client = %client_id, resumed, "mqtt: connected");
+        tracing::debug!(peer = %self.peer, client = ?client_id, resumed, "mqtt: connected");
         let answer = Answer::Accepted(Box::new(accepted));
         if rows.is_empty() {
             self.held = Some(held);
@@ -390,8 +390,8 @@ fn begin(held: &Held, request: &ConnectRequest, resumed: bool, position: Positio
     changes
 }
 
-/// Tells apart the assigned client ids of two lives of this process.
-fn start_nonce() -> String {
-    static START: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
-    format!("{:x}", START.get_or_init(now_ms))
+/// One that nobody can guess: who says a client's id takes its session over.
+fn assigned_id() -> Option<Text> {
+    let chance = u128::from_le_bytes(random().ok()?);
+    Text::new(format!("auto-{chance:032x}")).ok()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
 use tidegate_bridge::Reloaded;
@@ -77,6 +77,11 @@ impl TokenFiles {
 /// The file's text, without the end of its line.
 fn secret(text: &str) -> anyhow::Result<Vec<TokenKey>> {
     let secret = text.trim_end_matches(['\r', '\n']);
+    // Known to everybody: whoever has it could sign.
+    ensure!(
+        !secret.starts_with("-----BEGIN"),
+        "it is a key in PEM, no secret: name it by public_key"
+    );
     Ok(vec![TokenKey::secret(secret.as_bytes())?])
 }
 

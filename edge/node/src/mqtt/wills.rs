@@ -86,7 +86,7 @@ impl Context {
             Err(PublishRefused::QuotaExceeded) => false,
             Err(refused) => {
                 let topic = &posted.message.topic;
-                tracing::warn!(%topic, why = ?refused, "a will cannot be published: it is dropped");
+                tracing::warn!(?topic, why = ?refused, "a will cannot be published: it is dropped");
                 self.metrics.mqtt_messages_dropped.inc();
                 self.committer.store(posted.row.into_iter().collect(), None);
                 true

@@ -93,7 +93,7 @@ impl Retained {
                 Some(retained) => messages.insert(retained),
                 None => {
                     let topic = String::from_utf8_lossy(&topic);
-                    tracing::error!(%topic, "a retained message cannot be read: it is lost");
+                    tracing::error!(?topic, "a retained message cannot be read: it is lost");
                 }
             }
         }

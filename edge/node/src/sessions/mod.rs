@@ -505,12 +505,12 @@ impl Sessions {
             Ok(Trimmed { changes, lost }) => {
                 if lost > 0 {
                     self.losses.add(client_id, lost);
-                    tracing::warn!(client = %client_id, lost, "a session has more waiting than it may: its oldest is lost to it");
+                    tracing::warn!(client = ?client_id, lost, "a session has more waiting than it may: its oldest is lost to it");
                 }
                 changes
             }
             Err(error) => {
-                tracing::error!(client = %client_id, %error, "a session's backlog cannot be read");
+                tracing::error!(client = ?client_id, %error, "a session's backlog cannot be read");
                 Vec::new()
             }
         }

@@ -32,6 +32,7 @@ pub struct Users {
     salt_bytes: usize,
     /// Nobody's, as costly as most: what a password of an unknown name is held against.
     nobody: Option<PasswordHash>,
+    memory_kib_max: u32,
 }
 
 /// What one user is checked by: a line of the file for each.
@@ -86,6 +87,7 @@ impl Users {
             iterations: NonZeroU32::new(SCRAM_ITERATIONS_MIN).expect("it is not 0"),
             salt_bytes: SALT_BYTES,
             nobody: None,
+            memory_kib_max: 0,
         };
         for (line, text) in (1..).zip(text.lines()) {
             if text.trim().is_empty() || text.starts_with('#') {
@@ -141,6 +143,8 @@ impl Users {
             .values()
             .filter_map(|own| own.password.as_ref());
         let passwords: Vec<_> = passwords.collect();
+        let memory = passwords.iter().map(|password| password.memory_kib());
+        self.memory_kib_max = memory.max().unwrap_or(0);
         let kind = most(passwords.iter().map(|password| password.cost()));
         let of_most = passwords
             .iter()
@@ -181,11 +185,7 @@ impl Users {
 
     /// What a check of a password takes in memory, at most.
     pub fn memory_kib_max(&self) -> u32 {
-        let passwords = self
-            .credentials
-            .values()
-            .filter_map(|own| own.password.as_ref());
-        passwords.map(PasswordHash::memory_kib).max().unwrap_or(0)
+        self.memory_kib_max
     }
 
     /// The name as it is kept, and a number that changes with what it is checked by.
