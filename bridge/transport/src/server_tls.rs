@@ -198,3 +198,6 @@ fn modified(files: &TlsSpec) -> Vec<Option<SystemTime>> {
         .map(|path| of(path).ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
