@@ -236,6 +236,11 @@ async fn rules_that_are_wrong_do_not_start_a_node() {
     let said = format!("{:#}", Edge::start(spec.clone()).await.unwrap_err());
     assert!(said.contains("mqtt.acl"), "{said}");
     std::fs::write(&acl, "rules:\n  - {allow: [publish], topics: ['a/#/b']}\n").unwrap();
-    let said = format!("{:#}", Edge::start(spec).await.unwrap_err());
+    let said = format!("{:#}", Edge::start(spec.clone()).await.unwrap_err());
     assert!(said.contains("acl.yaml: line 2"), "{said}");
+    for emptied in ["", "# rules:\n", "rules: []\n"] {
+        std::fs::write(&acl, emptied).unwrap();
+        let said = format!("{:#}", Edge::start(spec.clone()).await.unwrap_err());
+        assert!(said.contains("has no rule"), "{said}");
+    }
 }
