@@ -2,13 +2,15 @@
 //!
 //! Nothing here decides: frames go in and out, connections come and go. The cloud's CA signs one
 //! certificate for the hub and one for each edge; an edge's identity is a URI in its certificate, and
-//! nothing that it says. TLS of listeners for MQTT and Kafka clients is read here too: edge and cloud have it the same.
+//! nothing that it says. What else of a daemon edge and cloud have the same is here
+//! too: the TLS of listeners for MQTT and Kafka clients, and the service manager's watchdog.
 
 mod certificates;
 mod channel;
 mod endpoint;
 mod identity;
 mod server_tls;
+pub mod watchdog;
 
 pub use certificates::{CertificateError, Credentials, EdgeFiles, HubAuthority};
 pub use channel::{ChannelError, FrameReader, FrameWriter};

@@ -1,13 +1,12 @@
 //! The daemon `tidegate-cloud`.
 
-mod watchdog;
-
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tidegate_bridge::watchdog;
 use tidegate_cloud::config::WalConfig;
 use tidegate_cloud::{Cloud, Config, authority};
 use tidegate_shared::id::EdgeId;
@@ -125,7 +124,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = reload => {}
-        () = watchdog::feed(&service, &cloud) => {}
+        () = watchdog::feed(&service, async || cloud.answers().await) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         reason = broker.failed() => {

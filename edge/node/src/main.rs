@@ -4,7 +4,6 @@ mod entry;
 mod journal_command;
 mod passwd_command;
 mod scram_command;
-mod watchdog;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use clap::{Parser, Subcommand};
 use journal_command::JournalCommand;
 use passwd_command::PasswdArguments;
 use scram_command::ScramArguments;
+use tidegate_bridge::watchdog;
 use tidegate_edge::{Edge, load_spec};
 use tidegate_shared::fleet::EdgeSpec;
 use tidegate_shared::service::Service;
@@ -107,7 +107,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         () = reload => {}
-        () = watchdog::feed(&service, &edge) => {}
+        () = watchdog::feed(&service, async || edge.answers().await) => {}
         reason = edge.failed() => {
             // Nothing can be acknowledged any more; a start opens the journal anew.
             anyhow::bail!("the journal failed: {reason}");
