@@ -4,7 +4,6 @@ use std::fmt::Display;
 use std::io::{IsTerminal as _, stdin};
 
 use anyhow::{Context as _, anyhow};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tidegate_edge_protocol::mqtt::authentication::Users;
 
 /// One line of standard input.
@@ -18,14 +17,6 @@ pub(crate) fn read_password() -> anyhow::Result<String> {
         .context("cannot read the password from standard input")?;
     password.truncate(password.trim_end_matches(['\r', '\n']).len());
     Ok(password)
-}
-
-pub(crate) fn random<const BYTES: usize>() -> anyhow::Result<[u8; BYTES]> {
-    let mut bytes = [0; BYTES];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| anyhow!("the system gives no random bytes"))?;
-    Ok(bytes)
 }
 
 /// Checks that the node will read it so.

@@ -17,6 +17,7 @@ mod metrics;
 mod mqtt;
 mod open_files;
 mod policy;
+pub mod random;
 mod record;
 mod retained;
 mod router;

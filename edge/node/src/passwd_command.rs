@@ -1,6 +1,7 @@
 //! `tidegate-edge passwd NAME`: a line for the file of `mqtt.users`, with an Argon2id hash.
 
 use clap::Args;
+use tidegate_edge::random;
 use tidegate_edge_protocol::mqtt::authentication::{
     ARGON2_MEMORY_KIB, ARGON2_PASSES, PasswordHash,
 };
@@ -23,6 +24,6 @@ pub(crate) struct PasswdArguments {
 pub(crate) fn run(arguments: &PasswdArguments) -> anyhow::Result<()> {
     let password = entry::read_password()?;
     let (memory_kib, passes) = (arguments.memory_kib, arguments.passes);
-    let hash = PasswordHash::derive(password.as_bytes(), &entry::random()?, memory_kib, passes)?;
+    let hash = PasswordHash::derive(password.as_bytes(), &random::bytes()?, memory_kib, passes)?;
     entry::print(&arguments.name, &hash)
 }

@@ -1,6 +1,7 @@
 //! `tidegate-edge scram NAME`: a line for the file of `mqtt.users`, for SCRAM-SHA-256.
 
 use clap::Args;
+use tidegate_edge::random;
 use tidegate_edge_protocol::mqtt::authentication::{SCRAM, Verifier};
 
 use crate::entry;
@@ -20,7 +21,7 @@ pub(crate) struct ScramArguments {
 /// Reads the password from standard input, one line, and prints name and verifier.
 pub(crate) fn run(arguments: &ScramArguments) -> anyhow::Result<()> {
     let password = entry::read_password()?;
-    let salt: [u8; SALT_BYTES] = entry::random()?;
+    let salt: [u8; SALT_BYTES] = random::bytes()?;
     let verifier = Verifier::derive(SCRAM, &password, &salt, arguments.iterations)?;
     entry::print(&arguments.name, &verifier)
 }

@@ -6,12 +6,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use tidegate_edge_protocol::mqtt::authentication::Users;
 use tidegate_edge_protocol::mqtt::connection::Authenticator;
 
 use super::Doors;
 use crate::limits::USERS_FILE_BYTES_MAX;
+use crate::random;
 use crate::watched::Watched;
 
 /// In the data folder: what salts for unknown names are made of, the same for as long as the node lives.
@@ -35,7 +35,7 @@ impl Doors {
     /// For one connection.
     pub(super) fn authenticator(&self) -> Option<Authenticator> {
         let users = self.users.as_ref()?.now();
-        match random() {
+        match random::bytes() {
             Ok(seed) => Some(Authenticator::new(users, seed)),
             Err(error) => {
                 tracing::error!(%error, "mqtt: nobody can be authenticated");
@@ -45,14 +45,6 @@ impl Doors {
     }
 }
 
-pub(super) fn random<const BYTES: usize>() -> anyhow::Result<[u8; BYTES]> {
-    let mut bytes = [0; BYTES];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| anyhow!("the system gives no random bytes"))?;
-    Ok(bytes)
-}
-
 /// Made the first time.
 fn secret(path: &Path) -> anyhow::Result<[u8; 32]> {
     match fs::read(path) {
@@ -60,7 +52,7 @@ fn secret(path: &Path) -> anyhow::Result<[u8; 32]> {
             .try_into()
             .map_err(|_| anyhow!("{} has not 32 bytes: delete it", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let secret = random()?;
+            let secret = random::bytes()?;
             let mut options = OpenOptions::new();
             let opened = options.write(true).create_new(true).mode(0o600).open(path);
             opened

@@ -17,10 +17,10 @@ use tokio::time::timeout;
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
 use super::rights::{Refused, ended_by};
-use super::scram::random;
 use super::subscribing::is_of_the_server;
 use super::turn::{Counts, Turn};
 use crate::limits::{CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT};
+use crate::random;
 use crate::retained::{Read, Wanted};
 use crate::sessions::{Fed, Feed, Held};
 
@@ -392,6 +392,6 @@ fn begin(held: &Held, request: &ConnectRequest, resumed: bool, position: Positio
 
 /// One that nobody can guess: who says a client's id takes its session over.
 fn assigned_id() -> Option<Text> {
-    let chance = u128::from_le_bytes(random().ok()?);
+    let chance = u128::from_le_bytes(random::bytes().ok()?);
     Text::new(format!("auto-{chance:032x}")).ok()
 }
