@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tidegate_shared::id::GroupName;
 
 use super::group::{Group, Phase};
-use super::member::{Client, Member, Protocol};
+use super::member::{Client, Member, Protocol, bytes_of};
 use super::{GroupError, GroupLimits, Groups, Keep};
 
 /// See the module. Without members it says that the group is over, and how far its numbers came.
@@ -35,11 +35,9 @@ impl Generation {
     /// As many bytes as it takes to keep it, or a few more.
     pub fn bytes(&self) -> usize {
         let members = self.members.iter().map(|(id, member)| {
-            let protocols = member.protocols.iter();
-            let protocols = protocols.map(|(name, metadata)| name.len() + metadata.len() + 8);
-            let instance = member.instance.as_ref().map_or(0, String::len);
-            let texts = id.len() + instance + member.client.id.len() + member.client.host.len();
-            texts + member.assignment.len() + protocols.sum::<usize>() + MEMBER_BYTES
+            let said = bytes_of(member.instance.as_ref(), &member.client, &member.protocols);
+            let lengths = member.protocols.len() * PROTOCOL_BYTES + MEMBER_BYTES;
+            id.len() + said + member.assignment.len() + lengths
         });
         let texts = self.protocol_type.len() + self.protocol.len() + self.leader.len();
         texts + members.sum::<usize>() + GENERATION_BYTES
@@ -48,6 +46,7 @@ impl Generation {
 
 /// Beside texts: lengths, numbers, counts.
 const MEMBER_BYTES: usize = 4 + 5 + 4 + 4 + 8 + 8 + 4 + 4;
+const PROTOCOL_BYTES: usize = 4 + 4;
 const GENERATION_BYTES: usize = 4 + 4 + 4 + 4 + 4;
 
 impl Group {

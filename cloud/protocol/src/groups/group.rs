@@ -186,7 +186,7 @@ impl Group {
     pub(super) fn keep(&mut self, effects: &mut Effects) -> u64 {
         self.is_kept = true;
         let number = effects.next_number();
-        effects.keeps = Some((number, self.generation()));
+        effects.keep = Some((number, self.generation()));
         number
     }
 

@@ -43,17 +43,13 @@ impl Group {
             return Ok(());
         }
         if self.pending.contains_key(member_id.as_str()) {
-            if self.bytes + join.bytes() > self.limits.group_bytes_max {
-                return Err(GroupError::GroupFull);
-            }
+            self.check_bytes(self.bytes, &join)?;
             self.pending.remove(member_id.as_str());
             self.admit(now_ms, token, member_id.clone(), join, effects);
             return Ok(());
         }
         self.check_member(member_id, join.instance.as_deref())?;
-        if join.bytes() > self.limits.group_bytes_max {
-            return Err(GroupError::GroupFull);
-        }
+        self.check_bytes(0, &join)?;
         self.rejoin(now_ms, token, member_id, join, effects);
         Ok(())
     }
@@ -73,10 +69,17 @@ impl Group {
     }
 
     fn check_room(&self, join: &Join) -> Result<(), GroupError> {
-        let is_full = self.members.len() + self.pending.len() >= self.limits.members_max;
-        match is_full || self.bytes + join.bytes() > self.limits.group_bytes_max {
-            true => Err(GroupError::GroupFull),
-            false => Ok(()),
+        match self.members.len() + self.pending.len() < self.limits.members_max {
+            true => self.check_bytes(self.bytes, join),
+            false => Err(GroupError::GroupFull),
+        }
+    }
+
+    /// Whether there is room for what the member says of itself beside what is `taken`.
+    fn check_bytes(&self, taken: usize, join: &Join) -> Result<(), GroupError> {
+        match taken + join.bytes() <= self.limits.group_bytes_max {
+            true => Ok(()),
+            false => Err(GroupError::GroupFull),
         }
     }
 

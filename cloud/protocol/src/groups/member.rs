@@ -15,6 +15,19 @@ pub struct Client {
     pub host: String,
 }
 
+/// What a member says of itself.
+pub(super) fn bytes_of(
+    instance: Option<&String>,
+    client: &Client,
+    protocols: &[Protocol],
+) -> usize {
+    let protocols = protocols.iter();
+    let protocols: usize = protocols
+        .map(|(name, metadata)| name.len() + metadata.len())
+        .sum();
+    instance.map_or(0, String::len) + client.id.len() + client.host.len() + protocols
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     /// `group.instance.id` of a static member.
@@ -47,12 +60,7 @@ impl Member {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let protocols = self.protocols.iter();
-        let protocols: usize = protocols
-            .map(|(name, metadata)| name.len() + metadata.len())
-            .sum();
-        let instance = self.instance.as_ref().map_or(0, String::len);
-        instance + self.client.id.len() + self.client.host.len() + protocols
+        bytes_of(self.instance.as_ref(), &self.client, &self.protocols)
     }
 
     pub(super) fn metadata(&self, protocol: &str) -> Bytes {

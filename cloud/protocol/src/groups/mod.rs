@@ -90,13 +90,8 @@ pub struct Join {
 impl Join {
     /// What the group has to remember of it.
     pub(super) fn bytes(&self) -> usize {
-        let protocols = self.protocols.iter();
-        let protocols: usize = protocols
-            .map(|(name, metadata)| name.len() + metadata.len())
-            .sum();
         let id = self.member_id.len().max(self.new_member_id.len());
-        let instance = self.instance.as_ref().map_or(0, String::len);
-        id + instance + self.client.id.len() + self.client.host.len() + protocols
+        id + member::bytes_of(self.instance.as_ref(), &self.client, &self.protocols)
     }
 }
 
@@ -155,7 +150,7 @@ pub enum Answer {
 struct Effects {
     answers: VecDeque<(Token, Answer)>,
     /// A group has a new generation to be kept, of this number.
-    keeps: Option<(u64, Generation)>,
+    keep: Option<(u64, Generation)>,
     next_keep: u64,
 }
 
@@ -337,7 +332,7 @@ impl Groups {
             self.deadlines.remove(&(deadline, name.clone()));
         }
         let result = work(group, &mut self.effects);
-        if let Some(keep) = self.effects.keeps.take() {
+        if let Some(keep) = self.effects.keep.take() {
             // A newer one takes the place of one that still waits.
             self.keeps.insert(name.clone(), keep);
         }
