@@ -108,6 +108,8 @@ async fn fetch(
     let new_id = (Uuid::new_v4().as_u128() as i32 & i32::MAX).max(1);
     let (session_id, topics) =
         round.end(session, version, answers, (&context.session_room, new_id));
+    // What there was no use for.
+    room.share.give_back(room.ahead.unwrap_or(0));
     let records = topics.iter().flat_map(|(_, answers)| answers);
     let records = records.filter_map(|answer| answer.records.as_ref());
     let bytes: usize = records.map(Run::bytes).sum();
@@ -335,6 +337,9 @@ async fn open(
         let Some(mut planned) = next.take().or_else(plan) else {
             return Ok(Run::default());
         };
+        if planned.source.is_empty() {
+            return Ok(Run::default());
+        }
         let mut reserved = 0;
         let mut left = room.left;
         if shared.is_read_into_memory(&planned.source) {

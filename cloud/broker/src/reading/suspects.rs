@@ -1,5 +1,5 @@
 //! Batches that were found not to be as they were written, while those before them were on their way already: whoever asks
-//! for one of them next is to be told so. They are looked at again then; one that is whole is no longer suspect.
+//! for one of them next is to be told so. They are looked at again then, and one that is whole after all is given.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};

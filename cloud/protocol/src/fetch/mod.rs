@@ -41,6 +41,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// Whether there is nothing to be read.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Tail(entries) if entries.is_empty())
+    }
+
     /// Takes no more than there is room for: what was planned is an estimate where segments are read. The
     /// first batch of an answer is taken in any case.
     pub fn bound(&mut self, left: usize, is_first: bool) {

@@ -20,7 +20,7 @@ use crate::kafka::reply_code;
 use crate::metrics::Metrics;
 use crate::reading::{Chunk, Run, StorageError, Suspects};
 
-/// Of what stands between batches, so much goes at a time in any case.
+/// So much goes at a time in any case: what stands between batches, and small ones.
 const PIECE_BYTES_MIN: usize = 4 << 10;
 
 /// From this version on, lengths are of varying size, and tagged fields come last (KIP-482).
@@ -117,7 +117,7 @@ impl Fetched {
         }
         Ok(Sending {
             parts,
-            piece_bytes: self.piece_bytes,
+            piece_bytes: self.piece_bytes.max(PIECE_BYTES_MIN),
             _share: self.share,
         })
     }
@@ -225,11 +225,8 @@ impl Sending {
             match part {
                 Part::Encoded(bytes) => chunk.put(&bytes),
                 Part::Zeros(bytes) => {
-                    let now = bytes.min(
-                        PIECE_BYTES_MIN
-                            .max(self.piece_bytes)
-                            .saturating_sub(chunk.filled().len()),
-                    );
+                    let room = self.piece_bytes.saturating_sub(chunk.filled().len());
+                    let now = bytes.min(room);
                     chunk.put_zeros(now);
                     if now < bytes {
                         self.parts.push_front(Part::Zeros(bytes - now));
@@ -237,8 +234,7 @@ impl Sending {
                 }
                 Part::Records(run) => self.fill_with(run, chunk, seen).await,
             }
-            if chunk.filled().len() >= self.piece_bytes.max(PIECE_BYTES_MIN) || self.is_full(chunk)
-            {
+            if chunk.filled().len() >= self.piece_bytes || self.is_full(chunk) {
                 return;
             }
         }
