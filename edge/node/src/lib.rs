@@ -9,6 +9,7 @@
 //! but by the committer.
 
 mod committer;
+mod delayed;
 mod edge;
 mod http;
 pub mod lanes;
@@ -16,6 +17,7 @@ mod limits;
 mod metrics;
 mod mqtt;
 mod open_files;
+mod packet;
 mod policy;
 pub mod random;
 mod record;
