@@ -167,7 +167,7 @@ fn a_delayed_message_comes_at_its_time_and_once_whatever_is_killed() {
     again(&mut edge);
     // Each was appended once: what a session is sent again is its own affair.
     nothing_is_delayed(&edge);
-    assert_eq!(edge.metric("tidegate_stored_messages"), Some(4.0));
+    assert_eq!(edge.metric("tidegate_stored_messages_total"), Some(4.0));
 }
 
 fn nothing_is_delayed(edge: &Edge) {

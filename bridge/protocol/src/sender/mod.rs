@@ -11,6 +11,8 @@ mod events;
 mod lanes_tests;
 mod offers;
 mod position;
+#[cfg(test)]
+mod priority_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
