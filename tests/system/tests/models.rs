@@ -38,23 +38,6 @@ fn topics(peer: &mut Peer, count: usize) -> Vec<String> {
     delivered.map(|it| it.topic).collect()
 }
 
-/// The topics of all that is there, acknowledged.
-fn rest(peer: &mut Peer) -> Vec<String> {
-    let mut topics = Vec::new();
-    peer.send(&wire::packet(wire::PINGREQ, &[]));
-    loop {
-        let packet = peer.packet();
-        if packet.kind() == wire::PINGRESP {
-            return topics;
-        }
-        let delivered = packet.publish();
-        if let Some(id) = delivered.id {
-            peer.send(&wire::ack(wire::PUBACK, id));
-        }
-        topics.push(delivered.topic);
-    }
-}
-
 /// What a PUBLISH of QoS 1 is answered.
 fn told(peer: &mut Peer, publish: Publish) -> u8 {
     peer.send(&publish.qos(1, 77).bytes());
@@ -224,11 +207,14 @@ fn the_configuration_subscribes_and_rewrites() {
         peer.nothing();
         peer.leave();
     }
-    again(&mut edge);
+    // By a clean stop: after a kill, what was acknowledged just before may come again.
+    edge.process().signal("TERM");
+    assert!(edge.process().wait(wait::SOON * 2).success());
+    edge.start();
+    edge.wait_ready();
     let mut fed = Peer::connected(edge.mqtt, &Connect::lasting(V5, "fed"));
-    // It was there before: no retained message. What was acknowledged just before the kill may come again.
-    let again = rest(&mut fed);
-    assert!(!again.contains(&"notes/fed".to_owned()), "{again:?}");
+    // Its subscription was there before: no retained message.
+    fed.nothing();
     assert_eq!(fed.subscribe("old/1/+", 1), 1);
     let mut sender = Peer::connected(edge.mqtt, &Connect::new(V5, "dev"));
     sender.publish(Publish::new(V5, "old/1/t", ""), 1);
