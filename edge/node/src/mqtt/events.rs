@@ -6,7 +6,7 @@ use tidegate_edge_protocol::mqtt::connection::{CloseReason, Closed, ConnectReque
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
 use super::driver::Task;
-use super::publishing::Stuck;
+use super::queueing::Stuck;
 use super::turn::Turn;
 
 /// What a connection stands still for.

@@ -11,7 +11,7 @@ use tidegate_edge_protocol::mqtt::connection::PublishRefused;
 use super::Context;
 use super::mailbox::{Answer, Mailbox};
 use super::outbox::Outbox;
-use super::publishing::{Incoming, Owed, TakenIn};
+use super::taking_in::{Incoming, Owed, TakenIn};
 use crate::router::ConnectionId;
 
 /// What is to be published. Nobody is asked whether it may.

@@ -11,7 +11,8 @@ use tidegate_edge_protocol::mqtt::sparkplug::{
 
 use super::Context;
 use super::outbox::Outbox;
-use super::publishing::{Incoming, Stuck, TakenIn};
+use super::queueing::Stuck;
+use super::taking_in::{Incoming, TakenIn};
 use crate::committer::now_ms;
 use crate::router::ConnectionId;
 
