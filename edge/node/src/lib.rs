@@ -9,6 +9,7 @@
 //! but by the committer.
 
 mod committer;
+pub mod doctor;
 mod edge;
 mod http;
 pub mod lanes;

@@ -46,7 +46,7 @@ use crate::sessions::{Clock, Sessions};
 
 use offered::{ListenerLimits, Redirects, connection_limits};
 
-pub(crate) use doors::{Doors, Files};
+pub(crate) use doors::{Doors, Files, examine_doors};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 use transport::{Arrival, Peer};
 pub(crate) use transport::{Listener, Tls};
