@@ -22,7 +22,7 @@ use tidegate_shared::fleet::EdgeSpec;
 
 use crate::journal_command::show::survey_json;
 use archive::Archive;
-use scrub::scrub;
+use scrub::{scrub, scrub_value};
 
 /// Of a log, its newest end.
 const LOG_BYTES_MAX: usize = 8 << 20;
@@ -70,25 +70,21 @@ impl BundleArguments {
         let report = examine(config, data).await;
         let mut archive = Archive::default();
         archive.add("README.txt", ABOUT.to_owned());
-        add_json(&mut archive, "doctor.json", &report.to_json());
+        add_json(&mut archive, "doctor.json", report.to_json());
         let spec = load();
         let shown = spec.as_ref().map(settings::effective);
         let shown = shown.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }));
-        add_json(&mut archive, "config.json", &shown);
+        add_json(&mut archive, "config.json", shown);
         let spec = spec.unwrap_or_default();
         let standing = Standing::of(&spec);
-        add_json(&mut archive, "versions.json", &system::versions());
+        add_json(&mut archive, "versions.json", system::versions());
         archive.add("metrics.txt", scrub(&asked(&spec, &standing, "/metrics")));
         add_json(
             &mut archive,
             "where.json",
-            &standings(&asked(&spec, &standing, "/api/v1/where")),
+            standings(&asked(&spec, &standing, "/api/v1/where")),
         );
-        add_json(
-            &mut archive,
-            "journal.json",
-            &journal(&spec.data, &standing),
-        );
+        add_json(&mut archive, "journal.json", journal(&spec.data, &standing));
         archive.add("files.txt", system::files(&spec.data));
         archive.add("system.txt", scrub(&system::facts(&spec, &standing)));
         let log = match &self.log_file {
@@ -110,8 +106,8 @@ impl BundleArguments {
     }
 }
 
-fn add_json(archive: &mut Archive, name: &'static str, value: &Value) {
-    archive.add(name, scrub(&format!("{value:#}\n")));
+fn add_json(archive: &mut Archive, name: &'static str, value: Value) {
+    archive.add(name, format!("{:#}\n", scrub_value(value)));
 }
 
 /// What the running node says.

@@ -1,6 +1,8 @@
 //! Takes out of a text whatever looks like a secret. It is the second line of defence: what holds secrets is not collected
 //! to begin with. It would rather take too much.
 
+use serde_json::Value;
+
 const LEFT_OUT: &str = "(left out)";
 
 /// A name that holds one of these has a value that nobody is to see.
@@ -26,8 +28,25 @@ const NAMES: [&str; 2] = ["user", "username"];
 /// What a word begins with that is a secret itself: hashes, verifiers, JSON Web Tokens.
 const SECRET_WORDS: [&str; 5] = ["$argon2", "SCRAM-SHA-", "eyJ", "$2b$", "$6$"];
 
+const SECRET_WORD_BYTES_MIN: usize = 16;
+
 /// A word of so many letters of base64, large, small and digits, is a key.
 const KEY_LETTERS_MIN: usize = 40;
+
+/// Every text in it; keys are not looked at, since who makes the value has chosen them.
+pub(super) fn scrub_value(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(scrub(&text)),
+        Value::Array(values) => values.into_iter().map(scrub_value).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields
+                .map(|(key, value)| (key, scrub_value(value)))
+                .collect()
+        }
+        other => other,
+    }
+}
 
 /// Each line, with PEM blocks gone whole.
 pub(super) fn scrub(text: &str) -> String {
@@ -51,7 +70,8 @@ fn scrub_line(line: &str) -> String {
     let line = without_user_info(line);
     let line = without_schemes(&line);
     let line = without_values(&line);
-    without_words(&line)
+    let line = without_hashes(&line);
+    without_keys(&line)
 }
 
 /// `mqtt://me:secret@host` is `mqtt://(left out)@host`.
@@ -104,11 +124,9 @@ fn without_values(line: &str) -> String {
         out.push_str(before);
         rest = after;
         let name = before[..at].trim_end_matches(['"', '\'', ' ']);
-        let name_at =
-            name.rfind(|letter: char| !letter.is_alphanumeric() && letter != '_' && letter != '-');
-        let name = name[name_at.map_or(0, |at| at + 1)..]
-            .to_lowercase()
-            .replace('-', "_");
+        let is_gap = |letter: char| !letter.is_alphanumeric() && letter != '_' && letter != '-';
+        let name = name.rsplit(is_gap).next().unwrap_or_default();
+        let name = name.to_lowercase().replace('-', "_");
         let is_secret = SECRET_NAMES.iter().any(|secret| name.contains(secret));
         if !is_secret && !(NAMES.contains(&name.as_str()) && before.ends_with('=')) {
             continue;
@@ -128,8 +146,7 @@ fn without_values(line: &str) -> String {
 /// A quoted string with its quotes, or a word.
 fn value_bytes(text: &str) -> usize {
     let Some(quote) = text.chars().next().filter(|first| "\"'".contains(*first)) else {
-        let ends = |letter: char| letter.is_whitespace() || ",;}&".contains(letter);
-        return text.find(ends).unwrap_or(text.len());
+        return text.find(char::is_whitespace).unwrap_or(text.len());
     };
     let mut is_escaped = false;
     for (at, letter) in text.char_indices().skip(1) {
@@ -141,20 +158,40 @@ fn value_bytes(text: &str) -> usize {
     text.trim_end().len()
 }
 
-fn without_words(line: &str) -> String {
+/// A hash holds all kinds of signs: it ends with the word.
+fn without_hashes(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = SECRET_WORDS
+        .iter()
+        .filter_map(|begin| rest.find(begin))
+        .min()
+    {
+        let ends = |letter: char| letter.is_whitespace() || "\"'".contains(letter);
+        let end = rest[at..]
+            .find(ends)
+            .map_or(rest.len(), |length| at + length);
+        // The name of a mechanism alone is none.
+        let shown = match end - at {
+            0..SECRET_WORD_BYTES_MIN => &rest[at..end],
+            _ => LEFT_OUT,
+        };
+        out.push_str(&rest[..at]);
+        out.push_str(shown);
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn without_keys(line: &str) -> String {
     let is_gap = |letter: char| letter.is_whitespace() || "\"'(),;{}[]<>=:".contains(letter);
     let mut out = String::with_capacity(line.len());
     for piece in line.split_inclusive(is_gap) {
         let word = piece.trim_end_matches(is_gap);
-        let is_secret = SECRET_WORDS
-            .iter()
-            .any(|secret| word.starts_with(secret) && word.len() > 12);
-        if is_secret || looks_like_key(word) {
-            out.push_str(LEFT_OUT);
-            out.push_str(&piece[word.len()..]);
-        } else {
-            out.push_str(piece);
-        }
+        let shown = if looks_like_key(word) { LEFT_OUT } else { word };
+        out.push_str(shown);
+        out.push_str(&piece[word.len()..]);
     }
     out
 }
@@ -224,8 +261,7 @@ mod tests {
             ),
         ] {
             let scrubbed = scrub(text);
-            let same = scrubbed == expected || !expected.contains('$') && scrubbed == expected;
-            assert!(same || text.contains("argon2"), "{text:?}: {scrubbed:?}");
+            assert_eq!(scrubbed, expected);
             for secret in [
                 "hunter2", "abc.def", "c2Fs", "aGFz", "c2ln", "MIIEv", "QrSt", "ada l",
             ] {

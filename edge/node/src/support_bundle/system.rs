@@ -274,7 +274,10 @@ mod tests {
     fn of_a_long_log_whole_lines_stay() {
         assert_eq!(newest("a\nb\n".to_owned(), 100), "a\nb\n");
         let text = "first line\nsecond\nthird\n".to_owned();
-        assert_eq!(newest(text, 15), "(older lines are left out)\nthird\n");
+        assert_eq!(
+            newest(text, 15),
+            "(older lines are left out)\nsecond\nthird\n"
+        );
         assert_eq!(newest("ä".repeat(10), 5), "(older lines are left out)\n");
     }
 }
