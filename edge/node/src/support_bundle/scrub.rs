@@ -105,11 +105,10 @@ fn without_schemes(line: &str) -> String {
             .trim()
             .trim_matches(['"', '\'', ':', '='])
             .to_lowercase();
-        if (scheme == "bearer" || scheme.ends_with("basic")) && word.ends_with(' ') {
-            if let Some(value) = words.next() {
-                out.push_str(LEFT_OUT);
-                out.push_str(&value[value.trim_end().len()..]);
-            }
+        let is_scheme = scheme == "bearer" || scheme == "basic";
+        if let Some(value) = is_scheme.then(|| words.next()).flatten() {
+            out.push_str(LEFT_OUT);
+            out.push_str(&value[value.trim_end().len()..]);
         }
     }
     out
@@ -128,7 +127,8 @@ fn without_values(line: &str) -> String {
         let name = name.rsplit(is_gap).next().unwrap_or_default();
         let name = name.to_lowercase().replace('-', "_");
         let is_secret = SECRET_NAMES.iter().any(|secret| name.contains(secret));
-        if !is_secret && !(NAMES.contains(&name.as_str()) && before.ends_with('=')) {
+        let is_name = NAMES.contains(&name.as_str()) && before.ends_with('=');
+        if !is_secret && !is_name {
             continue;
         }
         let space = after.len() - after.trim_start_matches([' ', '\t']).len();

@@ -19,6 +19,7 @@ const COMMITS_MIN: u64 = 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     pub commits: u64,
+    pub mean_us: u64,
     pub median_us: u64,
     pub p99_us: u64,
     pub max_us: u64,
@@ -57,6 +58,7 @@ impl Cost {
         };
         Self {
             commits: times_us.len() as u64,
+            mean_us: times_us.iter().sum::<u64>() / times_us.len().max(1) as u64,
             median_us: at(0.5).unwrap_or_default(),
             p99_us: at(0.99).unwrap_or_default(),
             max_us: at(1.0).unwrap_or_default(),

@@ -173,7 +173,7 @@ impl PlugTest {
 
 /// Two syncs a block.
 fn pull_from(cost: &Cost) -> u64 {
-    let block_us = (2 * cost.median_us).max(1);
+    let block_us = (2 * cost.mean_us).max(1);
     let blocks = PULL_AFTER.as_micros() as u64 / block_us;
     blocks.clamp(PULL_FROM_MIN, PULL_FROM_MAX)
 }
@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn a_slow_card_is_written_to_for_as_long_as_a_fast_one() {
-        let of = |median_us| {
+        let of = |mean_us| {
             pull_from(&Cost {
-                median_us,
+                mean_us,
                 ..Cost::default()
             })
         };
