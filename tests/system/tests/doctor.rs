@@ -29,15 +29,24 @@ struct Said {
 impl Said {
     /// The findings of a check, one line each.
     fn of(&self, check: &str) -> String {
-        let of_check = self.findings.iter().filter(|finding| finding["check"] == check);
+        let of_check = self
+            .findings
+            .iter()
+            .filter(|finding| finding["check"] == check);
         let lines = of_check.map(|finding| {
-            format!("{} {} -> {}\n", finding["level"], finding["found"], finding["advice"])
+            format!(
+                "{} {} -> {}\n",
+                finding["level"], finding["found"], finding["advice"]
+            )
         });
         lines.collect()
     }
 
     fn problems(&self) -> Vec<&Value> {
-        let problems = self.findings.iter().filter(|finding| finding["level"] == "problem");
+        let problems = self
+            .findings
+            .iter()
+            .filter(|finding| finding["level"] == "problem");
         problems.collect()
     }
 
@@ -45,7 +54,9 @@ impl Said {
     #[track_caller]
     fn has_problem(&self, check: &str, text: &str) {
         let of_check = self.of(check);
-        let has = of_check.lines().any(|line| line.starts_with("\"problem\"") && line.contains(text));
+        let has = of_check
+            .lines()
+            .any(|line| line.starts_with("\"problem\"") && line.contains(text));
         assert!(has, "{check} {text:?} in {of_check}");
         assert_eq!(self.code, 1);
     }
@@ -70,7 +81,11 @@ fn examined(mut command: Command) -> Said {
     };
     assert_eq!(report["problems"], said.problems().len());
     for finding in &said.findings {
-        assert_eq!(finding["level"] != "ok", finding["advice"].is_string(), "{finding}");
+        assert_eq!(
+            finding["level"] != "ok",
+            finding["advice"].is_string(),
+            "{finding}"
+        );
     }
     said
 }
@@ -90,10 +105,22 @@ fn a_healthy_edge_is_well_and_is_not_disturbed() {
     for _ in 0..3 {
         let said = doctor(&site.edge);
         said.is_well();
-        assert!(said.of("node").contains("says that it is ready"), "{}", said.of("node"));
+        assert!(
+            said.of("node").contains("says that it is ready"),
+            "{}",
+            said.of("node")
+        );
         assert!(said.of("udp").contains("QUIC is answered"));
-        assert!(said.of("tls").contains("hub.tidegate"), "{}", said.of("tls"));
-        assert!(said.of("clock").contains("as in the cloud"), "{}", said.of("clock"));
+        assert!(
+            said.of("tls").contains("hub.tidegate"),
+            "{}",
+            said.of("tls")
+        );
+        assert!(
+            said.of("clock").contains("as in the cloud"),
+            "{}",
+            said.of("clock")
+        );
         assert!(said.of("certificate").contains(EDGE_ID));
         assert!(said.of("listeners").contains("a node runs"));
     }
@@ -101,15 +128,22 @@ fn a_healthy_edge_is_well_and_is_not_disturbed() {
     client.publish(2, "plant/1", b"after").unwrap();
     site.edge.wait_landed(2);
     assert_eq!(site.edge.metric("tidegate_uplink_connected"), Some(1.0));
-    assert_eq!(site.edge.metric("tidegate_uplink_connect_failures_total"), Some(0.0));
-    let fenced = site.cloud.metric("tidegate_bridge_closed_connections_total{code=\"fenced\"}");
+    assert_eq!(
+        site.edge.metric("tidegate_uplink_connect_failures_total"),
+        Some(0.0)
+    );
+    let fenced = site
+        .cloud
+        .metric("tidegate_bridge_closed_connections_total{code=\"fenced\"}");
     assert_eq!(fenced.unwrap_or_default(), 0.0);
 
     // For people, one line each, and what to do below.
     let output = site.edge.command(&["doctor"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().all(|line| {
-        ["ok  ", "warning", "problem", "     "].iter().any(|begin| line.starts_with(begin))
+        ["ok  ", "warning", "problem", "     "]
+            .iter()
+            .any(|begin| line.starts_with(begin))
     }));
     let stopped = site.edge.process();
     stopped.signal("TERM");
@@ -137,7 +171,10 @@ fn the_way_to_the_cloud_is_looked_at_step_by_step() {
 
     let text = std::fs::read_to_string(scratch.path().join("edge.yaml")).unwrap();
     let port = site.cloud.bridge.port();
-    let named = text.replace(&site.cloud.bridge.to_string(), &format!("no.such.name.invalid:{port}"));
+    let named = text.replace(
+        &site.cloud.bridge.to_string(),
+        &format!("no.such.name.invalid:{port}"),
+    );
     std::fs::write(scratch.path().join("edge.yaml"), named).unwrap();
     let said = doctor(&site.edge);
     said.has_problem("dns", "is not resolved");
@@ -169,7 +206,10 @@ fn certificates_of_two_clouds_are_told_apart_from_both_ends() {
     assert!(said.of("udp").contains("QUIC is answered"));
     // The cloud does not know the edge's.
     let said = doctor(&edge_with("stranger", &others, &mine));
-    said.has_problem("tls", "the cloud does not know the CA of this edge's certificate");
+    said.has_problem(
+        "tls",
+        "the cloud does not know the CA of this edge's certificate",
+    );
     said.has_problem("certificate", "is not of the CA in");
     doctor(&edge_with("right", &mine, &mine)).is_well();
 }
@@ -190,17 +230,27 @@ fn what_this_machine_and_its_files_have_wrong_is_named() {
         certificates.client_key.display()
     ));
     edge.configure_mqtt("  acl: acl.yaml\n");
-    std::fs::write(scratch.path().join("acl.yaml"), "rules:\n  - {alow: [publish]}\n").unwrap();
+    std::fs::write(
+        scratch.path().join("acl.yaml"),
+        "rules:\n  - {alow: [publish]}\n",
+    )
+    .unwrap();
     let _taken = TcpListener::bind(edge.mqtt).unwrap();
     let said = doctor(&edge);
     said.has_problem("certificate", "ended on 2020-01-01");
     said.has_problem("certificate", "do not belong together");
     said.has_problem("doors", "did you mean `allow`");
-    said.has_problem("listeners", "is taken, and not by a node on this data folder");
+    said.has_problem(
+        "listeners",
+        "is taken, and not by a node on this data folder",
+    );
 
     let mut low = Command::new("sh");
     let program = workspace::binary("tidegate-edge");
-    low.args(["-c", "ulimit -n 600 && exec \"$0\" doctor --json --config \"$1\""]);
+    low.args([
+        "-c",
+        "ulimit -n 600 && exec \"$0\" doctor --json --config \"$1\"",
+    ]);
     low.arg(program).arg(scratch.path().join("edge.yaml"));
     examined(low).has_problem("files", "600 files open");
 
@@ -221,7 +271,9 @@ fn a_disk_that_is_full_or_read_only_is_a_problem() {
     let disk = scratch.folder("disk");
     let mount = |options: &str| {
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", options, "none"]).arg(&disk);
+        command
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(&disk);
         assert!(command.status().unwrap().success(), "{options}");
     };
     mount("size=4m");
@@ -231,9 +283,19 @@ fn a_disk_that_is_full_or_read_only_is_a_problem() {
         mount("remount,ro");
         doctor(&edge)
     };
-    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+    assert!(
+        Command::new("umount")
+            .arg(&disk)
+            .status()
+            .unwrap()
+            .success()
+    );
     said.has_problem("disk", "the journal (0B) does not grow");
-    assert!(said.of("disk").contains("tmpfs: everything is gone"), "{}", said.of("disk"));
+    assert!(
+        said.of("disk").contains("tmpfs: everything is gone"),
+        "{}",
+        said.of("disk")
+    );
     remounted.has_problem("disk", "is mounted read-only");
 }
 
@@ -243,14 +305,23 @@ fn pull_the_plug(card: &mut Card, scratch: &Scratch) -> (Edge, u64) {
     edge.configure("journal: {free_disk_min: 0, bytes_max: 64MiB}\n");
     std::fs::create_dir_all(&edge.data).unwrap();
     let log = scratch.path().join("disk.log");
-    let command = edge.command(&["doctor", "disk", "--rated-writes", "30TB", "--load", "20KiB/s"]);
+    let command = edge.command(&[
+        "doctor",
+        "disk",
+        "--rated-writes",
+        "30TB",
+        "--load",
+        "20KiB/s",
+    ]);
     let mut test = Process::start("doctor disk", command, &log);
     test.wait_for_log("pull the plug\n", SOON * 2);
     card.cut_power(|| test.kill());
     let said = test.log();
     assert!(said.contains("commit    median"), "{said}");
     assert!(said.contains("the rated writes last 46 years"), "{said}");
-    let shown = said.lines().filter_map(|line| line.strip_prefix("block ")?.split(' ').next()?.parse().ok());
+    let shown = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("block ")?.split(' ').next()?.parse().ok());
     (edge, shown.max().unwrap())
 }
 
@@ -274,13 +345,18 @@ fn an_honest_card_is_called_honest() {
     // The node says so by itself.
     edge.start();
     edge.wait_ready();
-    edge.process().wait_for_log("the card kept its word over this power cut", SOON);
+    edge.process()
+        .wait_for_log("the card kept its word over this power cut", SOON);
     edge.kill();
     let (code, text) = checked(&edge, Some(last));
     println!("{text}");
     assert_eq!(code, 0, "{text}");
     assert!(doctor(&edge).of("disk").contains("kept its word"));
-    assert_eq!(checked(&edge, Some(last + 1_000)).0, 1, "that was not shown");
+    assert_eq!(
+        checked(&edge, Some(last + 1_000)).0,
+        1,
+        "that was not shown"
+    );
 }
 
 #[test]
@@ -293,7 +369,8 @@ fn a_card_that_reorders_over_a_flush_is_found_out() {
     let (mut edge, _) = pull_the_plug(&mut card, &scratch);
     edge.start();
     edge.wait_ready();
-    edge.process().wait_for_log("the card did not keep its word", SOON);
+    edge.process()
+        .wait_for_log("the card did not keep its word", SOON);
     edge.kill();
     let (code, text) = checked(&edge, None);
     println!("{text}");
@@ -328,7 +405,10 @@ fn a_test_that_is_stopped_leaves_nothing() {
     test.signal("INT");
     assert!(test.wait(SOON).success(), "{}", test.log());
     assert!(!edge.data.join("doctor/plug-test").exists());
-    let output = edge.command(&["doctor", "disk", "--check"]).output().unwrap();
+    let output = edge
+        .command(&["doctor", "disk", "--check"])
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("there is no test to judge"), "{said}");
 }
@@ -348,7 +428,17 @@ const SECRETS: [&str; 9] = [
 
 #[test]
 fn no_secret_and_no_payload_is_in_a_support_bundle() {
-    let [password, typed, wrong, jwt, url, comment, payload, retained, logged] = SECRETS;
+    let [
+        password,
+        typed,
+        wrong,
+        jwt,
+        url,
+        comment,
+        payload,
+        retained,
+        logged,
+    ] = SECRETS;
     let scratch = Scratch::new("bundle");
     let mut site = Site::new(scratch.path(), scratch.path());
     let certificates = Certificates::new(scratch.path());
@@ -374,8 +464,8 @@ fn no_secret_and_no_payload_is_in_a_support_bundle() {
     let mut connect = connect("device", password);
     connect.will = Some(Will::new("plant/will", payload));
     let mut peer = Peer::connected(site.edge.mqtt, &connect);
-    peer.publish_at_least_once("plant/1", payload.as_bytes());
-    peer.publish_retained("plant/2", retained.as_bytes());
+    peer.publish(Publish::new(Version::V5, "plant/1", payload), 1);
+    peer.publish(Publish::new(Version::V5, "plant/2", retained).retain(), 1);
     site.edge.wait_landed(2);
     // As something else in the same log might have it.
     let log = scratch.path().join("copied.log");
@@ -395,7 +485,10 @@ fn no_secret_and_no_payload_is_in_a_support_bundle() {
     let key = key.lines().nth(1).unwrap();
     let hash = users.trim().rsplit('$').next().unwrap();
     for (name, text) in running.iter().chain(&stopped) {
-        let secrets = SECRETS.iter().copied().chain(["Sesame", "-----BEGIN", "$argon2", key, hash]);
+        let secrets = SECRETS
+            .iter()
+            .copied()
+            .chain(["Sesame", "-----BEGIN", "$argon2", key, hash]);
         for secret in secrets {
             assert!(!text.contains(secret), "{secret} is in {name}:\n{text}");
         }
@@ -412,20 +505,29 @@ fn no_secret_and_no_payload_is_in_a_support_bundle() {
     assert_eq!(json(of(&running, "doctor.json"))["problems"], 0);
     assert!(of(&running, "metrics.txt").contains("tidegate_journal_commits_total"));
     let standing = json(of(&running, "where.json"));
-    assert_eq!((&standing["streams"][0]["stream"], &standing["found"]), (&Value::from(STREAM), &Value::Null));
+    assert_eq!(
+        (&standing["streams"][0]["stream"], &standing["found"]),
+        (&Value::from(STREAM), &Value::Null)
+    );
     assert!(of(&running, "log.txt").contains("the edge is ready"));
     assert!(of(&running, "system.txt").contains("MemTotal"));
     assert!(of(&running, "files.txt").contains("journal/index.redb"));
     assert!(json(of(&running, "versions.json"))["kernel"].is_string());
     assert!(json(of(&running, "journal.json"))["error"].is_string());
     let journal = json(of(&stopped, "journal.json"));
-    assert!(journal["streams"][0]["next"].as_u64() >= Some(2), "{journal}");
+    assert!(
+        journal["streams"][0]["next"].as_u64() >= Some(2),
+        "{journal}"
+    );
 }
 
 /// What `tidegate-edge passwd NAME` prints.
 fn user(name: &str, password: &str) -> String {
     let mut command = Command::new(workspace::binary("tidegate-edge"));
-    command.args(["passwd", name]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command
+        .args(["passwd", name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut process = command.spawn().unwrap();
     writeln!(process.stdin.take().unwrap(), "{password}").unwrap();
     String::from_utf8(process.wait_with_output().unwrap().stdout).unwrap()

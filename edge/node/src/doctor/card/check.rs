@@ -123,10 +123,9 @@ fn read(file: &File) -> io::Result<Facts> {
     let promises: Vec<_> = promises.collect::<io::Result<_>>()?;
     let blocks = slots(BLOCKS).map(|slot| found(Kind::Block, slot, run));
     let blocks: Vec<_> = blocks.collect::<io::Result<_>>()?;
-    let now = plug::life(file);
     Ok(Facts {
         pull_from: header.pull_from,
-        same_life: (header.boot, header.mount) == now,
+        same_life: header.life.may_be(plug::life(file)),
         at_ms: now_ms(),
         ..compare(&promises, &blocks)
     })

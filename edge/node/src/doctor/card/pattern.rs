@@ -33,10 +33,29 @@ pub(super) struct Header {
     pub run: u64,
     /// The plug is to be pulled from this block on.
     pub pull_from: u64,
-    /// Of the kernel: another one after each start of the machine.
+    pub life: Life,
+}
+
+/// Which life of the machine, and of its file system, it is. What both ends of a test have seen of the same one shows nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Life {
+    /// Of the kernel: another one after each start of the machine; 0 where it is hidden from a service.
     pub boot: u128,
     /// Of the file system's mount; 0 where the kernel does not tell.
     pub mount: u64,
+    /// When this process was started, after the machine was.
+    pub started_ms: u64,
+}
+
+impl Life {
+    /// Whether who looks now may be in the life in which it was written. Without the kernel's word, whoever was started
+    /// sooner after the machine's start than the test is in another one.
+    pub(super) fn may_be(self, now: Self) -> bool {
+        match self.boot != 0 && now.boot != 0 {
+            true => (self.boot, self.mount) == (now.boot, now.mount),
+            false => now.started_ms >= self.started_ms,
+        }
+    }
 }
 
 /// Where a number's block, or its promise, lies. Numbers begin at 1.
@@ -92,8 +111,9 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut block = encode(Kind::Header, self.run, 0);
         block[32..40].copy_from_slice(&self.pull_from.to_le_bytes());
-        block[40..56].copy_from_slice(&self.boot.to_le_bytes());
-        block[56..64].copy_from_slice(&self.mount.to_le_bytes());
+        block[40..56].copy_from_slice(&self.life.boot.to_le_bytes());
+        block[56..64].copy_from_slice(&self.life.mount.to_le_bytes());
+        block[64..72].copy_from_slice(&self.life.started_ms.to_le_bytes());
         seal(&mut block);
         block
     }
@@ -104,8 +124,11 @@ impl Header {
         Some(Self {
             run,
             pull_from: word(block, 32)?,
-            boot: u128::from_le_bytes(block.get(40..56)?.try_into().ok()?),
-            mount: word(block, 56)?,
+            life: Life {
+                boot: u128::from_le_bytes(block.get(40..56)?.try_into().ok()?),
+                mount: word(block, 56)?,
+                started_ms: word(block, 64)?,
+            },
         })
     }
 }
@@ -139,11 +162,27 @@ mod tests {
         }
 
         #[test]
-        fn a_header_is_known_again(run: u64, pull_from: u64, boot: u128, mount: u64) {
-            let header = Header { run, pull_from, boot, mount };
+        fn a_header_is_known_again(run: u64, pull_from: u64, boot: u128, mount: u64, started_ms: u64) {
+            let life = Life { boot, mount, started_ms };
+            let header = Header { run, pull_from, life };
             prop_assert_eq!(Header::decode(&header.encode()), Some(header));
             prop_assert_eq!(Header::decode(&encode(Kind::Block, run, 1)), None);
         }
+    }
+
+    #[test]
+    fn one_life_is_told_from_another() {
+        let life = |boot, mount, started_ms| Life {
+            boot,
+            mount,
+            started_ms,
+        };
+        assert!(life(1, 7, 500).may_be(life(1, 7, 100)));
+        assert!(!life(1, 7, 500).may_be(life(1, 8, 600)), "mounted anew");
+        assert!(!life(1, 7, 500).may_be(life(2, 7, 600)), "started anew");
+        // A service that is shown no boot id.
+        assert!(!life(1, 7, 500).may_be(life(0, 7, 499)));
+        assert!(life(1, 7, 500).may_be(life(0, 7, 500)));
     }
 
     #[test]

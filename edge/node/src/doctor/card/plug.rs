@@ -11,7 +11,8 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::check;
 use super::cost::Cost;
-use super::pattern::{BLOCK_BYTES, FILE_BYTES, Header, Kind, encode, offset};
+use super::pattern::{BLOCK_BYTES, FILE_BYTES, Header, Kind, Life, encode, offset};
+use super::wear::started_s;
 use crate::random;
 
 /// The plug is to be pulled after so long at the earliest: whatever a card delays is older by then.
@@ -50,15 +51,20 @@ pub(super) fn file_path(data: &Path) -> PathBuf {
     folder(data).join(FILE)
 }
 
-/// This machine's start, and this mount of the file system: what has not ended since the test shows nothing.
-pub(super) fn life(file: &File) -> (u128, u64) {
+/// As this process sees it.
+pub(super) fn life(file: &File) -> Life {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let boot = u128::from_str_radix(&boot.trim().replace('-', ""), 16).unwrap_or_default();
     // STATX_MNT_ID_UNIQUE: of Linux 6.8 and newer; the older ids are given again.
     let unique = StatxFlags::from_bits_retain(0x4000);
     let mount = statx(file, "", AtFlags::EMPTY_PATH, unique).ok();
     let told = mount.filter(|found| found.stx_mask & unique.bits() != 0);
-    (boot, told.map_or(0, |found| found.stx_mnt_id))
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    Life {
+        boot,
+        mount: told.map_or(0, |found| found.stx_mnt_id),
+        started_ms: started_s(&stat).map_or(0, |seconds| (seconds * 1_000.0) as u64),
+    }
 }
 
 /// Zero-filled and synced, as the journal's files are, and of the data folder's owner.
@@ -121,12 +127,10 @@ impl PlugTest {
     /// The folder cannot be written, or has no room.
     pub fn begin(data: &Path, free_disk_min: u64, cost: &Cost) -> anyhow::Result<Self> {
         let (file, path) = make_file(data, free_disk_min)?;
-        let (boot, mount) = life(&file);
         let header = Header {
             run: u64::from_le_bytes(random::bytes()?),
             pull_from: pull_from(cost),
-            boot,
-            mount,
+            life: life(&file),
         };
         file.write_all_at(&header.encode(), 0)?;
         file.sync_all()?;

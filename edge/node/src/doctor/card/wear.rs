@@ -84,7 +84,7 @@ fn uptime_s() -> Option<f64> {
 }
 
 /// When a process was started, after the machine was. Its name may hold anything.
-fn started_s(stat: &str) -> Option<f64> {
+pub(super) fn started_s(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: f64 = fields.split_whitespace().nth(19)?.parse().ok()?;
     Some(ticks / TICKS_PER_SECOND)
