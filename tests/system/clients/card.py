@@ -4,8 +4,8 @@ speaks the kernel's protocol (fuse_kernel.h) by itself, so that nothing needs to
     card.py IMAGE FOLDER honest|reorders|delays
 
 Killing it is the power cut: what is not in IMAGE then is lost. An honest card has everything in there that was written before
-a flush. One that reorders stores half of it at each flush, and the rest later; one that delays answers a flush at once, and
-stores everything in its order, later."""
+a flush. One that reorders stores half of it at a flush, and the rest later; one that delays answers a flush at once, and stores
+everything in its order, later."""
 
 import ctypes
 import errno
@@ -28,8 +28,9 @@ class Card:
         self.image = os.open(image, os.O_RDWR)
         self.size = os.fstat(self.image).st_size
         self.lies = lies
-        self.cache = {}  # block: (bytes, when)
-        self.random = random.Random(1)
+        self.cache = {}  # The newest of each block: its bytes, and the write's number.
+        self.writes = {}  # Number: block, bytes, when; in their order.
+        self.number = 0
 
     def read(self, offset, size):
         end = min(offset + size, self.size)
@@ -53,23 +54,29 @@ class Card:
             take = min(BLOCK - within, len(data) - at)
             old = self.block(block) if take < BLOCK else b"\0" * BLOCK
             new = old[:within] + data[at:at + take] + old[within + take:]
-            # In the order in which they were written.
-            self.cache.pop(block, None)
-            self.cache[block] = (new, time.monotonic())
+            self.number += 1
+            self.cache[block] = (new, self.number)
+            self.writes[self.number] = (block, new, time.monotonic())
             at += take
 
     def flush(self):
         now = time.monotonic()
-        for block, (data, when) in list(self.cache.items()):
+        for number, (block, data, when) in list(self.writes.items()):
+            newest = self.cache[block][1] == number
             is_old = now - when > LATER_S
-            stores = {
-                "honest": True,
-                "reorders": is_old or self.random.random() < 0.5,
-                "delays": is_old,
-            }
-            if stores[self.lies]:
+            # What a card that reorders is slow with, it stays slow with.
+            is_lucky = self.random_of(number) < 0.5
+            stores = {"honest": True, "reorders": is_old or is_lucky, "delays": is_old}[self.lies]
+            if not stores and (newest or self.lies == "delays"):
+                continue
+            if newest or self.lies == "delays":
                 os.pwrite(self.image, data, block * BLOCK)
+            del self.writes[number]
+            if newest:
                 del self.cache[block]
+
+    def random_of(self, number):
+        return random.Random(number).random()
 
 
 def attributes(node, size):

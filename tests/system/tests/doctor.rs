@@ -206,10 +206,7 @@ fn certificates_of_two_clouds_are_told_apart_from_both_ends() {
     assert!(said.of("udp").contains("QUIC is answered"));
     // The cloud does not know the edge's.
     let said = doctor(&edge_with("stranger", &others, &mine));
-    said.has_problem(
-        "tls",
-        "the cloud does not know the CA of this edge's certificate",
-    );
+    said.has_problem("tls", "this edge's certificate is not of the cloud's CA");
     said.has_problem("certificate", "is not of the CA in");
     doctor(&edge_with("right", &mine, &mine)).is_well();
 }
@@ -536,8 +533,8 @@ fn user(name: &str, password: &str) -> String {
 /// Makes a bundle, and unpacks it: names and texts.
 fn bundle(edge: &Edge, scratch: &Scratch, name: &str, log: &Path) -> Vec<(String, String)> {
     let out = scratch.path().join(format!("{name}.tar.gz"));
-    let mut command = edge.command(&["support-bundle", "--out"]);
-    command.arg(&out).arg("--log-file").arg(log);
+    let mut command = edge.command(&["support-bundle"]);
+    command.arg("--out").arg(&out).arg("--log-file").arg(log);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");

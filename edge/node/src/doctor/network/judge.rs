@@ -14,6 +14,8 @@ const BAD_CERTIFICATE: u8 = 42;
 const CERTIFICATE_EXPIRED: u8 = 45;
 const UNKNOWN_CA: u8 = 48;
 const ACCESS_DENIED: u8 = 49;
+/// Also of a CA with the right name and another key.
+const DECRYPT_ERROR: u8 = 51;
 const CERTIFICATE_REQUIRED: u8 = 116;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
@@ -170,8 +172,8 @@ fn not_taken(why: &str, ca: &str) -> Finding {
 
 fn refused(alert: u8, why: &str) -> Finding {
     let (found, advice) = match alert {
-        UNKNOWN_CA | BAD_CERTIFICATE | ACCESS_DENIED => (
-            "the cloud does not know the CA of this edge's certificate".to_owned(),
+        UNKNOWN_CA | BAD_CERTIFICATE | ACCESS_DENIED | DECRYPT_ERROR => (
+            "this edge's certificate is not of the cloud's CA".to_owned(),
             "make a certificate with this very cloud: tidegate-cloud certificate EDGE --out DIR",
         ),
         CERTIFICATE_EXPIRED => (
@@ -269,7 +271,7 @@ mod tests {
                     why: why(),
                 }),
                 "is answered",
-                "does not know the CA",
+                "not of the cloud's CA",
             ),
             (
                 Answer::Quic,
