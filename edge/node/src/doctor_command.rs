@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use tidegate_edge::doctor::card::{self, Amount, Cost, Kept, Load, PlugTest};
+use tidegate_edge::doctor::card::{self, Amount, Kept, Load, Measured, PlugTest, shown_years};
 use tidegate_edge::doctor::{Level, Standing, examine};
 use tidegate_shared::fleet::EdgeSpec;
 use tokio::signal::unix::{SignalKind, signal};
@@ -85,21 +85,22 @@ impl DiskArguments {
         }
         let free_disk_min = spec.journal.free_disk_min.0;
         let cost = card::measure(&spec.data, free_disk_min)?;
-        println!(
-            "commit    median {}, p99 {}, max {} ({} commits of one block and an fdatasync)",
-            ms(cost.median_us),
-            ms(cost.p99_us),
-            ms(cost.max_us),
-            cost.commits
-        );
-        self.reckon(spec, &standing);
+        let commits = cost.commits;
+        println!("commit    {cost} ({commits} commits of one block and an fdatasync)");
+        let load = self.reckon(spec, &standing);
         if self.only_measure {
             return Ok(ExitCode::SUCCESS);
         }
-        pull(&spec.data, free_disk_min, &cost).await
+        let measured = Measured {
+            cost,
+            load_bytes_per_second: load.map_or(0, |load| load.bytes_per_second as u64),
+            rated_bytes: self.rated_writes.map_or(0, |Amount(bytes)| bytes),
+        };
+        pull(&spec.data, free_disk_min, measured).await
     }
 
-    fn reckon(&self, spec: &EdgeSpec, standing: &Standing) {
+    /// Returns the largest load that can be reckoned with: the card has all of it.
+    fn reckon(&self, spec: &EdgeSpec, standing: &Standing) -> Option<Load> {
         let loads = match self.load {
             Some(Amount(bytes)) => vec![Load {
                 bytes_per_second: bytes as f64,
@@ -109,12 +110,11 @@ impl DiskArguments {
             None => card::loads(spec, standing),
         };
         for load in &loads {
-            let rate = load.bytes_per_second / 1_024.0;
             let little = match load.says_little() {
                 true => "; that is not long enough to reckon with",
                 false => "",
             };
-            println!("load      {rate:.1} KiB/s: {}{little}", load.of);
+            println!("load      {}: {}{little}", load.rate(), load.of);
         }
         if loads.is_empty() {
             println!("load      not known: say it with --load 20KiB/s");
@@ -128,11 +128,8 @@ impl DiskArguments {
                     "each TB of rated writes (--rated-writes) lasts",
                 ),
             };
-            println!(
-                "life      {shown} {} at {:.1} KiB/s",
-                years(load.years(bytes)),
-                load.bytes_per_second / 1_024.0
-            );
+            let (years, rate) = (shown_years(load.years(bytes)), load.rate());
+            println!("life      {shown} {years} at {rate}");
         }
         if let Some(device) = card::device_of(&spec.data) {
             let kind = match device.kind.as_deref() {
@@ -146,6 +143,8 @@ impl DiskArguments {
                 .unwrap_or("it does not say how worn it is");
             println!("device    {}{kind}: {says}", device.device);
         }
+        let known = loads.into_iter().filter(|load| !load.says_little());
+        known.max_by(|one, other| one.bytes_per_second.total_cmp(&other.bytes_per_second))
     }
 }
 
@@ -163,8 +162,8 @@ fn check(data: &Path, last: Option<u64>) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes until it is stopped, or the power is.
-async fn pull(data: &Path, free_disk_min: u64, cost: &Cost) -> anyhow::Result<ExitCode> {
-    let test = PlugTest::begin(data, free_disk_min, cost)?;
+async fn pull(data: &Path, free_disk_min: u64, measured: Measured) -> anyhow::Result<ExitCode> {
+    let test = PlugTest::begin(data, free_disk_min, measured)?;
     println!(
         "\nNow the plug. Each block is synced before its number is shown. From {} on, pull the power of this machine; do not\n\
          switch it off in order. Note the last number: it is the only witness outside of the disk. Then start the machine:\n\
@@ -218,16 +217,4 @@ fn write(mut test: PlugTest, stop: &AtomicBool) -> anyhow::Result<()> {
     }
     drop(out);
     Ok(test.give_up()?)
-}
-
-fn ms(us: u64) -> String {
-    format!("{:.2} ms", us as f64 / 1_000.0)
-}
-
-fn years(years: f64) -> String {
-    match years {
-        0.0..2.0 => format!("{:.0} days", years * 365.25),
-        2.0..10_000.0 => format!("{years:.0} years"),
-        _ => "longer than anybody asks".to_owned(),
-    }
 }

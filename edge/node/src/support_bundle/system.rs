@@ -73,7 +73,13 @@ pub(super) fn facts(spec: &EdgeSpec, standing: &Standing) -> String {
                 &["model name", "Model", "Hardware", "processor"],
             ),
         ),
-        ("memory".to_owned(), read("/proc/meminfo")),
+        (
+            "memory".to_owned(),
+            picked(
+                "/proc/meminfo",
+                &["Mem", "Swap", "Cached", "Dirty", "Writeback:"],
+            ),
+        ),
         (
             format!("limits of {whose}"),
             read(&format!("/proc/{pid}/limits")),

@@ -125,6 +125,7 @@ fn read(file: &File) -> io::Result<Facts> {
     let blocks: Vec<_> = blocks.collect::<io::Result<_>>()?;
     Ok(Facts {
         pull_from: header.pull_from,
+        measured: header.measured,
         same_life: header.life.may_be(plug::life(file)),
         at_ms: now_ms(),
         ..compare(&promises, &blocks)
@@ -162,8 +163,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::cost::Cost;
     use super::super::plug::PlugTest;
+    use super::super::wear::Measured;
     use super::*;
 
     /// The rings after so many whole steps.
@@ -231,7 +232,7 @@ mod tests {
             Kept::Broken,
             "its file is gone"
         );
-        let mut test = PlugTest::begin(data, 0, &Cost::default()).unwrap();
+        let mut test = PlugTest::begin(data, 0, Measured::default()).unwrap();
         for number in 1..=100 {
             assert_eq!(test.step().unwrap().number, number);
         }
@@ -249,7 +250,7 @@ mod tests {
         assert!(!plug::file_path(data).exists());
         assert_eq!(check(data, Some(101)).unwrap().kept, Kept::Broken);
         // A new one, which is given up.
-        let test = PlugTest::begin(data, 0, &Cost::default()).unwrap();
+        let test = PlugTest::begin(data, 0, Measured::default()).unwrap();
         test.give_up().unwrap();
         assert!(kept_verdict(data).is_none() && check(data, None).is_err());
     }
@@ -258,7 +259,7 @@ mod tests {
     fn a_torn_block_on_the_disk_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
-        let mut test = PlugTest::begin(data, 0, &Cost::default()).unwrap();
+        let mut test = PlugTest::begin(data, 0, Measured::default()).unwrap();
         for _ in 0..20 {
             test.step().unwrap();
         }

@@ -1,10 +1,13 @@
 //! What a commit costs on this disk: an aligned block appended to a file that is there already, and an fdatasync, as the
 //! journal does it.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use super::pattern::{BLOCKS, Kind, encode, offset};
 use super::plug;
@@ -16,7 +19,7 @@ const TIME_MAX: Duration = Duration::from_secs(4);
 const COMMITS_MIN: u64 = 20;
 
 /// In microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     pub commits: u64,
     pub mean_us: u64,
@@ -45,6 +48,17 @@ pub fn measure(data: &Path, free_disk_min: u64) -> anyhow::Result<Cost> {
     }
     fs::remove_file(path)?;
     Ok(Cost::of(times_us))
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |us: u64| us as f64 / 1_000.0;
+        let (median, p99, max) = (ms(self.median_us), ms(self.p99_us), ms(self.max_us));
+        write!(
+            formatter,
+            "median {median:.2} ms, p99 {p99:.2} ms, max {max:.2} ms"
+        )
+    }
 }
 
 impl Cost {
@@ -81,6 +95,7 @@ mod tests {
             (cost.median_us, cost.p99_us, cost.max_us),
             (501, 991, 1_000)
         );
+        assert_eq!(cost.to_string(), "median 0.50 ms, p99 0.99 ms, max 1.00 ms");
         assert_eq!(Cost::of(Vec::new()), Cost::default());
     }
 

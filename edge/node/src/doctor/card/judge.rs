@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::wear::Measured;
+
 pub const LIES_ADVICE: &str = "do not keep messages on it: after a power cut acknowledged ones are gone. Take another card or disk (one with power-loss protection, or an eMMC), a USB bridge that passes flushes on, or a supply that outlasts a cut";
 
 /// What was found on the card.
@@ -23,6 +25,8 @@ pub struct Facts {
     pub pull_from: u64,
     /// Neither the machine nor the file system was started anew since.
     pub same_life: bool,
+    #[serde(default)]
+    pub measured: Measured,
     /// When it was looked at, in milliseconds since 1970.
     pub at_ms: i64,
 }
@@ -48,7 +52,7 @@ pub struct Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.says)
+        write!(formatter, "{}{}", self.says, self.facts.measured)
     }
 }
 
@@ -118,7 +122,20 @@ pub fn judge(facts: Facts, last: Option<u64>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cost::Cost;
     use super::*;
+
+    const NOTHING: Measured = Measured {
+        cost: Cost {
+            commits: 0,
+            mean_us: 0,
+            median_us: 0,
+            p99_us: 0,
+            max_us: 0,
+        },
+        load_bytes_per_second: 0,
+        rated_bytes: 0,
+    };
 
     const HONEST: Facts = Facts {
         promised: 1_000,
@@ -127,6 +144,7 @@ mod tests {
         first_missing: 0,
         pull_from: 500,
         same_life: false,
+        measured: NOTHING,
         at_ms: 0,
     };
 

@@ -17,5 +17,5 @@ pub use check::{check, judge_at_start, kept_verdict};
 pub use cost::{Cost, measure};
 pub use judge::{Facts, Kept, LIES_ADVICE, Verdict, judge};
 pub use plug::{PlugTest, Progress};
-pub use wear::{Load, Wear, device_of, loads};
+pub use wear::{Load, Measured, Wear, device_of, loads, shown_years};
 pub use writes::{Amount, AmountError};

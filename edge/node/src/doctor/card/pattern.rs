@@ -3,6 +3,9 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::cost::Cost;
+use super::wear::Measured;
+
 /// As the journal aligns its frames.
 pub(super) const BLOCK_BYTES: usize = 4_096;
 
@@ -15,7 +18,8 @@ pub(super) const FILE_BYTES: u64 = (1 + PROMISES + BLOCKS) * BLOCK_BYTES as u64;
 
 const MAGIC: [u8; 8] = *b"TGPLUG1\n";
 const CHECKSUM_AT: usize = BLOCK_BYTES - 8;
-const FILLER_AT: usize = 96;
+const MEASURED_AT: usize = 72;
+const FILLER_AT: usize = 112;
 
 /// What a block is. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,7 @@ pub(super) struct Header {
     /// The plug is to be pulled from this block on.
     pub pull_from: u64,
     pub life: Life,
+    pub measured: Measured,
 }
 
 /// Which life of the machine, and of its file system, it is. What both ends of a test have seen of the same one shows nothing.
@@ -114,6 +119,21 @@ impl Header {
         block[40..56].copy_from_slice(&self.life.boot.to_le_bytes());
         block[56..64].copy_from_slice(&self.life.mount.to_le_bytes());
         block[64..72].copy_from_slice(&self.life.started_ms.to_le_bytes());
+        let Measured {
+            cost,
+            load_bytes_per_second,
+            rated_bytes,
+        } = self.measured;
+        let words = [
+            cost.median_us,
+            cost.p99_us,
+            cost.max_us,
+            load_bytes_per_second,
+            rated_bytes,
+        ];
+        for (word, at) in words.into_iter().zip((MEASURED_AT..).step_by(8)) {
+            block[at..at + 8].copy_from_slice(&word.to_le_bytes());
+        }
         seal(&mut block);
         block
     }
@@ -121,6 +141,7 @@ impl Header {
     pub(super) fn decode(block: &[u8]) -> Option<Self> {
         let run = word(block, 16)?;
         decode(block, Kind::Header, run)?;
+        let measured = |index: usize| word(block, MEASURED_AT + 8 * index);
         Some(Self {
             run,
             pull_from: word(block, 32)?,
@@ -128,6 +149,16 @@ impl Header {
                 boot: u128::from_le_bytes(block.get(40..56)?.try_into().ok()?),
                 mount: word(block, 56)?,
                 started_ms: word(block, 64)?,
+            },
+            measured: Measured {
+                cost: Cost {
+                    median_us: measured(0)?,
+                    p99_us: measured(1)?,
+                    max_us: measured(2)?,
+                    ..Cost::default()
+                },
+                load_bytes_per_second: measured(3)?,
+                rated_bytes: measured(4)?,
             },
         })
     }
@@ -162,9 +193,16 @@ mod tests {
         }
 
         #[test]
-        fn a_header_is_known_again(run: u64, pull_from: u64, boot: u128, mount: u64, started_ms: u64) {
+        fn a_header_is_known_again(
+            run: u64,
+            pull_from: u64,
+            boot: u128,
+            [mount, started_ms, median_us, load_bytes_per_second]: [u64; 4],
+        ) {
             let life = Life { boot, mount, started_ms };
-            let header = Header { run, pull_from, life };
+            let cost = Cost { median_us, ..Cost::default() };
+            let measured = Measured { cost, load_bytes_per_second, rated_bytes: 7 };
+            let header = Header { run, pull_from, life, measured };
             prop_assert_eq!(Header::decode(&header.encode()), Some(header));
             prop_assert_eq!(Header::decode(&encode(Kind::Block, run, 1)), None);
         }

@@ -10,17 +10,16 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::check;
-use super::cost::Cost;
 use super::pattern::{BLOCK_BYTES, FILE_BYTES, Header, Kind, Life, encode, offset};
-use super::wear::started_s;
+use super::wear::{Measured, started_s};
 use crate::random;
 
 /// The plug is to be pulled after so long at the earliest: whatever a card delays is older by then.
-const PULL_AFTER: Duration = Duration::from_secs(5);
+const PULL_AFTER: Duration = Duration::from_secs(3);
 
 /// The same in blocks, whatever a sync costs.
 const PULL_FROM_MIN: u64 = 100;
-const PULL_FROM_MAX: u64 = 20_000;
+const PULL_FROM_MAX: u64 = 10_000;
 
 /// Below `data`.
 const FOLDER: &str = "doctor";
@@ -125,12 +124,13 @@ impl PlugTest {
     ///
     /// # Errors
     /// The folder cannot be written, or has no room.
-    pub fn begin(data: &Path, free_disk_min: u64, cost: &Cost) -> anyhow::Result<Self> {
+    pub fn begin(data: &Path, free_disk_min: u64, measured: Measured) -> anyhow::Result<Self> {
         let (file, path) = make_file(data, free_disk_min)?;
         let header = Header {
             run: u64::from_le_bytes(random::bytes()?),
-            pull_from: pull_from(cost),
+            pull_from: pull_from(measured.cost.mean_us),
             life: life(&file),
+            measured,
         };
         file.write_all_at(&header.encode(), 0)?;
         file.sync_all()?;
@@ -176,8 +176,8 @@ impl PlugTest {
 }
 
 /// Two syncs a block.
-fn pull_from(cost: &Cost) -> u64 {
-    let block_us = (2 * cost.mean_us).max(1);
+fn pull_from(commit_us: u64) -> u64 {
+    let block_us = (2 * commit_us).max(1);
     let blocks = PULL_AFTER.as_micros() as u64 / block_us;
     blocks.clamp(PULL_FROM_MIN, PULL_FROM_MAX)
 }
@@ -188,14 +188,11 @@ mod tests {
 
     #[test]
     fn a_slow_card_is_written_to_for_as_long_as_a_fast_one() {
-        let of = |mean_us| {
-            pull_from(&Cost {
-                mean_us,
-                ..Cost::default()
-            })
-        };
-        assert_eq!((of(0), of(10)), (PULL_FROM_MAX, PULL_FROM_MAX));
-        assert_eq!(of(1_000), 2_500);
-        assert_eq!(of(1_000_000), PULL_FROM_MIN);
+        assert_eq!(
+            (pull_from(0), pull_from(10)),
+            (PULL_FROM_MAX, PULL_FROM_MAX)
+        );
+        assert_eq!(pull_from(1_000), 1_500);
+        assert_eq!(pull_from(1_000_000), PULL_FROM_MIN);
     }
 }

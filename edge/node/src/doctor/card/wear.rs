@@ -1,16 +1,19 @@
 //! How long the flash lasts: what is written to it, by the node and by everybody, beside what its maker promises, and what an
 //! eMMC says of itself.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use tidegate_edge_journal::limits::Limits;
 use tidegate_edge_journal::media::Directory;
 use tidegate_edge_journal::survey;
 use tidegate_shared::data_lock::DataLock;
 use tidegate_shared::fleet::EdgeSpec;
 
-use crate::doctor::{Mount, Standing};
+use super::cost::Cost;
+use crate::doctor::{Mount, Standing, http_get};
 
 const SECONDS_PER_YEAR: f64 = 31_557_600.0;
 
@@ -31,6 +34,16 @@ pub struct Load {
     pub of: String,
 }
 
+/// What is known of a card beside its word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    pub cost: Cost,
+    /// 0: not known.
+    pub load_bytes_per_second: u64,
+    /// By its data sheet; 0: nobody has said.
+    pub rated_bytes: u64,
+}
+
 /// What the device says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wear {
@@ -39,6 +52,33 @@ pub struct Wear {
     /// `MMC` (an eMMC), `SD`; nothing for others.
     pub kind: Option<String>,
     pub says: Option<String>,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.cost.median_us == 0 {
+            return Ok(());
+        }
+        write!(formatter, "; a commit took: {}", self.cost)?;
+        let load = Load::new(self.load_bytes_per_second, 1.0, "")
+            .filter(|_| self.load_bytes_per_second > 0);
+        match load.filter(|_| self.rated_bytes > 0) {
+            Some(load) => {
+                let (years, rate) = (shown_years(load.years(self.rated_bytes)), load.rate());
+                write!(formatter, "; its rated writes last {years} at {rate}")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// For people.
+pub fn shown_years(years: f64) -> String {
+    match years {
+        0.0..2.0 => format!("{:.0} days", years * 365.25),
+        2.0..10_000.0 => format!("{years:.0} years"),
+        _ => "longer than anybody asks".to_owned(),
+    }
 }
 
 impl Load {
@@ -54,6 +94,11 @@ impl Load {
         self.seconds < SECONDS_MIN
     }
 
+    /// `20.0 KiB/s`.
+    pub fn rate(&self) -> String {
+        format!("{:.1} KiB/s", self.bytes_per_second / 1_024.0)
+    }
+
     /// How many years so many bytes last.
     pub fn years(&self, rated_bytes: u64) -> f64 {
         rated_bytes as f64 / self.bytes_per_second / SECONDS_PER_YEAR
@@ -63,19 +108,38 @@ impl Load {
 /// The node's own, and everybody's on its device, as far as they are known.
 pub fn loads(spec: &EdgeSpec, standing: &Standing) -> Vec<Load> {
     let of_node = match standing.is_running {
-        true => of_process(standing),
+        true => of_process(spec, standing),
         false => of_journal(&spec.data),
     };
     of_node.into_iter().chain(of_device(&spec.data)).collect()
 }
 
-/// What the process has had written, its index and the file system's own blocks for it among that.
-fn of_process(standing: &Standing) -> Option<Load> {
+/// What the process has had written, its index and the file system's own blocks for it among that. Where `/proc` does not
+/// tell that to this user, the journal's log by its own counters.
+fn of_process(spec: &EdgeSpec, standing: &Standing) -> Option<Load> {
     let stat = standing.proc_file("stat")?;
     let seconds = uptime_s()? - started_s(&stat)?;
-    let io = standing.proc_file("io")?;
-    let bytes = field(&io, "write_bytes: ")?.checked_sub(field(&io, "cancelled_write_bytes: ")?)?;
-    Load::new(bytes, seconds, "the node, since its start")
+    let io = standing.proc_file("io");
+    if let Some(bytes) = io.and_then(|io| field(&io, "write_bytes: ")) {
+        return Load::new(bytes, seconds, "the node, since its start");
+    }
+    let (_, metrics) = http_get(spec.http.address, "/metrics").ok()?;
+    let bytes = of_log(&metrics)?;
+    Load::new(
+        bytes,
+        seconds,
+        "the node's log without its index, since its start",
+    )
+}
+
+fn of_log(metrics: &str) -> Option<u64> {
+    let counter = |name| {
+        field(
+            metrics,
+            &format!("tidegate_journal_log_{name}_bytes_total "),
+        )
+    };
+    Some(counter("written")? + counter("filled")?)
 }
 
 fn uptime_s() -> Option<f64> {
@@ -195,6 +259,20 @@ mod tests {
         let load = Load::new(100 << 20, 1_024.0, "a test").unwrap();
         // 30 TB at 100 KiB a second.
         assert_eq!(load.years(30_000_000_000_000).round(), 9.0);
+        let measured = Measured {
+            cost: Cost {
+                median_us: 500,
+                ..Cost::default()
+            },
+            load_bytes_per_second: 100 << 10,
+            rated_bytes: 30_000_000_000_000,
+        };
+        let says = measured.to_string();
+        assert!(
+            says.ends_with("its rated writes last 9 years at 100.0 KiB/s"),
+            "{says}"
+        );
+        assert_eq!(Measured::default().to_string(), "");
         assert!(Load::new(1, 0.0, "nobody").is_none());
         assert!(Load::new(0, 60.0, "idle").unwrap().years(1).is_infinite());
     }
@@ -235,6 +313,8 @@ mod tests {
             field("a: 1\nwrite_bytes: 4096\n", "write_bytes: "),
             Some(4_096)
         );
+        let metrics = "tidegate_journal_log_written_bytes_total 4096\ntidegate_journal_log_filled_bytes_total 1\n";
+        assert_eq!(of_log(metrics), Some(4_097));
         assert!(uptime_s().unwrap() > 0.0);
     }
 }
