@@ -83,6 +83,10 @@ impl DiskArguments {
         if standing.is_running {
             println!("node      runs, and commits meanwhile: both are slower for it");
         }
+        // Measuring writes over it.
+        if let Some(left) = card::judge_what_is_left(&spec.data) {
+            println!("before    {}", left?);
+        }
         let free_disk_min = spec.journal.free_disk_min.0;
         let cost = card::measure(&spec.data, free_disk_min)?;
         let commits = cost.commits;
@@ -120,7 +124,7 @@ impl DiskArguments {
             println!("load      not known: say it with --load 20KiB/s");
         }
         let rated = self.rated_writes;
-        for load in &loads {
+        for load in loads.iter().filter(|load| !load.says_little()) {
             let (bytes, shown) = match rated {
                 Some(Amount(bytes)) => (bytes, "the rated writes last"),
                 None => (

@@ -102,11 +102,12 @@ fn listed(locks: &str, device: u64, inode: u64) -> Option<Option<u32>> {
     let find = |fits: &dyn Fn(&str) -> bool| {
         locks.lines().find_map(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
-            let is_lock = words.get(1) == Some(&"FLOCK") && words.get(3) == Some(&"WRITE");
-            let file = words.get(5).filter(|file| is_lock && fits(file))?;
-            let _ = file;
-            let pid = words[4].parse().ok().filter(|pid| *pid > 0);
-            Some(pid)
+            let [_, "FLOCK", _, "WRITE", pid, file, ..] = words[..] else {
+                return None;
+            };
+            // 0: of a process that this one may not see.
+            let pid = pid.parse().ok().filter(|pid| *pid > 0);
+            fits(file).then_some(pid)
         })
     };
     find(&|file| file == of_device).or_else(|| find(&|file| file.ends_with(&of_inode)))

@@ -58,24 +58,28 @@ pub fn check(data: &Path, last: Option<u64>) -> anyhow::Result<Verdict> {
     Ok(judge(facts, last))
 }
 
-/// At a node's start: says in its log what a test has shown that was not judged yet.
+/// Judges what a test has left that was not judged yet; `None` where there is nothing, or the test still runs.
+pub fn judge_what_is_left(data: &Path) -> Option<anyhow::Result<Verdict>> {
+    let file = File::open(plug::file_path(data)).ok()?;
+    // A test that runs holds its file's lock.
+    file.try_lock_shared().ok()?;
+    drop(file);
+    Some(check(data, None))
+}
+
+/// At a node's start: says in its log what a test has shown.
 pub fn judge_at_start(data: &Path) {
-    let path = plug::file_path(data);
-    // A test that still runs holds its file's lock.
-    let is_over = File::open(&path).is_ok_and(|file| file.try_lock_shared().is_ok());
-    if !is_over {
-        return;
-    }
-    match check(data, None) {
-        Ok(verdict) => match verdict.kept {
+    match judge_what_is_left(data) {
+        None => {}
+        Some(Ok(verdict)) => match verdict.kept {
             Kept::Word => tracing::info!(%verdict, "doctor disk"),
             Kept::NotShown => tracing::warn!(%verdict, "doctor disk"),
             Kept::Broken => tracing::error!(%verdict, "doctor disk: {LIES_ADVICE}"),
         },
-        Err(error) => tracing::warn!(
-            why = format!("{error:#}"),
-            "doctor disk: the test cannot be judged"
-        ),
+        Some(Err(error)) => {
+            let why = format!("{error:#}");
+            tracing::warn!(why, "doctor disk: the test cannot be judged");
+        }
     }
 }
 

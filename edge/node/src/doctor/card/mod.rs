@@ -13,7 +13,7 @@ mod plug;
 mod wear;
 mod writes;
 
-pub use check::{check, judge_at_start, kept_verdict};
+pub use check::{check, judge_at_start, judge_what_is_left, kept_verdict};
 pub use cost::{Cost, measure};
 pub use judge::{Facts, Kept, LIES_ADVICE, Verdict, judge};
 pub use plug::{PlugTest, Progress};

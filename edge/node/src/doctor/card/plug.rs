@@ -120,7 +120,7 @@ fn fill(file: &File) -> io::Result<()> {
 }
 
 impl PlugTest {
-    /// Prepares the file. What an earlier test has left is judged first, and what it showed is returned.
+    /// Prepares the file. What an earlier test has left or shown is gone then.
     ///
     /// # Errors
     /// The folder cannot be written, or has no room.
