@@ -1,4 +1,4 @@
-//! Rows of the node's own: client sessions and retained messages. The journal keeps them beside the
+//! Rows of the node's own: client sessions, retained and delayed messages. The journal keeps them beside the
 //! messages, in the same frames, and knows nothing of what they mean.
 //!
 //! A row is a value and the changes made to it since, in their order. Whoever owns the row folds the
@@ -24,6 +24,8 @@ pub enum RowTable {
     SharedGroups = 3,
     /// By the name of the keyed stream.
     Lanes = 4,
+    /// By when they are due, and a number.
+    Delayed = 5,
 }
 
 impl RowTable {
@@ -33,6 +35,7 @@ impl RowTable {
             2 => Some(Self::Retained),
             3 => Some(Self::SharedGroups),
             4 => Some(Self::Lanes),
+            5 => Some(Self::Delayed),
             _ => None,
         }
     }

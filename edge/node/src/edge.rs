@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::committer::Committer;
+use crate::delayed::Delayed;
 use crate::doctor::card;
 use crate::lanes::{self, KeyedStreams};
 use crate::metrics::Metrics;
@@ -87,7 +88,8 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
     if let Some(jwt) = &mut mqtt.jwt {
         jwt.resolve(folder);
     }
-    for path in [&mut mqtt.users, &mut mqtt.acl].into_iter().flatten() {
+    let files = [&mut mqtt.users, &mut mqtt.acl, &mut mqtt.blocked];
+    for path in files.into_iter().flatten() {
         *path = folder.join(&path);
     }
     Ok(spec)
@@ -109,6 +111,7 @@ impl Edge {
         let id = credentials.as_ref().map(Credentials::edge_id).transpose()?;
         let lock = DataLock::take(&spec.data)?;
         let doors = mqtt::Doors::load(&spec.mqtt, &spec.data)?;
+        let topics = mqtt::TopicRules::new(&spec.mqtt)?;
         let mut listeners = Vec::new();
         for listener in &spec.mqtt.listeners {
             let packet_bytes_max = spec.mqtt.packet_bytes_max.0 as usize;
@@ -122,10 +125,11 @@ impl Edge {
             routes,
             unrouted,
             loaded,
-            retained,
+            kept,
         } = tokio::task::spawn_blocking(move || open_journal(&opening, name.as_ref())).await??;
         let clock = Clock::new(journal.reader().time());
         let compression = compressions(&journal.reader(), &spec);
+        let priorities = priorities(&journal.reader(), &spec);
         let linger = spec.journal.commit_linger.0;
         let committer = Committer::start(journal, keyed, linger, unrouted)?;
         let metrics = Arc::new(Metrics::default());
@@ -137,9 +141,8 @@ impl Edge {
             backlog_bytes_max(&spec),
             loaded,
         );
-        let retained = Arc::new(retained);
-        let context =
-            mqtt::Context::new(&spec.mqtt, doors, sessions, retained, Arc::clone(&metrics));
+        let of_metrics = Arc::clone(&metrics);
+        let context = mqtt::Context::new(&spec.mqtt, doors, sessions, kept, topics, of_metrics);
         let (shutdown, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let (mut mqtt_addresses, mut mqtt_listeners) = (Vec::new(), Vec::new());
@@ -157,6 +160,7 @@ impl Edge {
         let service = crate::http::router(crate::http::Context {
             sessions: Arc::clone(&context.sessions),
             retained: Arc::clone(&context.retained),
+            delayed: Arc::clone(&context.delayed),
             metrics: Arc::clone(&metrics),
             edge: id.clone(),
             unrouted,
@@ -165,6 +169,8 @@ impl Edge {
         let sys_interval = spec.mqtt.sys_interval.0;
         let system = crate::system::run(Arc::clone(&context), sys_interval, stopping.clone());
         tasks.spawn(system);
+        let delayed = mqtt::publish_delayed(Arc::clone(&context), stopping.clone());
+        tasks.spawn(delayed);
         tasks.spawn(mqtt::sweep(context, stopping.clone()));
         if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {
             let (committer, metrics) = (committer.clone(), Arc::clone(&metrics));
@@ -173,6 +179,7 @@ impl Edge {
                 credentials,
                 committer,
                 compression,
+                priorities,
                 unrouted,
                 metrics,
             )?;
@@ -296,7 +303,7 @@ struct Opened {
     /// Keeps what no route takes and a client session wants.
     unrouted: StreamId,
     loaded: Loaded,
-    retained: Retained,
+    kept: mqtt::Kept,
 }
 
 /// Opens the journal, and in it the stream of each route.
@@ -344,7 +351,10 @@ fn open_journal(spec: &EdgeSpec, edge: Option<&EdgeId>) -> anyhow::Result<Opened
     }
     // Before anything is committed: rows are read as the opening's checkpoint left them.
     let loaded = Loaded::read(&journal)?;
-    let retained = Retained::load(&journal)?;
+    let kept = mqtt::Kept {
+        retained: Retained::load(&journal)?,
+        delayed: Delayed::load(&journal)?,
+    };
     let stored = lanes::load(&journal)?;
     let keyed = KeyedStreams::default();
     let mut routes = Vec::new();
@@ -366,6 +376,7 @@ fn open_journal(spec: &EdgeSpec, edge: Option<&EdgeId>) -> anyhow::Result<Opened
                 stream,
                 key: route.key,
                 origin: origin_headers(spec, name, edge),
+                priority: route.priority,
             },
         ));
     }
@@ -383,7 +394,7 @@ fn open_journal(spec: &EdgeSpec, edge: Option<&EdgeId>) -> anyhow::Result<Opened
         routes,
         unrouted,
         loaded,
-        retained,
+        kept,
     })
 }
 
@@ -392,6 +403,13 @@ fn compressions(reader: &JournalReader, spec: &EdgeSpec) -> BTreeMap<StreamId, C
     streams
         .map(|stream| (stream.stream, spec.compression_of(&stream.name)))
         .collect()
+}
+
+/// Of streams that have one.
+fn priorities(reader: &JournalReader, spec: &EdgeSpec) -> BTreeMap<StreamId, u8> {
+    let streams = reader.streams().into_iter();
+    let priorities = streams.map(|stream| (stream.stream, spec.priority_of(&stream.name)));
+    priorities.filter(|(_, priority)| *priority > 0).collect()
 }
 
 fn random_id() -> io::Result<u128> {

@@ -11,6 +11,7 @@ use tidegate_shared::id::{EdgeId, StreamId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::delayed::Delayed;
 use crate::metrics::Metrics;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
@@ -24,6 +25,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub(crate) struct Context {
     pub sessions: Arc<Sessions>,
     pub retained: Arc<Retained>,
+    pub delayed: Arc<Delayed>,
     pub metrics: Arc<Metrics>,
     /// By its certificate; `None` without an uplink.
     pub edge: Option<EdgeId>,
@@ -50,7 +52,14 @@ async fn health(State(context): State<Context>) -> Response {
 }
 
 async fn metrics_text(State(context): State<Context>) -> Response {
-    let text = context.metrics.encode(&context.sessions, &context.retained);
+    let Context {
+        sessions,
+        retained,
+        delayed,
+        metrics,
+        ..
+    } = context;
+    let text = metrics.encode(&sessions, &retained, &delayed);
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 

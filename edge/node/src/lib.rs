@@ -9,6 +9,7 @@
 //! but by the committer.
 
 mod committer;
+mod delayed;
 pub mod doctor;
 mod edge;
 mod http;
@@ -17,6 +18,7 @@ mod limits;
 mod metrics;
 mod mqtt;
 mod open_files;
+mod packet;
 mod policy;
 pub mod random;
 mod record;

@@ -115,6 +115,22 @@ pub const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const RETAINED_MESSAGES_MAX: usize = 100_000;
 pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 
+/// Delayed messages of a node, and what they take in memory.
+pub const DELAYED_MESSAGES_MAX: usize = 100_000;
+pub const DELAYED_BYTES_MAX: usize = 32 << 20;
+
+/// Those that are published at once when they are due; the others follow when these are durable.
+pub const DELAYED_AT_ONCE_MAX: usize = 256;
+
+/// Where the journal has no space for one that is due, it is tried again so much later.
+pub const DELAYED_AGAIN: Duration = Duration::from_secs(1);
+
+/// Messages that a connection takes out of its mailbox at once: those behind may still be overtaken.
+pub const LETTERS_TAKEN_MAX: usize = 256;
+
+/// The file of `mqtt.blocked`.
+pub const BLOCKED_FILE_BYTES_MAX: u64 = 16 << 20;
+
 /// The log is told so often of those that find no room.
 pub const RETAINED_REFUSED_TOLD_INTERVAL: Duration = Duration::from_secs(60);
 

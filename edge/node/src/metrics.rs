@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use tidegate_edge_protocol::mqtt::connection::RateLimit;
 
 use crate::committer::Committer;
+use crate::delayed::Delayed;
 use crate::limits::METRICS_STREAMS_MAX;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
@@ -58,6 +59,8 @@ pub(crate) struct Metrics {
     pub mqtt_slowed_connections: Count,
     /// Turned away for the same reason: too many waited.
     pub mqtt_turned_away_connections: Count,
+    /// Kept out by `mqtt.blocked`.
+    pub mqtt_blocked_connections: Count,
     pub messages_received: Count,
     pub messages_unrouted: Count,
     pub mqtt_messages_delivered: Count,
@@ -140,7 +143,12 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub(crate) fn encode(&self, sessions: &Sessions, retained: &Retained) -> String {
+    pub(crate) fn encode(
+        &self,
+        sessions: &Sessions,
+        retained: &Retained,
+        delayed: &Delayed,
+    ) -> String {
         let (committer, router) = (&sessions.committer, &sessions.router);
         let mut registry = Registry::with_prefix("tidegate");
         self.register(&mut registry);
@@ -170,6 +178,17 @@ impl Metrics {
             "mqtt_retained_messages",
             "Topics with a retained message",
             ConstGauge::new(retained.len() as i64),
+        );
+        let (waiting, bytes) = delayed.waiting();
+        registry.register(
+            "mqtt_delayed_messages",
+            "Messages that are not due yet",
+            ConstGauge::new(waiting as i64),
+        );
+        registry.register(
+            "mqtt_delayed_bytes",
+            "What those take in memory",
+            ConstGauge::new(bytes as i64),
         );
         registry.register(
             "mqtt_subscriptions",
@@ -222,6 +241,11 @@ impl Metrics {
                 "mqtt_turned_away_connections",
                 "Connections that were turned away for that, since too many waited",
                 &self.mqtt_turned_away_connections,
+            ),
+            (
+                "mqtt_blocked_connections",
+                "Connections that mqtt.blocked kept out",
+                &self.mqtt_blocked_connections,
             ),
             (
                 "messages_received",

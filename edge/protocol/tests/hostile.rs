@@ -246,6 +246,7 @@ fn delivery(token: u64, qos: Qos) -> Delivery {
         subscription_identifiers: Vec::new(),
         expires_at: None,
         resent: None,
+        priority: 0,
     }
 }
 

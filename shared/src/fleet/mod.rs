@@ -10,10 +10,10 @@ pub use listener::{
     CertificateUser, ClientCertificates, ListenerAddress, ListenerAddressError, ListenerSpec,
     TlsSpec, Transport,
 };
-pub use mqtt::{JwtSpec, LimitsSpec, RedirectSpec, RedirectWhen};
+pub use mqtt::{AutoSubscribeSpec, JwtSpec, LimitsSpec, RedirectSpec, RedirectWhen, RewriteSpec};
 pub use spec::{
-    EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, RetentionSpec, RouteKey,
-    RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,
+    EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, PRIORITY_MAX,
+    RetentionSpec, RouteKey, RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,
 };
 pub use units::{ByteSize, Span, UnitError};
 #[cfg(feature = "yaml")]

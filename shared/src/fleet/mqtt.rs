@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{ByteSize, ListenerSpec, MqttSpec, Span, SpecError};
+use crate::topic::TopicFilter;
 
 /// What one listener, and each client that it serves, may take. What is not said is as `mqtt.limits` says,
 /// and where that says nothing, as it stands here.
@@ -188,6 +189,43 @@ impl JwtSpec {
     }
 }
 
+/// A subscription that each client has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoSubscribeSpec {
+    /// `%u` is the client's user name, `%c` its id; a client whose name can't stand there does not have it.
+    pub filter: TopicFilter,
+    /// Default: 0.
+    #[serde(default)]
+    pub qos: u8,
+    #[serde(default)]
+    pub no_local: bool,
+    #[serde(default)]
+    pub retain_as_published: bool,
+    /// 0: retained messages come at each connection; 1: where the subscription is new; 2: never. Default: 0.
+    #[serde(default)]
+    pub retain_handling: u8,
+}
+
+/// Another name for topics, in what clients publish and what they subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewriteSpec {
+    pub from: TopicFilter,
+    /// `$1`, `$2` … are what the wildcards of `from` stand for, `%u` and `%c` the client's names.
+    pub to: String,
+    /// Default: true.
+    #[serde(default = "yes")]
+    pub publish: bool,
+    /// Default: true.
+    #[serde(default = "yes")]
+    pub subscribe: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 /// Another server, for clients of this one. Those of MQTT 5 are told its name; older ones only that this
 /// one is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -246,6 +284,14 @@ impl MqttSpec {
                 min: format!("{:?}", min.0),
                 max: format!("{:?}", max.0),
             });
+        }
+        number("auto_subscribe", Some(self.auto_subscribe.len()), 0..=100)?;
+        for own in &self.auto_subscribe {
+            number("qos", Some(own.qos), 0..=2)?;
+            number("retain_handling", Some(own.retain_handling), 0..=2)?;
+            if own.no_local && own.filter.as_str().starts_with("$share/") {
+                return Err(SpecError::SharedNoLocal(own.filter.clone()));
+            }
         }
         if self.jwt.as_ref().is_some_and(|jwt| !jwt.has_keys()) {
             return Err(SpecError::JwtKeys);
@@ -326,6 +372,17 @@ mod tests {
             ("jwt: {user_claim: sub}", "mqtt.jwt"),
             ("jwt: {secrets: a}", "did you mean `secret`"),
             ("redirect: {permanent: true}", "server"),
+            ("auto_subscribe: [{filter: a, qos: 3}]", "qos"),
+            ("auto_subscribe: [{filter: 'a#'}]", "a#"),
+            (
+                "auto_subscribe: [{filter: $share/g/a, no_local: true}]",
+                "$share/g/a",
+            ),
+            (
+                "auto_subscribe: [{filter: a, retain_handling: 3}]",
+                "retain_handling",
+            ),
+            ("rewrite: [{from: 'a/#'}]", "to"),
             ("redirect: {server: a, when: never}", "never"),
         ] {
             let error = check(mqtt).unwrap_err();

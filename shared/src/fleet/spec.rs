@@ -9,7 +9,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{ByteSize, JwtSpec, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec, Span};
+use super::{
+    AutoSubscribeSpec, ByteSize, JwtSpec, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec,
+    RewriteSpec, Span,
+};
 use crate::id::{StreamName, TopicName};
 use crate::record::Compression;
 use crate::topic::TopicFilter;
@@ -59,6 +62,19 @@ pub struct MqttSpec {
     /// Who may publish and subscribe to what: a YAML file of rules, read again when it changes or on SIGHUP. A
     /// relative path starts at the configuration file's folder. Default: none, and everybody may do everything.
     pub acl: Option<PathBuf>,
+    /// Who is kept out, whatever they prove: a YAML file of client ids, users and addresses, read again when it changes
+    /// or on SIGHUP. A relative path starts at the configuration file's folder. Default: nobody.
+    pub blocked: Option<PathBuf>,
+    /// What each client is subscribed to without asking. Default: nothing.
+    pub auto_subscribe: Vec<AutoSubscribeSpec>,
+    /// Topics of clients that have another name here; the first that matches counts. Default: none.
+    pub rewrite: Vec<RewriteSpec>,
+    /// Births of Sparkplug B are kept under `$sparkplug/certificates/`, and deaths of nodes say when they are told
+    /// (Sparkplug 3.0, an Aware server). Default: false.
+    pub sparkplug_aware: bool,
+    /// The user property of a message (MQTT 5) that says its priority, from 0 to 9, and counts before its route's.
+    /// Messages of one topic may then overtake each other. Default: none.
+    pub priority_property: Option<String>,
     /// The longest keep alive that a client of MQTT 5 gets: one that asks for a longer one, or for none,
     /// is told this. Default: none, the client's own counts.
     pub keep_alive_max: Option<Span>,
@@ -107,6 +123,10 @@ pub struct RouteSpec {
     /// Default: `topic`.
     #[serde(default)]
     pub key: RouteKey,
+    /// From 0 to 9: what waits with a higher one goes first, to subscribers that are connected and to the cloud.
+    /// Default: 0.
+    #[serde(default)]
+    pub priority: u8,
 }
 
 /// What becomes the Kafka record's key.
@@ -220,6 +240,10 @@ pub enum SpecError {
         "mqtt.redirect.server {0:?} is no server, such as other.example:1883: it takes up to 1024 printable ASCII characters"
     )]
     RedirectServer(String),
+    #[error(
+        "mqtt.auto_subscribe: {0} is shared, and no_local is not for shared subscriptions [MQTT-3.8.3-4]"
+    )]
+    SharedNoLocal(TopicFilter),
     #[error("mqtt.jwt has no key: name a file as secret, public_key or jwks")]
     JwtKeys,
     #[error("uplink.cloud {0:?} is not host:port, such as cloud.example.com:7443")]
@@ -241,6 +265,7 @@ impl Default for EdgeSpec {
                 filter: TopicFilter::new("#").expect("it is a filter"),
                 stream: StreamName::new("telemetry").expect("it is a name"),
                 key: RouteKey::Topic,
+                priority: 0,
             }],
             streams: BTreeMap::new(),
             uplink: None,
@@ -256,6 +281,9 @@ const RECONNECT_MAX_RANGE: [Span; 2] = [
 
 /// Lanes of one stream.
 const LANES_MAX: u32 = 1_024;
+
+/// The highest priority of a message.
+pub const PRIORITY_MAX: u8 = 9;
 
 /// More often, the figures would be the load.
 const SYS_INTERVAL_MIN: Span = Span(Duration::from_millis(100));
@@ -275,6 +303,11 @@ impl Default for MqttSpec {
             jwt: None,
             failures_free: 5,
             acl: None,
+            blocked: None,
+            auto_subscribe: Vec::new(),
+            rewrite: Vec::new(),
+            sparkplug_aware: false,
+            priority_property: None,
             keep_alive_max: None,
             redirect: None,
             session_backlog_bytes_max: ByteSize(1 << 30),
@@ -323,6 +356,14 @@ impl EdgeSpec {
         self.streams
             .get(stream)
             .map_or(0, |settings| settings.lanes)
+    }
+
+    /// The highest priority of the routes to a stream; a lane has its keyed stream's.
+    pub fn priority_of(&self, stream: &StreamName) -> u8 {
+        let name = stream.as_str();
+        let name = name.split_once('#').map_or(name, |(name, _)| name);
+        let routes = self.routes.iter().filter(|it| it.stream.as_str() == name);
+        routes.map(|route| route.priority).max().unwrap_or(0)
     }
 
     /// How a stream's batches are packed.
@@ -397,6 +438,14 @@ impl EdgeSpec {
         self.mqtt.check()?;
         for route in &self.routes {
             self.topic_of(&route.stream)?;
+            if route.priority > PRIORITY_MAX {
+                return Err(SpecError::Range {
+                    key: "priority",
+                    value: format!("{} (route {})", route.priority, route.filter),
+                    min: "0".to_owned(),
+                    max: PRIORITY_MAX.to_string(),
+                });
+            }
             if self.lanes_of(&route.stream) > 0 && route.key == RouteKey::None {
                 return Err(SpecError::LanesWithoutKey(route.stream.clone()));
             }

@@ -226,6 +226,7 @@ impl World {
             subscription_identifiers: Vec::new(),
             expires_at: (op & 0x20 != 0).then(|| self.now + Duration::from_secs(1)),
             resent: None,
+            priority: op >> 6,
         };
         let _ = self.machine.handle_deliver(self.now, delivery);
     }

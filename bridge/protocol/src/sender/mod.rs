@@ -11,6 +11,8 @@ mod events;
 mod lanes_tests;
 mod offers;
 mod position;
+#[cfg(test)]
+mod priority_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -49,7 +51,9 @@ pub struct Sender {
     session_epoch: SessionEpoch,
     phase: Phase,
     streams: BTreeMap<StreamId, SendStream>,
-    /// Streams to announce, and streams with something to send: both round robin.
+    /// Streams that go before others, and how far.
+    priorities: BTreeMap<StreamId, u8>,
+    /// Streams to announce, and streams with something to send: both round robin, these by priority.
     to_announce: VecDeque<StreamId>,
     ready: VecDeque<StreamId>,
     next_request: u64,
@@ -76,6 +80,7 @@ impl Sender {
             session_epoch,
             phase: Phase::Offline,
             streams: BTreeMap::new(),
+            priorities: BTreeMap::new(),
             to_announce: VecDeque::new(),
             ready: VecDeque::new(),
             next_request: 1,
@@ -147,6 +152,15 @@ impl Sender {
         }
         self.make_ready(id);
         self.pump();
+    }
+
+    /// What a stream has goes before what others of a lower priority have; without this it is 0.
+    pub fn set_priority(&mut self, id: StreamId, priority: u8) {
+        self.priorities.insert(id, priority);
+    }
+
+    fn priority(&self, id: StreamId) -> u8 {
+        self.priorities.get(&id).copied().unwrap_or(0)
     }
 
     /// Holds a lane back: nothing of it is sent from `below` on; `None` lets it go.
@@ -223,7 +237,12 @@ impl Sender {
             && !stream.queued
         {
             stream.queued = true;
-            self.ready.push_back(id);
+            let priority = self.priority(id);
+            let behind = self.ready.iter().rev();
+            let overtaken = behind
+                .take_while(|it| self.priority(**it) < priority)
+                .count();
+            self.ready.insert(self.ready.len() - overtaken, id);
         }
     }
 

@@ -17,6 +17,7 @@ pub(super) fn look(spec: &EdgeSpec) -> Vec<Finding> {
     let jwt = mqtt.jwt.as_ref();
     let secret = jwt.and_then(|jwt| jwt.secret.as_ref());
     let mut files: Vec<_> = mqtt.users.iter().chain(&mqtt.acl).chain(secret).collect();
+    files.extend(&mqtt.blocked);
     files.extend(
         jwt.iter()
             .flat_map(|jwt| jwt.public_key.iter().chain(&jwt.jwks)),
@@ -36,7 +37,7 @@ pub(super) fn look(spec: &EdgeSpec) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok(
             CHECK,
-            "no mqtt.users, mqtt.jwt or mqtt.acl is configured",
+            "no mqtt.users, mqtt.jwt, mqtt.acl or mqtt.blocked is configured",
         ));
     }
     findings

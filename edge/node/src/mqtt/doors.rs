@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{anyhow, ensure};
 use tidegate_bridge::Reloaded;
-use tidegate_edge_protocol::mqtt::authentication::{Attempts, Users};
+use tidegate_edge_protocol::mqtt::authentication::{Attempts, BlockList, BlockListForm, Users};
 use tidegate_edge_protocol::mqtt::authorization::{Rules, RulesForm};
 use tidegate_shared::fleet::{MqttSpec, parse_yaml};
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::checking::Checking;
 use super::tokens::TokenFiles;
 use super::{Context, Tls, scram};
-use crate::limits::{ACL_FILE_BYTES_MAX, FILES_INTERVAL};
+use crate::limits::{ACL_FILE_BYTES_MAX, BLOCKED_FILE_BYTES_MAX, FILES_INTERVAL};
 use crate::watched::Watched;
 
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub(crate) struct Doors {
     pub tokens: Option<Arc<TokenFiles>>,
     /// The rules of `mqtt.acl`.
     pub acl: Option<Arc<Watched<Rules>>>,
+    /// Who is in the file of `mqtt.blocked`.
+    pub blocked: Option<Arc<Watched<BlockList>>>,
     pub checking: Checking,
     attempts: Arc<Mutex<Attempts>>,
 }
@@ -36,10 +38,12 @@ impl Doors {
         let users = users.map(|path| scram::load(path, data)).transpose()?;
         let tokens = spec.jwt.as_ref().map(TokenFiles::load).transpose()?;
         let acl = spec.acl.as_deref().map(load_rules).transpose()?;
+        let blocked = spec.blocked.as_deref().map(load_blocked).transpose()?;
         Ok(Self {
             users: users.map(Arc::new),
             tokens: tokens.map(Arc::new),
             acl: acl.map(Arc::new),
+            blocked: blocked.map(Arc::new),
             checking: Checking::default(),
             attempts: Arc::new(Mutex::new(Attempts::new(spec.failures_free))),
         })
@@ -50,7 +54,8 @@ impl Doors {
         let acl = self.acl.as_ref().map(|acl| acl.reload(anyway));
         let users = self.users.as_ref().map(|users| users.reload(anyway));
         let tokens = self.tokens.as_ref().map(|tokens| tokens.reload(anyway));
-        [acl, users].contains(&Some(Reloaded::Renewed)) || tokens == Some(true)
+        let blocked = self.blocked.as_ref().map(|list| list.reload(anyway));
+        [acl, users, blocked].contains(&Some(Reloaded::Renewed)) || tokens == Some(true)
     }
 
     pub(super) fn attempts(&self) -> MutexGuard<'_, Attempts> {
@@ -65,10 +70,13 @@ pub(crate) fn examine_doors(spec: &MqttSpec) -> Vec<(&'static str, anyhow::Resul
     let tokens = tokens.map(|tokens| tokens.map(|tokens| tokens.count()));
     let rules = spec.acl.as_deref().map(load_rules);
     let rules = rules.map(|rules| rules.map(|rules| rules.now().len()));
+    let blocked = spec.blocked.as_deref().map(load_blocked);
+    let blocked = blocked.map(|blocked| blocked.map(|blocked| blocked.now().len()));
     let files = [
         ("mqtt.users", users),
         ("mqtt.jwt", tokens),
         ("mqtt.acl", rules),
+        ("mqtt.blocked", blocked),
     ];
     let read = files.into_iter();
     read.filter_map(|(key, read)| Some((key, read?))).collect()
@@ -88,6 +96,18 @@ fn load_rules(path: &Path) -> anyhow::Result<Watched<Rules>> {
             "mqtt.acl: what no rule allows is denied"
         );
         Ok(rules)
+    })
+}
+
+fn load_blocked(path: &Path) -> anyhow::Result<Watched<BlockList>> {
+    Watched::load("mqtt.blocked", path, BLOCKED_FILE_BYTES_MAX, |text| {
+        let form: BlockListForm = parse_yaml(text).map_err(|error| anyhow!("{error}"))?;
+        let list = BlockList::try_from(form)?;
+        tracing::info!(
+            entries = list.len(),
+            "mqtt.blocked: who is in it is kept out"
+        );
+        Ok(list)
     })
 }
 

@@ -330,7 +330,7 @@ impl Task {
             if !self.letters.is_empty() || !std::mem::take(&mut self.letters_left) {
                 return;
             }
-            self.letters = self.mailbox.take_letters().into();
+            (self.letters, self.letters_left) = self.mailbox.take_letters();
         }
     }
 
@@ -383,10 +383,10 @@ impl Task {
         for (answer, outcome) in outcomes {
             self.answer(answer, outcome);
         }
-        match self.letters.is_empty() {
-            true => self.letters = letters.into(),
-            false => self.letters_left |= letters_left,
+        if self.letters.is_empty() {
+            self.letters = letters;
         }
+        self.letters_left |= letters_left;
         let dropped = self.mailbox.take_dropped();
         if dropped > 0 {
             self.context.metrics.mqtt_messages_dropped.inc_by(dropped);

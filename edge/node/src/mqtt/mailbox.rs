@@ -2,6 +2,7 @@
 //! mailbox is bounded in messages and bytes; who does not empty it loses QoS 0 messages, and is
 //! disconnected rather than have a QoS 1 message skipped.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,7 @@ use tidegate_edge_protocol::mqtt::connection::{
 use tidegate_edge_protocol::mqtt::limits::ConnectionLimits;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 
-use crate::limits::{DETACHED_BYTES_MAX, LETTERS_ATTACHED_MAX};
+use crate::limits::{DETACHED_BYTES_MAX, LETTERS_ATTACHED_MAX, LETTERS_TAKEN_MAX};
 use crate::sessions::SharedDelivery;
 
 /// A message for a subscriber, before its session gives it a packet.
@@ -33,6 +34,8 @@ pub(crate) struct Letter {
     pub expires_at: Option<Instant>,
     /// There where a group waits for the delivery's end.
     pub shared: Option<SharedDelivery>,
+    /// Goes before those that wait with a lower one.
+    pub priority: u8,
 }
 
 impl Letter {
@@ -84,7 +87,7 @@ impl Again {
 pub(crate) enum Answer {
     Publish(PublishToken, Box<Published>),
     /// In a mailbox of its own.
-    Will,
+    Posted,
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),
@@ -96,7 +99,8 @@ pub(crate) enum Answer {
         identifier: Option<SubscriptionIdentifier>,
     },
     Unsubscribed(SubscribeToken, Vec<ReasonCode>),
-    Accepted(Box<Accepted>),
+    /// And what the client has of itself for which retained messages follow.
+    Accepted(Box<Accepted>, Vec<SubscriptionRequest>),
 }
 
 /// And what became of it: only publishes are ever refused.
@@ -107,7 +111,8 @@ pub(crate) type Outcome = (Answer, Result<(), PublishRefused>);
 pub(crate) struct Contents {
     /// At most as many as the windows in both directions.
     pub outcomes: Vec<Outcome>,
-    pub letters: Vec<Letter>,
+    /// Those of a higher priority first.
+    pub letters: VecDeque<Letter>,
     letters_bytes: usize,
     pub shut_down: Option<ReasonCode>,
     /// There are some that were not asked for.
@@ -116,6 +121,18 @@ pub(crate) struct Contents {
     pub judge_again: bool,
     /// Nobody empties it any more.
     is_closed: bool,
+}
+
+impl Contents {
+    fn take_letters(&mut self) -> VecDeque<Letter> {
+        if self.letters.len() <= LETTERS_TAKEN_MAX {
+            self.letters_bytes = 0;
+            return std::mem::take(&mut self.letters);
+        }
+        let taken: VecDeque<_> = self.letters.drain(..LETTERS_TAKEN_MAX).collect();
+        self.letters_bytes -= taken.iter().map(Letter::bytes).sum::<usize>();
+        taken
+    }
 }
 
 #[derive(Debug)]
@@ -181,9 +198,11 @@ impl Mailbox {
         let bytes: usize = letters.iter().map(Letter::bytes).sum();
         self.put(|contents| {
             let is_empty = contents.letters.is_empty() && !contents.is_closed;
-            if is_empty && letters.len() <= self.letters_max && bytes <= self.bytes_max {
+            let is_urgent = letters.iter().any(|letter| letter.priority > 0);
+            let fits = letters.len() <= self.letters_max && bytes <= self.bytes_max;
+            if is_empty && fits && !is_urgent {
                 contents.letters_bytes = bytes;
-                contents.letters = letters;
+                contents.letters = letters.into();
                 return;
             }
             letters
@@ -204,7 +223,12 @@ impl Mailbox {
             if contents.letters.len() >= LETTERS_ATTACHED_MAX {
                 letter.detach();
             }
-            contents.letters.push(letter);
+            let behind = contents.letters.iter().rev();
+            let overtaken = behind
+                .take_while(|it| it.priority < letter.priority)
+                .count();
+            let at = contents.letters.len() - overtaken;
+            contents.letters.insert(at, letter);
         } else if letter.qos.min(letter.qos_max) == Qos::AtMostOnce {
             self.dropped_qos0.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -221,7 +245,7 @@ impl Mailbox {
         };
     }
 
-    /// What is there, if anything is; letters only if they are asked for.
+    /// What is there, if anything is; letters only if they are asked for, and then so many.
     pub(crate) fn take(&self, with_letters: bool) -> Option<Contents> {
         if !self.filled.swap(false, Ordering::Acquire) {
             return None;
@@ -229,19 +253,20 @@ impl Mailbox {
         let mut contents = self.contents.lock().expect("nobody panics with it");
         let mut taken = std::mem::take(&mut *contents);
         contents.is_closed = taken.is_closed;
-        if !with_letters {
-            contents.letters = std::mem::take(&mut taken.letters);
-            contents.letters_bytes = taken.letters_bytes;
-            taken.letters_left = !contents.letters.is_empty();
+        contents.letters_bytes = taken.letters_bytes;
+        contents.letters = std::mem::take(&mut taken.letters);
+        if with_letters {
+            taken.letters = contents.take_letters();
         }
+        taken.letters_left = !contents.letters.is_empty();
         Some(taken)
     }
 
-    /// Letters that were left when the rest was taken.
-    pub(super) fn take_letters(&self) -> Vec<Letter> {
+    /// Letters that were left when the rest was taken, so many.
+    pub(super) fn take_letters(&self) -> (VecDeque<Letter>, bool) {
         let mut contents = self.contents.lock().expect("nobody panics with it");
-        contents.letters_bytes = 0;
-        std::mem::take(&mut contents.letters)
+        let letters = contents.take_letters();
+        (letters, !contents.letters.is_empty())
     }
 
     /// Returns once something is there. Safe to cancel; for the connection's own task alone.
@@ -297,7 +322,37 @@ mod tests {
             identifiers: Vec::new(),
             expires_at: None,
             shared: None,
+            priority: 0,
         }
+    }
+
+    #[test]
+    fn what_is_urgent_overtakes_what_waits() {
+        let mailbox = Mailbox::default();
+        let letter = |bytes, priority| Letter {
+            priority,
+            ..letter(Qos::AtMostOnce, bytes)
+        };
+        let count = LETTERS_TAKEN_MAX + 2;
+        mailbox.deliver_all(vec![letter(0, 0); count]);
+        mailbox.deliver(letter(1, 7));
+        mailbox.deliver_all(vec![letter(2, 9), letter(3, 7), letter(4, 0)]);
+        let of = |letters: VecDeque<Letter>| {
+            let sizes = letters.iter().map(|letter| letter.message.payload.len());
+            sizes.collect::<Vec<_>>()
+        };
+        let contents = mailbox.take(true).unwrap();
+        assert!(contents.letters_left);
+        let taken = of(contents.letters);
+        assert_eq!(
+            (taken.len(), &taken[..4]),
+            (LETTERS_TAKEN_MAX, &[2, 1, 3, 0][..])
+        );
+        // Nothing that was taken is overtaken; what is left may be.
+        mailbox.deliver(letter(5, 1));
+        let (taken, is_left) = mailbox.take_letters();
+        assert_eq!((of(taken), is_left), (vec![5, 0, 0, 0, 0, 0, 4], false));
+        assert!(mailbox.take_letters().0.is_empty());
     }
 
     #[test]

@@ -1,21 +1,27 @@
 //! The MQTT driver: listeners, and a task for each connection.
 
+mod addressed;
 mod authentication;
 mod checking;
+mod delayed;
 mod doors;
 mod driver;
 mod events;
 mod mailbox;
 mod offered;
 mod outbox;
+mod posted;
+mod priority;
 mod publishing;
 mod rights;
 mod scram;
 mod serving;
 #[cfg(test)]
 mod sizes;
+mod sparkplug;
 mod subscribing;
 mod tokens;
+mod topic_rules;
 mod transport;
 mod turn;
 mod wills;
@@ -37,6 +43,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::committer::Committer;
+use crate::delayed::Delayed;
 use crate::limits::{HANDSHAKE_TIMEOUT, SWEEP_INTERVAL};
 use crate::metrics::Metrics;
 use crate::retained::Retained;
@@ -46,8 +53,10 @@ use crate::sessions::{Clock, Sessions};
 
 use offered::{ListenerLimits, Redirects, connection_limits};
 
+pub(crate) use delayed::publish_delayed;
 pub(crate) use doors::{Doors, Files, examine_doors};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
+pub(crate) use topic_rules::TopicRules;
 use transport::{Arrival, Peer};
 pub(crate) use transport::{Listener, Tls};
 
@@ -59,6 +68,7 @@ pub(crate) struct Context {
     pub reader: JournalReader,
     pub sessions: Arc<Sessions>,
     pub retained: Arc<Retained>,
+    pub delayed: Arc<Delayed>,
     /// The last of each topic of the server's own.
     pub system: Arc<Retained>,
     pub clock: Clock,
@@ -70,11 +80,19 @@ pub(crate) struct Context {
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
     pub redirect: Redirects,
     pub doors: Doors,
+    pub topics: Arc<TopicRules>,
     /// The connection's listener does.
     pub lets_anonymous_in: bool,
     connection_ids: Arc<AtomicU64>,
     /// Connections of all listeners, to be told when the node stops.
     open: Arc<Open>,
+}
+
+/// Messages that a journal has as rows.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub retained: Retained,
+    pub delayed: Delayed,
 }
 
 /// The mailboxes of open connections.
@@ -113,7 +131,8 @@ impl Context {
         spec: &MqttSpec,
         doors: Doors,
         sessions: Arc<Sessions>,
-        retained: Arc<Retained>,
+        kept: Kept,
+        topics: TopicRules,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let connections_max = spec.connections_max;
@@ -124,7 +143,8 @@ impl Context {
             reader: sessions.committer.reader().clone(),
             clock: sessions.clock,
             sessions,
-            retained,
+            retained: Arc::new(kept.retained),
+            delayed: Arc::new(kept.delayed),
             system: Arc::default(),
             metrics,
             limits: Arc::new(connection_limits(spec, &spec.limits)),
@@ -132,6 +152,7 @@ impl Context {
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
             doors,
+            topics: Arc::new(topics),
             lets_anonymous_in: false,
             connection_ids,
             open: Arc::default(),

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_edge_journal::RowEntry;
-use tidegate_edge_protocol::mqtt::codec::{Message, PacketId, Publish, PublishQos, Qos};
+use tidegate_edge_protocol::mqtt::codec::{Message, PacketId, Publish, PublishQos, Qos, Text};
 use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken, ReleaseToken};
+use tidegate_edge_protocol::mqtt::destination::{Destination, final_topic};
 use tidegate_edge_protocol::mqtt::session::Change;
 
 use super::Context;
@@ -15,26 +16,29 @@ use super::driver::Task;
 use super::mailbox::{Again, Answer, Mailbox, Published};
 use super::outbox::Outbox;
 use super::rights::Refused;
+use super::sparkplug::Certificate;
 use super::turn::Turn;
 use crate::committer::{Append, Gate, Room, Waiter, now_ms, rows_bytes};
+use crate::delayed::{Accepted, DelayedMessage};
 use crate::limits::WITHHELD_BYTES_MAX;
 use crate::record::Arrived;
 use crate::retained::{OnItsWay, RetainedFull, RetainedMessage};
-use crate::router::{ConnectionId, expires_at};
+use crate::router::ConnectionId;
 use crate::system::is_of_the_server;
 
 /// What the commit is waited for with.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Owed {
     Publish(PublishToken),
-    Will,
+    /// Of the server's own accord.
+    Posted,
 }
 
 impl Owed {
     fn answer(self, published: Published) -> Answer {
         match self {
             Self::Publish(token) => Answer::Publish(token, Box::new(published)),
-            Self::Will => Answer::Will,
+            Self::Posted => Answer::Posted,
         }
     }
 }
@@ -56,6 +60,8 @@ pub(super) struct Incoming<'a> {
     pub is_repeated: bool,
     /// By the rules.
     pub is_allowed: bool,
+    /// A birth that the server keeps.
+    pub is_certificate: bool,
 }
 
 /// What became of a message.
@@ -70,6 +76,8 @@ pub(super) enum TakenIn {
 
 /// What waits for room in the committer's queue.
 pub(super) struct Stuck {
+    /// What comes before it.
+    before: Option<Box<Stuck>>,
     what: Unqueued,
     retained: Option<RetainedMessage>,
 }
@@ -79,20 +87,22 @@ enum Unqueued {
     Append(Append),
     /// Nothing but the rows is kept.
     Rows(Vec<RowEntry>, Option<Waiter>),
+    /// One of the rows is that of a delayed message.
+    Delayed(Vec<RowEntry>, Option<Waiter>, Accepted),
 }
 
 impl Unqueued {
     fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.bytes(),
-            Self::Rows(rows, _) => rows_bytes(rows),
+            Self::Rows(rows, _) | Self::Delayed(rows, ..) => rows_bytes(rows),
         }
     }
 
     fn is_promised(&self) -> bool {
         match self {
             Self::Append(append) => append.waiter.is_some(),
-            Self::Rows(_, waiter) => waiter.is_some(),
+            Self::Rows(_, waiter) | Self::Delayed(_, waiter, _) => waiter.is_some(),
         }
     }
 }
@@ -117,20 +127,45 @@ impl Context {
             patient,
             is_repeated,
             is_allowed,
+            is_certificate,
         } = incoming;
         let mut rows: Vec<RowEntry> = row.into_iter().collect();
         let mut published = Published {
             received,
             again: None,
         };
-        if !is_allowed || is_of_the_server(message.topic.as_str()) {
-            self.refuse_unauthorized(rows, owed, published, patient.is_some());
+        let destination = match message.topic.as_bytes().starts_with(b"$") {
+            true => Destination::of(&message.topic),
+            false => Ok(Destination::Subscribers),
+        };
+        let refused = match destination {
+            _ if !is_allowed || is_of_the_server(final_topic(&message.topic)) => {
+                Some(PublishRefused::NotAuthorized)
+            }
+            _ if !is_certificate && self.is_of_sparkplug(&message.topic) => {
+                Some(PublishRefused::NotAuthorized)
+            }
+            Err(_) => Some(PublishRefused::TopicNameInvalid),
+            Ok(_) => None,
+        };
+        if let Some(refused) = refused {
+            self.refuse_for_good(rows, owed, published, patient.is_some(), refused);
             return TakenIn::OnItsWay;
         }
-        let is_will = matches!(owed, Some((_, Owed::Will)));
+        if let Ok(Destination::Delayed { delay_s, topic }) = destination {
+            let delayed = DelayedMessage {
+                message: Arc::new(with_topic(&message, topic)),
+                qos,
+                retain,
+                publisher: Bytes::copy_from_slice(client_id),
+                at_ms: self.clock.now_ms(),
+            };
+            return self.delay(delayed, delay_s, rows, owed, published);
+        }
+        let is_posted = matches!(owed, Some((_, Owed::Posted)));
         let retained = match retain.then(|| self.retain(&message, qos, &mut rows)) {
             // Better a message that is not retained than none, where nobody can be told.
-            Some(Err(RetainedFull)) if is_will || owed.is_none() => None,
+            Some(Err(RetainedFull)) if is_posted || owed.is_none() => None,
             Some(Err(RetainedFull)) => {
                 self.refuse(rows, owed, published);
                 return TakenIn::OnItsWay;
@@ -138,16 +173,22 @@ impl Context {
             Some(Ok(retained)) => Some(retained),
             None => None,
         };
+        // One that is tried again was kept then.
+        let certificate = match is_repeated && patient.is_some() {
+            true => Certificate::No,
+            false => self.certify(&message, qos, client_id, id, outbox),
+        };
+        let is_certified = !matches!(certificate, Certificate::No);
+        let before = match certificate {
+            Certificate::Stuck(stuck) => Some(stuck),
+            Certificate::No | Certificate::Kept => None,
+        };
         let way = self.router.way(&message.topic);
-        if !is_repeated && !way.online.is_empty() {
-            let expires_at = expires_at(&message);
-            for online in &way.online {
-                if let Some(letter) = online.letter(id, &message, qos, retain, expires_at) {
-                    outbox.put(online.id, &online.mailbox, letter);
-                }
-            }
+        if !is_repeated {
+            let put = |to, mailbox: &_, letter| outbox.put(to, mailbox, letter);
+            self.to_online(&way, id, &message, qos, retain, put);
         }
-        if way.kept.is_none() && rows.is_empty() {
+        if way.kept.is_none() && rows.is_empty() && !is_certified {
             return TakenIn::Settled;
         }
         published.again = patient.map(|qos| Again {
@@ -155,13 +196,13 @@ impl Context {
             qos,
             retain,
         });
-        // A will waits for space, too, and nothing behind it.
-        let waits = patient.is_some() || is_will;
+        // What is posted waits for space, too, and nothing behind it.
+        let waits = patient.is_some() || is_posted;
         let gate = owed.filter(|_| waits).map(|(mailbox, _)| Gate::of(mailbox));
         let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
         let Some(route) = &way.kept else {
             self.metrics.messages_unrouted.inc();
-            return self.queue(Unqueued::Rows(rows, waiter), retained);
+            return self.queue(before, Unqueued::Rows(rows, waiter), retained);
         };
         let arrived = Arrived {
             message: &message,
@@ -181,25 +222,43 @@ impl Context {
             gate,
             retained: None,
         };
-        self.queue(Unqueued::Append(append), retained)
+        self.queue(before, Unqueued::Append(append), retained)
     }
 
-    /// Hands it over, if there is room.
-    fn queue(&self, what: Unqueued, retained: Option<RetainedMessage>) -> TakenIn {
-        match self.committer.try_room_for(what.bytes()) {
+    /// Hands it over, if there is room, and nothing that comes before it waits for some.
+    fn queue(
+        &self,
+        before: Option<Box<Stuck>>,
+        what: Unqueued,
+        retained: Option<RetainedMessage>,
+    ) -> TakenIn {
+        let is_next = before.is_none();
+        let room = is_next.then(|| self.committer.try_room_for(what.bytes()));
+        match room.flatten() {
             Some(room) => {
                 self.queue_in(what, retained, room);
                 TakenIn::OnItsWay
             }
-            None => TakenIn::Stuck(Box::new(Stuck { what, retained })),
+            None => TakenIn::Stuck(Box::new(Stuck {
+                before,
+                what,
+                retained,
+            })),
         }
     }
 
     /// Waits until a message has room, and hands it over.
     pub(super) async fn wait_for_room(&self, stuck: Stuck) {
-        let Stuck { what, retained } = stuck;
-        if let Some(room) = self.committer.room_for(what.bytes()).await {
-            self.queue_in(what, retained, room);
+        let mut next = Some(stuck);
+        let mut all = Vec::new();
+        while let Some(mut stuck) = next {
+            next = stuck.before.take().map(|before| *before);
+            all.push(stuck);
+        }
+        while let Some(Stuck { what, retained, .. }) = all.pop() {
+            if let Some(room) = self.committer.room_for(what.bytes()).await {
+                self.queue_in(what, retained, room);
+            }
         }
     }
 
@@ -212,6 +271,11 @@ impl Context {
             Unqueued::Rows(rows, waiter) => {
                 let room = Some(room);
                 self.committer.store_retained(rows, waiter, retained, room);
+            }
+            Unqueued::Delayed(rows, waiter, accepted) => {
+                self.committer
+                    .store_retained(rows, waiter, retained, Some(room));
+                self.delayed.waits(accepted);
             }
         });
     }
@@ -255,20 +319,40 @@ impl Context {
         }
     }
 
-    /// Nobody speaks for the server, and who the rules do not allow it does not publish. Who can be told is told;
-    /// others are acknowledged, and nothing comes of it [MQTT-3.3.5-2].
-    fn refuse_unauthorized(
+    /// Takes a message in that is published later. It is promised once its row is durable.
+    fn delay(
+        &self,
+        message: DelayedMessage,
+        delay_s: u32,
+        mut rows: Vec<RowEntry>,
+        owed: Option<(&Arc<Mailbox>, Owed)>,
+        published: Published,
+    ) -> TakenIn {
+        let Ok((row, accepted)) = self.delayed.accept(message, delay_s) else {
+            self.metrics.alarm("delayed_full");
+            self.refuse(rows, owed, published);
+            return TakenIn::OnItsWay;
+        };
+        rows.push(row);
+        let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
+        self.queue(None, Unqueued::Delayed(rows, waiter, accepted), None)
+    }
+
+    /// Nobody speaks for the server, who the rules do not allow it does not publish, and some topics are none. Who can be
+    /// told is told; others are acknowledged, and nothing comes of it [MQTT-3.3.5-2].
+    fn refuse_for_good(
         &self,
         rows: Vec<RowEntry>,
         owed: Option<(&Arc<Mailbox>, Owed)>,
         published: Published,
         is_silent: bool,
+        refused: PublishRefused,
     ) {
         self.metrics.mqtt_messages_dropped.inc();
         match owed {
             Some((mailbox, owed)) if !is_silent => {
                 let answer = owed.answer(published);
-                mailbox.answered(vec![(answer, Err(PublishRefused::NotAuthorized))]);
+                mailbox.answered(vec![(answer, Err(refused))]);
             }
             owed => {
                 let waiter =
@@ -330,6 +414,10 @@ impl Task {
         is_repeated: bool,
         turn: &mut Turn,
     ) -> Option<Box<Stuck>> {
+        let mut publish = publish;
+        if !is_repeated {
+            self.rewrite_topic(&mut publish.message.topic);
+        }
         let is_allowed = self.may_publish(&publish.message.topic);
         if !is_allowed {
             self.refused(Refused::Publish, &publish.message.topic);
@@ -347,7 +435,7 @@ impl Task {
         self.unanswered += usize::from(token.is_some());
         let waits = token.is_some() && self.machine.withholds();
         let incoming = Incoming {
-            message: Arc::new(publish.message),
+            message: self.context.told_now(Arc::new(publish.message)),
             qos: publish.qos.qos(),
             retain: publish.retain,
             no_local,
@@ -357,6 +445,7 @@ impl Task {
             patient: waits.then_some(publish.qos),
             is_repeated,
             is_allowed,
+            is_certificate: false,
         };
         let context = &self.context;
         match context.take_in(incoming, &self.client_id, self.id, &mut turn.outbox) {
@@ -426,5 +515,13 @@ impl Task {
             }
             _ => self.machine.handle_released(token),
         }
+    }
+}
+
+/// In memory of its own: it waits for long.
+fn with_topic(message: &Message, topic: &str) -> Message {
+    Message {
+        topic: Text::try_from(topic).expect("it is a part of a text"),
+        ..message.detached()
     }
 }

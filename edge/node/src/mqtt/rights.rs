@@ -12,6 +12,7 @@ use tidegate_edge_protocol::mqtt::session::{Change, ClientSession};
 use super::Context;
 use super::authentication::User;
 use super::driver::Task;
+use super::topic_rules::TopicRules;
 use super::transport::Certified;
 
 /// See the module. There is one only where there is something to say.
@@ -60,10 +61,20 @@ impl Task {
     pub(super) fn admit(
         &mut self,
         user: Option<User>,
-        request: &ConnectRequest,
+        request: &mut ConnectRequest,
         client_id: &Text,
     ) -> Result<(), ReasonCode> {
         let name = user.as_ref().map(|user| user.name.as_str());
+        if self.is_blocked(name, client_id) {
+            return Err(ReasonCode::Banned);
+        }
+        if let Some(will) = &mut request.will {
+            let client = Client {
+                user: name,
+                id: client_id,
+            };
+            self.context.topics.rewrite(client, &mut will.topic);
+        }
         let rights = self.context.rights(name, client_id);
         if user.is_none() && rights.is_none() {
             return Ok(());
@@ -111,10 +122,32 @@ impl Task {
         self.rights().is_none_or(|rights| rights.may_publish(topic))
     }
 
+    /// Of its own accord.
     pub(super) fn may_subscribe(&self, filter: &SharedFilter) -> bool {
         let filter = filter.filter.as_str();
         self.rights()
             .is_none_or(|rights| rights.may_subscribe(filter))
+    }
+
+    /// Of its own accord, or since the configuration gives it to each client.
+    pub(super) fn may_have(&self, filter: &SharedFilter) -> bool {
+        self.may_subscribe(filter) || self.has_automatically(filter)
+    }
+
+    /// Who is in `mqtt.blocked` is kept out.
+    fn is_blocked(&self, user: Option<&str>, id: &str) -> bool {
+        let Some(list) = self.context.doors.blocked.as_ref().map(|list| list.now()) else {
+            return false;
+        };
+        let address = self.peer.ip();
+        let is_blocked = list.has_client(id)
+            || user.is_some_and(|user| list.has_user(user))
+            || address.is_some_and(|address| list.has_address(address));
+        if is_blocked {
+            self.context.metrics.mqtt_blocked_connections.inc();
+            tracing::info!(peer = %self.peer, client = id, user, "mqtt: kept out by mqtt.blocked");
+        }
+        is_blocked
     }
 
     /// Counts it; the first of a connection is in the log.
@@ -145,13 +178,20 @@ impl Task {
     /// What of a session's subscriptions its client may not have.
     pub(super) fn no_longer_allowed(&self, session: &ClientSession) -> Vec<SharedFilter> {
         let filters = session.subscriptions().map(|own| &own.filter);
-        let filters = filters.filter(|filter| !self.may_subscribe(filter));
+        let filters = filters.filter(|filter| !self.may_have(filter));
         filters.cloned().collect()
     }
 
     /// The rules or the users have changed: who could not connect as it did is disconnected, and subscriptions that are not allowed
     /// any more end.
     pub(super) fn judge_again(&mut self) {
+        let id = String::from_utf8_lossy(&self.client_id);
+        let name = self.user().map(|user| user.as_str());
+        if self.machine.is_connected() && self.is_blocked(name, &id) {
+            return self
+                .machine
+                .handle_shutdown(Instant::now(), ReasonCode::AdministrativeAction);
+        }
         let Some(mut identity) = self.identity.take() else {
             // Its CONNECT is still to come, or there is nothing to judge.
             return;
@@ -175,7 +215,7 @@ impl Task {
 
     fn end_subscriptions(&mut self) {
         let mut ended = self.live_filters();
-        ended.retain(|filter| !self.may_subscribe(filter));
+        ended.retain(|filter| !self.may_have(filter));
         let kept = self.held.as_ref().filter(|_| self.feed.is_some());
         let kept = kept.map(|held| self.no_longer_allowed(held.session()));
         let changes: Vec<_> = kept.iter().flatten().map(ended_by).collect();
@@ -214,6 +254,24 @@ impl Identity {
             _ => true,
         }
     }
+}
+
+/// Whether a client may have the messages of a topic, by the rules or as it has them of itself.
+pub(super) fn may_have_topic(
+    identity: Option<&Identity>,
+    topics: &TopicRules,
+    client_id: &[u8],
+    topic: &str,
+) -> bool {
+    let Some(rights) = identity.and_then(Identity::rights) else {
+        return true;
+    };
+    let user = identity.and_then(|own| own.user.as_ref());
+    let client = Client {
+        user: user.map(|user| user.name.as_str()),
+        id: std::str::from_utf8(client_id).unwrap_or_default(),
+    };
+    rights.may_subscribe(topic) || topics.gives(client, topic)
 }
 
 /// The change that ends a subscription of a session.

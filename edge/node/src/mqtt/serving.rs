@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_edge_protocol::mqtt::codec::{PacketId, Qos, Text};
+use tidegate_edge_protocol::mqtt::codec::{PacketId, Qos, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::connection::{
     Accepted, CloseReason, Closed, ConnectRequest, DeliverOutcome, Delivery, DeliveryStage,
     DeliveryToken, PublishRefused, SharedFilter, SubscriptionRequest,
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::driver::Task;
 use super::mailbox::{Answer, Letter};
-use super::rights::{Refused, ended_by};
+use super::rights::{Refused, ended_by, may_have_topic};
 use super::subscribing::is_of_the_server;
 use super::turn::{Counts, Turn};
 use crate::limits::{CURSOR_INTERVAL, RETAINED_LOOKS_MAX, TAKE_OVER_TIMEOUT};
@@ -29,7 +29,7 @@ const LIVE_TOKENS: u64 = 1 << 63;
 
 impl Task {
     /// Takes the client's session up, or begins one; the CONNACK waits until that is durable.
-    pub(super) async fn connect(&mut self, request: ConnectRequest) {
+    pub(super) async fn connect(&mut self, mut request: ConnectRequest) {
         self.context.metrics.mqtt_connects.inc();
         if let Some(redirect) = &self.context.redirect.at_connect {
             return self.machine.handle_redirected(Instant::now(), redirect);
@@ -42,7 +42,7 @@ impl Task {
         let client_id = client_id.map(Text::detached).unwrap_or_default();
         self.client_id = client_id.as_bytes().clone();
         let admitted = match self.authenticate(&request).await {
-            Ok(user) => self.admit(user, &request, &client_id),
+            Ok(user) => self.admit(user, &mut request, &client_id),
             Err(reason) => Err(reason),
         };
         if let Err(reason) = admitted {
@@ -74,7 +74,7 @@ impl Task {
             }
             changes.extend(ended.iter().map(ended_by));
         }
-        let rows = held.change_all(&changes);
+        let mut rows = held.change_all(&changes);
         let session = held.session();
         let accepted = Accepted {
             session_present: resumed,
@@ -93,21 +93,23 @@ impl Task {
             tracing::info!(peer = %self.peer, client = ?client_id, ?user, "mqtt: authenticated");
         }
         tracing::debug!(peer = %self.peer, client = ?client_id, resumed, "mqtt: connected");
-        let answer = Answer::Accepted(Box::new(accepted));
-        if rows.is_empty() {
-            self.held = Some(held);
-            return self.answer(answer, Ok(()));
-        }
-        // Behind all that earlier connections of the session have left.
-        held.submit(rows, Some((Arc::clone(&self.mailbox), answer)));
         self.held = Some(held);
+        let with_retained = self.subscribe_automatically(&mut rows);
+        let answer = Answer::Accepted(Box::new(accepted), with_retained);
+        match &self.held {
+            // Behind all that earlier connections of the session have left.
+            Some(held) if !rows.is_empty() => {
+                held.submit(rows, Some((Arc::clone(&self.mailbox), answer)));
+            }
+            _ => self.answer(answer, Ok(())),
+        }
     }
 
     /// Something of this connection's is durable.
     pub(super) fn answer(&mut self, answer: Answer, outcome: Result<(), PublishRefused>) {
         match answer {
             Answer::Publish(token, published) => self.published(token, *published, outcome),
-            Answer::Will => {}
+            Answer::Posted => {}
             Answer::Released(token) => self.machine.handle_released(token),
             Answer::Assigned(token) => self.machine.handle_assigned(token),
             Answer::Received(token) => self.machine.handle_received(token),
@@ -118,22 +120,33 @@ impl Task {
                 identifier,
             } => {
                 self.machine.handle_subscribed(token, reasons);
-                for SubscriptionRequest { filter, options } in with_retained {
-                    // It may have ended before it was durable.
-                    if !self.may_subscribe(&filter) {
-                        continue;
-                    }
-                    self.retained.want(Wanted {
-                        filter,
-                        options,
-                        identifier,
-                    });
-                }
+                self.want_retained(with_retained, identifier);
             }
             Answer::Unsubscribed(token, reasons) => {
                 self.machine.handle_unsubscribed(token, reasons);
             }
-            Answer::Accepted(accepted) => self.accepted(*accepted),
+            Answer::Accepted(accepted, with_retained) => {
+                self.accepted(*accepted);
+                self.want_retained(with_retained, None);
+            }
+        }
+    }
+
+    fn want_retained(
+        &mut self,
+        requests: Vec<SubscriptionRequest>,
+        identifier: Option<SubscriptionIdentifier>,
+    ) {
+        for SubscriptionRequest { filter, options } in requests {
+            // It may have ended before it was durable.
+            if !self.may_have(&filter) {
+                continue;
+            }
+            self.retained.want(Wanted {
+                filter,
+                options,
+                identifier,
+            });
         }
     }
 
@@ -234,12 +247,14 @@ impl Task {
         if !self.machine.is_connected() {
             return;
         }
-        let rights = self.identity.as_ref().and_then(|own| own.rights());
+        let identity = self.identity.as_deref();
+        let (topics, client_id) = (&self.context.topics, &self.client_id);
+        let may_have = |topic: &str| may_have_topic(identity, topics, client_id, topic);
         let Fed {
             changes,
             delivered,
             dropped,
-        } = feed.pump(held.session_mut(), &mut self.machine, rights);
+        } = feed.pump(held.session_mut(), &mut self.machine, may_have);
         held.store(&changes, None);
         let metrics = &self.context.metrics;
         metrics.mqtt_messages_delivered.inc_by(delivered);
@@ -292,6 +307,7 @@ impl Task {
             expires_at: letter.expires_at,
             message: letter.message,
             resent: None,
+            priority: letter.priority,
         };
         self.next_delivery += 1;
         let mut is_done = !is_acknowledged;

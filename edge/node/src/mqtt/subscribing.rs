@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidegate_edge_journal::RowEntry;
+use tidegate_edge_protocol::mqtt::automatic::addressed;
 use tidegate_edge_protocol::mqtt::codec::{Qos, RetainHandling, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::connection::{SharedFilter, SubscribeToken, SubscriptionRequest};
 use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
@@ -47,6 +48,7 @@ impl Task {
         let (mut reasons, mut rows) = (Vec::with_capacity(requests.len()), Vec::new());
         let mut with_retained = Vec::new();
         for mut request in requests {
+            self.rewrite_filter(&mut request.filter);
             if request.filter.group.is_some() {
                 // What a member leaves behind goes to another.
                 let qos_max = &mut request.options.qos_max;
@@ -89,6 +91,48 @@ impl Task {
             self.refused(Refused::Subscribe, &request.filter.name);
             return (ReasonCode::NotAuthorized, false);
         }
+        self.grant(request, identifier, rows)
+    }
+
+    /// What a client has of itself: all that the configuration gives it, and where its session is read from the journal,
+    /// what is for everybody or for it alone. The rules are not asked. Gives those for which retained messages follow.
+    pub(super) fn subscribe_automatically(
+        &mut self,
+        rows: &mut Vec<RowEntry>,
+    ) -> Vec<SubscriptionRequest> {
+        let mut requests: Vec<_> = self.automatic().collect();
+        if self.feed.is_some() {
+            let client_id = String::from_utf8_lossy(&self.client_id).into_owned();
+            requests.extend(addressed(&client_id));
+        }
+        let mut with_retained = Vec::new();
+        for request in requests {
+            let held = self.held.as_ref().filter(|_| self.feed.is_some());
+            let name = &request.filter.name;
+            let is_new = held.is_none_or(|held| held.session().subscription(name).is_none());
+            if is_new && self.grant(&request, None, rows).0.is_error() {
+                let (peer, filter) = (self.peer, name.as_str());
+                tracing::warn!(%peer, filter, "mqtt: no room for a subscription of mqtt.auto_subscribe");
+                continue;
+            }
+            let wants_retained = match request.options.retain_handling {
+                RetainHandling::AtSubscribe => true,
+                RetainHandling::AtNewSubscribe => is_new,
+                RetainHandling::Never => false,
+            };
+            if wants_retained && request.filter.group.is_none() {
+                with_retained.push(request);
+            }
+        }
+        with_retained
+    }
+
+    fn grant(
+        &mut self,
+        request: &SubscriptionRequest,
+        identifier: Option<SubscriptionIdentifier>,
+        rows: &mut Vec<RowEntry>,
+    ) -> (ReasonCode, bool) {
         if self.feed.is_none() || is_of_the_server(&request.filter) {
             return self.subscribe_live(request, identifier);
         }
@@ -189,7 +233,8 @@ impl Task {
 
     pub(super) fn unsubscribe(&mut self, token: SubscribeToken, filters: Vec<SharedFilter>) {
         let (mut reasons, mut changes) = (Vec::with_capacity(filters.len()), Vec::new());
-        for filter in filters {
+        for mut filter in filters {
+            self.rewrite_filter(&mut filter);
             self.retained.forget(&filter.name);
             let existed = match (&self.feed, &self.held) {
                 (Some(_), Some(held)) if !is_of_the_server(&filter) => {

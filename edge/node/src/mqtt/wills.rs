@@ -1,97 +1,35 @@
-//! Wills: messages of the server's own accord. A session has its will until the commit that holds the
-//! message and says that it was published; where the journal is full, it is tried again.
+//! Wills. A session has its will until the commit that holds the message and says that it was published; where the
+//! journal is full, it is tried again.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_edge_journal::RowEntry;
-use tidegate_edge_protocol::mqtt::codec::{Message, PublishProperties, Qos, Will};
-use tidegate_edge_protocol::mqtt::connection::PublishRefused;
+use tidegate_edge_protocol::mqtt::codec::{Message, PublishProperties, Will};
 
 use super::Context;
 use super::driver::Task;
-use super::mailbox::{Answer, Mailbox};
-use super::outbox::Outbox;
-use super::publishing::{Incoming, Owed, TakenIn};
+use super::posted::{Post, Posted};
 use crate::router::ConnectionId;
-
-/// A will on its way to the journal.
-pub(super) struct Posted {
-    /// For this one answer.
-    mailbox: Arc<Mailbox>,
-    id: ConnectionId,
-    message: Arc<Message>,
-    qos: Qos,
-    retain: bool,
-    row: Option<RowEntry>,
-}
 
 impl Context {
     /// Hands a will to the committer. `row` goes into the same commit: it says that the will is published.
-    pub(super) async fn post_will(
+    async fn post_will(
         &self,
         will: Will,
         client_id: &Bytes,
         id: ConnectionId,
         row: Option<RowEntry>,
     ) -> Posted {
+        // The rules were asked at the CONNECT that it came with, and when its connection ended.
         let (qos, retain) = (will.qos, will.retain);
-        let posted = Posted {
-            mailbox: Arc::default(),
-            id,
+        let post = Post {
             message: Arc::new(message_of(will)),
             qos,
             retain,
             row,
         };
-        let incoming = Incoming {
-            message: Arc::clone(&posted.message),
-            qos,
-            retain,
-            no_local: false,
-            row: posted.row.clone(),
-            owed: Some((&posted.mailbox, Owed::Will)),
-            received: None,
-            patient: None,
-            // Who is served as messages come has it when it is settled: it may be tried many times.
-            is_repeated: true,
-            // The rules were asked at the CONNECT that it came with, and when its connection ended.
-            is_allowed: true,
-        };
-        match self.take_in(incoming, client_id, id, &mut Outbox::default()) {
-            TakenIn::OnItsWay => {}
-            TakenIn::Settled => posted.mailbox.answered(vec![(Answer::Will, Ok(()))]),
-            TakenIn::Stuck(stuck) => self.wait_for_room(*stuck).await,
-        }
-        posted
-    }
-
-    /// Whether the will is done with, and its row durable or on its way. If not, there was no space: it is
-    /// to be tried again.
-    pub(super) async fn is_settled(&self, posted: Posted) -> bool {
-        tokio::select! {
-            // What was answered counts, also where the committer has ended since.
-            biased;
-            () = posted.mailbox.filled() => {}
-            _ = self.committer.failed() => return false,
-        }
-        let contents = posted.mailbox.take(true).unwrap_or_default();
-        let outcome = contents.outcomes.into_iter().next();
-        match outcome.map_or(Ok(()), |(_, outcome)| outcome) {
-            Ok(()) => {
-                let Posted { message, qos, .. } = posted;
-                self.router.fan_out(posted.id, &message, qos, posted.retain);
-                true
-            }
-            Err(PublishRefused::QuotaExceeded) => false,
-            Err(refused) => {
-                let topic = &posted.message.topic;
-                tracing::warn!(?topic, why = ?refused, "a will cannot be published: it is dropped");
-                self.metrics.mqtt_messages_dropped.inc();
-                self.committer.store(posted.row.into_iter().collect(), None);
-                true
-            }
-        }
+        self.post(post, client_id, id).await
     }
 
     /// Publishes wills that are due, and ends sessions with them. Called about once a second.

@@ -4,12 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tidegate_edge_protocol::mqtt::codec::{
-    Decoder, Message, Packet, PacketId, PublishHeader, PublishQos, Qos, SubscriptionIdentifier,
-    Version, encode_publish,
-};
+use tidegate_edge_protocol::mqtt::codec::{Message, Publish, Qos, SubscriptionIdentifier};
 
 use crate::mqtt::Letter;
+use crate::packet;
 
 /// A row: the version, when it was made by the journal's clock (u64, ms), and the message as an
 /// MQTT 5 PUBLISH.
@@ -50,6 +48,7 @@ impl RetainedMessage {
             identifiers: identifier.into_iter().collect(),
             expires_at: left_ms.map(|ms| now + Duration::from_millis(ms)),
             shared: None,
+            priority: 0,
         }
     }
 
@@ -62,21 +61,7 @@ impl RetainedMessage {
         let mut out = BytesMut::new();
         out.put_u8(VERSION);
         out.put_u64_le(self.at_ms);
-        let any_id = PacketId::new(1)?;
-        let header = PublishHeader {
-            duplicate: false,
-            qos: match self.qos {
-                Qos::AtMostOnce => PublishQos::AtMostOnce,
-                Qos::AtLeastOnce => PublishQos::AtLeastOnce(any_id),
-                Qos::ExactlyOnce => PublishQos::ExactlyOnce(any_id),
-            },
-            retain: true,
-            topic_alias: None,
-            is_topic_known: false,
-            subscription_identifiers: &[],
-            message_expiry_interval_s: self.message.properties.message_expiry_interval_s,
-        };
-        encode_publish(&header, &self.message, Version::V5, &mut out).ok()?;
+        packet::encode(&self.message, self.qos, true, &mut out)?;
         Some(out.freeze())
     }
 
@@ -85,16 +70,12 @@ impl RetainedMessage {
             return None;
         }
         let at_ms = row.get_u64_le();
-        let packet_bytes_max = u32::try_from(row.len()).ok()?;
-        let mut decoder = Decoder::client(Version::V5, packet_bytes_max);
-        match decoder.decode(&mut BytesMut::from(&row[..])) {
-            Ok(Some(Packet::Publish(publish))) => Some(Self {
-                qos: publish.qos.qos(),
-                message: Arc::new(publish.message.detached()),
-                at_ms,
-            }),
-            _ => None,
-        }
+        let Publish { qos, message, .. } = packet::decode(&row)?;
+        Some(Self {
+            qos: qos.qos(),
+            message: Arc::new(message.detached()),
+            at_ms,
+        })
     }
 }
 

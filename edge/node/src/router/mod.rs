@@ -25,6 +25,7 @@ pub(crate) struct Route {
     pub key: RouteKey,
     /// What each record of the stream says of where it comes from.
     pub origin: Arc<[Header]>,
+    pub priority: u8,
 }
 
 /// A connection's number, never used again while the process lives.
@@ -103,6 +104,7 @@ impl Router {
                 stream: self.unrouted,
                 key: RouteKey::None,
                 origin: Arc::default(),
+                priority: 0,
             })
         })
     }
@@ -167,7 +169,7 @@ impl Router {
         subscriptions.filters_of(&id).cloned().collect()
     }
 
-    /// Puts the message into the mailbox of each online subscriber.
+    /// Puts a message of the server's own into the mailbox of each online subscriber.
     pub(crate) fn fan_out(
         &self,
         publisher: ConnectionId,
@@ -177,7 +179,7 @@ impl Router {
     ) {
         let expires_at = expires_at(message);
         for online in &self.way(&message.topic).online {
-            if let Some(letter) = online.letter(publisher, message, qos, retain, expires_at) {
+            if let Some(letter) = online.letter(publisher, message, qos, retain, expires_at, 0) {
                 online.mailbox.deliver(letter);
             }
         }
@@ -213,6 +215,7 @@ mod tests {
             stream: StreamId(stream),
             key: RouteKey::Topic,
             origin: Arc::default(),
+            priority: 0,
         };
         let filter = |filter: &str| TopicFilter::new(filter).unwrap();
         let routes = vec![
@@ -283,7 +286,7 @@ mod tests {
         let got = |publisher| {
             let way = router.way(&topic);
             let letters = way.online.iter().filter_map(|online| {
-                let letter = online.letter(publisher, &message, Qos::ExactlyOnce, true, None)?;
+                let letter = online.letter(publisher, &message, Qos::ExactlyOnce, true, None, 0)?;
                 let mut identifiers: Vec<_> =
                     letter.identifiers.iter().map(|id| id.get()).collect();
                 identifiers.sort_unstable();

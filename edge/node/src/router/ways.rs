@@ -105,6 +105,7 @@ impl Online {
         qos: Qos,
         retain: bool,
         expires_at: Option<Instant>,
+        priority: u8,
     ) -> Option<Letter> {
         let asked = match &self.of_its_own {
             OfItsOwn::Nothing if self.id == publisher => return None,
@@ -119,6 +120,7 @@ impl Online {
             identifiers: asked.identifiers.clone(),
             expires_at,
             shared: None,
+            priority,
         })
     }
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_edge_journal::{Chunk, JournalReader, ReadError, TopicProbe};
-use tidegate_edge_protocol::mqtt::authorization::Rights;
 use tidegate_edge_protocol::mqtt::codec::{Message, Qos, Text};
 use tidegate_edge_protocol::mqtt::connection::{
     Connection, DeliverOutcome, Delivery, DeliveryToken,
@@ -192,7 +191,7 @@ impl Feed {
         &mut self,
         session: &mut ClientSession,
         machine: &mut Connection,
-        rights: Option<&Rights>,
+        may_have: impl Fn(&str) -> bool,
     ) -> Fed {
         let mut fed = Fed::default();
         if self.reading.is_some() {
@@ -214,7 +213,7 @@ impl Feed {
                 return fed;
             }
             session.progress_mut().skipped_to(stored.position);
-            if is_forbidden(&stored, session, rights) {
+            if is_forbidden(&stored, session, &may_have) {
                 // Begun by a connection of another name, or under other rules.
                 session.progress_mut().taken(stored.position);
                 fed.changes.extend(session.done(stored.position));
@@ -258,6 +257,8 @@ impl Feed {
             subscription_identifiers: due.matched.identifiers,
             expires_at: stored.expires_at(self.clock, now),
             resent: due.resent,
+            // They come in the log's order.
+            priority: 0,
         };
         match machine.handle_deliver(now, delivery) {
             DeliverOutcome::Queued => {
@@ -311,12 +312,12 @@ impl Feed {
 }
 
 /// What an earlier connection has begun is completed whatever the subscriptions are by now, but not against the rules.
-fn is_forbidden(stored: &Stored, session: &ClientSession, rights: Option<&Rights>) -> bool {
+fn is_forbidden(stored: &Stored, session: &ClientSession, may_have: impl Fn(&str) -> bool) -> bool {
     let is_begun = !matches!(
         session.progress().place(stored.position),
         Place::Open | Place::Done
     );
-    is_begun && rights.is_some_and(|rights| !rights.may_subscribe(&stored.message.topic))
+    is_begun && !may_have(&stored.message.topic)
 }
 
 /// Returns when the log has more that is durable.

@@ -91,6 +91,7 @@ impl State {
             let qos_max = member.options.qos_max;
             let is_acknowledged = stored.mark.qos.min(qos_max) > Qos::AtMostOnce;
             member.mailbox.deliver(Letter {
+                priority: 0,
                 message: Arc::clone(&stored.message),
                 qos: stored.mark.qos,
                 qos_max,

@@ -20,6 +20,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidegate_edge_journal::{Journal, JournalTime, Row, RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::{Text, Will};
+use tidegate_edge_protocol::mqtt::destination::Destination;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription};
 use tidegate_shared::id::Position;
@@ -81,6 +82,12 @@ impl Slot {
 
     fn owner(&self) -> MutexGuard<'_, Option<(ConnectionId, Arc<Mailbox>)>> {
         self.owner.lock().expect("nobody panics with it")
+    }
+
+    /// The connection of a client that is served as messages come.
+    fn live(&self) -> Option<(ConnectionId, Arc<Mailbox>)> {
+        let is_fed = self.reads.from.load(Ordering::Relaxed) != Reads::NOTHING;
+        self.owner().clone().filter(|_| !is_fed)
     }
 
     fn is_owned(&self) -> bool {
@@ -293,6 +300,23 @@ impl Sessions {
     /// Sessions that outlive their connections, and those of clients that are connected.
     pub(crate) fn len(&self) -> usize {
         self.slots().len()
+    }
+
+    /// Whom a message is meant for by its topic, of clients that are served as messages come.
+    pub(crate) fn addressed(
+        &self,
+        destination: Destination<'_>,
+    ) -> Vec<(ConnectionId, Arc<Mailbox>)> {
+        let slots = self.slots();
+        match destination {
+            Destination::Broadcast => slots.iter().filter_map(|slot| slot.0.live()).collect(),
+            Destination::Direct { client_id } => {
+                let client_id = Text::try_from(client_id).ok();
+                let slot = client_id.and_then(|client_id| slots.get(&client_id));
+                slot.and_then(|slot| slot.0.live()).into_iter().collect()
+            }
+            Destination::Subscribers | Destination::Delayed { .. } => Vec::new(),
+        }
     }
 
     /// Clients that are connected.

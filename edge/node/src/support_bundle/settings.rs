@@ -16,6 +16,7 @@ pub(super) fn effective(spec: &EdgeSpec) -> Value {
             "filter": route.filter.as_str(),
             "stream": route.stream.as_str(),
             "key": format!("{:?}", route.key),
+            "priority": route.priority,
         })
     });
     let streams = spec.streams.iter();
@@ -51,6 +52,19 @@ fn of_mqtt(mqtt: &MqttSpec) -> Value {
         })),
         "failures_free": mqtt.failures_free,
         "acl": mqtt.acl.as_deref().map(path),
+        "blocked": mqtt.blocked.as_deref().map(path),
+        "auto_subscribe": mqtt.auto_subscribe.iter().map(|subscription| json!({
+            "filter": subscription.filter.as_str(),
+            "qos": subscription.qos,
+        })).collect::<Vec<_>>(),
+        "rewrite": mqtt.rewrite.iter().map(|rule| json!({
+            "from": rule.from.as_str(),
+            "to": rule.to,
+            "publish": rule.publish,
+            "subscribe": rule.subscribe,
+        })).collect::<Vec<_>>(),
+        "sparkplug_aware": mqtt.sparkplug_aware,
+        "priority_property": mqtt.priority_property,
         "keep_alive_max": mqtt.keep_alive_max.map(span),
         "redirect": mqtt.redirect.as_ref().map(|redirect| json!({
             "server": hosts(&redirect.server),

@@ -79,6 +79,7 @@ impl Uplink {
         credentials: Credentials,
         committer: Committer,
         compression: BTreeMap<StreamId, Compression>,
+        priorities: BTreeMap<StreamId, u8>,
         unrouted: StreamId,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -90,6 +91,9 @@ impl Uplink {
             cluster,
             session_epoch,
         );
+        for (stream, priority) in priorities {
+            sender.set_priority(stream, priority);
+        }
         let streams = reader.streams().into_iter();
         for status in streams.filter(|status| status.stream != unrouted) {
             let (stream, hold) = (status.stream, committer.keyed().hold(status.stream));

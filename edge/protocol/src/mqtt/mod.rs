@@ -3,9 +3,13 @@
 
 pub mod authentication;
 pub mod authorization;
+pub mod automatic;
 pub mod codec;
 pub mod connection;
+pub mod destination;
 pub mod limits;
 pub mod reply_code;
+pub mod rewrite;
 pub mod session;
+pub mod sparkplug;
 pub mod subscriptions;

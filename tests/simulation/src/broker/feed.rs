@@ -136,6 +136,7 @@ fn deliver(
         subscription_identifiers: due.matched.identifiers,
         expires_at: None,
         resent: due.resent,
+        priority: 0,
     };
     match machine.handle_deliver(now, delivery) {
         DeliverOutcome::Queued => {

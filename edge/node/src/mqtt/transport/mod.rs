@@ -11,7 +11,7 @@ mod websocket;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -33,6 +33,15 @@ pub(crate) enum Peer {
     Ip(SocketAddr),
     /// A process of this machine, by a Unix socket.
     Local,
+}
+
+impl Peer {
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(address.ip()),
+            Self::Local => None,
+        }
+    }
 }
 
 impl fmt::Display for Peer {

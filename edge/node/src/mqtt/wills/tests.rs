@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_edge_journal::Journal;
 use tidegate_edge_journal::limits::Limits;
 use tidegate_edge_journal::media::Directory;
-use tidegate_edge_protocol::mqtt::codec::{Text, WillProperties};
+use tidegate_edge_protocol::mqtt::codec::{Qos, Text, WillProperties};
 use tidegate_edge_protocol::mqtt::session::Change;
 use tidegate_shared::fleet::{MqttSpec, RouteKey};
 use tidegate_shared::id::{Position, StoreId, StreamId, StreamName, TopicName};
@@ -17,6 +17,7 @@ use crate::committer::Committer;
 use crate::lanes::KeyedStreams;
 use crate::limits::CHECKPOINT_INTERVAL;
 use crate::metrics::Metrics;
+use crate::mqtt::Mailbox;
 use crate::mqtt::mailbox::Contents;
 use crate::router::{Route, Router, Subscription};
 use crate::sessions::{Clock, Loaded, Sessions};
@@ -56,6 +57,7 @@ impl Node {
             stream,
             key: RouteKey::Topic,
             origin: Arc::default(),
+            priority: 0,
         };
         let filter = TopicFilter::new("#").unwrap();
         let router = Arc::new(Router::new(vec![(filter.clone(), route)], unrouted));
@@ -75,7 +77,8 @@ impl Node {
                 &MqttSpec::default(),
                 crate::mqtt::Doors::default(),
                 sessions,
-                Arc::default(),
+                crate::mqtt::Kept::default(),
+                crate::mqtt::TopicRules::default(),
                 metrics,
             ),
             stream,

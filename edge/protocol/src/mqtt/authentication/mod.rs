@@ -3,6 +3,7 @@
 //! CONNECT, AUTH and CONNACK.
 
 mod attempts;
+mod block_list;
 mod password;
 mod token;
 mod users;
@@ -11,6 +12,7 @@ mod users;
 mod tests;
 
 pub use attempts::{Attempts, Turn};
+pub use block_list::{BlockList, BlockListError, BlockListForm, BlockedForm};
 pub use password::{
     ARGON2_MEMORY_KIB, ARGON2_MEMORY_KIB_MAX, ARGON2_PASSES, ARGON2_SALT_BYTES, PasswordHash,
     PasswordHashError,

@@ -13,6 +13,16 @@ pub(super) enum Level {
     Rest,
 }
 
+impl Level {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::One => "+",
+            Self::Rest => "#",
+        }
+    }
+}
+
 /// At least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Levels(Arc<[Level]>);

@@ -12,8 +12,10 @@ mod tests;
 
 use thiserror::Error;
 
+pub use pattern::NamedFilter;
 pub use rule::{Action, Rule, RuleError, RulesForm};
 
+use super::destination::final_topic;
 use levels::Levels;
 use rule::Verdict;
 
@@ -124,7 +126,9 @@ impl Rights {
     }
 
     /// Whether it may publish to a topic, as a will too.
+    /// Of a delayed message it is the topic that it has in the end.
     pub fn may_publish(&self, topic: &str) -> bool {
+        let topic = final_topic(topic);
         let any = |patterns: &[Levels]| patterns.iter().any(|levels| levels.matches(topic));
         self.is_open || (!any(&self.publish.denied) && any(&self.publish.allowed))
     }

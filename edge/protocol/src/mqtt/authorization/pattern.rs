@@ -99,6 +99,24 @@ impl TopicPattern {
     }
 }
 
+/// A filter with `%u` and `%c` in it, which become a client's names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFilter(TopicPattern);
+
+impl NamedFilter {
+    pub fn new(filter: &TopicFilter) -> Self {
+        Self(TopicPattern::new(filter, Space::Ordinary))
+    }
+
+    /// Nothing where a name can't stand for a level.
+    pub fn filled(&self, client: Client<'_>) -> Option<String> {
+        let levels: Option<Vec<_>> = self.0.filled(client).collect();
+        let levels = levels?;
+        let texts: Vec<&str> = levels.iter().map(Level::as_str).collect();
+        Some(texts.join("/"))
+    }
+}
+
 impl PatternLevel {
     fn new(level: &str) -> Self {
         match level {

@@ -271,6 +271,8 @@ pub struct Delivery {
     /// deliveries in by their position, these among them: that keeps the order
     /// `[MQTT-4.6.0-1]`, `[MQTT-4.6.0-5]`.
     pub resent: Option<PacketId>,
+    /// It goes before those that wait with a lower one.
+    pub priority: u8,
 }
 
 /// What became of a delivery at once.

@@ -156,13 +156,23 @@ impl Outbound {
         }
         let queue = self.queue.get_mut();
         queue.bytes += packet_bytes;
-        queue.deliveries.push_back(Queued {
-            delivery,
-            packet_bytes,
-            qos,
-            order,
-            packet_id,
-        });
+        // What has its place in the window is not overtaken.
+        let waiting = queue.deliveries.range(queue.admitted..).rev();
+        let priority = delivery.priority;
+        let overtaken = waiting
+            .take_while(|it| it.delivery.priority < priority)
+            .count();
+        let at = queue.deliveries.len() - overtaken;
+        queue.deliveries.insert(
+            at,
+            Queued {
+                delivery,
+                packet_bytes,
+                qos,
+                order,
+                packet_id,
+            },
+        );
     }
 
     fn next_order(&mut self) -> u64 {

@@ -192,6 +192,7 @@ fn delivery(token: u64, topic: &str, qos: Qos) -> Delivery {
         subscription_identifiers: Vec::new(),
         expires_at: None,
         resent: None,
+        priority: 0,
     }
 }
 

@@ -261,6 +261,7 @@ impl Server {
             subscription_identifiers: due.matched.identifiers,
             expires_at,
             resent: due.resent,
+            priority: 0,
         };
         match connection.handle_deliver(self.now, delivery) {
             DeliverOutcome::Queued | DeliverOutcome::Dropped | DeliverOutcome::TooLarge => {}

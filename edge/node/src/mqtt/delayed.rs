@@ -1,0 +1,75 @@
+//! Publishes delayed messages when they are due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Context;
+use super::posted::Post;
+use crate::delayed::{DelayedMessage, Due};
+use crate::limits::{DELAYED_AGAIN, DELAYED_AT_ONCE_MAX};
+
+/// Until told to stop.
+pub(crate) async fn publish_delayed(context: Arc<Context>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let wait = context.delayed.first_at_ms().map(|at_ms| {
+            let wait_ms = at_ms.saturating_sub(context.clock.now_ms());
+            Duration::from_millis(wait_ms)
+        });
+        tokio::select! {
+            () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}
+            () = context.delayed.changed() => continue,
+            _ = stopping.changed() => return,
+        }
+        if context.publish_due().await {
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DELAYED_AGAIN) => {}
+            _ = stopping.changed() => return,
+        }
+    }
+}
+
+impl Context {
+    /// Whether all that it took up is settled: if not, the journal has no space.
+    async fn publish_due(&self) -> bool {
+        let now_ms = self.clock.now_ms();
+        let mut posted = Vec::new();
+        for (due, delayed) in self.delayed.due(now_ms, DELAYED_AT_ONCE_MAX) {
+            let Some(message) = delayed.at(now_ms) else {
+                self.expired(due);
+                continue;
+            };
+            let DelayedMessage {
+                qos,
+                retain,
+                publisher,
+                ..
+            } = delayed;
+            let post = Post {
+                message,
+                qos,
+                retain,
+                row: Some(due.settled()),
+            };
+            // Its publisher's connection may be over.
+            posted.push((self.post(post, &publisher, self.next_id()).await, due));
+        }
+        let mut all = true;
+        for (posted, due) in posted {
+            match self.is_settled(posted).await {
+                true => self.delayed.settle(due),
+                false => all = false,
+            }
+        }
+        all
+    }
+
+    fn expired(&self, due: Due) {
+        self.metrics.mqtt_messages_dropped.inc();
+        self.committer.store(vec![due.settled()], None);
+        self.delayed.settle(due);
+    }
+}
