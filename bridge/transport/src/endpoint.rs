@@ -14,6 +14,7 @@ use tidegate_shared::id::EdgeId;
 use crate::certificates::{CertificateError, Credentials, HUB_NAME};
 use crate::channel::{ChannelError, FrameReader, FrameWriter};
 use crate::identity::{self, IdentityError};
+use crate::trouble::Trouble;
 
 /// What is spoken inside QUIC.
 const ALPN: &[u8] = b"tidegate-bridge/1";
@@ -291,6 +292,18 @@ impl Handle {
             }
             _ => None,
         }
+    }
+
+    /// The peer's certificate, and those that vouch for it; none where it showed none.
+    pub fn peer_chain(&self) -> Vec<CertificateDer<'static>> {
+        let identity = self.quic.peer_identity();
+        let chain = identity.and_then(|identity| identity.downcast().ok());
+        chain.map_or_else(Vec::new, |chain| *chain)
+    }
+
+    /// Why the connection ended, if it has, for whoever has to do something about it.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.quic.close_reason().as_ref().map(Trouble::from)
     }
 
     /// Why the connection ended, in words: what the peer said when it closed, if it did.

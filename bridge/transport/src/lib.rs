@@ -10,6 +10,7 @@ mod channel;
 mod endpoint;
 mod identity;
 mod server_tls;
+mod trouble;
 pub mod watchdog;
 
 pub use certificates::{CertificateError, Credentials, EdgeFiles, HubAuthority};
@@ -17,3 +18,4 @@ pub use channel::{ChannelError, FrameReader, FrameWriter};
 pub use endpoint::{Attempt, ConnectError, Connection, Dialer, Handle, ListenError, Listener};
 pub use identity::{IdentityError, edge_uri};
 pub use server_tls::{Reloaded, ServerTls, TlsFileError, TlsOptions};
+pub use trouble::Trouble;

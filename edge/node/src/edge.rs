@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::committer::Committer;
 use crate::delayed::Delayed;
+use crate::doctor::card;
 use crate::lanes::{self, KeyedStreams};
 use crate::metrics::Metrics;
 use crate::mqtt;
@@ -286,7 +287,7 @@ fn backlog_bytes_max(spec: &EdgeSpec) -> u64 {
     spec.mqtt.session_backlog_bytes_max.0.min(journal)
 }
 
-fn log_files_max(spec: &EdgeSpec) -> usize {
+pub(crate) fn log_files_max(spec: &EdgeSpec) -> usize {
     (spec.journal.bytes_max.0 as usize / Limits::default().log_file_bytes).max(4)
 }
 
@@ -317,6 +318,7 @@ fn open_journal(spec: &EdgeSpec, edge: Option<&EdgeId>) -> anyhow::Result<Opened
         free_disk_min_bytes: spec.journal.free_disk_min.0,
         ..defaults
     };
+    card::judge_at_start(&spec.data);
     let folder = spec.data.join("journal");
     let medium = Directory::open(&folder)
         .with_context(|| format!("the journal's folder {} cannot be used", folder.display()))?;

@@ -10,6 +10,7 @@
 
 mod committer;
 mod delayed;
+pub mod doctor;
 mod edge;
 mod http;
 pub mod lanes;

@@ -1,18 +1,22 @@
 //! The daemon `tidegate-edge`.
 
+mod doctor_command;
 mod entry;
 mod journal_command;
 mod passwd_command;
 mod scram_command;
+mod support_bundle;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use doctor_command::DoctorArguments;
 use journal_command::JournalCommand;
 use passwd_command::PasswdArguments;
 use scram_command::ScramArguments;
+use support_bundle::BundleArguments;
 use tidegate_bridge::watchdog;
 use tidegate_edge::{Edge, load_spec};
 use tidegate_shared::fleet::EdgeSpec;
@@ -48,6 +52,12 @@ enum Command {
     Passwd(PasswdArguments),
     /// The same for a client that proves by SCRAM-SHA-256 that it knows its password.
     Scram(ScramArguments),
+    /// Look at all that the node needs of its machine, its network and its files, and say what to do about what is
+    /// wrong: exits with 1 if something is. Disturbs no node that runs.
+    Doctor(DoctorArguments),
+    /// Collect configuration, doctor's findings, metrics, logs and facts of the machine into one file, without secrets
+    /// and payloads.
+    SupportBundle(BundleArguments),
 }
 
 #[tokio::main]
@@ -63,32 +73,50 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments {
+        command,
+        config,
+        data,
+        log,
+    } = arguments;
+    let load = || {
+        let mut spec = match &config {
+            Some(path) => load_spec(path)?,
+            None => EdgeSpec::default(),
+        };
+        if let Some(data) = &data {
+            spec.data.clone_from(data);
+        }
+        anyhow::Ok(spec)
+    };
+    // What it prints is all that it has to say.
+    let command = match command {
+        Some(Command::Doctor(arguments)) => {
+            return Box::pin(arguments.run(config.as_deref(), data.clone(), load)).await;
+        }
+        Some(Command::SupportBundle(arguments)) => {
+            return Box::pin(arguments.run(config.as_deref(), data.clone(), load)).await;
+        }
+        command => command,
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&arguments.log)?)
+        .with_env_filter(EnvFilter::try_new(&log)?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    match &arguments.command {
+    match command {
         Some(Command::Scram(arguments)) => {
-            scram_command::run(arguments)?;
+            scram_command::run(&arguments)?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Passwd(arguments)) => {
-            passwd_command::run(arguments)?;
+            passwd_command::run(&arguments)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Command::Journal(_)) | None => {}
+        Some(Command::Journal(command)) => return journal_command::run(command, &load()?.data),
+        Some(Command::Doctor(_) | Command::SupportBundle(_)) | None => {}
     }
-    let mut spec = match &arguments.config {
-        Some(path) => load_spec(path)?,
-        None => EdgeSpec::default(),
-    };
-    if let Some(data) = arguments.data {
-        spec.data = data;
-    }
-    if let Some(Command::Journal(command)) = arguments.command {
-        return journal_command::run(command, &spec.data);
-    }
+    let spec = load()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;

@@ -39,7 +39,11 @@ pub(crate) fn connections_max(
 }
 
 /// A full journal has all its files open. Where that leaves too little, connections get half.
-fn possible(connections_max: usize, files_max: Option<u64>, journal_files_max: usize) -> usize {
+pub(crate) fn possible(
+    connections_max: usize,
+    files_max: Option<u64>,
+    journal_files_max: usize,
+) -> usize {
     let Some(files_max) = files_max else {
         return connections_max;
     };

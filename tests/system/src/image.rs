@@ -26,20 +26,11 @@ impl Image {
 
     /// One of a size as `truncate` reads it, which may well be too small.
     pub fn of_size(scratch: &Scratch, size: &str) -> Result<Self, String> {
-        if std::env::var("TIDEGATE_TEST_FULL").as_deref() != Ok("1") {
-            return Err("this mounts a file system: tests/run --full does it".to_owned());
-        }
-        if !workspace::is_root() {
-            return Err("this needs root, for mount".to_owned());
-        }
-        if !workspace::has_tool("mkfs.ext4") {
-            return Err("mkfs.ext4 is missing (apt-get install e2fsprogs)".to_owned());
-        }
+        may_mount()?;
         let file = scratch.path().join("image");
         let mount = scratch.folder("mount");
         let image = Self { file, mount };
-        run("truncate", &[&format!("--size={size}")], &[&image.file])?;
-        run("mkfs.ext4", &["-q", "-F", "-m", "0"], &[&image.file])?;
+        make(&image.file, size)?;
         image.mount()?;
         Ok(image)
     }
@@ -110,7 +101,27 @@ impl Drop for Image {
     }
 }
 
-fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String> {
+/// The reason where nothing can be mounted here, or is not to be.
+pub(crate) fn may_mount() -> Result<(), String> {
+    if std::env::var("TIDEGATE_TEST_FULL").as_deref() != Ok("1") {
+        return Err("this mounts a file system: tests/run --full does it".to_owned());
+    }
+    if !workspace::is_root() {
+        return Err("this needs root, for mount".to_owned());
+    }
+    if !workspace::has_tool("mkfs.ext4") {
+        return Err("mkfs.ext4 is missing (apt-get install e2fsprogs)".to_owned());
+    }
+    Ok(())
+}
+
+/// An ext4 in a file.
+pub(crate) fn make(file: &Path, size: &str) -> Result<(), String> {
+    run("truncate", &[&format!("--size={size}")], &[file])?;
+    run("mkfs.ext4", &["-q", "-F", "-m", "0"], &[file])
+}
+
+pub(crate) fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String> {
     let path = format!(
         "{}:/usr/sbin:/sbin",
         std::env::var("PATH").unwrap_or_default()

@@ -6,6 +6,7 @@ pub mod account;
 pub mod apache_kafka;
 pub mod bridge;
 pub mod bystander;
+pub mod card;
 pub mod certificates;
 pub mod cli;
 pub mod debian;

@@ -224,6 +224,18 @@ impl Edge {
         self.program = Some(program);
     }
 
+    /// One of its other commands, with its configuration.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(workspace::binary("tidegate-edge"));
+        command.args(words).arg("--config").arg(&self.config);
+        command
+    }
+
+    /// Where it logs to.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     pub fn start(&mut self) {
         let built = || workspace::binary("tidegate-edge");
         let binary = self.program.clone().unwrap_or_else(built);

@@ -2,7 +2,7 @@
 //! All three hold the data folder's lock; only `export` recovers the journal first, as a start would.
 
 mod export;
-mod show;
+pub(crate) mod show;
 
 use std::io;
 use std::path::Path;

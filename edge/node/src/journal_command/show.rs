@@ -60,7 +60,7 @@ pub(super) fn survey(survey: &Survey, output: Output) -> io::Result<()> {
     table(&mut out, FILE_COLUMNS, rows.collect())
 }
 
-fn survey_json(survey: &Survey) -> Value {
+pub(crate) fn survey_json(survey: &Survey) -> Value {
     let files = survey.files.iter().map(|file| {
         json!({
             "sequence": file.sequence,

@@ -63,6 +63,25 @@ impl Doors {
     }
 }
 
+/// Reads the files as a start does, and counts what is in each; writes nothing.
+pub(crate) fn examine_doors(spec: &MqttSpec) -> Vec<(&'static str, anyhow::Result<usize>)> {
+    let users = spec.users.as_deref().map(scram::count);
+    let tokens = spec.jwt.as_ref().map(TokenFiles::load);
+    let tokens = tokens.map(|tokens| tokens.map(|tokens| tokens.count()));
+    let rules = spec.acl.as_deref().map(load_rules);
+    let rules = rules.map(|rules| rules.map(|rules| rules.now().len()));
+    let blocked = spec.blocked.as_deref().map(load_blocked);
+    let blocked = blocked.map(|blocked| blocked.map(|blocked| blocked.now().len()));
+    let files = [
+        ("mqtt.users", users),
+        ("mqtt.jwt", tokens),
+        ("mqtt.acl", rules),
+        ("mqtt.blocked", blocked),
+    ];
+    let read = files.into_iter();
+    read.filter_map(|(key, read)| Some((key, read?))).collect()
+}
+
 fn load_rules(path: &Path) -> anyhow::Result<Watched<Rules>> {
     Watched::load("mqtt.acl", path, ACL_FILE_BYTES_MAX, |text| {
         let form: RulesForm = parse_yaml(text).map_err(|error| anyhow!("{error}"))?;

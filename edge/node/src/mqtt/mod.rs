@@ -56,7 +56,7 @@ use crate::sessions::{Clock, Sessions};
 use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use delayed::publish_delayed;
-pub(crate) use doors::{Doors, Files};
+pub(crate) use doors::{Doors, Files, examine_doors};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 pub(crate) use topic_rules::TopicRules;
 use transport::{Arrival, Peer};

@@ -48,6 +48,11 @@ impl TokenFiles {
         })
     }
 
+    /// Keys, of all files.
+    pub(super) fn count(&self) -> usize {
+        self.files.iter().map(|file| file.now().len()).sum()
+    }
+
     /// Whether other keys count now.
     pub(super) fn reload(&self, anyway: bool) -> bool {
         let reloaded = self.files.iter().map(|file| file.reload(anyway));
