@@ -515,7 +515,7 @@ fn frame_bytes(entries: &[Entry]) -> usize {
 }
 
 /// About what a record takes as bytes of a batch, unpacked.
-pub(crate) fn record_bytes(record: &Record) -> usize {
+pub fn record_bytes(record: &Record) -> usize {
     let optional = |value: &Option<bytes::Bytes>| value.as_ref().map_or(0, |value| value.len());
     let headers: usize = record
         .headers

@@ -57,7 +57,7 @@ pub use chunk::{Chunk, hash_after};
 pub use clock::{JournalTime, PLAUSIBLE_WALL_MS_MIN, Tick, is_plausible};
 pub use entry::EntryError;
 pub use gap::Gap;
-pub use journal::{AppendRefused, CommitError, Committed, Journal, JournalStats};
+pub use journal::{AppendRefused, CommitError, Committed, Journal, JournalStats, record_bytes};
 pub use log_reader::LogRead;
 pub use merging::{Sealed, merge};
 pub use open::{OpenError, OpenReport};

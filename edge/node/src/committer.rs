@@ -65,6 +65,8 @@ pub(crate) struct Append {
     pub gate: Option<Gate>,
     /// Among the rows is that of a retained message.
     pub retained: Option<OnItsWay>,
+    /// It is for every client, or for one.
+    pub is_addressed: bool,
 }
 
 /// Room for a record in the committer's queue.
@@ -142,6 +144,8 @@ pub(crate) struct Committer {
 #[derive(Debug, Default)]
 struct Shared {
     grown: Grown,
+    /// Behind the last message that is for every client or for one. What an earlier start wrote may be some.
+    addressed_until: AtomicU64,
     stats: Mutex<JournalStats>,
     refused: AtomicU64,
 }
@@ -180,8 +184,11 @@ impl Committer {
     ) -> std::io::Result<Self> {
         let (operations, queue) = mpsc::channel();
         let (failed, failure) = watch::channel(None);
-        let shared = Arc::new(Shared::default());
         let reader = journal.reader();
+        let shared = Arc::new(Shared {
+            addressed_until: AtomicU64::new(reader.next_position().0),
+            ..Shared::default()
+        });
         let (durable_until, durable) = watch::channel(reader.next_position());
         let (checkpoints, checkpoints_done) = start_checkpointer()?;
         let worker = Worker {
@@ -268,6 +275,11 @@ impl Committer {
     /// The oldest position that a client session still reads.
     pub(crate) fn needed_from(&self, position: Position) {
         self.send(Operation::NeededFrom(position));
+    }
+
+    /// Nothing that is for every client or for one lies from there to what was durable before it was asked.
+    pub(crate) fn addressed_until(&self) -> Position {
+        Position(self.shared.addressed_until.load(Ordering::Acquire))
     }
 
     /// Follows the position after everything durable.

@@ -352,6 +352,7 @@ fn open_journal(spec: &EdgeSpec, edge: Option<&EdgeId>) -> anyhow::Result<Opened
     // Before anything is committed: rows are read as the opening's checkpoint left them.
     let loaded = Loaded::read(&journal)?;
     let kept = mqtt::Kept {
+        record_bytes_max: limits.record_bytes_max,
         retained: Retained::load(&journal)?,
         delayed: Delayed::load(&journal)?,
     };

@@ -119,6 +119,9 @@ pub const RETAINED_BYTES_MAX: usize = 64 << 20;
 pub const DELAYED_MESSAGES_MAX: usize = 100_000;
 pub const DELAYED_BYTES_MAX: usize = 32 << 20;
 
+/// Of both, one publisher has one part of so many at most.
+pub const DELAYED_PUBLISHER_SHARE: usize = 4;
+
 /// Those that are published at once when they are due; the others follow when these are durable.
 pub const DELAYED_AT_ONCE_MAX: usize = 256;
 

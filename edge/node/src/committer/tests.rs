@@ -65,6 +65,7 @@ impl Full {
             waiter: Some((Arc::clone(&self.mailbox), answer)),
             gate: gate.cloned(),
             retained: None,
+            is_addressed: false,
         };
         let room = self.committer.room_for(append.bytes()).await.unwrap();
         self.committer.append(append, room);
@@ -132,6 +133,7 @@ async fn what_nobody_waits_for_is_counted_when_it_is_refused() {
         waiter: None,
         gate: None,
         retained: None,
+        is_addressed: false,
     };
     let room = full.committer.room_for(append.bytes()).await.unwrap();
     full.committer.append(append, room);

@@ -32,6 +32,8 @@ pub(super) struct Waiting {
     rows_retained: Vec<OnItsWay>,
     states: Vec<oneshot::Sender<()>>,
     streams: BTreeSet<StreamId>,
+    /// One of the records is for every client, or for one.
+    has_addressed: bool,
     since: Option<Instant>,
 }
 
@@ -136,11 +138,9 @@ impl Worker {
                 retained,
                 _room,
             } => {
+                // One commit has all of them: a message, and the identifier that it came with.
                 for row in rows {
                     self.journal.stage_row(row, when)?;
-                    if self.journal.staged_is_full() {
-                        self.commit_now()?;
-                    }
                 }
                 self.waiting.rows.extend(waiter);
                 self.waiting.rows_retained.extend(retained);
@@ -251,6 +251,7 @@ impl Worker {
             waiter,
             gate,
             retained,
+            is_addressed,
         } = append;
         if gate.as_ref().is_some_and(Gate::is_closed) {
             let refused = Err(PublishRefused::QuotaExceeded);
@@ -271,6 +272,7 @@ impl Worker {
             self.journal.stage_row(row, RowCommit::WithRecords)?;
         }
         self.waiting.streams.insert(stream);
+        self.waiting.has_addressed |= is_addressed;
         self.waiting.records += 1;
         self.waiting.publishes.extend(waiter);
         self.waiting.gates.extend(gate);
@@ -299,6 +301,13 @@ impl Worker {
         let outcome = match self.journal.commit() {
             Ok(_) => {
                 waiting.retained.into_iter().for_each(OnItsWay::durable);
+                if waiting.has_addressed {
+                    // Before it is seen as durable.
+                    let until = self.journal.reader().next_position();
+                    self.shared
+                        .addressed_until
+                        .store(until.0, Ordering::Release);
+                }
                 self.note_growth(waiting.streams);
                 Ok(())
             }

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tidegate_edge_journal::{Journal, RowEntry, RowOperation, RowTable};
 use tokio::sync::Notify;
 
-use crate::limits::{DELAYED_BYTES_MAX, DELAYED_MESSAGES_MAX};
+use crate::limits::{DELAYED_BYTES_MAX, DELAYED_MESSAGES_MAX, DELAYED_PUBLISHER_SHARE};
 
 pub(crate) use message::DelayedMessage;
 
@@ -55,7 +55,7 @@ fn row(due: Due, operation: RowOperation) -> RowEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DelayedFull;
 
-/// A message whose row is not handed over yet. It has its room here, and gives it back where nothing comes of it.
+/// A message whose row is not handed over yet; it has its room already.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     due: Due,
@@ -73,10 +73,62 @@ pub(crate) struct Delayed {
 #[derive(Debug, Default)]
 struct Inner {
     waiting: BTreeMap<Due, DelayedMessage>,
-    bytes: usize,
-    /// Accepted, and not waiting yet.
-    accepted: usize,
+    /// Of those that wait, and of those that are accepted and do not yet.
+    taken: Taken,
+    /// The same of each publisher, by client id: one alone can't keep all others out.
+    by_publisher: BTreeMap<Bytes, Taken>,
     next_number: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Taken {
+    fn has_room_for(&self, bytes: usize, share: usize) -> bool {
+        self.messages < DELAYED_MESSAGES_MAX / share
+            && self.bytes + bytes <= DELAYED_BYTES_MAX / share
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.messages -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+impl Inner {
+    fn take(&mut self, message: &DelayedMessage) {
+        let bytes = message.bytes();
+        self.taken.add(bytes);
+        let publisher = message.publisher.clone();
+        self.by_publisher.entry(publisher).or_default().add(bytes);
+    }
+
+    fn has_room_for(&self, message: &DelayedMessage) -> bool {
+        let bytes = message.bytes();
+        let of_publisher = self.by_publisher.get(&message.publisher);
+        let of_publisher = of_publisher.copied().unwrap_or_default();
+        self.taken.has_room_for(bytes, 1)
+            && of_publisher.has_room_for(bytes, DELAYED_PUBLISHER_SHARE)
+    }
+
+    fn give_back(&mut self, message: &DelayedMessage) {
+        let bytes = message.bytes();
+        self.taken.remove(bytes);
+        if let Some(taken) = self.by_publisher.get_mut(&message.publisher) {
+            taken.remove(bytes);
+            if taken.messages == 0 {
+                self.by_publisher.remove(&message.publisher);
+            }
+        }
+    }
 }
 
 impl Delayed {
@@ -89,7 +141,7 @@ impl Delayed {
                 tracing::error!(?key, "a delayed message cannot be read: it is lost");
                 continue;
             };
-            inner.bytes += message.bytes();
+            inner.take(&message);
             inner.next_number = inner.next_number.max(due.number + 1);
             inner.waiting.insert(due, message);
         }
@@ -111,18 +163,15 @@ impl Delayed {
     ) -> Result<(RowEntry, Accepted), DelayedFull> {
         let value = message.encode().ok_or(DelayedFull)?;
         let mut inner = self.inner();
-        let bytes = inner.bytes + message.bytes();
-        let count = inner.waiting.len() + inner.accepted;
-        if bytes > DELAYED_BYTES_MAX || count >= DELAYED_MESSAGES_MAX {
+        if !inner.has_room_for(&message) {
             return Err(DelayedFull);
         }
+        inner.take(&message);
         let due = Due {
             at_ms: message.at_ms + u64::from(delay_s) * 1_000,
             number: inner.next_number,
         };
         inner.next_number += 1;
-        inner.bytes = bytes;
-        inner.accepted += 1;
         Ok((
             row(due, RowOperation::Put(value)),
             Accepted { due, message },
@@ -132,7 +181,6 @@ impl Delayed {
     /// Its row is handed over: what publishes it comes behind that.
     pub(crate) fn waits(&self, accepted: Accepted) {
         let mut inner = self.inner();
-        inner.accepted -= 1;
         inner.waiting.insert(accepted.due, accepted.message);
         drop(inner);
         self.changed.notify_one();
@@ -163,14 +211,14 @@ impl Delayed {
     pub(crate) fn settle(&self, due: Due) {
         let mut inner = self.inner();
         if let Some(message) = inner.waiting.remove(&due) {
-            inner.bytes -= message.bytes();
+            inner.give_back(&message);
         }
     }
 
     /// Messages and bytes.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let inner = self.inner();
-        (inner.waiting.len(), inner.bytes)
+        (inner.taken.messages, inner.taken.bytes)
     }
 }
 
@@ -228,8 +276,17 @@ mod tests {
         let mut message = (*large.message).clone();
         message.payload = vec![0; 1 << 20].into();
         large.message = Arc::new(message);
-        let accepted = std::iter::from_fn(|| kept.accept(large.clone(), 1).ok()).count();
-        assert_eq!(accepted, (DELAYED_BYTES_MAX >> 20) - 1);
+        let accepted_of = |publisher: &'static str| {
+            let mut large = large.clone();
+            large.publisher = Bytes::from_static(publisher.as_bytes());
+            std::iter::from_fn(|| kept.accept(large.clone(), 1).ok()).count()
+        };
+        let share = DELAYED_BYTES_MAX / DELAYED_PUBLISHER_SHARE;
+        let [first, second] = ["a", "b"].map(accepted_of);
+        assert_eq!([first, second], [(share >> 20) - 1; 2]);
+        let others = ["c", "d", "e"].map(accepted_of);
+        let all = first + second + others.iter().sum::<usize>();
+        assert_eq!(all, (DELAYED_BYTES_MAX >> 20) - 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who gets a message as it comes: who has subscribed, and of what is for everybody or for one client, those whose session
 //! ends with their connection. Other sessions read it from the journal, as what they have subscribed to.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tidegate_edge_protocol::mqtt::codec::{Message, Qos};
@@ -38,8 +39,10 @@ impl Context {
         let Ok(destination) = Destination::of(&message.topic) else {
             return;
         };
+        let subscribed: HashSet<_> = way.online.iter().map(|online| online.id).collect();
         for (id, mailbox) in self.sessions.addressed(destination) {
-            if way.online.iter().any(|online| online.id == id) {
+            // Who sends it has it.
+            if id == publisher || subscribed.contains(&id) {
                 continue;
             }
             let letter = Letter {
@@ -52,8 +55,18 @@ impl Context {
                 shared: None,
                 priority,
             };
-            put(id, &mailbox, letter);
+            // By itself: an outbox has few boxes.
+            mailbox.deliver(letter);
         }
+    }
+
+    /// How urgent a message is that was taken in before.
+    pub(super) fn priority_of(&self, message: &Message) -> u8 {
+        if !self.topics.priorities.counts() && !self.router.has_priorities() {
+            return 0;
+        }
+        let way = self.router.way(&message.topic);
+        self.topics.priorities.of(message, &way)
     }
 
     /// The same at once.
@@ -64,6 +77,10 @@ impl Context {
         qos: Qos,
         retain: bool,
     ) {
+        if let Ok(Destination::Delayed { .. }) = Destination::of(&message.topic) {
+            // Not yet.
+            return;
+        }
         let way = self.router.way(&message.topic);
         let deliver = |_, mailbox: &Arc<Mailbox>, letter| mailbox.deliver(letter);
         self.to_online(&way, publisher, message, qos, retain, deliver);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Context;
-use super::posted::Post;
+use super::posted::{Post, Posted};
 use crate::delayed::{DelayedMessage, Due};
 use crate::limits::{DELAYED_AGAIN, DELAYED_AT_ONCE_MAX};
 
@@ -36,7 +36,7 @@ impl Context {
     /// Whether all that it took up is settled: if not, the journal has no space.
     async fn publish_due(&self) -> bool {
         let now_ms = self.clock.now_ms();
-        let mut posted = Vec::new();
+        let (mut posted, mut all) = (Posted::default(), Vec::new());
         for (due, delayed) in self.delayed.due(now_ms, DELAYED_AT_ONCE_MAX) {
             let Some(message) = delayed.at(now_ms) else {
                 self.expired(due);
@@ -55,16 +55,15 @@ impl Context {
                 row: Some(due.settled()),
             };
             // Its publisher's connection may be over.
-            posted.push((self.post(post, &publisher, self.next_id()).await, due));
+            self.post(&mut posted, post, &publisher, self.next_id())
+                .await;
+            all.push(due);
         }
-        let mut all = true;
-        for (posted, due) in posted {
-            match self.is_settled(posted).await {
-                true => self.delayed.settle(due),
-                false => all = false,
-            }
+        let settled = self.are_settled(posted).await;
+        for (due, _) in all.into_iter().zip(&settled).filter(|(_, is)| **is) {
+            self.delayed.settle(due);
         }
-        all
+        !settled.contains(&false)
     }
 
     fn expired(&self, due: Due) {

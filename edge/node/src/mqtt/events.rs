@@ -16,6 +16,8 @@ pub(super) enum Wait {
     Connect(Box<ConnectRequest>),
     WillDue(Box<Will>),
     Closed(Box<Closed>),
+    /// Others have their turn: it was for every client.
+    Others,
 }
 
 impl Task {
@@ -25,6 +27,7 @@ impl Task {
             Wait::Connect(request) => self.connect(*request).await,
             Wait::WillDue(will) => self.will_due(*will).await,
             Wait::Closed(closed) => self.let_go(&closed).await,
+            Wait::Others => tokio::task::yield_now().await,
         }
     }
 
@@ -33,8 +36,12 @@ impl Task {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Publish { token, publish } => {
+                    let is_for_all = publish.message.topic.as_bytes().starts_with(b"$broadcast/");
                     if let Some(stuck) = self.publish(token, publish, turn) {
                         return Some(Wait::Room(stuck));
+                    }
+                    if is_for_all {
+                        return Some(Wait::Others);
                     }
                 }
                 Event::PublishAgain {

@@ -86,8 +86,8 @@ impl Again {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Publish(PublishToken, Box<Published>),
-    /// In a mailbox of its own.
-    Posted,
+    /// By its number among those that were posted together; in a mailbox of their own.
+    Posted(usize),
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),

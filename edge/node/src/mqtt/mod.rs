@@ -77,6 +77,8 @@ pub(crate) struct Context {
     pub metrics: Arc<Metrics>,
     pub limits: Arc<ConnectionLimits>,
     pub connections_max: usize,
+    /// The largest record that the journal takes.
+    pub record_bytes_max: usize,
     /// Of the connection's own listener.
     pub listener: ListenerLimits,
     /// Where each CONNECT is sent instead, and who is connected when the node stops.
@@ -90,9 +92,10 @@ pub(crate) struct Context {
     open: Arc<Open>,
 }
 
-/// Messages that a journal has as rows.
+/// Messages that a journal has as rows, and how large a message's record may be.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
+    pub record_bytes_max: usize,
     pub retained: Retained,
     pub delayed: Delayed,
 }
@@ -151,6 +154,7 @@ impl Context {
             metrics,
             limits: Arc::new(connection_limits(spec, &spec.limits)),
             connections_max,
+            record_bytes_max: kept.record_bytes_max,
             listener: ListenerLimits::new(&spec.limits, Gauge::default()),
             redirect: Redirects::new(spec.redirect.as_ref()),
             doors,

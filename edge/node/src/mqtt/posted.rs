@@ -1,6 +1,7 @@
 //! Messages of the server's own accord: wills and delayed ones. Whatever they came from stays until the commit that holds
 //! the message and takes it away; where the journal is full, it is tried again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,26 +24,33 @@ pub(super) struct Post {
     pub row: Option<RowEntry>,
 }
 
-/// A message on its way to the journal.
+/// Messages on their way to the journal, in their order: once one found no space, those behind it are to be tried again,
+/// too.
+#[derive(Default)]
 pub(super) struct Posted {
-    /// For this one answer.
+    /// For their answers.
     mailbox: Arc<Mailbox>,
-    id: ConnectionId,
-    post: Post,
+    posts: Vec<(ConnectionId, Post)>,
 }
 
 impl Context {
-    /// Hands a message to the committer.
-    pub(super) async fn post(&self, mut post: Post, client_id: &Bytes, id: ConnectionId) -> Posted {
+    /// Hands one more to the committer.
+    pub(super) async fn post(
+        &self,
+        posted: &mut Posted,
+        mut post: Post,
+        client_id: &Bytes,
+        id: ConnectionId,
+    ) {
         post.message = self.told_now(post.message);
-        let mailbox: Arc<Mailbox> = Arc::default();
+        let owed = Owed::Posted(posted.posts.len());
         let incoming = Incoming {
             message: Arc::clone(&post.message),
             qos: post.qos,
             retain: post.retain,
             no_local: false,
             row: post.row.clone(),
-            owed: Some((&mailbox, Owed::Posted)),
+            owed: Some((&posted.mailbox, owed)),
             received: None,
             patient: None,
             // Who is served as messages come has it when it is settled: it may be tried many times.
@@ -52,25 +60,48 @@ impl Context {
         };
         match self.take_in(incoming, client_id, id, &mut Outbox::default()) {
             TakenIn::OnItsWay => {}
-            TakenIn::Settled => mailbox.answered(vec![(Answer::Posted, Ok(()))]),
+            TakenIn::Settled => {
+                let answer = Answer::Posted(posted.posts.len());
+                posted.mailbox.answered(vec![(answer, Ok(()))]);
+            }
             TakenIn::Stuck(stuck) => self.wait_for_room(*stuck).await,
         }
-        Posted { mailbox, id, post }
+        posted.posts.push((id, post));
     }
 
-    /// Whether the message is done with, and its row durable or on its way. If not, there was no space: it is
-    /// to be tried again.
-    pub(super) async fn is_settled(&self, posted: Posted) -> bool {
-        tokio::select! {
-            // What was answered counts, also where the committer has ended since.
-            biased;
-            () = posted.mailbox.filled() => {}
-            _ = self.committer.failed() => return false,
+    /// Whether each is done with, and its row durable or on its way. If not, there was no space: it is to be tried again.
+    pub(super) async fn are_settled(&self, posted: Posted) -> Vec<bool> {
+        let Posted { mailbox, posts } = posted;
+        let mut outcomes = BTreeMap::new();
+        while outcomes.len() < posts.len() {
+            tokio::select! {
+                // What was answered counts, also where the committer has ended since.
+                biased;
+                () = mailbox.filled() => {}
+                _ = self.committer.failed() => break,
+            }
+            let contents = mailbox.take(true).unwrap_or_default();
+            for (answer, outcome) in contents.outcomes {
+                if let Answer::Posted(number) = answer {
+                    outcomes.insert(number, outcome);
+                }
+            }
         }
-        let contents = posted.mailbox.take(true).unwrap_or_default();
-        let outcome = contents.outcomes.into_iter().next();
-        let Posted { id, post, .. } = posted;
-        match outcome.map_or(Ok(()), |(_, outcome)| outcome) {
+        let posts = posts.into_iter().enumerate();
+        let settled = posts.map(|(number, (id, post))| match outcomes.remove(&number) {
+            Some(outcome) => self.is_settled(id, post, outcome),
+            None => false,
+        });
+        settled.collect()
+    }
+
+    fn is_settled(
+        &self,
+        id: ConnectionId,
+        post: Post,
+        outcome: Result<(), PublishRefused>,
+    ) -> bool {
+        match outcome {
             Ok(()) => {
                 self.fan_out(id, &post.message, post.qos, post.retain);
                 true

@@ -18,6 +18,11 @@ impl Priorities {
         }
     }
 
+    /// Whether messages may say theirs.
+    pub(super) fn counts(&self) -> bool {
+        self.property.is_some()
+    }
+
     /// From 0 to 9.
     pub(super) fn of(&self, message: &Message, way: &Way) -> u8 {
         let said = self.property.as_ref().and_then(|name| said(message, name));

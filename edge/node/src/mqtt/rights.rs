@@ -135,7 +135,7 @@ impl Task {
     }
 
     /// Who is in `mqtt.blocked` is kept out.
-    fn is_blocked(&self, user: Option<&str>, id: &str) -> bool {
+    pub(super) fn is_blocked(&self, user: Option<&str>, id: &str) -> bool {
         let Some(list) = self.context.doors.blocked.as_ref().map(|list| list.now()) else {
             return false;
         };
@@ -187,7 +187,7 @@ impl Task {
     pub(super) fn judge_again(&mut self) {
         let id = String::from_utf8_lossy(&self.client_id);
         let name = self.user().map(|user| user.as_str());
-        if self.machine.is_connected() && self.is_blocked(name, &id) {
+        if !self.client_id.is_empty() && self.is_blocked(name, &id) {
             return self
                 .machine
                 .handle_shutdown(Instant::now(), ReasonCode::AdministrativeAction);

@@ -41,6 +41,9 @@ impl Task {
         let client_id = request.client_id.as_ref().or(assigned.as_ref());
         let client_id = client_id.map(Text::detached).unwrap_or_default();
         self.client_id = client_id.as_bytes().clone();
+        if self.is_blocked(None, &client_id) {
+            return self.machine.handle_rejected(ReasonCode::Banned);
+        }
         let admitted = match self.authenticate(&request).await {
             Ok(user) => self.admit(user, &mut request, &client_id),
             Err(reason) => Err(reason),
@@ -85,9 +88,8 @@ impl Task {
         };
         // A session that is here only for its will is not read for.
         if session.is_present() && (resumed || session.expiry_interval_s() > 0) {
-            let durable = self.context.committer.durable();
-            let (reader, clock) = (self.context.reader.clone(), self.context.clock);
-            self.feed = Some(Box::new(Feed::new(reader, clock, durable, session)));
+            let (committer, clock) = (self.context.committer.clone(), self.context.clock);
+            self.feed = Some(Box::new(Feed::new(committer, clock, session)));
         }
         if let Some(user) = self.user() {
             tracing::info!(peer = %self.peer, client = ?client_id, ?user, "mqtt: authenticated");
@@ -109,7 +111,7 @@ impl Task {
     pub(super) fn answer(&mut self, answer: Answer, outcome: Result<(), PublishRefused>) {
         match answer {
             Answer::Publish(token, published) => self.published(token, *published, outcome),
-            Answer::Posted => {}
+            Answer::Posted(_) => {}
             Answer::Released(token) => self.machine.handle_released(token),
             Answer::Assigned(token) => self.machine.handle_assigned(token),
             Answer::Received(token) => self.machine.handle_received(token),
@@ -157,6 +159,13 @@ impl Task {
         for own in held.session().subscriptions() {
             if own.filter.group.is_some() {
                 held.join_group(&own.filter, &self.mailbox, own.options, own.identifier);
+            }
+        }
+        if let Some(live) = &self.live {
+            // What it has of itself and shares: now it can be given messages.
+            let own = self.automatic();
+            for own in own.filter(|own| live.groups.contains(&own.filter.name)) {
+                held.join_group(&own.filter, &self.mailbox, own.options, None);
             }
         }
         for (packet_id, position) in held.session().progress().resume().releases {
@@ -286,7 +295,11 @@ impl Task {
                         Some(_) => Qos::AtLeastOnce.min(options.qos_max),
                         None => options.qos_max,
                     };
-                    retained.letter(qos_max, identifier, now, now_ms)
+                    let priority = self.context.priority_of(&retained.message);
+                    Letter {
+                        priority,
+                        ..retained.letter(qos_max, identifier, now, now_ms)
+                    }
                 }
                 Read::NotYet | Read::Nothing => return,
             };

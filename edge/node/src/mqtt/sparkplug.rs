@@ -33,7 +33,7 @@ impl Context {
     }
 
     /// Whether only the server publishes to a topic.
-    pub(super) fn is_of_sparkplug(&self, topic: &Text) -> bool {
+    pub(super) fn is_of_sparkplug(&self, topic: &str) -> bool {
         self.topics.is_sparkplug_aware && is_certificate(topic)
     }
 
@@ -58,6 +58,7 @@ impl Context {
         &self,
         message: &Message,
         qos: Qos,
+        is_repeated: bool,
         client_id: &Bytes,
         id: ConnectionId,
         outbox: &mut Outbox,
@@ -80,7 +81,7 @@ impl Context {
             owed: None,
             received: None,
             patient: None,
-            is_repeated: false,
+            is_repeated,
             is_allowed: true,
             is_certificate: true,
         };

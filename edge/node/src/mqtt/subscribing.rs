@@ -8,9 +8,10 @@ use tidegate_edge_journal::RowEntry;
 use tidegate_edge_protocol::mqtt::automatic::addressed;
 use tidegate_edge_protocol::mqtt::codec::{Qos, RetainHandling, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::connection::{SharedFilter, SubscribeToken, SubscriptionRequest};
+use tidegate_edge_protocol::mqtt::destination::is_addressed;
 use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
-use tidegate_edge_protocol::mqtt::session::{Change, Subscription as Kept};
+use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription as Kept};
 
 use super::driver::Task;
 use super::mailbox::Answer;
@@ -141,8 +142,9 @@ impl Task {
         };
         let (name, since) = (&request.filter.name, self.context.reader.next_position());
         let is_new = held.session().subscription(name).is_none();
+        let is_bounded = !is_addressed(request.filter.filter.as_str());
         let is_full =
-            held.session().subscriptions().len() >= self.context.listener.subscriptions_max;
+            is_bounded && asked_for(held.session()) >= self.context.listener.subscriptions_max;
         if !held.session().may_subscribe(name) || (is_new && is_full) {
             return (ReasonCode::QuotaExceeded, false);
         }
@@ -157,8 +159,8 @@ impl Task {
             since,
         };
         held.change_into(&Change::Subscribed(subscription), rows);
-        if request.filter.group.is_some() {
-            // It takes its turn from now on.
+        if request.filter.group.is_some() && self.machine.is_connected() {
+            // It takes its turn from now on; before its CONNACK it could not.
             held.join_group(&request.filter, &self.mailbox, request.options, identifier);
         }
         (request.granted(), is_new)
@@ -206,7 +208,9 @@ impl Task {
             return (ReasonCode::UnspecifiedError, false);
         };
         held.subscribe_group(filter, self.context.reader.next_position());
-        held.join_group(filter, &self.mailbox, options, identifier);
+        if self.machine.is_connected() {
+            held.join_group(filter, &self.mailbox, options, identifier);
+        }
         if is_new {
             let live = self.live.get_or_insert_default();
             live.groups.push(filter.name.clone());
@@ -296,6 +300,13 @@ impl Task {
             _ => self.answer(answer, Ok(())),
         }
     }
+}
+
+/// Subscriptions, but for those that a session has of what is for everybody or for it alone.
+fn asked_for(session: &ClientSession) -> usize {
+    let has = |own: &SubscriptionRequest| session.subscription(&own.filter.name).is_some();
+    let own = addressed(session.client_id()).filter(has).count();
+    session.subscriptions().len() - own
 }
 
 /// What the server says of itself is not kept: it is served as it comes.

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidegate_edge_journal::RowEntry;
+use tidegate_edge_journal::{RowEntry, record_bytes};
 use tidegate_edge_protocol::mqtt::codec::{Message, PacketId, PublishQos, Qos, Text};
 use tidegate_edge_protocol::mqtt::connection::{PublishRefused, PublishToken};
-use tidegate_edge_protocol::mqtt::destination::{Destination, final_topic};
+use tidegate_edge_protocol::mqtt::destination::{Destination, final_topic, is_addressed};
+use tidegate_shared::fleet::RouteKey;
 
 use super::Context;
 use super::mailbox::{Again, Answer, Mailbox, Published};
@@ -25,15 +26,15 @@ use crate::system::is_of_the_server;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Owed {
     Publish(PublishToken),
-    /// Of the server's own accord.
-    Posted,
+    /// Of the server's own accord, by its number among those that were posted together.
+    Posted(usize),
 }
 
 impl Owed {
     fn answer(self, published: Published) -> Answer {
         match self {
             Self::Publish(token) => Answer::Publish(token, Box::new(published)),
-            Self::Posted => Answer::Posted,
+            Self::Posted(number) => Answer::Posted(number),
         }
     }
 }
@@ -96,25 +97,25 @@ impl Context {
             received,
             again: None,
         };
-        let destination = match message.topic.as_bytes().starts_with(b"$") {
-            true => Destination::of(&message.topic),
-            false => Ok(Destination::Subscribers),
+        let is_special = message.topic.as_bytes().starts_with(b"$");
+        let destination = match is_allowed {
+            true if is_special => self.destination(&message.topic, is_certificate),
+            true => Ok(Destination::Subscribers),
+            false => Err(PublishRefused::NotAuthorized),
         };
-        let refused = match destination {
-            _ if !is_allowed || is_of_the_server(final_topic(&message.topic)) => {
-                Some(PublishRefused::NotAuthorized)
+        let destination = match destination {
+            Ok(destination) => destination,
+            Err(refused) => {
+                self.refuse_for_good(rows, owed, published, patient.is_some(), refused);
+                return TakenIn::OnItsWay;
             }
-            _ if !is_certificate && self.is_of_sparkplug(&message.topic) => {
-                Some(PublishRefused::NotAuthorized)
-            }
-            Err(_) => Some(PublishRefused::TopicNameInvalid),
-            Ok(_) => None,
         };
-        if let Some(refused) = refused {
-            self.refuse_for_good(rows, owed, published, patient.is_some(), refused);
-            return TakenIn::OnItsWay;
-        }
-        if let Ok(Destination::Delayed { delay_s, topic }) = destination {
+        published.again = patient.map(|qos| Again {
+            message: Arc::clone(&message),
+            qos,
+            retain,
+        });
+        if let Destination::Delayed { delay_s, topic } = destination {
             let delayed = DelayedMessage {
                 message: Arc::new(with_topic(&message, topic)),
                 qos,
@@ -124,7 +125,7 @@ impl Context {
             };
             return self.delay(delayed, delay_s, rows, owed, published);
         }
-        let is_posted = matches!(owed, Some((_, Owed::Posted)));
+        let is_posted = matches!(owed, Some((_, Owed::Posted(_))));
         let retained = match retain.then(|| self.retain(&message, qos, &mut rows)) {
             // Better a message that is not retained than none, where nobody can be told.
             Some(Err(RetainedFull)) if is_posted || owed.is_none() => None,
@@ -135,11 +136,7 @@ impl Context {
             Some(Ok(retained)) => Some(retained),
             None => None,
         };
-        // One that is tried again was kept then.
-        let certificate = match is_repeated && patient.is_some() {
-            true => Certificate::No,
-            false => self.certify(&message, qos, client_id, id, outbox),
-        };
+        let certificate = self.certify(&message, qos, is_repeated, client_id, id, outbox);
         let is_certified = !matches!(certificate, Certificate::No);
         let before = match certificate {
             Certificate::Stuck(stuck) => Some(stuck),
@@ -153,15 +150,11 @@ impl Context {
         if way.kept.is_none() && rows.is_empty() && !is_certified {
             return TakenIn::Settled;
         }
-        published.again = patient.map(|qos| Again {
-            message: Arc::clone(&message),
-            qos,
-            retain,
-        });
         // What is posted waits for space, too, and nothing behind it.
         let waits = patient.is_some() || is_posted;
         let gate = owed.filter(|_| waits).map(|(mailbox, _)| Gate::of(mailbox));
         let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
+        let is_addressed = is_special && is_addressed(&message.topic);
         let Some(route) = &way.kept else {
             self.metrics.messages_unrouted.inc();
             return self.queue(before, Unqueued::Rows(rows, waiter), retained);
@@ -171,7 +164,7 @@ impl Context {
             qos,
             retain,
             client_id,
-            no_local,
+            no_local: no_local || is_addressed,
             at_ms: now_ms(),
         };
         let (record, mark) = arrived.record(route.key, &route.origin);
@@ -183,6 +176,7 @@ impl Context {
             waiter,
             gate,
             retained: None,
+            is_addressed,
         };
         self.queue(before, Unqueued::Append(append), retained)
     }
@@ -212,6 +206,19 @@ impl Context {
         }
     }
 
+    /// Where a topic that begins with a `$` leads; the server speaks for itself.
+    fn destination<'a>(
+        &self,
+        topic: &'a str,
+        is_certificate: bool,
+    ) -> Result<Destination<'a>, PublishRefused> {
+        let last = final_topic(topic);
+        if is_of_the_server(last) || (!is_certificate && self.is_of_sparkplug(last)) {
+            return Err(PublishRefused::NotAuthorized);
+        }
+        Destination::of(topic).map_err(|_| PublishRefused::TopicNameInvalid)
+    }
+
     /// Takes a message in that is published later. It is promised once its row is durable.
     fn delay(
         &self,
@@ -221,6 +228,10 @@ impl Context {
         owed: Option<(&Arc<Mailbox>, Owed)>,
         published: Published,
     ) -> TakenIn {
+        if !self.fits_a_record(&message) {
+            self.refuse_for_good(rows, owed, published, false, PublishRefused::TooLarge);
+            return TakenIn::OnItsWay;
+        }
         let Ok((row, accepted)) = self.delayed.accept(message, delay_s) else {
             self.metrics.alarm("delayed_full");
             self.refuse(rows, owed, published);
@@ -229,6 +240,25 @@ impl Context {
         rows.push(row);
         let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
         self.queue(None, Unqueued::Delayed(rows, waiter, accepted), None)
+    }
+
+    /// Whether the journal will take a message when it is due, by the routes as they are.
+    fn fits_a_record(&self, delayed: &DelayedMessage) -> bool {
+        let way = self.router.way(&delayed.message.topic);
+        let arrived = Arrived {
+            message: &delayed.message,
+            qos: delayed.qos,
+            retain: delayed.retain,
+            client_id: &delayed.publisher,
+            no_local: true,
+            at_ms: now_ms(),
+        };
+        let (key, origin) = match &way.kept {
+            Some(route) => (route.key, Arc::clone(&route.origin)),
+            None => (RouteKey::None, Arc::default()),
+        };
+        let (record, _) = arrived.record(key, &origin);
+        record_bytes(&record) <= self.record_bytes_max
     }
 
     /// Nobody speaks for the server, who the rules do not allow it does not publish, and some topics are none. Who can be

@@ -105,7 +105,9 @@ impl Task {
     }
 
     pub(super) fn rewrite_topic(&self, topic: &mut Text) {
-        self.context.topics.rewrite(self.client(), topic);
+        if !self.context.topics.rewrites.is_empty() {
+            self.context.topics.rewrite(self.client(), topic);
+        }
     }
 
     pub(super) fn rewrite_filter(&self, filter: &mut SharedFilter) {

@@ -21,6 +21,7 @@ impl Context {
         id: ConnectionId,
         row: Option<RowEntry>,
     ) -> Posted {
+        let mut posted = Posted::default();
         // The rules were asked at the CONNECT that it came with, and when its connection ended.
         let (qos, retain) = (will.qos, will.retain);
         let post = Post {
@@ -29,7 +30,12 @@ impl Context {
             retain,
             row,
         };
-        self.post(post, client_id, id).await
+        self.post(&mut posted, post, client_id, id).await;
+        posted
+    }
+
+    async fn is_will_settled(&self, posted: Posted) -> bool {
+        self.are_settled(posted).await == [true]
     }
 
     /// Publishes wills that are due, and ends sessions with them. Called about once a second.
@@ -47,7 +53,7 @@ impl Context {
             posted.push((post.await, due));
         }
         for (posted, due) in posted {
-            if self.is_settled(posted).await {
+            if self.is_will_settled(posted).await {
                 self.sessions.will_settled(due);
             }
         }
@@ -67,7 +73,7 @@ impl Task {
         }
         let row = self.held.as_mut().and_then(|held| held.will_row());
         let posted = self.context.post_will(will, &self.client_id, self.id, row);
-        if self.context.is_settled(posted.await).await
+        if self.context.is_will_settled(posted.await).await
             && let Some(held) = &mut self.held
         {
             held.will_settled();
@@ -85,7 +91,7 @@ impl Task {
         };
         let row = held.will_row();
         let posted = self.context.post_will(will, &self.client_id, self.id, row);
-        let is_settled = self.context.is_settled(posted.await).await;
+        let is_settled = self.context.is_will_settled(posted.await).await;
         if is_settled {
             held.will_settled();
         }

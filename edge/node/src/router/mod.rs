@@ -54,6 +54,7 @@ pub(crate) enum LogReader {
 pub(crate) struct Router {
     /// The route's rank: the first that matches counts.
     routes: Subscriptions<usize, Route>,
+    has_priorities: bool,
     /// Of connections whose session ends with them: they are served as messages come.
     subscriptions: RwLock<Subscriptions<ConnectionId, Subscription>>,
     /// What sessions that read the journal want.
@@ -65,17 +66,24 @@ pub(crate) struct Router {
 
 impl Router {
     pub(crate) fn new(routes: Vec<(TopicFilter, Route)>, unrouted: StreamId) -> Self {
+        let has_priorities = routes.iter().any(|(_, route)| route.priority > 0);
         let mut trie = Subscriptions::new();
         for (rank, (filter, route)) in routes.into_iter().enumerate() {
             trie.subscribe(filter, rank, route);
         }
         Self {
             routes: trie,
+            has_priorities,
             subscriptions: RwLock::default(),
             wanted: RwLock::default(),
             unrouted,
             generation: Generation::default(),
         }
+    }
+
+    /// Whether any route has one.
+    pub(crate) fn has_priorities(&self) -> bool {
+        self.has_priorities
     }
 
     /// Where the messages of a topic go.

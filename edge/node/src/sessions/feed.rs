@@ -14,6 +14,7 @@ use tidegate_edge_protocol::mqtt::codec::{Message, Qos, Text};
 use tidegate_edge_protocol::mqtt::connection::{
     Connection, DeliverOutcome, Delivery, DeliveryToken,
 };
+use tidegate_edge_protocol::mqtt::destination::is_addressed;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Place};
 use tidegate_shared::id::Position;
 use tidegate_shared::topic::TopicFilter;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::Clock;
+use crate::committer::Committer;
 use crate::limits::{FEED_READ_BYTES_MAX, FEED_UNPACKED_BYTES_MAX};
 use crate::record::{self, Kept, Mark};
 
@@ -118,6 +120,7 @@ pub(crate) struct Fed {
 pub(crate) struct Feed {
     reader: JournalReader,
     clock: Clock,
+    committer: Committer,
     durable: watch::Receiver<Position>,
     reading: Option<JoinHandle<Result<Stretch, ReadError>>>,
     stretch: Stretch,
@@ -128,21 +131,17 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// Begins at the session's cursor.
-    pub(crate) fn new(
-        reader: JournalReader,
-        clock: Clock,
-        durable: watch::Receiver<Position>,
-        session: &ClientSession,
-    ) -> Self {
+    pub(crate) fn new(committer: Committer, clock: Clock, session: &ClientSession) -> Self {
         let next = session.progress().cursor();
         let stretch = Stretch {
             next,
             ..Stretch::default()
         };
         Self {
-            reader,
+            reader: committer.reader().clone(),
+            durable: committer.durable(),
+            committer,
             clock,
-            durable,
             reading: None,
             stretch,
             wait: Wait::Growth,
@@ -294,7 +293,10 @@ impl Feed {
         let filters: Vec<_> = own.map(|own| own.filter.filter.clone()).collect();
         let begun = session.progress().outstanding_from(self.stretch.next);
         let begun: BTreeSet<_> = begun.collect();
-        if filters.is_empty() && begun.is_empty() {
+        // Who publishes only, and all that shares, has no other filters: it does not read for nothing.
+        let waits_for_addressed = self.stretch.next >= self.committer.addressed_until()
+            && filters.iter().all(|filter| is_addressed(filter.as_str()));
+        if (filters.is_empty() || waits_for_addressed) && begun.is_empty() {
             self.stretch.next = until;
             self.wait = Wait::Growth;
             return;

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use tidegate_edge_journal::{RowEntry, RowOperation, RowTable};
 use tidegate_edge_protocol::mqtt::codec::{SubscriptionIdentifier, SubscriptionOptions, Text};
 use tidegate_edge_protocol::mqtt::connection::SharedFilter;
+use tidegate_edge_protocol::mqtt::destination::is_addressed;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription};
 use tidegate_shared::id::Position;
 use tokio::sync::OwnedMutexGuard;
@@ -240,7 +241,9 @@ impl Held {
 }
 
 fn wants_no_local(session: &ClientSession) -> bool {
-    let mut subscriptions = session.subscriptions();
+    // What is for every client or for one says who sent it in any case.
+    let is_asked = |own: &&Subscription| !is_addressed(own.filter.filter.as_str());
+    let mut subscriptions = session.subscriptions().filter(is_asked);
     subscriptions.any(|subscription| subscription.options.no_local)
 }
 

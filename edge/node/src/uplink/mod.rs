@@ -265,6 +265,9 @@ impl Uplink {
             .into_iter()
             .filter(|stream| *stream != self.unrouted)
         {
+            if let priority @ 1.. = self.committer.keyed().priority(stream) {
+                self.sender.set_priority(stream, priority);
+            }
             // Before what came after a switch is seen.
             let hold = self.committer.keyed().hold(stream);
             self.sender.handle_hold(stream, hold);

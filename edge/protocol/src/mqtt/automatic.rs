@@ -29,10 +29,14 @@ impl AutomaticSubscription {
     }
 }
 
-/// What a session that outlives its connection has beside what its client asks for. Others are served without it.
+/// What a session that outlives its connection has beside what its client asks for; not what that client sends itself.
+/// Others are served without it.
 pub fn addressed(client_id: &str) -> impl Iterator<Item = SubscriptionRequest> {
     let filters = [Some(broadcast_filter()), direct_filter(client_id)];
-    let options = SubscriptionOptions::all();
+    let options = SubscriptionOptions {
+        no_local: true,
+        ..SubscriptionOptions::all()
+    };
     let filters = filters.into_iter().flatten();
     filters.filter_map(move |filter| request(filter, options))
 }

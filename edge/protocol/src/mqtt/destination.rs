@@ -90,6 +90,11 @@ pub fn final_topic(topic: &str) -> &str {
     }
 }
 
+/// Whether a filter matches nothing but what is for every client or for one.
+pub fn is_addressed(filter: &str) -> bool {
+    filter.starts_with(BROADCAST) || filter.starts_with(DIRECT)
+}
+
 /// The filter of all that is for every client.
 pub fn broadcast_filter() -> String {
     format!("{BROADCAST}#")
@@ -147,6 +152,8 @@ mod tests {
     #[test]
     fn an_id_that_is_no_level_has_no_messages_of_its_own() {
         assert_eq!(direct_filter("a").as_deref(), Some("$direct/a/#"));
+        assert!(is_addressed("$direct/a/#") && is_addressed(&broadcast_filter()));
+        assert!(!is_addressed("#") && !is_addressed("$direction/a"));
         for id in ["", "a/b", "+", "#", "a+"] {
             assert_eq!(direct_filter(id), None, "{id}");
         }

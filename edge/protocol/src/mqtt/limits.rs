@@ -28,7 +28,7 @@ pub const CONNECT_BYTES_MAX: u32 = 128 << 10;
 pub const PACKET_IDS_MAX: usize = u16::MAX as usize;
 
 /// Subscriptions of one session.
-pub const SESSION_SUBSCRIPTIONS_MAX: usize = 10_000;
+pub const SESSION_SUBSCRIPTIONS_MAX: usize = 10_000 + 2;
 
 /// Their filters, as the client writes them. A session is stored as a whole now and then: it must fit
 /// into a frame of the journal.

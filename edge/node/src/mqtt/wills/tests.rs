@@ -97,7 +97,7 @@ impl Node {
         };
         let client_id = Bytes::from_static(b"filling");
         let posted = self.context.post_will(will, &client_id, 1, None).await;
-        let is_settled = self.context.is_settled(posted).await;
+        let is_settled = self.context.is_will_settled(posted).await;
         self.received();
         is_settled
     }

@@ -118,9 +118,18 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(drop)?;
         let bits: u32 = bits.parse().map_err(drop)?;
         let bits_max = if address.is_ipv4() { 32 } else { 128 };
-        (bits <= bits_max)
-            .then_some(Self { address, bits })
-            .ok_or(())
+        if bits > bits_max {
+            return Err(());
+        }
+        // As addresses of clients are: an IPv4 address that comes as an IPv6 one is the same.
+        let canonical = address.to_canonical();
+        if canonical == address {
+            return Ok(Self { address, bits });
+        }
+        Ok(Self {
+            address: canonical,
+            bits: bits.checked_sub(96).ok_or(())?,
+        })
     }
 }
 
@@ -220,6 +229,7 @@ mod tests {
             ("address", "198.51.100.0/23"),
             ("address", "2001:db8::/32"),
             ("address", "0.0.0.0/32"),
+            ("address", "::ffff:192.0.2.0/120"),
         ])
         .unwrap();
         let ids = ["rogue-", "rogue-7", "pump"].map(|id| list.has_client(id));
@@ -237,6 +247,8 @@ mod tests {
             ("2001:db8:7::1", true),
             ("2001:db9::1", false),
             ("0.0.0.1", false),
+            ("192.0.2.255", true),
+            ("192.0.3.0", false),
         ] {
             assert_eq!(has(address), is_blocked, "{address}");
         }
@@ -254,7 +266,14 @@ mod tests {
         assert_eq!(of(&[good, ("user", "")]), BlockListError::Empty(2));
         assert_eq!(of(&[("client_id", "*")]), BlockListError::Pattern(1));
         assert_eq!(of(&[("client_id", "a*b")]), BlockListError::Pattern(1));
-        for address in ["1.2.3", "1.2.3.4/33", "::/129", "host", "1.2.3.4/-1"] {
+        for address in [
+            "1.2.3",
+            "1.2.3.4/33",
+            "::/129",
+            "::ffff:1.2.3.4/9",
+            "host",
+            "1.2.3.4/-1",
+        ] {
             let error = of(&[good, good, ("address", address)]);
             assert!(matches!(error, BlockListError::Address { entry: 3, .. }));
         }

@@ -69,13 +69,17 @@ impl TopicPattern {
     /// What it allows a client. Nothing where a name can't stand for a level: the pattern would mean other topics than
     /// whoever wrote it had in mind.
     pub(super) fn granted_to(&self, client: Client<'_>) -> Option<Levels> {
+        self.granted_levels(client).map(Levels::new)
+    }
+
+    fn granted_levels(&self, client: Client<'_>) -> Option<Vec<Level>> {
         let levels: Option<Vec<_>> = self.filled(client).collect();
         let levels = levels?;
         // No name leads to topics that begin with a `$`.
         let leads_there = matches!(levels.first(), Some(Level::Text(text)) if text.starts_with('$'))
             && self.first.is_none()
             && matches!(self.levels.first(), Some(PatternLevel::Named(_)));
-        (!leads_there).then(|| Levels::new(levels))
+        (!leads_there).then_some(levels)
     }
 
     /// What it denies a client: all from the level on that a name can't stand for.
@@ -108,10 +112,9 @@ impl NamedFilter {
         Self(TopicPattern::new(filter, Space::Ordinary))
     }
 
-    /// Nothing where a name can't stand for a level.
+    /// Nothing where a name can't stand for a level, or would lead to topics that begin with a `$`.
     pub fn filled(&self, client: Client<'_>) -> Option<String> {
-        let levels: Option<Vec<_>> = self.0.filled(client).collect();
-        let levels = levels?;
+        let levels = self.0.granted_levels(client)?;
         let texts: Vec<&str> = levels.iter().map(Level::as_str).collect();
         Some(texts.join("/"))
     }
