@@ -30,6 +30,7 @@ use crate::record::origin_headers;
 use crate::retained::Retained;
 use crate::router::{Route, Router};
 use crate::sessions::{Clock, Loaded, Sessions};
+use crate::source::Source;
 use crate::uplink::Uplink;
 
 /// A stream of this node alone, which is never uplinked.
@@ -81,6 +82,9 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
         for path in [&mut uplink.certificate, &mut uplink.key, &mut uplink.ca] {
             *path = folder.join(&path);
         }
+    }
+    for source in &mut spec.sources {
+        source.resolve(folder);
     }
     let mqtt = &mut spec.mqtt;
     if let Some(jwt) = &mut mqtt.jwt {
@@ -164,6 +168,11 @@ impl Edge {
         let sys_interval = spec.mqtt.sys_interval.0;
         let system = crate::system::run(Arc::clone(&context), sys_interval, stopping.clone());
         tasks.spawn(system);
+        for source in &spec.sources {
+            let source = Source::new(source, &spec, &context);
+            let stopping = stopping.clone();
+            tasks.spawn(async move { Box::pin(source.run(stopping)).await });
+        }
         tasks.spawn(mqtt::sweep(context, stopping.clone()));
         if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {
             let (committer, metrics) = (committer.clone(), Arc::clone(&metrics));

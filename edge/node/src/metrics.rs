@@ -14,6 +14,7 @@ use crate::committer::Committer;
 use crate::limits::METRICS_STREAMS_MAX;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
+use crate::source::SourceFamilies;
 use crate::uplink::state::LinkState;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,6 +75,7 @@ pub(crate) struct Metrics {
     pub uplink_connected: Gauge,
     pub uplink_connect_failures: Count,
     alarms: Family<NameLabels, Counter>,
+    pub sources: SourceFamilies,
     /// How the uplink stands; not scraped.
     pub link: LinkState,
 }
@@ -304,6 +306,7 @@ impl Metrics {
             "Open MQTT connections, by the listener that took them",
             listeners,
         );
+        self.sources.register(registry);
         let alarms = self.alarms.clone();
         registry.register("alarms", "What an operator should know, by kind", alarms);
     }

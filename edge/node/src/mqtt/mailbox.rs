@@ -85,6 +85,8 @@ pub(crate) enum Answer {
     Publish(PublishToken, Box<Published>),
     /// In a mailbox of its own.
     Will,
+    /// In the mailbox of a source.
+    Source(u64),
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),

@@ -5,6 +5,7 @@ mod checking;
 mod doors;
 mod driver;
 mod events;
+mod inlet;
 mod mailbox;
 mod offered;
 mod outbox;
@@ -47,6 +48,7 @@ use crate::sessions::{Clock, Sessions};
 use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use doors::{Doors, Files};
+pub(crate) use inlet::{Inlet, Offered};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 use transport::{Arrival, Peer};
 pub(crate) use transport::{Listener, Tls};

@@ -28,6 +28,8 @@ use crate::system::is_of_the_server;
 pub(super) enum Owed {
     Publish(PublishToken),
     Will,
+    /// Of a source, by its number there.
+    Source(u64),
 }
 
 impl Owed {
@@ -35,7 +37,13 @@ impl Owed {
         match self {
             Self::Publish(token) => Answer::Publish(token, Box::new(published)),
             Self::Will => Answer::Will,
+            Self::Source(number) => Answer::Source(number),
         }
+    }
+
+    /// It waits for space, and nobody can be told that it can't be retained.
+    fn is_of_no_client(self) -> bool {
+        matches!(self, Self::Will | Self::Source(_))
     }
 }
 
@@ -127,10 +135,10 @@ impl Context {
             self.refuse_unauthorized(rows, owed, published, patient.is_some());
             return TakenIn::OnItsWay;
         }
-        let is_will = matches!(owed, Some((_, Owed::Will)));
+        let is_of_no_client = owed.is_some_and(|(_, owed)| owed.is_of_no_client());
         let retained = match retain.then(|| self.retain(&message, qos, &mut rows)) {
             // Better a message that is not retained than none, where nobody can be told.
-            Some(Err(RetainedFull)) if is_will || owed.is_none() => None,
+            Some(Err(RetainedFull)) if is_of_no_client || owed.is_none() => None,
             Some(Err(RetainedFull)) => {
                 self.refuse(rows, owed, published);
                 return TakenIn::OnItsWay;
@@ -155,8 +163,8 @@ impl Context {
             qos,
             retain,
         });
-        // A will waits for space, too, and nothing behind it.
-        let waits = patient.is_some() || is_will;
+        // A will waits for space, too, and nothing behind it; and what a source brings does.
+        let waits = patient.is_some() || is_of_no_client;
         let gate = owed.filter(|_| waits).map(|(mailbox, _)| Gate::of(mailbox));
         let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
         let Some(route) = &way.kept else {

@@ -107,7 +107,7 @@ impl Task {
     pub(super) fn answer(&mut self, answer: Answer, outcome: Result<(), PublishRefused>) {
         match answer {
             Answer::Publish(token, published) => self.published(token, *published, outcome),
-            Answer::Will => {}
+            Answer::Will | Answer::Source(_) => {}
             Answer::Released(token) => self.machine.handle_released(token),
             Answer::Assigned(token) => self.machine.handle_assigned(token),
             Answer::Received(token) => self.machine.handle_received(token),

@@ -1,0 +1,438 @@
+//! Sources: brokers of others that this node is a client of. A message goes to the router as a device's publish does, and
+//! is acknowledged to its broker when the journal's commit is durable. What is decided is decided in `intake` (what goes on,
+//! what waits, what is acknowledged) and `subscribed` (what the session subscribes to); this is the driver around them.
+
+mod backoff;
+mod figures;
+mod intake;
+mod link;
+mod proof;
+mod subscribed;
+mod topics;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_edge_protocol::mqtt::codec::{Message, Qos};
+use tidegate_edge_protocol::mqtt::connection::PublishRefused;
+use tidegate_shared::fleet::{EdgeSpec, MqttSourceSpec, SourceSpec};
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
+
+use crate::limits::{
+    FAREWELL_TIMEOUT, RECONNECT_MIN, SOURCE_HELD_BYTES_MAX, SOURCE_RETRY_INTERVAL,
+    SOURCE_STABLE_MIN,
+};
+use crate::mqtt::{Context, Inlet, Offered};
+use crate::random;
+
+use backoff::Backoff;
+use figures::Figures;
+pub(crate) use figures::SourceFamilies;
+use intake::{Action, Intake, Verdict};
+use link::{Arrived, Clogged, Event, EventLoop, Speaker};
+use subscribed::Subscribed;
+use topics::Topics;
+
+/// One broker's client.
+#[derive(Debug)]
+pub(crate) struct Source {
+    events: EventLoop,
+    driver: Driver,
+}
+
+/// All but what hears the broker: that goes on while this speaks.
+#[derive(Debug)]
+struct Driver {
+    name: String,
+    spec: MqttSourceSpec,
+    topics: Topics,
+    speaker: Speaker,
+    inlet: Inlet,
+    intake: Intake<Offered>,
+    /// Acknowledgements that the event loop has and has not written.
+    unwritten: usize,
+    subscribed: Subscribed,
+    backoff: Backoff,
+    figures: Figures,
+    connected_at: Option<Instant>,
+    was_connected: bool,
+    /// Why there is no connection, as the log was told.
+    told: Option<String>,
+    /// Messages wait for space, as the log was told.
+    told_full: bool,
+    /// The last moment for a farewell.
+    stops_at: Option<Instant>,
+}
+
+/// Why a connection, or the attempt at one, is over.
+#[derive(Debug)]
+enum End {
+    Stopping,
+    Lost(String),
+}
+
+impl From<Clogged> for End {
+    fn from(_: Clogged) -> Self {
+        Self::Lost("too much waits to be said to the broker".to_owned())
+    }
+}
+
+impl Source {
+    pub(crate) fn new(source: &SourceSpec, spec: &EdgeSpec, context: &Arc<Context>) -> Self {
+        let (name, mqtt) = (source.name.as_str(), &source.mqtt);
+        let client_id = mqtt.client_id.clone().unwrap_or_else(|| {
+            // As long as the data folder is the same, so is the session.
+            let store = format!("{:032x}", context.reader.store_id().0);
+            format!("tidegate-{name}-{}", &store[..8])
+        });
+        let (speaker, events) = link::open(mqtt, &client_id);
+        let remembered = spec.data.join("sources").join(format!("{name}.json"));
+        let driver = Driver {
+            name: name.to_owned(),
+            topics: Topics::new(mqtt, spec.mqtt.packet_bytes_max.0 as usize),
+            speaker,
+            inlet: Inlet::new(Arc::clone(context), &client_id),
+            intake: Intake::new(SOURCE_RETRY_INTERVAL),
+            unwritten: 0,
+            subscribed: Subscribed::new(remembered, mqtt, &client_id),
+            backoff: Backoff::new(RECONNECT_MIN, mqtt.reconnect_max.0, SOURCE_STABLE_MIN),
+            figures: context.metrics.sources.of(name),
+            connected_at: None,
+            was_connected: false,
+            told: None,
+            told_full: false,
+            stops_at: None,
+            spec: mqtt.clone(),
+        };
+        tracing::info!(source = name, server = %mqtt.server, client_id, "source: a client of this broker");
+        Self { events, driver }
+    }
+
+    /// Connects, again and again, until told to stop.
+    pub(crate) async fn run(self, mut stopping: watch::Receiver<bool>) {
+        let Self {
+            mut events,
+            mut driver,
+        } = self;
+        loop {
+            let why = match driver.connection(&mut events, &mut stopping).await {
+                Err(End::Stopping) | Ok(()) => return,
+                Err(End::Lost(why)) => why,
+            };
+            let pause = driver.lost(why);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = told(&mut stopping) => return,
+            }
+        }
+    }
+}
+
+impl Driver {
+    /// From an attempt to connect to the connection's end.
+    async fn connection(
+        &mut self,
+        events: &mut EventLoop,
+        stopping: &mut watch::Receiver<bool>,
+    ) -> Result<(), End> {
+        let spec = self.spec.clone();
+        let proof = tokio::task::spawn_blocking(move || proof::load(&spec)).await;
+        let proof = proof.map_err(|error| End::Lost(error.to_string()))?;
+        let proof = proof.map_err(|error| End::Lost(format!("{error:#}")))?;
+        events.prepare(self.spec.user.as_deref(), proof);
+        loop {
+            let event = {
+                // Never cancelled but with the connection: what it was about to write would be lost.
+                let mut next = Box::pin(events.next());
+                loop {
+                    let retry_at = self.intake.deadline().filter(|_| self.stops_at.is_none());
+                    tokio::select! {
+                        event = &mut next, if self.listens() => break event,
+                        answers = self.inlet.answers() => self.answered(answers).await?,
+                        () = at(retry_at) => self.try_again().await,
+                        () = at(self.stops_at) => return Err(End::Stopping),
+                        () = told(stopping), if self.stops_at.is_none() => self.stop()?,
+                    }
+                }
+            };
+            self.handle(event.map_err(End::Lost)?).await?;
+        }
+    }
+
+    /// Whether to hear the broker. It is heard, too, while there is something to be said to it.
+    fn listens(&self) -> bool {
+        self.intake.bytes() < SOURCE_HELD_BYTES_MAX || self.unwritten > 0
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Connected {
+                session_present,
+                expiry_s,
+            } => self.connected(session_present, expiry_s).await?,
+            Event::Publish(arrived) => self.arrived(arrived).await?,
+            Event::Subscribed(granted) => {
+                let (refused, is_last) = self.subscribed.handle_suback(&granted);
+                for filter in refused {
+                    tracing::error!(
+                        source = self.name,
+                        filter,
+                        "source: the broker does not grant this subscription"
+                    );
+                    self.figures.subscriptions_refused.inc();
+                }
+                if is_last {
+                    self.remember().await;
+                }
+            }
+            Event::Unsubscribed => {
+                if self.subscribed.handle_unsuback() {
+                    self.remember().await;
+                }
+            }
+            Event::Acknowledged => self.unwritten = self.unwritten.saturating_sub(1),
+            Event::Disconnected => return Err(End::Stopping),
+            Event::Other => {}
+        }
+        Ok(())
+    }
+
+    async fn connected(
+        &mut self,
+        session_present: bool,
+        expiry_s: Option<u32>,
+    ) -> Result<(), End> {
+        let (source, server) = (&self.name, &self.spec.server);
+        tracing::info!(source, %server, session_present, "source: connected");
+        if let Some(expiry_s) = expiry_s
+            && u64::from(expiry_s) < self.spec.session_expiry.0.as_secs()
+        {
+            tracing::warn!(
+                source,
+                expiry_s,
+                "source: the broker keeps the session for less time than it was asked to"
+            );
+        }
+        self.intake.handle_connected();
+        self.unwritten = 0;
+        self.connected_at = Some(Instant::now());
+        self.told = None;
+        self.figures.connected.set(1);
+        if std::mem::replace(&mut self.was_connected, true) {
+            self.figures.reconnects.inc();
+        }
+        let plan = self.subscribed.handle_connected(session_present);
+        if plan.has_lost_session {
+            tracing::error!(
+                source,
+                %server,
+                "source: the broker has lost the session: what it kept for this node while it was away is gone"
+            );
+            self.figures.sessions_lost.inc();
+            self.remember().await;
+        }
+        if !plan.subscribe.is_empty() {
+            self.speaker.subscribe(&plan.subscribe)?;
+        }
+        for filter in &plan.unsubscribe {
+            self.speaker.unsubscribe(filter)?;
+        }
+        Ok(())
+    }
+
+    async fn arrived(&mut self, arrived: Arrived) -> Result<(), End> {
+        if !self.intake.is_open() {
+            return Ok(());
+        }
+        let (receipt, retain) = (arrived.receipt, arrived.retain);
+        self.figures.messages.inc();
+        self.figures.bytes.inc_by(arrived.payload.len() as u64);
+        let shown = arrived.topic.clone();
+        let (message, reason) = match self.topics.take(arrived) {
+            Ok(message) => (message, None),
+            Err(reason) => (Message::default(), Some(reason)),
+        };
+        // It may wait for long, and must not hold the buffer that it was read into.
+        let message = Arc::new(message.detached());
+        let bytes = message.bytes();
+        let offered = Offered {
+            message,
+            qos: receipt.qos,
+            retain,
+            is_repeated: false,
+        };
+        if let Some(reason) = reason {
+            self.drop_one(reason, &String::from_utf8_lossy(&shown));
+            if receipt.qos != Qos::AtMostOnce {
+                self.intake.handle_unwanted(receipt, offered);
+            }
+            return self.acknowledge();
+        }
+        if receipt.qos == Qos::AtMostOnce {
+            self.inlet.publish(offered, None).await;
+            return Ok(());
+        }
+        if let Some(action) = self.intake.handle_message(receipt, offered, bytes) {
+            self.act(action).await;
+        }
+        self.figures.held.set(self.intake.bytes() as i64);
+        match self.intake.bytes() > 2 * SOURCE_HELD_BYTES_MAX {
+            true => Err(End::Lost(
+                "the broker sends more than can be held before it is acknowledged".to_owned(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    async fn act(&mut self, action: Action<Offered>) {
+        let (number, message, again) = match action {
+            Action::Submit {
+                number,
+                message,
+                again,
+            } => (number, message, again),
+            Action::Probe { number, message } => {
+                self.inlet.open_gate();
+                (number, message, true)
+            }
+        };
+        let offered = Offered {
+            is_repeated: again,
+            ..message
+        };
+        self.inlet.publish(offered, Some(number)).await;
+    }
+
+    async fn try_again(&mut self) {
+        if let Some(action) = self.intake.handle_timeout(Instant::now()) {
+            self.act(action).await;
+        }
+    }
+
+    /// The journal has answered for messages.
+    async fn answered(
+        &mut self,
+        answers: Vec<(u64, Result<(), PublishRefused>)>,
+    ) -> Result<(), End> {
+        for (number, outcome) in answers {
+            let verdict = match outcome {
+                Ok(()) => Verdict::Settled,
+                Err(PublishRefused::QuotaExceeded) => Verdict::NoSpace,
+                Err(refused) => {
+                    self.drop_one("refused", &format!("{refused:?}"));
+                    Verdict::Settled
+                }
+            };
+            if verdict == Verdict::NoSpace {
+                self.figures.refused.inc();
+            }
+            for action in self.intake.handle_answer(Instant::now(), number, verdict) {
+                self.act(action).await;
+            }
+        }
+        let is_full = self.intake.waits_for_space();
+        if std::mem::replace(&mut self.told_full, is_full) != is_full {
+            let source = &self.name;
+            match is_full {
+                true => tracing::warn!(
+                    source,
+                    "source: the journal is full: messages wait, and are not acknowledged"
+                ),
+                false => tracing::info!(source, "source: the journal takes messages again"),
+            }
+        }
+        self.acknowledge()?;
+        match self.stops_at.is_some() && self.intake.is_settled() {
+            true => Ok(self.speaker.disconnect()?),
+            false => Ok(()),
+        }
+    }
+
+    fn acknowledge(&mut self) -> Result<(), End> {
+        while let Some(receipt) = self.intake.poll_acknowledged() {
+            self.speaker.acknowledge(receipt)?;
+            self.unwritten += 1;
+        }
+        self.figures.held.set(self.intake.bytes() as i64);
+        Ok(())
+    }
+
+    /// What is on its way into the journal is waited for, so that it does not come twice.
+    fn stop(&mut self) -> Result<(), End> {
+        if self.connected_at.is_none() {
+            return Err(End::Stopping);
+        }
+        self.intake.handle_stopping();
+        self.stops_at = Some(Instant::now() + FAREWELL_TIMEOUT);
+        match self.intake.is_settled() {
+            true => Ok(self.speaker.disconnect()?),
+            false => Ok(()),
+        }
+    }
+
+    /// The pause before the next attempt.
+    fn lost(&mut self, why: String) -> std::time::Duration {
+        let (source, server) = (&self.name, &self.spec.server);
+        let connected_at = self.connected_at.take();
+        self.intake.handle_disconnected();
+        self.figures.connected.set(0);
+        self.figures.held.set(0);
+        match connected_at {
+            Some(_) => tracing::warn!(source, %server, why, "source: the connection is lost"),
+            None => {
+                self.figures.connect_failures.inc();
+                // Once per reason; the counter tells the rest.
+                match self.told.as_ref() == Some(&why) {
+                    true => tracing::debug!(source, %server, why, "source: no connection"),
+                    false => {
+                        tracing::warn!(source, %server, why, "source: no connection; it is tried again");
+                    }
+                }
+                self.told = Some(why);
+            }
+        }
+        let chance = random::bytes().map_or(u32::MAX, u32::from_le_bytes);
+        self.backoff.pause(Instant::now(), connected_at, chance)
+    }
+
+    /// The log is told of the first of a kind; the counter tells the rest.
+    fn drop_one(&self, reason: &'static str, what: &str) {
+        let source = &self.name;
+        match self.figures.drop_one(reason) {
+            1 => tracing::error!(
+                source,
+                reason,
+                what,
+                "source: a message cannot be taken: it is dropped"
+            ),
+            _ => tracing::debug!(
+                source,
+                reason,
+                what,
+                "source: a message cannot be taken: it is dropped"
+            ),
+        }
+    }
+
+    async fn remember(&self) {
+        let source = &self.name;
+        let saved = tokio::task::block_in_place(|| self.subscribed.save());
+        if let Err(error) = saved {
+            tracing::error!(source, %error, "source: what is subscribed to cannot be written down");
+        }
+    }
+}
+
+/// Returns once the node stops.
+async fn told(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Never, without a time.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
