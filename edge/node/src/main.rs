@@ -1,6 +1,8 @@
 //! The daemon `tidegate-edge`.
 
 mod entry;
+mod import;
+mod import_command;
 mod journal_command;
 mod passwd_command;
 mod scram_command;
@@ -10,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use import_command::ImportArguments;
 use journal_command::JournalCommand;
 use passwd_command::PasswdArguments;
 use scram_command::ScramArguments;
@@ -43,6 +46,9 @@ enum Command {
     /// Look into the journal of a node that does not run.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Make an edge.yaml of mosquitto's configuration, and name what could not be carried over. Exits with 0 where all
+    /// was, with 1 where something was not, with 2 where there is no result.
+    Import(ImportArguments),
     /// Print a line for the file of mqtt.users, for a client that sends its password; the password comes from
     /// standard input.
     Passwd(PasswdArguments),
@@ -77,6 +83,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             passwd_command::run(arguments)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Command::Import(arguments)) => return Ok(import_command::run(arguments)),
         Some(Command::Journal(_)) | None => {}
     }
     let mut spec = match &arguments.config {
