@@ -28,7 +28,7 @@ impl Mosquitto {
         let store = folder.join("mosquitto");
         std::fs::create_dir_all(&store).expect("the folder can be written");
         let text = format!(
-            "persistence true\npersistence_location {}/\nmax_queued_messages 0\n\
+            "user root\npersistence true\npersistence_location {}/\nmax_queued_messages 0\n\
              listener {} 127.0.0.1\n{keys}",
             store.display(),
             address.port()

@@ -254,7 +254,7 @@ fn a_password_and_tls_let_a_source_in_and_a_wrong_password_is_no_end() {
         .status();
     assert!(made.unwrap().success());
     let keys = format!(
-        "user root\npassword_file {}\nallow_anonymous false\ncafile {}\ncertfile {}\nkeyfile {}\n",
+        "password_file {}\nallow_anonymous false\ncafile {}\ncertfile {}\nkeyfile {}\n",
         users.display(),
         certificates.ca.display(),
         certificates.certificate.display(),

@@ -81,22 +81,19 @@ pub(super) fn translate(
 
 /// Access and topic. Without an access, all is meant, and the topic may have no spaces.
 fn parts(line: &Line) -> Result<(Access, String), Problem> {
-    let (first, rest) = line.value.split_once([' ', '\t']).unwrap_or((&line.value, ""));
+    let whole = (Access::Allow("[publish, subscribe]"), line.text()?);
+    // `topic read` is of a topic that is called so.
+    let Some((first, rest)) = line.value.split_once([' ', '\t']) else {
+        return Ok(whole);
+    };
     let access = match first {
         "read" => Access::Allow("[subscribe]"),
         "write" => Access::Allow("[publish]"),
         "readwrite" => Access::Allow("[publish, subscribe]"),
         "deny" => Access::Deny,
-        _ => {
-            let topic = line.text()?;
-            return Ok((Access::Allow("[publish, subscribe]"), topic));
-        }
+        _ => return Ok(whole),
     };
-    let topic = rest.trim();
-    match topic.is_empty() {
-        true => Err(line.problem("it names no topic")),
-        false => Ok((access, topic.to_owned())),
-    }
+    Ok((access, rest.trim().to_owned()))
 }
 
 /// `None`: it was said why not.

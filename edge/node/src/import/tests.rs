@@ -148,7 +148,7 @@ fn what_mosquitto_would_not_take_is_located() {
         ("listener 0\n", "m.conf:1", "path of a socket"),
         ("topic a in\n", "m.conf:1", "belongs to a connection"),
         ("connection a\ntopic b in\n", "m.conf:1", "no address"),
-        ("connection a\naddress b\ntopic c#d in\n", "m.conf:3", "wildcard"),
+        ("connection a\naddress b\ntopic c#d in\n", "m.conf:3", "whole level"),
         ("connection a\naddress b\ntopic c sideways\n", "m.conf:3", "direction"),
         ("password_file nowhere\n", "m.conf:1", "cannot read nowhere"),
         ("acl_file nowhere\n", "m.conf:1", "cannot read nowhere"),

@@ -36,7 +36,6 @@ pub(super) enum Event {
     Unsubscribed,
     /// An acknowledgement is written.
     Acknowledged,
-    Disconnected,
     Other,
 }
 
@@ -275,7 +274,6 @@ fn v311_event(event: rumqttc::Event) -> Event {
         }
         rumqttc::Event::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed,
         rumqttc::Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => Event::Acknowledged,
-        rumqttc::Event::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
     }
 }
@@ -307,7 +305,6 @@ fn v5_event(event: v5::Event) -> Event {
         }
         v5::Event::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed,
         v5::Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_)) => Event::Acknowledged,
-        v5::Event::Outgoing(Outgoing::Disconnect) => Event::Disconnected,
         _ => Event::Other,
     }
 }

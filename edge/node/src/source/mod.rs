@@ -156,7 +156,11 @@ impl Driver {
                     }
                 }
             };
-            self.handle(event.map_err(End::Lost)?).await?;
+            let event = event.map_err(|why| match self.stops_at {
+                Some(_) => End::Stopping,
+                None => End::Lost(why),
+            });
+            self.handle(event?).await?;
         }
     }
 
@@ -192,7 +196,6 @@ impl Driver {
                 }
             }
             Event::Acknowledged => self.unwritten = self.unwritten.saturating_sub(1),
-            Event::Disconnected => return Err(End::Stopping),
             Event::Other => {}
         }
         Ok(())
@@ -358,7 +361,9 @@ impl Driver {
         Ok(())
     }
 
-    /// What is on its way into the journal is waited for, so that it does not come twice.
+    /// What is on its way into the journal is waited for, so that it does not come twice. Then the broker is heard until it
+    /// closes the connection: closing with something unheard would throw away, at the broker, acknowledgements that it
+    /// has not looked at yet.
     fn stop(&mut self) -> Result<(), End> {
         if self.connected_at.is_none() {
             return Err(End::Stopping);
