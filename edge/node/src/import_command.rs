@@ -36,7 +36,8 @@ struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> Result<String, String> {
-        let shown = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
+        let shown =
+            |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
         let length = fs::metadata(path).map_err(|error| shown(&error))?.len();
         if length > FILE_BYTES_MAX {
             return Err(shown(&format!("it has more than {FILE_BYTES_MAX} bytes")));
@@ -95,7 +96,10 @@ fn put(arguments: &ImportArguments, imported: &Imported) -> anyhow::Result<()> {
     let Some(folder) = &arguments.out_dir else {
         let beside: Vec<_> = beside(imported).map(|(name, _)| name).collect();
         if !beside.is_empty() {
-            eprintln!("edge.yaml names {}: --out-dir writes them, too", beside.join(", "));
+            eprintln!(
+                "edge.yaml names {}: --out-dir writes them, too",
+                beside.join(", ")
+            );
         }
         return match &arguments.out {
             Some(path) => write(path, &imported.edge, 0o644),
@@ -112,7 +116,9 @@ fn put(arguments: &ImportArguments, imported: &Imported) -> anyhow::Result<()> {
 
 fn beside(imported: &Imported) -> impl Iterator<Item = (&str, &str)> {
     let named = [("acl.yaml", &imported.acl), ("users", &imported.users)];
-    let named = named.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)));
+    let named = named
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, text.as_deref()?)));
     let passwords = imported.passwords.iter();
     named.chain(passwords.map(|(name, text)| (name.as_str(), text.as_str())))
 }
@@ -121,6 +127,8 @@ fn beside(imported: &Imported) -> impl Iterator<Item = (&str, &str)> {
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
 }

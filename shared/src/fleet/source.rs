@@ -266,7 +266,8 @@ impl MqttServer {
         match self.host.parse::<IpAddr>() {
             Ok(host) => host == address.ip() || address.ip().is_unspecified() && host.is_loopback(),
             Err(_) => {
-                self.host == "localhost" && (address.ip().is_loopback() || address.ip().is_unspecified())
+                self.host == "localhost"
+                    && (address.ip().is_loopback() || address.ip().is_unspecified())
             }
         }
     }
@@ -311,7 +312,8 @@ impl FromStr for MqttServer {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refused = || SourceError::Server(text.to_owned());
-        let (rest, is_secure) = match (text.strip_prefix("mqtt://"), text.strip_prefix("mqtts://")) {
+        let (rest, is_secure) = match (text.strip_prefix("mqtt://"), text.strip_prefix("mqtts://"))
+        {
             (Some(rest), _) => (rest, false),
             (_, Some(rest)) => (rest, true),
             _ => return Err(refused()),
@@ -326,7 +328,11 @@ impl FromStr for MqttServer {
             return Err(refused());
         }
         let port = match (port.strip_prefix(':'), port) {
-            (Some(port), _) => port.parse().ok().filter(|port| *port > 0).ok_or_else(refused)?,
+            (Some(port), _) => port
+                .parse()
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or_else(refused)?,
             (None, "") if is_secure => 8883,
             (None, "") => 1883,
             _ => return Err(refused()),

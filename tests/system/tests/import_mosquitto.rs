@@ -47,10 +47,17 @@ impl Import {
         let path = self.folder.join("users");
         let mut text = std::fs::read_to_string(&path).unwrap();
         for (name, password) in users {
-            assert!(text.contains(&format!("tidegate-edge passwd \"{name}\"")), "{text}");
+            assert!(
+                text.contains(&format!("tidegate-edge passwd \"{name}\"")),
+                "{text}"
+            );
             let mut command = Command::new(workspace::binary("tidegate-edge"));
             command.args(["passwd", name]);
-            let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut process = command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
             writeln!(process.stdin.take().unwrap(), "{password}").unwrap();
             let output = process.wait_with_output().unwrap();
             text.push_str(&String::from_utf8(output.stdout).unwrap());
@@ -111,7 +118,10 @@ fn password_file(folder: &Path, users: &[(&str, &str)]) -> PathBuf {
 fn store(folder: &Path) -> String {
     let store = folder.join("store");
     std::fs::create_dir_all(&store).unwrap();
-    format!("user root\npersistence true\npersistence_location {}/\n", store.display())
+    format!(
+        "user root\npersistence true\npersistence_location {}/\n",
+        store.display()
+    )
 }
 
 /// Both see the same, and it is what is expected where that is said.
@@ -144,7 +154,10 @@ fn debians_own_configuration() {
     // In this test's places, and at a port of its own: it listens on loopback alone.
     let address = ports::free();
     let place = scratch.folder("places").display().to_string();
-    let mut text = text.replace("/etc/mosquitto/conf.d", &scratch.folder("conf.d").display().to_string());
+    let mut text = text.replace(
+        "/etc/mosquitto/conf.d",
+        &scratch.folder("conf.d").display().to_string(),
+    );
     for folder in ["/run/mosquitto", "/var/lib/mosquitto", "/var/log/mosquitto"] {
         text = text.replace(folder, &place);
     }
@@ -155,7 +168,10 @@ fn debians_own_configuration() {
     assert!(edge.contains("address: \"127.0.0.1:1883\""), "{edge}");
     let moved = edge.replace("127.0.0.1:1883", &address.to_string());
     std::fs::write(imported.folder.join("edge.yaml"), moved).unwrap();
-    let with_port = format!("{text}\nuser root\nport {}\nbind_address 127.0.0.1\nallow_anonymous true\n", address.port());
+    let with_port = format!(
+        "{text}\nuser root\nport {}\nbind_address 127.0.0.1\nallow_anonymous true\n",
+        address.port()
+    );
     let config = write(scratch.path(), "moved.conf", &with_port);
     let plan = json!({
         "port": address.port(),
@@ -186,7 +202,11 @@ fn mosquittos_example_with_its_rules_and_users() {
     let config = write(scratch.path(), "mosquitto.conf", &text);
     let imported = import(&config);
     assert_eq!(imported.code, 1, "{}", imported.said);
-    for named in ["user roger: NOT", "user sub_client: NOT", "pattern write $SYS/broker/connection/%c/state: NOT"] {
+    for named in [
+        "user roger: NOT",
+        "user sub_client: NOT",
+        "pattern write $SYS/broker/connection/%c/state: NOT",
+    ] {
         assert!(imported.said.contains(named), "{named}: {}", imported.said);
     }
     imported.give_passwords(&[("roger", "password"), ("sub_client", "password")]);
@@ -203,12 +223,21 @@ fn mosquittos_example_with_its_rules_and_users() {
         "ends": {"roger": "foo/bar"},
     });
     let saw = compare(&plan, Mosquitto::of(&config, address), &imported);
-    let came = [("anonymous", true), ("roger", true), ("sub_client", true), ("wrong", false), ("stranger", false)];
+    let came = [
+        ("anonymous", true),
+        ("roger", true),
+        ("sub_client", true),
+        ("wrong", false),
+        ("stranger", false),
+    ];
     for (name, is_in) in came {
         assert_eq!(*came_in(&saw, name), json!(is_in), "{name}");
     }
     assert_eq!(saw["5"]["writes"]["anonymous"], json!([]));
-    assert_eq!(saw["5"]["writes"]["roger"], json!([["foo/bar", "of roger", false]]));
+    assert_eq!(
+        saw["5"]["writes"]["roger"],
+        json!([["foo/bar", "of roger", false]])
+    );
 }
 
 #[test]
@@ -218,7 +247,11 @@ fn in_the_shape_of_home_assistants_add_on() {
     }
     let scratch = Scratch::new("import-home");
     let (plain, websocket) = (ports::free(), ports::free());
-    let users = [("homeassistant", "one"), ("addons", "two"), ("sensor", "three")];
+    let users = [
+        ("homeassistant", "one"),
+        ("addons", "two"),
+        ("sensor", "three"),
+    ];
     let passwords = password_file(scratch.path(), &users);
     let acl = "user homeassistant\ntopic readwrite #\n\nuser addons\ntopic readwrite #\n\n\
                user sensor\ntopic write home/sensor/state\ntopic read home/sensor/set\n\npattern readwrite devices/%u/#\n";
@@ -227,15 +260,26 @@ fn in_the_shape_of_home_assistants_add_on() {
         "{}log_dest stdout\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\nmax_queued_messages 8192\n\
          allow_anonymous false\npassword_file {}\nacl_file {}\nmax_inflight_messages 20\n\n\
          listener {} 0.0.0.0\nprotocol mqtt\n\nlistener {} 0.0.0.0\nprotocol websockets\n",
-        store(scratch.path()), passwords.display(), acl.display(), plain.port(), websocket.port()
+        store(scratch.path()),
+        passwords.display(),
+        acl.display(),
+        plain.port(),
+        websocket.port()
     );
     let config = write(scratch.path(), "mosquitto.conf", &text);
     let imported = import(&config);
     // The users alone.
     assert_eq!(imported.code, 1, "{}", imported.said);
-    assert_eq!(imported.said.matches("NOT CARRIED OVER").count(), 3, "{}", imported.said);
+    assert_eq!(
+        imported.said.matches("NOT CARRIED OVER").count(),
+        3,
+        "{}",
+        imported.said
+    );
     imported.give_passwords(&users);
-    let identities = users.iter().map(|(name, password)| json!({"name": name, "user": name, "password": password}));
+    let identities = users
+        .iter()
+        .map(|(name, password)| json!({"name": name, "user": name, "password": password}));
     let mut identities: Vec<_> = identities.collect();
     identities.push(json!({"name": "anonymous"}));
     identities.push(json!({"name": "wrong", "user": "sensor", "password": "four"}));
@@ -248,9 +292,15 @@ fn in_the_shape_of_home_assistants_add_on() {
     });
     let saw = compare(&plan, Mosquitto::of(&config, plain), &imported);
     assert_eq!(*came_in(&saw, "anonymous"), json!(false));
-    let written = json!([["home/sensor/state", "of sensor", false], ["devices/sensor/a", "of sensor", false]]);
+    let written = json!([
+        ["home/sensor/state", "of sensor", false],
+        ["devices/sensor/a", "of sensor", false]
+    ]);
     assert_eq!(saw["3.1.1"]["writes"]["sensor"], written);
-    let read = json!([["home/sensor/set", "x", false], ["devices/sensor/a", "x", false]]);
+    let read = json!([
+        ["home/sensor/set", "x", false],
+        ["devices/sensor/a", "x", false]
+    ]);
     assert_eq!(saw["5"]["over websocket"]["sensor"], read);
 }
 
@@ -263,13 +313,22 @@ fn in_the_shape_of_a_container_for_zigbee2mqtt() {
     let (plain, websocket) = (ports::free(), ports::free());
     let text = format!(
         "{}log_dest stdout\nlisten_placeholder\nlistener {}\n\nlistener {}\nprotocol websockets\nallow_anonymous true\n",
-        store(scratch.path()), plain.port(), websocket.port()
+        store(scratch.path()),
+        plain.port(),
+        websocket.port()
     );
-    let text = text.replace("listen_placeholder\n", "autosave_interval 300\nmax_keepalive 600\nset_tcp_nodelay true\n");
+    let text = text.replace(
+        "listen_placeholder\n",
+        "autosave_interval 300\nmax_keepalive 600\nset_tcp_nodelay true\n",
+    );
     let config = write(scratch.path(), "mosquitto.conf", &text);
     let imported = import(&config);
     assert_eq!(imported.code, 0, "{}", imported.said);
-    assert!(imported.edge().contains("insecure: true"), "{}", imported.edge());
+    assert!(
+        imported.edge().contains("insecure: true"),
+        "{}",
+        imported.edge()
+    );
     let plan = json!({
         "port": plain.port(), "websocket": websocket.port(),
         "identities": [{"name": "anybody"}, {"name": "named", "user": "zigbee", "password": "x"}],
@@ -291,7 +350,10 @@ fn in_the_shape_of_a_bridge_to_a_broker_in_a_cloud() {
     let passwords = password_file(&scratch.folder("cloud"), &[("site7", "secret word")]);
     let keys = format!(
         "password_file {}\ncafile {}\ncertfile {}\nkeyfile {}\n",
-        passwords.display(), certificates.ca.display(), certificates.certificate.display(), certificates.key.display()
+        passwords.display(),
+        certificates.ca.display(),
+        certificates.certificate.display(),
+        certificates.key.display()
     );
     let mut cloud = Mosquitto::new(&scratch.folder("cloud"), &keys);
     cloud.start();
@@ -302,13 +364,25 @@ fn in_the_shape_of_a_bridge_to_a_broker_in_a_cloud() {
          remote_clientid site7-gateway\nremote_username site7\nremote_password secret word\ntry_private false\nnotifications false\n\
          cleansession false\nbridge_protocol_version mqttv50\nrestart_timeout 1 5\n\
          topic # in 1 from-cloud/ sites/7/commands/\ntopic telemetry/# out 1 \"\" sites/7/\n",
-        store(scratch.path()), address.port(), cloud.address.port(), certificates.ca.display()
+        store(scratch.path()),
+        address.port(),
+        cloud.address.port(),
+        certificates.ca.display()
     );
     let config = write(scratch.path(), "mosquitto.conf", &text);
     let imported = import(&config);
     assert_eq!(imported.code, 1, "{}", imported.said);
-    assert_eq!(imported.said.matches("NOT CARRIED OVER").count(), 1, "{}", imported.said);
-    assert!(imported.said.contains("topic telemetry/# out 1"), "{}", imported.said);
+    assert_eq!(
+        imported.said.matches("NOT CARRIED OVER").count(),
+        1,
+        "{}",
+        imported.said
+    );
+    assert!(
+        imported.said.contains("topic telemetry/# out 1"),
+        "{}",
+        imported.said
+    );
     assert!(!imported.said.contains("secret word") && !imported.edge().contains("secret word"));
     let plan = json!({
         "port": address.port(), "identities": [{"name": "anybody"}], "topics": ["a", "b/c"],
@@ -320,12 +394,30 @@ fn in_the_shape_of_a_bridge_to_a_broker_in_a_cloud() {
         .args(["-h", "localhost", "-p", &cloud.address.port().to_string()])
         .args(["-u", "site7", "-P", "secret word", "--cafile"])
         .arg(&certificates.ca)
-        .args(["-q", "1", "-r", "-t", "sites/7/commands/pump/1", "-m", "off"])
+        .args([
+            "-q",
+            "1",
+            "-r",
+            "-t",
+            "sites/7/commands/pump/1",
+            "-m",
+            "off",
+        ])
         .status();
     assert!(status.unwrap().success());
     let (mut edge, _) = imported.start();
     let output = Command::new("mosquitto_sub")
-        .args(["-p", &address.port().to_string(), "-C", "1", "-W", "20", "-v", "-t", "from-cloud/#"])
+        .args([
+            "-p",
+            &address.port().to_string(),
+            "-C",
+            "1",
+            "-W",
+            "20",
+            "-v",
+            "-t",
+            "from-cloud/#",
+        ])
         .output();
     let seen = String::from_utf8(output.unwrap().stdout).unwrap();
     assert_eq!(seen, "from-cloud/pump/1 off\n", "{}", edge.log());

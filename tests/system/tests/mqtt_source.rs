@@ -285,7 +285,16 @@ fn a_password_and_tls_let_a_source_in_and_a_wrong_password_is_no_end() {
     std::fs::write(&password, "right\n").unwrap();
     wait_for(&edge, "connected", 1.0);
     let published = Command::new("mosquitto_pub")
-        .args(["-h", "localhost", "-p", &port.to_string(), "-u", "reader", "-P", "right"])
+        .args([
+            "-h",
+            "localhost",
+            "-p",
+            &port.to_string(),
+            "-u",
+            "reader",
+            "-P",
+            "right",
+        ])
         .arg("--cafile")
         .arg(&certificates.ca)
         .args(["-q", "1", "-t", "plant/a", "-m", "a:0:"])
@@ -328,10 +337,25 @@ fn mistakes_in_a_source_are_located() {
     let scratch = Scratch::new("source-mistakes");
     for (server, more, place, why) in [
         ("broker:1883", "", "line 10", "mqtt://broker.local:1883"),
-        ("mqtt://b", "      versio: 5\n", "line 12", "did you mean `version`?"),
+        (
+            "mqtt://b",
+            "      versio: 5\n",
+            "line 12",
+            "did you mean `version`?",
+        ),
         ("mqtt://b", "      version: 3\n", "line 12", "5 and 3.1.1"),
-        ("mqtt://b", "      tls: {ca: x}\n", "sources plant", "mqtts://"),
-        ("mqtt://b", "      password_file: x\n", "sources plant", "needs user"),
+        (
+            "mqtt://b",
+            "      tls: {ca: x}\n",
+            "sources plant",
+            "mqtts://",
+        ),
+        (
+            "mqtt://b",
+            "      password_file: x\n",
+            "sources plant",
+            "needs user",
+        ),
     ] {
         let mut edge = Edge::alone(scratch.path(), scratch.path());
         edge.configure(&source(server, more));

@@ -106,7 +106,12 @@ fn checked(
     TopicFilter::new(topic).map_err(|error| line.problem(error.to_string()))?;
     let first = topic.split('/').next().unwrap_or_default();
     if matches!(first, "$broadcast" | "$direct" | "$share" | "$delayed") {
-        report.not_carried(line, format!("topics that begin with {first} have rights of their own here: see edge-security.md"));
+        report.not_carried(
+            line,
+            format!(
+                "topics that begin with {first} have rights of their own here: see edge-security.md"
+            ),
+        );
         return Ok(None);
     }
     if first != "$SYS" {
@@ -197,7 +202,11 @@ fn pattern(line: &Line, rules: &mut Vec<String>, report: &mut Report) -> Result<
         );
         return Ok(());
     }
-    rules.push(format!("{{{}, topics: [{}]}}", said(access), quoted(&topic)));
+    rules.push(format!(
+        "{{{}, topics: [{}]}}",
+        said(access),
+        quoted(&topic)
+    ));
     match access {
         Access::Deny => deny_differs(line, report),
         Access::Allow(_) => report.add(line, Fate::Mapped, "a rule of acl.yaml"),
@@ -249,8 +258,14 @@ mod tests {
         let named: Vec<_> = named.map(|line| line.split(':').nth(1).unwrap()).collect();
         assert_eq!(named, ["2", "5", "6"], "{told:?}");
         // Where nobody comes without a name, and where nobody proves one.
-        let anonymous = Comers { anonymous: true, named: false };
-        let named = Comers { anonymous: false, named: true };
+        let anonymous = Comers {
+            anonymous: true,
+            named: false,
+        };
+        let named = Comers {
+            anonymous: false,
+            named: true,
+        };
         let (rules, told) = translated("topic a\nuser ada\ntopic b\n", anonymous);
         assert_eq!(rules, ["{allow: [publish, subscribe], topics: [\"a\"]}"]);
         assert!(told[0].contains("nobody can prove to be ada"), "{told:?}");
@@ -262,8 +277,17 @@ mod tests {
     #[test]
     fn a_line_that_is_none_is_located() {
         let mut report = Report::default();
-        let refused = translate(Path::new("acl"), "topic a\ntopick b\ntopic read\ntopic a#b\n", BOTH, &mut report);
-        let lines: Vec<_> = refused.unwrap_err().iter().map(|problem| problem.place.line).collect();
+        let refused = translate(
+            Path::new("acl"),
+            "topic a\ntopick b\ntopic read\ntopic a#b\n",
+            BOTH,
+            &mut report,
+        );
+        let lines: Vec<_> = refused
+            .unwrap_err()
+            .iter()
+            .map(|problem| problem.place.line)
+            .collect();
         assert_eq!(lines, [2, 4]);
     }
 }

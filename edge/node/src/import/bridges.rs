@@ -65,7 +65,11 @@ impl Bridge {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.opened.value.split_whitespace().next().unwrap_or_default()
+        self.opened
+            .value
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
     }
 
     pub(super) fn take(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
@@ -149,7 +153,9 @@ impl Bridge {
     /// The first of several.
     fn address(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
         let all: Vec<_> = line.value.split_whitespace().collect();
-        let first = *all.first().ok_or_else(|| line.problem("it names no server"))?;
+        let first = *all
+            .first()
+            .ok_or_else(|| line.problem("it names no server"))?;
         let bare = first.trim_start_matches('[');
         let (host, port) = match (first.starts_with('['), bare.split_once(']')) {
             (true, Some((host, rest))) => (host, rest.strip_prefix(':')),
@@ -171,10 +177,17 @@ impl Bridge {
     /// `PATTERN [DIRECTION [QOS [LOCAL [REMOTE]]]]`
     fn topic(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
         let mut words = words(&line.value).into_iter();
-        let pattern = words.next().ok_or_else(|| line.problem("it names no topic"))?;
-        let direction = words.next().unwrap_or_else(|| "out".to_owned()).to_lowercase();
+        let pattern = words
+            .next()
+            .ok_or_else(|| line.problem("it names no topic"))?;
+        let direction = words
+            .next()
+            .unwrap_or_else(|| "out".to_owned())
+            .to_lowercase();
         let qos = words.next().unwrap_or_else(|| "0".to_owned());
-        let qos: i64 = qos.parse().map_err(|_| line.problem("the QoS is no number"))?;
+        let qos: i64 = qos
+            .parse()
+            .map_err(|_| line.problem("the QoS is no number"))?;
         if !(0..=2).contains(&qos) {
             return Err(line.problem("the QoS is 0, 1 or 2"));
         }
@@ -185,19 +198,30 @@ impl Bridge {
                 report.not_carried(line, "nothing goes out to another broker: the node's uplink goes to Tidegate's cloud, which any Kafka client reads");
                 return Ok(());
             }
-            "both" => report.not_carried(line, "what comes in is taken; nothing goes out to another broker"),
+            "both" => report.not_carried(
+                line,
+                "what comes in is taken; nothing goes out to another broker",
+            ),
             "in" => {}
             other => return Err(line.problem(format!("{other:?} is no direction"))),
         }
         let filter = format!("{remote_prefix}{pattern}");
-        TopicFilter::new(filter.as_str()).map_err(|error| line.problem(format!("{filter:?}: {error}")))?;
+        TopicFilter::new(filter.as_str())
+            .map_err(|error| line.problem(format!("{filter:?}: {error}")))?;
         let is_special = local_prefix.starts_with('$')
             || local_prefix.is_empty() && filter[remote_prefix.len()..].starts_with('$');
         if is_special || filter.starts_with("$share/") {
-            report.not_carried(line, "topics that begin with $ have a meaning of their own: give them a local prefix");
+            report.not_carried(
+                line,
+                "topics that begin with $ have a meaning of their own: give them a local prefix",
+            );
             return Ok(());
         }
-        if self.subscriptions.iter().any(|(_, other)| other.filter == filter) {
+        if self
+            .subscriptions
+            .iter()
+            .any(|(_, other)| other.filter == filter)
+        {
             report.not_carried(line, "the filter is there already: a message comes once");
             return Ok(());
         }
@@ -252,7 +276,11 @@ impl Bridge {
             }
             Err(_) => {
                 let name = format!("bridge-{index}");
-                report.add(&self.opened, Fate::Differs, format!("names of sources have a-z, 0-9, - and _: this one is {name}"));
+                report.add(
+                    &self.opened,
+                    Fate::Differs,
+                    format!("names of sources have a-z, 0-9, - and _: this one is {name}"),
+                );
                 name
             }
         };
@@ -260,7 +288,10 @@ impl Bridge {
     }
 
     fn text(self, name: &str, server: &str, report: &mut Report) -> SourceText {
-        let mut yaml = format!("  - name: {name}\n    mqtt:\n      server: {}\n", quoted(server));
+        let mut yaml = format!(
+            "  - name: {name}\n    mqtt:\n      server: {}\n",
+            quoted(server)
+        );
         let mut put = |key: &str, value: &str| yaml.push_str(&format!("      {key}: {value}\n"));
         put("version", self.version);
         if let Some(client_id) = &self.client_id {
@@ -273,7 +304,11 @@ impl Bridge {
                 if let Some((line, password)) = password {
                     let file = format!("{name}.password");
                     put("password_file", &quoted(&file));
-                    report.add(&line, Fate::Mapped, format!("the file {file}, with the password in its first line"));
+                    report.add(
+                        &line,
+                        Fate::Mapped,
+                        format!("the file {file}, with the password in its first line"),
+                    );
                     written = Some((file, password));
                 }
             }
@@ -291,8 +326,12 @@ impl Bridge {
             ("certificate", &self.certificate),
             ("key", &self.key),
         ];
-        let files = files.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
-        let files: Vec<_> = files.map(|(key, path)| format!("{key}: {}", quoted(path))).collect();
+        let files = files
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, path.as_ref()?)));
+        let files: Vec<_> = files
+            .map(|(key, path)| format!("{key}: {}", quoted(path)))
+            .collect();
         if !files.is_empty() {
             put("tls", &format!("{{{}}}", files.join(", ")));
         }
@@ -304,8 +343,14 @@ impl Bridge {
                 remote_prefix,
                 local_prefix,
             } = subscription;
-            yaml.push_str(&format!("        - {{filter: {}, qos: {qos}", quoted(filter)));
-            for (key, prefix) in [("remote_prefix", remote_prefix), ("local_prefix", local_prefix)] {
+            yaml.push_str(&format!(
+                "        - {{filter: {}, qos: {qos}",
+                quoted(filter)
+            ));
+            for (key, prefix) in [
+                ("remote_prefix", remote_prefix),
+                ("local_prefix", local_prefix),
+            ] {
                 if !prefix.is_empty() {
                     yaml.push_str(&format!(", {key}: {}", quoted(prefix)));
                 }

@@ -2,6 +2,7 @@
 
 mod acl;
 mod bridges;
+mod draft;
 mod lines;
 mod listeners;
 mod options;
@@ -88,7 +89,11 @@ impl Importer {
             }
             Some(Kind::Bridge) => match self.bridges.last_mut() {
                 Some(bridge) => bridge.take(line, report)?,
-                None => return Err(line.problem("it belongs to a connection, and there is none before")),
+                None => {
+                    return Err(
+                        line.problem("it belongs to a connection, and there is none before")
+                    );
+                }
             },
             Some(Kind::IsSo(why)) => report.add(line, Fate::IsSo, why),
             Some(Kind::Differs(why)) => report.add(line, Fate::Differs, why),
@@ -140,7 +145,10 @@ impl Importer {
         report.sort();
         let mut edge = text(&self.settings, &listeners, &sources, users.is_some());
         check(&edge, main)?;
-        edge.insert_str(0, &format!("# Of {}, by tidegate-edge import.\n", main.display()));
+        edge.insert_str(
+            0,
+            &format!("# Of {}, by tidegate-edge import.\n", main.display()),
+        );
         edge.push_str(&remarks(report));
         Ok(Imported {
             edge,
@@ -167,12 +175,7 @@ fn check(edge: &str, main: &Path) -> Result<(), Vec<Problem>> {
     })
 }
 
-fn text(
-    settings: &Settings,
-    listeners: &ListenersText,
-    sources: &str,
-    has_users: bool,
-) -> String {
+fn text(settings: &Settings, listeners: &ListenersText, sources: &str, has_users: bool) -> String {
     let mut yaml = match listeners.yaml.is_empty() {
         true => "mqtt:\n  listeners: []\n".to_owned(),
         false => format!("mqtt:\n  listeners:\n{}", listeners.yaml),
@@ -240,7 +243,10 @@ fn users(
                 continue;
             };
             count += 1;
-            text.push_str(&format!("# tidegate-edge passwd {} >> users\n", quoted(name)));
+            text.push_str(&format!(
+                "# tidegate-edge passwd {} >> users\n",
+                quoted(name)
+            ));
             report.push(Finding {
                 place: Place {
                     file: path.to_owned(),
@@ -251,7 +257,11 @@ fn users(
                 why: "the hash is one-way, and of another kind than the node's: give the user a password with tidegate-edge passwd".to_owned(),
             });
         }
-        report.add(line, Fate::Mapped, format!("mqtt.users; {count} users need new passwords"));
+        report.add(
+            line,
+            Fate::Mapped,
+            format!("mqtt.users; {count} users need new passwords"),
+        );
     }
     Ok(Some(text))
 }
@@ -266,7 +276,9 @@ fn rules(
         return Ok(None);
     };
     let path = Path::new(&line.value);
-    let read = files.read(path).map_err(|error| vec![line.problem(error)])?;
+    let read = files
+        .read(path)
+        .map_err(|error| vec![line.problem(error)])?;
     let comers = Comers {
         anonymous: listeners.lets_anonymous_in,
         named: listeners.names_users,

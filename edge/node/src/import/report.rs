@@ -102,7 +102,9 @@ impl Report {
 
     /// Those of a kind.
     pub(crate) fn of(&self, fate: Fate) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(move |finding| finding.fate == fate)
+        self.findings
+            .iter()
+            .filter(move |finding| finding.fate == fate)
     }
 
     /// What somebody should read.
@@ -113,6 +115,7 @@ impl Report {
     }
 
     pub(super) fn sort(&mut self) {
-        self.findings.sort_by(|one, other| one.place.cmp(&other.place));
+        self.findings
+            .sort_by(|one, other| one.place.cmp(&other.place));
     }
 }

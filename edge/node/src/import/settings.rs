@@ -56,7 +56,11 @@ impl Settings {
 
     fn connections(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
         match line.number()? {
-            ..=0 => report.add(line, Fate::Differs, "20,000 here, unless mqtt.connections_max says otherwise"),
+            ..=0 => report.add(
+                line,
+                Fate::Differs,
+                "20,000 here, unless mqtt.connections_max says otherwise",
+            ),
             most => {
                 self.mqtt.insert("connections_max", most.to_string());
                 report.add(line, Fate::Mapped, "mqtt.connections_max");
@@ -72,9 +76,14 @@ impl Settings {
             _ => IN_FLIGHT_MAX,
         };
         self.limits.insert("inflight_max", most.to_string());
-        self.limits.insert("outbound_inflight_max", most.to_string());
+        self.limits
+            .insert("outbound_inflight_max", most.to_string());
         match most == asked {
-            true => report.add(line, Fate::Mapped, "mqtt.limits.inflight_max and outbound_inflight_max"),
+            true => report.add(
+                line,
+                Fate::Mapped,
+                "mqtt.limits.inflight_max and outbound_inflight_max",
+            ),
             false => report.add(line, Fate::Differs, "2,000 are the most here, each way"),
         }
         Ok(())
@@ -84,7 +93,11 @@ impl Settings {
         match line.number()? {
             most @ 1..=65_535 => {
                 self.mqtt.insert("keep_alive_max", format!("{most}s"));
-                report.add(line, Fate::Mapped, "mqtt.keep_alive_max, of MQTT 5; an older client's own counts here");
+                report.add(
+                    line,
+                    Fate::Mapped,
+                    "mqtt.keep_alive_max, of MQTT 5; an older client's own counts here",
+                );
             }
             0 => report.add(line, Fate::IsSo, "there is no such bound"),
             _ => return Err(line.problem("it lies between 0 and 65535")),
@@ -104,19 +117,35 @@ impl Settings {
             _ if most == asked && line.option == "max_packet_size" => {
                 report.add(line, Fate::Mapped, "mqtt.packet_bytes_max");
             }
-            _ if most == asked => report.add(line, Fate::Differs, "mqtt.packet_bytes_max, which counts the whole packet"),
-            asked if asked > max => report.not_carried(line, "1 MiB is the most here: who sends a larger packet is disconnected (0x95)"),
-            _ => report.add(line, Fate::Differs, "packets have 1 KiB to 1 MiB at most here"),
+            _ if most == asked => report.add(
+                line,
+                Fate::Differs,
+                "mqtt.packet_bytes_max, which counts the whole packet",
+            ),
+            asked if asked > max => report.not_carried(
+                line,
+                "1 MiB is the most here: who sends a larger packet is disconnected (0x95)",
+            ),
+            _ => report.add(
+                line,
+                Fate::Differs,
+                "packets have 1 KiB to 1 MiB at most here",
+            ),
         }
         Ok(())
     }
 
     fn queued_bytes(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
         match line.number()? {
-            ..=0 => report.add(line, Fate::Differs, "1 GiB for each session here, unless mqtt.session_backlog_bytes_max says otherwise"),
+            ..=0 => report.add(
+                line,
+                Fate::Differs,
+                "1 GiB for each session here, unless mqtt.session_backlog_bytes_max says otherwise",
+            ),
             asked => {
                 let most = asked.max(BACKLOG_BYTES_MIN);
-                self.mqtt.insert("session_backlog_bytes_max", format!("{most}B"));
+                self.mqtt
+                    .insert("session_backlog_bytes_max", format!("{most}B"));
                 match most == asked {
                     true => report.add(line, Fate::Mapped, "mqtt.session_backlog_bytes_max"),
                     false => report.add(line, Fate::Differs, "16 MiB is the least here"),

@@ -51,7 +51,11 @@ mod tests {
         let now = Instant::now();
         let mut backoff = Backoff::new(ms(100), ms(1000), ms(5000));
         let mut pause = |connected: Option<Duration>, chance| {
-            backoff.pause(now + ms(60_000), connected.map(|ago| now + ms(60_000) - ago), chance)
+            backoff.pause(
+                now + ms(60_000),
+                connected.map(|ago| now + ms(60_000) - ago),
+                chance,
+            )
         };
         let all: Vec<_> = (0..6).map(|_| pause(None, u32::MAX).as_millis()).collect();
         assert_eq!(all, [100, 200, 400, 800, 1000, 1000]);

@@ -26,7 +26,11 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action<M> {
     /// Hand it to the journal.
-    Submit { number: u64, message: M, again: bool },
+    Submit {
+        number: u64,
+        message: M,
+        again: bool,
+    },
     /// The same with the oldest of what was refused: the journal may take this publisher's messages again.
     Probe { number: u64, message: M },
 }
@@ -35,7 +39,9 @@ pub(super) enum Action<M> {
 enum State {
     UnderWay,
     /// For space; `tried`: the journal has had it before.
-    Waiting { tried: bool },
+    Waiting {
+        tried: bool,
+    },
     Settled,
 }
 

@@ -330,6 +330,5 @@ fn properties(properties: v5::mqttbytes::v5::PublishProperties) -> PublishProper
         user_properties: users
             .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
             .collect(),
-        ..PublishProperties::default()
     }
 }

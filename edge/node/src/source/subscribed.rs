@@ -54,9 +54,8 @@ impl Subscribed {
         };
         let read = fs::read(&path).ok();
         let read: Option<Remembered> = read.and_then(|text| serde_json::from_slice(&text).ok());
-        let granted = read.filter(|read| {
-            (&read.server, &read.client_id) == (&wanted.server, &wanted.client_id)
-        });
+        let granted = read
+            .filter(|read| (&read.server, &read.client_id) == (&wanted.server, &wanted.client_id));
         Self {
             path,
             wanted,
@@ -70,11 +69,16 @@ impl Subscribed {
     pub(super) fn handle_connected(&mut self, session_present: bool) -> Plan {
         let before = self.granted.take();
         let has_lost_session = before.is_some() && !session_present;
-        let before = before.filter(|_| session_present).unwrap_or_default().filters;
+        let before = before
+            .filter(|_| session_present)
+            .unwrap_or_default()
+            .filters;
         let wanted = &self.wanted.filters;
         let is_new = |(filter, qos): &(&String, &u8)| before.get(*filter) != Some(qos);
         let subscribe = wanted.iter().filter(is_new);
-        let subscribe: Vec<_> = subscribe.map(|(filter, qos)| (filter.clone(), *qos)).collect();
+        let subscribe: Vec<_> = subscribe
+            .map(|(filter, qos)| (filter.clone(), *qos))
+            .collect();
         let gone = before.keys().filter(|filter| !wanted.contains_key(*filter));
         let unsubscribe: Vec<_> = gone.cloned().collect();
         self.awaited = usize::from(!subscribe.is_empty()) + unsubscribe.len();
@@ -96,7 +100,8 @@ impl Subscribed {
     pub(super) fn handle_suback(&mut self, granted: &[bool]) -> (Vec<String>, bool) {
         let mut refused = Vec::new();
         let answers = granted.iter().chain(std::iter::repeat(&false));
-        for ((filter, qos), is_granted) in std::mem::take(&mut self.asked).into_iter().zip(answers) {
+        for ((filter, qos), is_granted) in std::mem::take(&mut self.asked).into_iter().zip(answers)
+        {
             match (is_granted, &mut self.granted) {
                 (true, Some(all)) => drop(all.filters.insert(filter, qos)),
                 _ => refused.push(filter),
@@ -119,20 +124,25 @@ impl Subscribed {
         last
     }
 
-    /// Writes the file.
-    pub(super) fn save(&self) -> io::Result<()> {
-        let Some(granted) = &self.granted else {
-            return Ok(());
-        };
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder)?;
-        let fresh = self.path.with_extension("new");
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(granted)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        File::open(folder)?.sync_all()
+    /// Writes the file, when it is called.
+    pub(super) fn saving(&self) -> impl FnOnce() -> io::Result<()> + use<> {
+        let (path, granted) = (self.path.clone(), self.granted.clone());
+        move || match granted {
+            Some(granted) => save(&path, &granted),
+            None => Ok(()),
+        }
     }
+}
+
+fn save(path: &Path, granted: &Remembered) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let fresh = path.with_extension("new");
+    let mut file = File::create(&fresh)?;
+    file.write_all(&serde_json::to_vec(granted)?)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -142,9 +152,8 @@ mod tests {
     use super::*;
 
     fn spec(filters: &str) -> MqttSourceSpec {
-        let yaml = format!(
-            "sources: [{{name: a, mqtt: {{server: 'mqtt://b', subscribe: [{filters}]}}}}]"
-        );
+        let yaml =
+            format!("sources: [{{name: a, mqtt: {{server: 'mqtt://b', subscribe: [{filters}]}}}}]");
         let spec: EdgeSpec = parse_yaml(&yaml).unwrap();
         spec.sources[0].mqtt.clone()
     }
@@ -158,8 +167,11 @@ mod tests {
         let plan = first.handle_connected(false);
         assert_eq!(plan.subscribe, [("x".to_owned(), 1), ("y/#".to_owned(), 0)]);
         assert!(plan.unsubscribe.is_empty() && !plan.has_lost_session);
-        assert_eq!(first.handle_suback(&[true, false]), (vec!["y/#".to_owned()], true));
-        first.save().unwrap();
+        assert_eq!(
+            first.handle_suback(&[true, false]),
+            (vec!["y/#".to_owned()], true)
+        );
+        first.saving()().unwrap();
         // The next life: what was refused is asked for again, what is no longer wanted given up.
         let mut next = Subscribed::new(path.clone(), &both, "id");
         let plan = next.handle_connected(true);

@@ -65,7 +65,10 @@ mod tests {
         let local = |remote: &str| topics.local(remote);
         assert_eq!(local("line/7"), Ok("plant/7".to_owned()));
         assert_eq!(local("other"), Ok("all/other".to_owned()));
-        assert_eq!(local("$SYS/broker/uptime"), Ok("plant/$SYS/broker/uptime".to_owned()));
+        assert_eq!(
+            local("$SYS/broker/uptime"),
+            Ok("plant/$SYS/broker/uptime".to_owned())
+        );
         assert_eq!(local("$SYS/broker/load"), Err("not_subscribed"));
         // Nobody outside speaks for this server.
         assert_eq!(local("x/$SYS/broker/uptime"), Err("topic"));

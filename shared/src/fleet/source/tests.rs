@@ -41,34 +41,73 @@ fn a_topic_loses_one_prefix_and_gets_another() {
 #[test]
 fn what_cannot_be_is_named() {
     let with = |server: &str, subscribe: &str, more: &str| {
-        parsed(&format!("{{server: '{server}', subscribe: [{subscribe}]{more}}}")).unwrap_err()
+        parsed(&format!(
+            "{{server: '{server}', subscribe: [{subscribe}]{more}}}"
+        ))
+        .unwrap_err()
     };
     let of = |subscribe: &str| with("mqtt://b", subscribe, "");
     for (error, why) in [
         (with("b:1883", "{filter: a}", ""), "mqtt://broker.local"),
         (with("mqtt://b:0", "{filter: a}", ""), "mqtt://broker.local"),
         (with("mqtt://b/x", "{filter: a}", ""), "mqtt://broker.local"),
-        (with("mqtt://[::1", "{filter: a}", ""), "mqtt://broker.local"),
-        (with("mqtt://127.0.0.1:1883", "{filter: a}", ""), "this node itself"),
-        (with("mqtt://localhost", "{filter: a}", ""), "this node itself"),
+        (
+            with("mqtt://[::1", "{filter: a}", ""),
+            "mqtt://broker.local",
+        ),
+        (
+            with("mqtt://127.0.0.1:1883", "{filter: a}", ""),
+            "this node itself",
+        ),
+        (
+            with("mqtt://localhost", "{filter: a}", ""),
+            "this node itself",
+        ),
         (of(""), "1 to 1000"),
-        (of("{filter: a, qos: 2}"), "sends what was published with 2 as 1"),
+        (
+            of("{filter: a, qos: 2}"),
+            "sends what was published with 2 as 1",
+        ),
         (of("{filter: a, qos: 3}"), "qos is 0 or 1"),
         (of("{filter: 'a#'}"), "# the whole last level"),
         (of("{filter: '$share/g/a'}"), "shared"),
         (of("{filter: '$SYS/#'}"), "need a local_prefix"),
         (of("{filter: a, local_prefix: '$SYS/'}"), "begins with $"),
         (of("{filter: a, local_prefix: '+/'}"), "no + or #"),
-        (of("{filter: a/b, remote_prefix: b/}"), "does not begin with"),
+        (
+            of("{filter: a/b, remote_prefix: b/}"),
+            "does not begin with",
+        ),
         (of("{filter: a}, {filter: a}"), "twice"),
         (of("{filter: a, strip: b}"), "unknown field `strip`"),
-        (with("mqtt://b", "{filter: a}", ", version: 4"), "5 and 3.1.1"),
-        (with("mqtt://b", "{filter: a}", ", password_file: x"), "needs user"),
-        (with("mqtt://b", "{filter: a}", ", tls: {ca: x}"), "mqtts://"),
-        (with("mqtts://b", "{filter: a}", ", tls: {key: x}"), "go together"),
-        (with("mqtt://b", "{filter: a}", ", client_id: ''"), "client_id"),
-        (with("mqtt://b", "{filter: a}", ", session_expiry: 1s"), "session_expiry"),
-        (with("mqtt://b", "{filter: a}", ", reconnect_max: 1ms"), "reconnect_max"),
+        (
+            with("mqtt://b", "{filter: a}", ", version: 4"),
+            "5 and 3.1.1",
+        ),
+        (
+            with("mqtt://b", "{filter: a}", ", password_file: x"),
+            "needs user",
+        ),
+        (
+            with("mqtt://b", "{filter: a}", ", tls: {ca: x}"),
+            "mqtts://",
+        ),
+        (
+            with("mqtts://b", "{filter: a}", ", tls: {key: x}"),
+            "go together",
+        ),
+        (
+            with("mqtt://b", "{filter: a}", ", client_id: ''"),
+            "client_id",
+        ),
+        (
+            with("mqtt://b", "{filter: a}", ", session_expiry: 1s"),
+            "session_expiry",
+        ),
+        (
+            with("mqtt://b", "{filter: a}", ", reconnect_max: 1ms"),
+            "reconnect_max",
+        ),
     ] {
         assert!(error.contains(why), "{error:?} has no {why:?}");
     }

@@ -31,7 +31,14 @@ fn nothing_is_acknowledged_before_the_journal_has_it_nor_out_of_order() {
         let action = intake.handle_message(receipt(packet), u32::from(packet), 10);
         let number = u64::from(packet) - 1;
         let (message, again) = (u32::from(packet), false);
-        assert_eq!(action, Some(Action::Submit { number, message, again }));
+        assert_eq!(
+            action,
+            Some(Action::Submit {
+                number,
+                message,
+                again
+            })
+        );
     }
     assert_eq!(acknowledged(&mut intake), [0; 0]);
     intake.handle_answer(now, 1, Verdict::Settled);
@@ -54,13 +61,20 @@ fn what_has_no_space_is_tried_again_alone_and_then_all_in_order() {
     assert_eq!(intake.handle_answer(now, 1, Verdict::NoSpace), []);
     assert_eq!(intake.handle_timeout(now), None);
     let later = now + RETRY;
-    let probe = Action::Probe { number: 0, message: 1 };
+    let probe = Action::Probe {
+        number: 0,
+        message: 1,
+    };
     assert_eq!(intake.handle_timeout(later), Some(probe.clone()));
     assert_eq!(intake.handle_answer(later, 0, Verdict::NoSpace), []);
     assert_eq!(intake.handle_timeout(later + RETRY), Some(probe));
     assert!(intake.waits_for_space());
     let all = intake.handle_answer(later, 0, Verdict::Settled);
-    let submit = |number, message, again| Action::Submit { number, message, again };
+    let submit = |number, message, again| Action::Submit {
+        number,
+        message,
+        again,
+    };
     assert_eq!(all, [submit(1, 2, true), submit(2, 3, false)]);
     assert!(!intake.waits_for_space());
     assert_eq!(acknowledged(&mut intake), [1]);
@@ -73,7 +87,11 @@ fn an_answer_for_an_earlier_connection_acknowledges_nothing() {
     let mut intake = connected();
     intake.handle_message(receipt(1), 1, 1);
     intake.handle_disconnected();
-    assert_eq!(intake.handle_message(receipt(2), 2, 1), None, "it was read before the end");
+    assert_eq!(
+        intake.handle_message(receipt(2), 2, 1),
+        None,
+        "it was read before the end"
+    );
     intake.handle_connected();
     let number = match intake.handle_message(receipt(1), 7, 1) {
         Some(Action::Submit { number, .. }) => number,
@@ -102,7 +120,9 @@ fn a_node_that_stops_takes_no_more_and_acknowledges_what_is_safe() {
 enum Step {
     Arrive,
     /// The journal answers for the oldest that it has.
-    Answer { space: bool },
+    Answer {
+        space: bool,
+    },
     Wait,
     Cut,
 }
