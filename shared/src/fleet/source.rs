@@ -167,6 +167,9 @@ impl SourceSpec {
         if mqtt.tls != SourceTlsSpec::default() && !mqtt.server.is_secure {
             return refuse("tls is for mqtts://: the server is mqtt://".to_owned());
         }
+        if mqtt.server.is_secure && mqtt.server.host.contains(':') {
+            return refuse("mqtts:// needs a name or an IPv4 address".to_owned());
+        }
         if mqtt.tls.certificate.is_some() != mqtt.tls.key.is_some() {
             return refuse("tls: certificate and key go together".to_owned());
         }

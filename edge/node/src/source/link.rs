@@ -85,8 +85,8 @@ const REQUESTS_MAX: usize = u16::MAX as usize + 2 * OUTGOING_MAX as usize;
 
 pub(super) fn open(spec: &MqttSourceSpec, client_id: &str) -> (Speaker, EventLoop) {
     let server = &spec.server;
-    // TCP wants an IPv6 address in brackets, and TLS checks a name without them.
-    let host = match server.host.contains(':') && !server.is_secure {
+    // TCP wants an IPv6 address in brackets, and TLS a name without them: both at once cannot be.
+    let host = match server.host.contains(':') {
         true => format!("[{}]", server.host),
         false => server.host.clone(),
     };

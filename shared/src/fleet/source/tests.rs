@@ -17,11 +17,11 @@ fn a_source_is_read_with_its_defaults() {
     assert_eq!(mqtt.session_expiry, Span(Duration::from_secs(604_800)));
     assert_eq!(mqtt.subscribe[0].qos, 1);
     let spec = parsed(
-        "{server: 'mqtts://[::1]:9', version: 3.1.1, subscribe: [{filter: a, qos: 0}], tls: {ca: x}}",
+        "{server: 'mqtts://10.0.0.7:9', version: 3.1.1, subscribe: [{filter: a, qos: 0}], tls: {ca: x}}",
     )
     .unwrap();
     let mqtt = &spec.sources[0].mqtt;
-    assert_eq!(mqtt.server.to_string(), "mqtts://[::1]:9");
+    assert_eq!(mqtt.server.to_string(), "mqtts://10.0.0.7:9");
     assert_eq!(mqtt.version, MqttVersion::V311);
 }
 
@@ -62,6 +62,10 @@ fn what_cannot_be_is_named() {
         (
             with("mqtt://localhost", "{filter: a}", ""),
             "this node itself",
+        ),
+        (
+            with("mqtts://[::1]", "{filter: a}", ""),
+            "a name or an IPv4 address",
         ),
         (of(""), "1 to 1000"),
         (
