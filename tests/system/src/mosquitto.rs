@@ -17,8 +17,10 @@ pub struct Mosquitto {
 
 /// Why it can't be run here.
 pub fn missing() -> Option<&'static str> {
-    let is_there = workspace::has_tool("mosquitto");
-    (!is_there).then_some("no mosquitto: install mosquitto")
+    let has_all = ["mosquitto", "mosquitto_passwd", "mosquitto_pub"]
+        .into_iter()
+        .all(workspace::has_tool);
+    (!has_all).then_some("no mosquitto: install mosquitto and mosquitto-clients")
 }
 
 impl Mosquitto {
