@@ -32,6 +32,7 @@ use crate::record::origin_headers;
 use crate::retained::Retained;
 use crate::router::{Route, Router};
 use crate::sessions::{Clock, Loaded, Sessions};
+use crate::source::Source;
 use crate::uplink::Uplink;
 
 /// A stream of this node alone, which is never uplinked.
@@ -83,6 +84,9 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
         for path in [&mut uplink.certificate, &mut uplink.key, &mut uplink.ca] {
             *path = folder.join(&path);
         }
+    }
+    for source in &mut spec.sources {
+        source.resolve(folder);
     }
     let mqtt = &mut spec.mqtt;
     if let Some(jwt) = &mut mqtt.jwt {
@@ -171,6 +175,11 @@ impl Edge {
         tasks.spawn(system);
         let delayed = mqtt::publish_delayed(Arc::clone(&context), stopping.clone());
         tasks.spawn(delayed);
+        for source in &spec.sources {
+            let source = Source::new(source, &spec, &context);
+            let stopping = stopping.clone();
+            tasks.spawn(async move { Box::pin(source.run(stopping)).await });
+        }
         tasks.spawn(mqtt::sweep(context, stopping.clone()));
         if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {
             let (committer, metrics) = (committer.clone(), Arc::clone(&metrics));

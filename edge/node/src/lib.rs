@@ -26,6 +26,7 @@ mod retained;
 mod router;
 mod rows;
 mod sessions;
+mod source;
 mod system;
 mod uplink;
 mod watched;

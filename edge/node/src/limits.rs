@@ -82,6 +82,30 @@ pub const RECONNECT_MIN: Duration = Duration::from_millis(100);
 /// A connection attempt takes at most so long.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Messages of QoS 1 that a broker of MQTT 5 may send a source before it acknowledges one (Receive Maximum). Older
+/// brokers have a bound of their own.
+pub const SOURCE_UNACKNOWLEDGED_MAX: u16 = 256;
+
+/// What those take that a source holds. Past it nothing more is read; past twice as much, which a broker
+/// reaches that has no bound, the connection is closed, and what was not acknowledged comes again.
+pub const SOURCE_HELD_BYTES_MAX: usize = 16 << 20;
+
+/// The largest packet that a source hears. One that is larger than the node's own clients may send is
+/// acknowledged, dropped and counted: else the broker would send it for ever.
+pub const SOURCE_PACKET_BYTES_MAX: usize = 4 << 20;
+
+/// A message that found no space in the journal is tried again so often.
+pub const SOURCE_RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A source asks so often whether its broker is there.
+pub const SOURCE_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// A connection that lived so long is no reason to wait before the next.
+pub const SOURCE_STABLE_MIN: Duration = Duration::from_secs(10);
+
+/// Each file of a source: its password, certificates, a key.
+pub const SOURCE_FILE_BYTES_MAX: u64 = 4 << 20;
+
 /// Changes behind a client session's row before the row is written anew.
 pub const SESSION_CHANGES_MAX: u32 = 64;
 
@@ -168,6 +192,9 @@ const _: () = {
     // A publish that is taken finds room, if it waits for long enough.
     assert!(COMMIT_QUEUE_BYTES_MAX >= 2 << 20);
     assert!(COMMIT_QUEUE_BYTES_MAX <= u32::MAX as usize);
+    // Small messages of a source fill its window before its memory.
+    assert!(SOURCE_UNACKNOWLEDGED_MAX as usize * (32 << 10) < SOURCE_HELD_BYTES_MAX);
+    assert!(SOURCE_PACKET_BYTES_MAX < SOURCE_HELD_BYTES_MAX);
     // A merged batch fits a frame, even where compression gains nothing.
     assert!(
         2 * tidegate_edge_journal::limits::MERGED_RECORDS_BYTES_MAX

@@ -2,6 +2,8 @@
 
 mod doctor_command;
 mod entry;
+mod import;
+mod import_command;
 mod journal_command;
 mod passwd_command;
 mod scram_command;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use doctor_command::DoctorArguments;
+use import_command::ImportArguments;
 use journal_command::JournalCommand;
 use passwd_command::PasswdArguments;
 use scram_command::ScramArguments;
@@ -47,6 +50,9 @@ enum Command {
     /// Look into the journal of a node that does not run.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Make an edge.yaml of mosquitto's configuration, and name what could not be carried over. Exits with 0 where all
+    /// was, with 1 where something was not, with 2 where there is no result.
+    Import(ImportArguments),
     /// Print a line for the file of mqtt.users, for a client that sends its password; the password comes from
     /// standard input.
     Passwd(PasswdArguments),
@@ -114,6 +120,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Journal(command)) => return journal_command::run(command, &load()?.data),
+        Some(Command::Import(arguments)) => return Ok(import_command::run(&arguments)),
         Some(Command::Doctor(_) | Command::SupportBundle(_)) | None => {}
     }
     let spec = load()?;

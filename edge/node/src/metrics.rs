@@ -15,6 +15,7 @@ use crate::delayed::Delayed;
 use crate::limits::METRICS_STREAMS_MAX;
 use crate::retained::Retained;
 use crate::sessions::Sessions;
+use crate::source::SourceFamilies;
 use crate::uplink::state::LinkState;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +78,7 @@ pub(crate) struct Metrics {
     pub uplink_connected: Gauge,
     pub uplink_connect_failures: Count,
     alarms: Family<NameLabels, Counter>,
+    pub sources: SourceFamilies,
     /// How the uplink stands; not scraped.
     pub link: LinkState,
 }
@@ -328,6 +330,7 @@ impl Metrics {
             "Open MQTT connections, by the listener that took them",
             listeners,
         );
+        self.sources.register(registry);
         let alarms = self.alarms.clone();
         registry.register("alarms", "What an operator should know, by kind", alarms);
     }

@@ -3,6 +3,7 @@
 
 mod listener;
 mod mqtt;
+mod source;
 mod spec;
 mod units;
 
@@ -11,6 +12,10 @@ pub use listener::{
     TlsSpec, Transport,
 };
 pub use mqtt::{AutoSubscribeSpec, JwtSpec, LimitsSpec, RedirectSpec, RedirectWhen, RewriteSpec};
+pub use source::{
+    MqttServer, MqttSourceSpec, MqttVersion, SourceError, SourceName, SourceSpec,
+    SourceSubscription, SourceTlsSpec,
+};
 pub use spec::{
     EdgeSpec, HttpSpec, JournalSpec, MqttSpec, OriginHeader, OverflowSpec, PRIORITY_MAX,
     RetentionSpec, RouteKey, RouteSpec, SpecError, StreamSpec, UplinkSpec, reconnect_max,

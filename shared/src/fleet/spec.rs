@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{
     AutoSubscribeSpec, ByteSize, JwtSpec, LimitsSpec, ListenerAddress, ListenerSpec, RedirectSpec,
-    RewriteSpec, Span,
+    RewriteSpec, SourceName, SourceSpec, Span, source,
 };
 use crate::id::{StreamName, TopicName};
 use crate::record::Compression;
@@ -31,6 +31,8 @@ pub struct EdgeSpec {
     pub routes: Vec<RouteSpec>,
     /// Settings of streams, by name. A stream that is not named here has the defaults.
     pub streams: BTreeMap<StreamName, StreamSpec>,
+    /// Brokers that messages are taken from, beside those that devices publish here. Default: none.
+    pub sources: Vec<SourceSpec>,
     /// Where the streams land. Without it, the edge keeps them.
     pub uplink: Option<UplinkSpec>,
 }
@@ -244,6 +246,8 @@ pub enum SpecError {
         "mqtt.auto_subscribe: {0} is shared, and no_local is not for shared subscriptions [MQTT-3.8.3-4]"
     )]
     SharedNoLocal(TopicFilter),
+    #[error("sources {0}: {1}")]
+    Source(SourceName, String),
     #[error("mqtt.jwt has no key: name a file as secret, public_key or jwks")]
     JwtKeys,
     #[error("uplink.cloud {0:?} is not host:port, such as cloud.example.com:7443")]
@@ -268,6 +272,7 @@ impl Default for EdgeSpec {
                 priority: 0,
             }],
             streams: BTreeMap::new(),
+            sources: Vec::new(),
             uplink: None,
         }
     }
@@ -460,6 +465,7 @@ impl EdgeSpec {
                 });
             }
         }
+        source::check(&self.sources, &self.mqtt.listeners)?;
         if let Some(uplink) = &self.uplink {
             let port = uplink
                 .cloud
@@ -480,6 +486,18 @@ impl EdgeSpec {
         }
         Ok(())
     }
+}
+
+/// Why a pause between attempts to connect can't be so long.
+pub(super) fn reconnect_refused(pause: Span) -> Option<String> {
+    let [min, max] = RECONNECT_MAX_RANGE;
+    let is_fine = (min..=max).contains(&pause);
+    (!is_fine).then(|| {
+        format!(
+            "is {:?}; it must lie between {:?} and {:?}",
+            pause.0, min.0, max.0
+        )
+    })
 }
 
 fn exposed(key: &'static str, address: SocketAddr, insecure: bool) -> Result<(), SpecError> {

@@ -20,6 +20,7 @@ pub mod lines;
 pub mod load;
 pub mod log_history;
 pub mod memory;
+pub mod mosquitto;
 pub mod mqtt;
 pub mod node;
 pub mod ports;

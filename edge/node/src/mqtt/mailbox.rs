@@ -86,8 +86,8 @@ impl Again {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Publish(PublishToken, Box<Published>),
-    /// By its number among those that were posted together; in a mailbox of their own.
-    Posted(usize),
+    /// Of the node's own, by its number in a mailbox of their own.
+    Posted(u64),
     Released(ReleaseToken),
     Assigned(DeliveryToken),
     Received(DeliveryToken),

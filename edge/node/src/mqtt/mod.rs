@@ -7,6 +7,7 @@ mod delayed;
 mod doors;
 mod driver;
 mod events;
+mod inlet;
 mod mailbox;
 mod offered;
 mod outbox;
@@ -57,6 +58,7 @@ use offered::{ListenerLimits, Redirects, connection_limits};
 
 pub(crate) use delayed::publish_delayed;
 pub(crate) use doors::{Doors, Files, examine_doors};
+pub(crate) use inlet::{Inlet, Offered};
 pub(crate) use mailbox::{Answer, Letter, Mailbox};
 pub(crate) use topic_rules::TopicRules;
 use transport::{Arrival, Peer};

@@ -43,14 +43,14 @@ impl Context {
         id: ConnectionId,
     ) {
         post.message = self.told_now(post.message);
-        let owed = Owed::Posted(posted.posts.len());
+        let number = posted.posts.len() as u64;
         let incoming = Incoming {
             message: Arc::clone(&post.message),
             qos: post.qos,
             retain: post.retain,
             no_local: false,
             row: post.row.clone(),
-            owed: Some((&posted.mailbox, owed)),
+            owed: Some((&posted.mailbox, Owed::Posted(number))),
             received: None,
             patient: None,
             // Who is served as messages come has it when it is settled: it may be tried many times.
@@ -61,7 +61,7 @@ impl Context {
         match self.take_in(incoming, client_id, id, &mut Outbox::default()) {
             TakenIn::OnItsWay => {}
             TakenIn::Settled => {
-                let answer = Answer::Posted(posted.posts.len());
+                let answer = Answer::Posted(number);
                 posted.mailbox.answered(vec![(answer, Ok(()))]);
             }
             TakenIn::Stuck(stuck) => self.wait_for_room(*stuck).await,
@@ -87,7 +87,7 @@ impl Context {
                 }
             }
         }
-        let posts = posts.into_iter().enumerate();
+        let posts = (0..).zip(posts);
         let settled = posts.map(|(number, (id, post))| match outcomes.remove(&number) {
             Some(outcome) => self.is_settled(id, post, outcome),
             None => false,

@@ -26,8 +26,9 @@ use crate::system::is_of_the_server;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Owed {
     Publish(PublishToken),
-    /// Of the server's own accord, by its number among those that were posted together.
-    Posted(usize),
+    /// Of the node's own: a will, a delayed message, or what a source brings. By its number in its mailbox. It waits for
+    /// space, and nobody can be told that it can't be retained.
+    Posted(u64),
 }
 
 impl Owed {

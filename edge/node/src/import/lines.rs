@@ -1,0 +1,140 @@
+//! The lines of a mosquitto.conf and of what it includes. The reader is passed in: no I/O here.
+
+use std::path::{Path, PathBuf};
+
+use super::report::Place;
+
+/// What the files are read with.
+pub(crate) trait Files {
+    /// # Errors
+    /// In one line.
+    fn read(&self, path: &Path) -> Result<String, String>;
+
+    /// The `*.conf` of a folder, in the order of their names.
+    ///
+    /// # Errors
+    /// In one line.
+    fn configurations(&self, folder: &Path) -> Result<Vec<PathBuf>, String>;
+}
+
+/// An option and its value, which may be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) place: Place,
+    pub(super) option: String,
+    pub(super) value: String,
+}
+
+/// A file that cannot be used, or a place in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(super) place: Place,
+    pub(super) message: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.place, self.message)
+    }
+}
+
+/// All lines, each `include_dir` replaced by what it names. As mosquitto does, it is taken from the main file alone.
+pub(super) fn read(main: &Path, files: &dyn Files) -> Result<Vec<Line>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut lines = Vec::new();
+    for line in of_file(main, None, files, &mut problems) {
+        if line.option != "include_dir" {
+            lines.push(line);
+            continue;
+        }
+        let names = files.configurations(Path::new(&line.value));
+        let refused = |message| Problem {
+            place: line.place.clone(),
+            message,
+        };
+        match names {
+            Ok(names) => {
+                for name in names {
+                    lines.extend(of_file(&name, Some(&line.place), files, &mut problems));
+                }
+                lines.push(line);
+            }
+            Err(message) => problems.push(refused(message)),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(lines),
+        false => Err(problems),
+    }
+}
+
+fn of_file(
+    path: &Path,
+    included_at: Option<&Place>,
+    files: &dyn Files,
+    problems: &mut Vec<Problem>,
+) -> Vec<Line> {
+    let text = match files.read(path) {
+        Ok(text) => text,
+        Err(message) => {
+            let place = included_at.cloned().unwrap_or(Place {
+                file: path.to_owned(),
+                line: 0,
+            });
+            problems.push(Problem { place, message });
+            return Vec::new();
+        }
+    };
+    let mut lines = Vec::new();
+    for (text, number) in text.lines().zip(1..) {
+        let text = text.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let (option, value) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        let line = Line {
+            place: Place {
+                file: path.to_owned(),
+                line: number,
+            },
+            option: option.to_owned(),
+            value: value.trim().to_owned(),
+        };
+        if included_at.is_some() && line.option == "include_dir" {
+            problems.push(line.problem("include_dir is for the main file alone"));
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+impl Line {
+    pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem {
+            place: self.place.clone(),
+            message: format!("{}: {}", self.option, message.into()),
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, Problem> {
+        match self.value.as_str() {
+            "true" | "1" => Ok(true),
+            "false" | "0" => Ok(false),
+            other => Err(self.problem(format!("{other:?} is neither true nor false"))),
+        }
+    }
+
+    /// Negative ones are mosquitto's "none".
+    pub(super) fn number(&self) -> Result<i64, Problem> {
+        let text = self.value.split_whitespace().next().unwrap_or_default();
+        let wrong = |_| self.problem(format!("{text:?} is not a number"));
+        text.parse().map_err(wrong)
+    }
+
+    pub(super) fn text(&self) -> Result<String, Problem> {
+        match self.value.is_empty() {
+            true => Err(self.problem("it has no value")),
+            false => Ok(self.value.clone()),
+        }
+    }
+}
