@@ -35,15 +35,19 @@ struct Client(TcpStream);
 impl Client {
     /// With a session that stays. Returns whether it was there.
     fn connect(edge: SocketAddr) -> (Self, bool) {
+        Self::connect_as(edge, b"dev", 3_600)
+    }
+
+    fn connect_as(edge: SocketAddr, id: &[u8; 3], expiry_s: u16) -> (Self, bool) {
         let mut stream = TcpStream::connect(edge).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
-        let expiry = b"\x05\x11\x00\x00\x0e\x10";
         let connect = [
-            b"\x10\x15\x00\x04MQTT\x05\x00\x00\x00",
-            &expiry[..],
-            b"\x00\x03dev",
+            b"\x10\x15\x00\x04MQTT\x05\x00\x00\x00\x05\x11\x00\x00",
+            &expiry_s.to_be_bytes()[..],
+            b"\x00\x03",
+            id,
         ];
         stream.write_all(&connect.concat()).unwrap();
         let mut client = Self(stream);
@@ -121,7 +125,8 @@ async fn full_edge(folder: &std::path::Path) -> (Edge, SocketAddr) {
     let edge = Edge::start(spec(folder)).await.unwrap();
     let address = edge.mqtt_addresses()[0];
     let filling = tokio::task::spawn_blocking(move || {
-        let (mut client, _) = Client::connect(address);
+        // Without a session: one that stays would hold the log for as long as its cursor is behind.
+        let (mut client, _) = Client::connect_as(address, b"all", 0);
         client.fill(AT_ONCE);
         client.fill(1);
     });

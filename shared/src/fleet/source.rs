@@ -110,7 +110,9 @@ pub struct MqttServer {
 pub enum SourceError {
     #[error("{0:?} is no name of a source: it takes up to 32 characters of a-z, 0-9, - and _")]
     Name(String),
-    #[error("{0:?} is no server, such as mqtt://broker.local:1883 or mqtts://broker.local")]
+    #[error(
+        "{0:?} is no server, such as mqtt://broker.local:1883 or mqtts://broker.local; a name goes to user, and a password to password_file"
+    )]
     Server(String),
     #[error("{0:?} is no version of MQTT: there are 5 and 3.1.1")]
     Version(String),
@@ -314,7 +316,9 @@ impl FromStr for MqttServer {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refused = || SourceError::Server(text.to_owned());
+        // What stands before a host may be a password.
+        let shown = text.rsplit_once('@').map_or(text, |(_, host)| host);
+        let refused = || SourceError::Server(shown.to_owned());
         let (rest, is_secure) = match (text.strip_prefix("mqtt://"), text.strip_prefix("mqtts://"))
         {
             (Some(rest), _) => (rest, false),

@@ -72,7 +72,7 @@ const PAHO_JAVA_5: Client = Client {
     program: || java("Mqttv5"),
 };
 
-/// Its TLS brings a rustls-webpki with advisories, which this workspace does not take.
+/// Over TLS it is run as what the edge's own sources are: the suite `mqtt_source`.
 const RUMQTTC: Client = Client {
     name: "rumqttc",
     transports: WITHOUT_TLS,

@@ -25,6 +25,8 @@ enum Outcome {
     Elsewhere,
     /// Nobody but root may.
     NoRight,
+    /// Of a Unix socket.
+    NoFolder,
     Failed(String),
 }
 
@@ -72,11 +74,13 @@ fn try_address(address: SocketAddr, is_udp: bool) -> io::Result<()> {
 
 fn try_unix(path: &Path) -> Outcome {
     if !path.parent().is_some_and(Path::is_dir) {
-        return Outcome::Failed("its folder is not there".to_owned());
+        return Outcome::NoFolder;
     }
     match UnixStream::connect(path) {
         Ok(_) => Outcome::Taken,
         Err(error) => match error.kind() {
+            // Somebody listens, and not for this user.
+            ErrorKind::PermissionDenied => Outcome::Taken,
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Outcome::Free,
             _ => Outcome::Failed(error.to_string()),
         },
@@ -131,6 +135,11 @@ fn judge(
             )
         }
         Outcome::Free => Finding::ok(CHECK, format!("{what} is free")),
+        Outcome::NoFolder => Finding::warning(
+            CHECK,
+            format!("{what}: its folder is not there"),
+            "the service makes /run/tidegate-edge when it starts, and takes it away when it stops; another folder must be made",
+        ),
         Outcome::NoRight => Finding::problem(
             CHECK,
             format!(

@@ -15,6 +15,8 @@ use super::yaml::quoted;
 pub(super) struct Comers {
     /// Clients without a proved name come in somewhere.
     pub(super) anonymous: bool,
+    /// They come in by each listener.
+    pub(super) anonymous_everywhere: bool,
     /// Names can be proved.
     pub(super) named: bool,
 }
@@ -173,6 +175,10 @@ fn topic(
                 Access::Allow(_) => report.add(line, Fate::Mapped, "a rule of acl.yaml"),
             }
         }
+        None if comers.named && !comers.anonymous_everywhere && comers.anonymous => report.not_carried(
+            line,
+            "it is of clients without a name, and a rule is of everybody: users who come by a listener where nobody does without a name would have it, too",
+        ),
         None if !comers.anonymous => report.add(line, Fate::IsSo, "it is of clients without a name, and none comes in"),
         None => {
             rules.push(format!("{{{}, topics: [{shown}]}}", said(access)));
@@ -220,6 +226,7 @@ mod tests {
 
     const BOTH: Comers = Comers {
         anonymous: true,
+        anonymous_everywhere: true,
         named: true,
     };
 
@@ -258,12 +265,21 @@ mod tests {
         let named: Vec<_> = named.map(|line| line.split(':').nth(1).unwrap()).collect();
         assert_eq!(named, ["2", "5", "6"], "{told:?}");
         // Where nobody comes without a name, and where nobody proves one.
+        let mixed = Comers {
+            anonymous_everywhere: false,
+            ..BOTH
+        };
+        let (rules, told) = translated("topic readwrite #\nuser ada\ntopic b\n", mixed);
+        assert_eq!(rules.len(), 1, "{rules:?}");
+        assert!(told[0].contains("NOT CARRIED OVER"), "{told:?}");
         let anonymous = Comers {
             anonymous: true,
+            anonymous_everywhere: true,
             named: false,
         };
         let named = Comers {
             anonymous: false,
+            anonymous_everywhere: false,
             named: true,
         };
         let (rules, told) = translated("topic a\nuser ada\ntopic b\n", anonymous);

@@ -92,8 +92,8 @@ impl Bridge {
                 mapped(report, "tls.ca");
             }
             "bridge_capath" => {
-                self.is_secure = true;
-                report.not_carried(line, "a source takes one file: write tls.ca; without it the system's authorities count");
+                let why = "a source takes the authorities of one file (tls.ca), and all of the system's would count instead: left out";
+                self.barred = Some((line.clone(), why));
             }
             "bridge_tls_use_os_certs" => {
                 self.is_secure |= line.boolean()?;

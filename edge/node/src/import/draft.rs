@@ -179,7 +179,8 @@ impl Draft {
                 return Ok(());
             }
             "crlfile" => {
-                report.not_carried(line, "there are no revocation lists: a certificate counts until it ends, or the CA is another");
+                let why = "there are no revocation lists, and certificates that were taken back would come in: left out";
+                self.barred = Some((line.clone(), why));
                 return Ok(());
             }
             "tls_version" => {

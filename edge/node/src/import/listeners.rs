@@ -11,7 +11,20 @@ pub(super) struct Listeners {
     /// In the order of the file; the default one first.
     drafts: Vec<Draft>,
     security: Security,
+    /// Something that keeps clients out there, and is not here.
+    guard: Option<Line>,
 }
+
+/// Options that say who may come or do something, and have nothing in their place here.
+const GUARDS: [&str; 7] = [
+    "auth_plugin",
+    "clientid_prefixes",
+    "global_plugin",
+    "plugin",
+    "plugin_load",
+    "plugin_use",
+    "use_username_as_clientid",
+];
 
 /// Of the whole node, or of one listener.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +41,8 @@ pub(super) struct ListenersText {
     pub(super) password_files: Vec<Line>,
     pub(super) acl_file: Option<Line>,
     pub(super) lets_anonymous_in: bool,
+    /// By one at least nobody comes in without a name.
+    pub(super) asks_somewhere: bool,
     pub(super) names_users: bool,
 }
 
@@ -38,6 +53,14 @@ impl Listeners {
             per_listener,
             drafts: vec![default],
             security: Security::default(),
+            guard: None,
+        }
+    }
+
+    /// An option that is not carried over.
+    pub(super) fn guarded_by(&mut self, line: &Line) {
+        if self.guard.is_none() && GUARDS.contains(&line.option.as_str()) {
+            self.guard = Some(line.clone());
         }
     }
 
@@ -83,6 +106,7 @@ impl Listeners {
             per_listener,
             mut drafts,
             security,
+            guard,
         } = self;
         let is_local = drafts.len() == 1 && drafts[0].port.is_none() && drafts[0].host.is_none();
         if drafts[0].opened.is_none() && !is_local {
@@ -116,7 +140,7 @@ impl Listeners {
         let knows_users = !text.password_files.is_empty();
         if text.password_files.len() > 1 {
             for file in &text.password_files[1..] {
-                report.not_carried(file, "there is one file of users for all listeners: its users come in by each of them");
+                report.not_carried(file, "there is one file of users for all listeners: that of the first password_file; listeners with another are left out");
             }
         }
         for mut draft in drafts {
@@ -136,10 +160,22 @@ impl Listeners {
             if has_other_rules && draft.barred.is_none() {
                 draft.barred = security.acl_file.clone().map(|line| (line, "left out"));
             }
+            let own_users = security.password_file.as_ref();
+            let users = text.password_files.first();
+            let has_other_users =
+                own_users.is_some_and(|own| users.is_some_and(|users| own.value != users.value));
+            if has_other_users && draft.barred.is_none() {
+                draft.barred = own_users.cloned().map(|line| (line, "left out"));
+            }
+            if let Some(line) = guard.as_ref().filter(|_| draft.barred.is_none()) {
+                let why = "it keeps clients out that would come in here: listeners are left out";
+                draft.barred = Some((line.clone(), why));
+            }
             let anonymous = draft.anonymous.or(security.anonymous).unwrap_or(is_local);
             let can_prove = security.password_file.is_some();
             if let Some(yaml) = draft.finish(is_local, anonymous, can_prove, knows_users, report) {
                 text.lets_anonymous_in |= anonymous;
+                text.asks_somewhere |= !anonymous;
                 text.names_users |= can_prove || draft.names_user;
                 text.yaml.push_str(&yaml);
             }

@@ -97,9 +97,15 @@ impl Importer {
             },
             Some(Kind::IsSo(why)) => report.add(line, Fate::IsSo, why),
             Some(Kind::Differs(why)) => report.add(line, Fate::Differs, why),
-            Some(Kind::No(why)) => report.not_carried(line, why),
+            Some(Kind::No(why)) => {
+                report.not_carried(line, why);
+                self.listeners.guarded_by(line);
+            }
             Some(Kind::NoIfTrue(why)) => match line.boolean()? {
-                true => report.not_carried(line, why),
+                true => {
+                    report.not_carried(line, why);
+                    self.listeners.guarded_by(line);
+                }
                 false => report.add(line, Fate::IsSo, why),
             },
             Some(Kind::NoIfFalse(why)) => match line.boolean()? {
@@ -281,6 +287,7 @@ fn rules(
         .map_err(|error| vec![line.problem(error)])?;
     let comers = Comers {
         anonymous: listeners.lets_anonymous_in,
+        anonymous_everywhere: !listeners.asks_somewhere,
         named: listeners.names_users,
     };
     let rules = acl::translate(path, &read, comers, report)?;

@@ -89,6 +89,16 @@ fn a_listener_that_would_let_in_who_may_not_come_is_left_out() {
             "no cafile says whose",
         ),
         ("allow_anonymous true\nprotocol http_api", "http.address"),
+        ("allow_anonymous true\ncrlfile x", "taken back"),
+        ("allow_anonymous true\nplugin /x.so", "would come in here"),
+        (
+            "allow_anonymous true\nuse_username_as_clientid true",
+            "would come in here",
+        ),
+        (
+            "allow_anonymous true\nclientid_prefixes a-",
+            "would come in here",
+        ),
     ] {
         let (yaml, told) = of(&format!("listener 1883 127.0.0.1\n{keys}\n"));
         assert_eq!(yaml, "mqtt:\n  listeners: []", "{keys}");

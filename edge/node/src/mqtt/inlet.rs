@@ -45,8 +45,9 @@ impl Inlet {
     }
 
     /// Hands a message over; waits while the committer's queue is full. With a number, [`Inlet::answers`] tells what
-    /// became of it; once one is refused, those behind it are, until [`Inlet::open_gate`].
-    pub(crate) async fn publish(&self, offered: Offered, number: Option<u64>) {
+    /// became of it; once one is refused, those behind it are, until [`Inlet::open_gate`]. Gives whether it is kept: else no
+    /// route and no session wants it.
+    pub(crate) async fn publish(&self, offered: Offered, number: Option<u64>) -> bool {
         let Offered {
             message,
             qos,
@@ -75,14 +76,18 @@ impl Inlet {
         let taken = context.take_in(incoming, &self.client_id, self.id, &mut outbox);
         drop(outbox);
         match taken {
-            TakenIn::OnItsWay => {}
-            TakenIn::Stuck(stuck) => context.wait_for_room(*stuck).await,
+            TakenIn::OnItsWay => true,
+            TakenIn::Stuck(stuck) => {
+                context.wait_for_room(*stuck).await;
+                true
+            }
             TakenIn::Settled => {
                 context.metrics.messages_unrouted.inc();
                 if let Some(number) = number {
                     self.mailbox
                         .answered(vec![(Answer::Posted(number), Ok(()))]);
                 }
+                false
             }
         }
     }

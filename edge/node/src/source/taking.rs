@@ -42,7 +42,7 @@ impl Driver {
             return self.acknowledge();
         }
         if receipt.qos == Qos::AtMostOnce {
-            self.inlet.publish(offered, None).await;
+            self.publish(offered, None).await;
             return Ok(());
         }
         if let Some(action) = self.intake.handle_message(receipt, offered, bytes) {
@@ -73,7 +73,14 @@ impl Driver {
             is_repeated: again,
             ..message
         };
-        self.inlet.publish(offered, Some(number)).await;
+        self.publish(offered, Some(number)).await;
+    }
+
+    async fn publish(&mut self, offered: Offered, number: Option<u64>) {
+        let message = Arc::clone(&offered.message);
+        if !self.inlet.publish(offered, number).await {
+            self.drop_one("unrouted", message.topic.as_str());
+        }
     }
 
     pub(super) async fn try_again(&mut self) {

@@ -81,7 +81,8 @@ fn without_user_info(line: &str) -> String {
     while let Some((before, after)) = rest.split_once("://") {
         out.push_str(before);
         out.push_str("://");
-        let ends = |letter: char| letter.is_whitespace() || "\"'<>/?#,".contains(letter);
+        // A password may have what would end a host.
+        let ends = |letter: char| letter.is_whitespace() || "\"'<>".contains(letter);
         let authority = &after[..after.find(ends).unwrap_or(after.len())];
         rest = match authority.rfind('@') {
             Some(at) => {

@@ -1,6 +1,7 @@
 //! The documentation's lines to paste, run as they stand there. A page is Markdown; its blocks run in their order, in one
 //! folder, each by what its language says. What a line before a block names, as in "`sink.properties`:", is a file: the
-//! block is written there and not run. A block of `text` is what the one before it prints, among other lines.
+//! block is written there and not run. A block of `text` is what the one before it prints, in this
+//! order, among other lines.
 
 use std::fs;
 use std::path::Path;
@@ -97,9 +98,10 @@ pub fn run(
         let [said, errors] =
             [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
         assert!(output.status.success(), "{text}\n{said}\n{errors}");
+        let mut lines = said.lines();
         for wanted in &block.prints {
             let wanted = replace(wanted);
-            let there = said.lines().any(|line| line.trim_end() == wanted);
+            let there = lines.any(|line| line.trim_end() == wanted);
             assert!(
                 there,
                 "no {wanted:?} is printed by\n{text}\n{said}\n{errors}"

@@ -21,7 +21,12 @@ fn result_path(data: &Path) -> PathBuf {
 /// What the last test has shown, if there was one.
 pub fn kept_verdict(data: &Path) -> Option<Verdict> {
     let text = fs::read_to_string(result_path(data)).ok()?;
-    Some(judge(serde_json::from_str(&text).ok()?, None))
+    let facts: Facts = serde_json::from_str(&text).ok()?;
+    Some(judge(facts, shown(&facts)))
+}
+
+fn shown(facts: &Facts) -> Option<u64> {
+    (facts.shown > 0).then_some(facts.shown)
 }
 
 /// Judges what a test has left, or its result again, now that `last` is known.
@@ -55,7 +60,16 @@ pub fn check(data: &Path, last: Option<u64>) -> anyhow::Result<Verdict> {
         }
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    Ok(judge(facts, last))
+    let mut facts = facts;
+    if let Some(last) = last.filter(|last| *last > facts.shown) {
+        // It counts from now on, whoever asks.
+        facts.shown = last;
+        if plug::folder(data).is_dir() {
+            keep(data, &facts)
+                .with_context(|| format!("cannot write {}", result_path(data).display()))?;
+        }
+    }
+    Ok(judge(facts, shown(&facts)))
 }
 
 /// Judges what a test has left that was not judged yet; `None` where there is nothing, or the test still runs.
@@ -129,6 +143,7 @@ fn read(file: &File) -> io::Result<Facts> {
     let blocks: Vec<_> = blocks.collect::<io::Result<_>>()?;
     Ok(Facts {
         pull_from: header.pull_from,
+        shown: 0,
         measured: header.measured,
         same_life: header.life.may_be(plug::life(file)),
         at_ms: now_ms(),

@@ -25,6 +25,9 @@ pub struct Facts {
     pub pull_from: u64,
     /// Neither the machine nor the file system was started anew since.
     pub same_life: bool,
+    /// The newest block that a person was shown, where that is known; 0: it is not.
+    #[serde(default)]
+    pub shown: u64,
     #[serde(default)]
     pub measured: Measured,
     /// When it was looked at, in milliseconds since 1970.
@@ -144,6 +147,7 @@ mod tests {
         first_missing: 0,
         pull_from: 500,
         same_life: false,
+        shown: 0,
         measured: NOTHING,
         at_ms: 0,
     };
