@@ -408,5 +408,5 @@ fn the_documentation_s_examples_do_what_they_say() {
         command.current_dir(&folder);
         Some((command, name))
     };
-    pages::run(&page, &folder, replace, runner);
+    pages::run(&page, &folder, pages::Order::AsPrinted, replace, runner);
 }

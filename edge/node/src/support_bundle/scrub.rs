@@ -235,8 +235,8 @@ mod tests {
                 "uri mqtts://(left out)@host:1/p?q end",
             ),
             (
-                "http://host/@a http://b@c",
-                "http://host/@a http://(left out)@c",
+                "http://host/@a http://b@c mqtt://me:p/hunter2#@h/",
+                "http://(left out)@a http://(left out)@c mqtt://(left out)@h/",
             ),
             (
                 "Authorization: Bearer abc.def",

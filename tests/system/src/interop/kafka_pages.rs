@@ -134,7 +134,7 @@ pub fn run_page(name: &str, needs: impl Fn() -> Result<(), String>) {
         let text = text.replace("127.0.0.1:8083", &rest.to_string());
         text.replace("/tmp/kafka-clients", &folder.display().to_string())
     };
-    pages::run(&page, &folder, replace, |language| {
+    pages::run(&page, &folder, pages::Order::Any, replace, |language| {
         runner(language, name, &folder)
     });
 }

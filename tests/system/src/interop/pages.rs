@@ -1,7 +1,6 @@
 //! The documentation's lines to paste, run as they stand there. A page is Markdown; its blocks run in their order, in one
 //! folder, each by what its language says. What a line before a block names, as in "`sink.properties`:", is a file: the
-//! block is written there and not run. A block of `text` is what the one before it prints, in this
-//! order, among other lines.
+//! block is written there and not run. A block of `text` is what the one before it prints, among other lines.
 
 use std::fs;
 use std::path::Path;
@@ -69,12 +68,20 @@ fn file_named(line: &str) -> Option<String> {
     name.contains('.').then(|| name.to_owned())
 }
 
+/// Whether the lines of a block of `text` must come in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    AsPrinted,
+    Any,
+}
+
 /// Runs a page's blocks in `folder`: `prepare` makes what a block is replaced by, and `runner` the command that has the
 /// block's file as its argument still to come.
 #[track_caller]
 pub fn run(
     page: &str,
     folder: &Path,
+    order: Order,
     replace: impl Fn(&str) -> String,
     runner: impl Fn(&str) -> Option<(Command, &'static str)>,
 ) {
@@ -98,10 +105,14 @@ pub fn run(
         let [said, errors] =
             [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
         assert!(output.status.success(), "{text}\n{said}\n{errors}");
-        let mut lines = said.lines();
+        let mut behind = said.lines();
         for wanted in &block.prints {
             let wanted = replace(wanted);
-            let there = lines.any(|line| line.trim_end() == wanted);
+            let is_it = |line: &str| line.trim_end() == wanted;
+            let there = match order {
+                Order::AsPrinted => behind.any(is_it),
+                Order::Any => said.lines().any(is_it),
+            };
             assert!(
                 there,
                 "no {wanted:?} is printed by\n{text}\n{said}\n{errors}"
