@@ -165,13 +165,11 @@ impl World {
         }
     }
 
-    fn state(&self, at: usize) -> String {
+    fn described(&self, at: usize) -> Value {
         let name = self.groups[at].0.name;
-        let described = json(self.cloud.http, &["group", "describe", name]).ok();
-        described.json()["state"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        json(self.cloud.http, &["group", "describe", name])
+            .ok()
+            .json()
     }
 
     /// Waits until each group has an owner for each partition, and has committed all.
@@ -197,11 +195,11 @@ impl World {
         let mut found = check(&self.history(at, produced));
         found.retain(|it| matches!(it, Violation::NotSettled { .. } | Violation::Lag { .. }));
         found.truncate(SHOWN_MAX);
-        let (without, state) = (self.groups[at].1.without_word(), self.state(at));
-        match found.is_empty() && without.is_empty() && state == "Stable" {
+        let (without, described) = (self.groups[at].1.without_word(), self.described(at));
+        match found.is_empty() && without.is_empty() && described["state"] == "Stable" {
             true => Ok(()),
             false => Err(format!(
-                "{found:?}, {without:?} were told nothing, it is {state}"
+                "{found:?}, {without:?} were told nothing, it is {described}"
             )),
         }
     }
