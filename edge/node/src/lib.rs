@@ -3,7 +3,8 @@
 //! A message's way: `mqtt::driver` (socket, and the session machine of `edge/protocol`) → `router` (who
 //! is online and wants it; which stream keeps it) → `committer` (one thread that owns the journal:
 //! group commit, then the acknowledgements) → `uplink` (reads what is durable, sends it to the hub by
-//! the `Sender` of `bridge/protocol`, and tells the journal what has landed).
+//! the `Sender` of `bridge/protocol`, and tells the journal what has landed). A `source` brings messages of
+//! another broker the same way; `delayed` ones come again when they are due.
 //!
 //! Architecture invariant: no decision about a protocol is made here, and nothing is acknowledged
 //! but by the committer.
