@@ -71,6 +71,7 @@ pub fn load_spec(path: &Path) -> anyhow::Result<EdgeSpec> {
     let shown = path.display();
     let mut spec: EdgeSpec = parse_yaml(&text).map_err(|error| anyhow!("{shown}: {error}"))?;
     spec.check().with_context(|| shown.to_string())?;
+    mqtt::TopicRules::new(&spec.mqtt).with_context(|| shown.to_string())?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for tls in spec
         .mqtt
@@ -133,7 +134,6 @@ impl Edge {
         } = tokio::task::spawn_blocking(move || open_journal(&opening, name.as_ref())).await??;
         let clock = Clock::new(journal.reader().time());
         let compression = compressions(&journal.reader(), &spec);
-        let priorities = priorities(&journal.reader(), &spec);
         let linger = spec.journal.commit_linger.0;
         let committer = Committer::start(journal, keyed, linger, unrouted)?;
         let metrics = Arc::new(Metrics::default());
@@ -188,7 +188,7 @@ impl Edge {
                 credentials,
                 committer,
                 compression,
-                priorities,
+                spec.priorities(),
                 unrouted,
                 metrics,
             )?;
@@ -413,13 +413,6 @@ fn compressions(reader: &JournalReader, spec: &EdgeSpec) -> BTreeMap<StreamId, C
     streams
         .map(|stream| (stream.stream, spec.compression_of(&stream.name)))
         .collect()
-}
-
-/// Of streams that have one.
-fn priorities(reader: &JournalReader, spec: &EdgeSpec) -> BTreeMap<StreamId, u8> {
-    let streams = reader.streams().into_iter();
-    let priorities = streams.map(|stream| (stream.stream, spec.priority_of(&stream.name)));
-    priorities.filter(|(_, priority)| *priority > 0).collect()
 }
 
 fn random_id() -> io::Result<u128> {

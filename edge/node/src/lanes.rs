@@ -24,7 +24,6 @@ struct KeyedStream {
     keyed: Keyed,
     topic: TopicName,
     compression: Compression,
-    priority: u8,
     policy: StreamPolicy,
 }
 
@@ -72,7 +71,6 @@ impl KeyedStreams {
             keyed: Keyed::new(name.clone(), configured, Vec::new()),
             topic: spec.topic_of(name)?,
             compression: spec.compression_of(name),
-            priority: spec.priority_of(name),
             policy: policy_of(spec, name),
         };
         let targets = stream.open_lanes(journal, count)?;
@@ -121,11 +119,6 @@ impl KeyedStreams {
     /// How batches of a lane are packed; `None` where the stream is none.
     pub(crate) fn compression(&self, stream: StreamId) -> Option<Compression> {
         self.of(stream, |known| known.compression)
-    }
-
-    /// How far a lane goes before other streams.
-    pub(crate) fn priority(&self, stream: StreamId) -> u8 {
-        self.of(stream, |known| known.priority).unwrap_or(0)
     }
 
     /// A stream has landed so far: the streams that may go on now, if it was the last of a switch.

@@ -363,12 +363,14 @@ impl EdgeSpec {
             .map_or(0, |settings| settings.lanes)
     }
 
-    /// The highest priority of the routes to a stream; a lane has its keyed stream's.
-    pub fn priority_of(&self, stream: &StreamName) -> u8 {
-        let name = stream.as_str();
-        let name = name.split_once('#').map_or(name, |(name, _)| name);
-        let routes = self.routes.iter().filter(|it| it.stream.as_str() == name);
-        routes.map(|route| route.priority).max().unwrap_or(0)
+    /// Of streams that have one, by name: the highest of their routes.
+    pub fn priorities(&self) -> BTreeMap<StreamName, u8> {
+        let mut priorities = BTreeMap::new();
+        for route in self.routes.iter().filter(|route| route.priority > 0) {
+            let priority = priorities.entry(route.stream.clone()).or_default();
+            *priority = route.priority.max(*priority);
+        }
+        priorities
     }
 
     /// How a stream's batches are packed.

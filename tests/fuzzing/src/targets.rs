@@ -178,6 +178,7 @@ fn local() -> LocalStream {
         landed: EdgeOffset(1),
         landed_hash: BoundaryHash(1),
         landed_life: 1,
+        priority: 0,
     }
 }
 

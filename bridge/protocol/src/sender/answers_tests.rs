@@ -25,6 +25,7 @@ fn under_way() -> Sender {
         landed: EdgeOffset(0),
         landed_hash: BoundaryHash(0),
         landed_life: 0,
+        priority: 0,
     });
     sender.handle_connected();
     let now = Instant::now();

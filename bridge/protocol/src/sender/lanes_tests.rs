@@ -135,6 +135,7 @@ impl Site {
                 landed: EdgeOffset(lane.landed),
                 landed_hash: hash(lane.landed),
                 landed_life: 1,
+                priority: 0,
             };
             self.sender.handle_hold(*id, hold);
             self.sender.handle_stream(local);

@@ -51,8 +51,6 @@ pub struct Sender {
     session_epoch: SessionEpoch,
     phase: Phase,
     streams: BTreeMap<StreamId, SendStream>,
-    /// Streams that go before others, and how far.
-    priorities: BTreeMap<StreamId, u8>,
     /// Streams to announce, and streams with something to send: both round robin, these by priority.
     to_announce: VecDeque<StreamId>,
     ready: VecDeque<StreamId>,
@@ -80,7 +78,6 @@ impl Sender {
             session_epoch,
             phase: Phase::Offline,
             streams: BTreeMap::new(),
-            priorities: BTreeMap::new(),
             to_announce: VecDeque::new(),
             ready: VecDeque::new(),
             next_request: 1,
@@ -154,13 +151,10 @@ impl Sender {
         self.pump();
     }
 
-    /// What a stream has goes before what others of a lower priority have; without this it is 0.
-    pub fn set_priority(&mut self, id: StreamId, priority: u8) {
-        self.priorities.insert(id, priority);
-    }
-
     fn priority(&self, id: StreamId) -> u8 {
-        self.priorities.get(&id).copied().unwrap_or(0)
+        self.streams
+            .get(&id)
+            .map_or(0, |stream| stream.local.priority)
     }
 
     /// Holds a lane back: nothing of it is sent from `below` on; `None` lets it go.

@@ -7,7 +7,7 @@ use crate::frame::{Granted, GrantedStream};
 
 const CLUSTER: ClusterIncarnation = ClusterIncarnation { counter: 1, id: 7 };
 
-fn local(stream: u32) -> LocalStream {
+fn local(stream: u32, priority: u8) -> LocalStream {
     LocalStream {
         stream: StreamId(stream),
         name: StreamName::new(format!("s{stream}")).unwrap(),
@@ -18,6 +18,7 @@ fn local(stream: u32) -> LocalStream {
         landed: EdgeOffset(0),
         landed_hash: BoundaryHash(0),
         landed_life: 0,
+        priority,
     }
 }
 
@@ -40,10 +41,9 @@ fn streams_take_turns_within_a_priority_and_go_before_those_of_a_lower_one() {
         ..SenderLimits::default()
     };
     let mut sender = Sender::new(limits, StoreId(1), CLUSTER, SessionEpoch(0));
-    sender.set_priority(StreamId(2), 7);
-    sender.set_priority(StreamId(3), 3);
-    sender.set_priority(StreamId(4), 7);
-    (0..5).for_each(|stream| sender.handle_stream(local(stream)));
+    for (stream, priority) in (0..).zip([0, 0, 7, 3, 7]) {
+        sender.handle_stream(local(stream, priority));
+    }
     sender.handle_connected();
     let now = Instant::now();
     let welcome = Welcome {

@@ -22,6 +22,8 @@ pub struct LocalStream {
     pub landed_hash: BoundaryHash,
     /// The counter of the cluster incarnation in which it landed so far.
     pub landed_life: u32,
+    /// It is read, and so sent, before what has less.
+    pub priority: u8,
 }
 
 /// Where a stream stands on this connection.

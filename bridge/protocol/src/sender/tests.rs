@@ -363,6 +363,7 @@ impl World {
                 landed: EdgeOffset(0),
                 landed_hash: BoundaryHash::START,
                 landed_life: 0,
+                priority: 0,
             };
             (
                 StreamId(number),
@@ -726,6 +727,7 @@ fn many_refused_streams_close_one_connection() {
             landed: EdgeOffset(0),
             landed_hash: BoundaryHash::START,
             landed_life: 1,
+            priority: 0,
         });
     }
     let now = Instant::now();

@@ -27,7 +27,6 @@ pub use report::{Finding, Level, Report};
 pub use standing::{Standing, http_get};
 
 use crate::load_spec;
-use crate::mqtt::TopicRules;
 
 /// Looks at everything. `data` overrides what the configuration says.
 pub async fn examine(config: Option<&Path>, data: Option<PathBuf>) -> Report {
@@ -63,8 +62,7 @@ fn load(config: Option<&Path>) -> Result<(EdgeSpec, Finding), Box<Finding>> {
         let found = "no --config: the defaults are looked at, and there is no uplink";
         return Ok((EdgeSpec::default(), Finding::ok("config", found)));
     };
-    let loaded = load_spec(path).and_then(|spec| TopicRules::new(&spec.mqtt).map(|_| spec));
-    match loaded {
+    match load_spec(path) {
         Ok(spec) => {
             let found = format!("{} loads", path.display());
             Ok((spec, Finding::ok("config", found)))

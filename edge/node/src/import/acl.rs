@@ -37,21 +37,8 @@ pub(super) fn translate(
     let mut rules = Vec::new();
     let mut problems = Vec::new();
     let mut user: Option<String> = None;
-    for (text, number) in text.lines().zip(1..) {
-        let text = text.trim();
-        if text.is_empty() || text.starts_with('#') {
-            continue;
-        }
-        let (option, value) = text.split_once([' ', '\t']).unwrap_or((text, ""));
-        let line = Line {
-            place: Place {
-                file: path.to_owned(),
-                line: number,
-            },
-            option: option.to_owned(),
-            value: value.trim().to_owned(),
-        };
-        let read = match option {
+    for line in Line::all(path, text) {
+        let read = match line.option.as_str() {
             "user" => line.text().map(|name| user = Some(name)),
             "topic" => topic(&line, user.as_deref(), comers, &mut rules, report),
             "pattern" => pattern(&line, &mut rules, report),

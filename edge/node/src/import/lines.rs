@@ -85,30 +85,34 @@ fn of_file(
             return Vec::new();
         }
     };
-    let mut lines = Vec::new();
-    for (text, number) in text.lines().zip(1..) {
-        let text = text.trim();
-        if text.is_empty() || text.starts_with('#') {
-            continue;
-        }
-        let (option, value) = text.split_once([' ', '\t']).unwrap_or((text, ""));
-        let line = Line {
-            place: Place {
-                file: path.to_owned(),
-                line: number,
-            },
-            option: option.to_owned(),
-            value: value.trim().to_owned(),
-        };
-        if included_at.is_some() && line.option == "include_dir" {
-            problems.push(line.problem("include_dir is for the main file alone"));
-        }
-        lines.push(line);
+    let lines: Vec<_> = Line::all(path, &text).collect();
+    let nested = lines.iter().filter(|line| line.option == "include_dir");
+    for line in nested.filter(|_| included_at.is_some()) {
+        problems.push(line.problem("include_dir is for the main file alone"));
     }
     lines
 }
 
 impl Line {
+    /// Those of a file, without comments.
+    pub(super) fn all(path: &Path, text: &str) -> impl Iterator<Item = Self> {
+        text.lines().zip(1..).filter_map(|(text, number)| {
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
+                return None;
+            }
+            let (option, value) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+            Some(Self {
+                place: Place {
+                    file: path.to_owned(),
+                    line: number,
+                },
+                option: option.to_owned(),
+                value: value.trim().to_owned(),
+            })
+        })
+    }
+
     pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
         Problem {
             place: self.place.clone(),

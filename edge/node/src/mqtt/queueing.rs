@@ -19,24 +19,22 @@ pub(super) struct Stuck {
 /// What a message is to the committer.
 pub(super) enum Unqueued {
     Append(Append),
-    /// Nothing but the rows is kept.
-    Rows(Vec<RowEntry>, Option<Waiter>),
-    /// One of the rows is that of a delayed message.
-    Delayed(Vec<RowEntry>, Option<Waiter>, Accepted),
+    /// Nothing but the rows is kept; one of them may be that of a delayed message.
+    Rows(Vec<RowEntry>, Option<Waiter>, Option<Accepted>),
 }
 
 impl Unqueued {
     fn bytes(&self) -> usize {
         match self {
             Self::Append(append) => append.bytes(),
-            Self::Rows(rows, _) | Self::Delayed(rows, ..) => rows_bytes(rows),
+            Self::Rows(rows, ..) => rows_bytes(rows),
         }
     }
 
     fn is_promised(&self) -> bool {
         match self {
             Self::Append(append) => append.waiter.is_some(),
-            Self::Rows(_, waiter) | Self::Delayed(_, waiter, _) => waiter.is_some(),
+            Self::Rows(_, waiter, _) => waiter.is_some(),
         }
     }
 }
@@ -85,14 +83,12 @@ impl Context {
             Unqueued::Append(append) => {
                 self.committer.append(Append { retained, ..append }, room);
             }
-            Unqueued::Rows(rows, waiter) => {
+            Unqueued::Rows(rows, waiter, delayed) => {
                 let room = Some(room);
                 self.committer.store_retained(rows, waiter, retained, room);
-            }
-            Unqueued::Delayed(rows, waiter, accepted) => {
-                self.committer
-                    .store_retained(rows, waiter, retained, Some(room));
-                self.delayed.waits(accepted);
+                if let Some(accepted) = delayed {
+                    self.delayed.waits(accepted);
+                }
             }
         });
     }

@@ -57,13 +57,7 @@ impl Task {
             }
             let (reason, is_new) = self.subscribe_one(&request, identifier, &mut rows);
             reasons.push(reason);
-            let wants_retained = match request.options.retain_handling {
-                RetainHandling::AtSubscribe => true,
-                RetainHandling::AtNewSubscribe => is_new,
-                RetainHandling::Never => false,
-            };
-            // [MQTT-3.3.1-9]; a shared subscription gets none (4.8.2).
-            if wants_retained && !reason.is_error() && request.filter.group.is_none() {
+            if !reason.is_error() && wants_retained(&request, is_new) {
                 with_retained.push(request);
             }
         }
@@ -116,12 +110,7 @@ impl Task {
                 tracing::warn!(%peer, filter, "mqtt: no room for a subscription of mqtt.auto_subscribe");
                 continue;
             }
-            let wants_retained = match request.options.retain_handling {
-                RetainHandling::AtSubscribe => true,
-                RetainHandling::AtNewSubscribe => is_new,
-                RetainHandling::Never => false,
-            };
-            if wants_retained && request.filter.group.is_none() {
+            if wants_retained(&request, is_new) {
                 with_retained.push(request);
             }
         }
@@ -300,6 +289,16 @@ impl Task {
             _ => self.answer(answer, Ok(())),
         }
     }
+}
+
+/// [MQTT-3.3.1-9]; a shared subscription gets none (4.8.2).
+fn wants_retained(request: &SubscriptionRequest, is_new: bool) -> bool {
+    let wants = match request.options.retain_handling {
+        RetainHandling::AtSubscribe => true,
+        RetainHandling::AtNewSubscribe => is_new,
+        RetainHandling::Never => false,
+    };
+    wants && request.filter.group.is_none()
 }
 
 /// Subscriptions, but for those that a session has of what is for everybody or for it alone.

@@ -158,7 +158,7 @@ impl Context {
         let is_addressed = is_special && is_addressed(&message.topic);
         let Some(route) = &way.kept else {
             self.metrics.messages_unrouted.inc();
-            return self.queue(before, Unqueued::Rows(rows, waiter), retained);
+            return self.queue(before, Unqueued::Rows(rows, waiter, None), retained);
         };
         let arrived = Arrived {
             message: &message,
@@ -240,7 +240,7 @@ impl Context {
         };
         rows.push(row);
         let waiter = owed.map(|(mailbox, owed)| (Arc::clone(mailbox), owed.answer(published)));
-        self.queue(None, Unqueued::Delayed(rows, waiter, accepted), None)
+        self.queue(None, Unqueued::Rows(rows, waiter, Some(accepted)), None)
     }
 
     /// Whether the journal will take a message when it is due, by the routes as they are.

@@ -56,9 +56,6 @@ impl TopicRules {
 
     /// Puts the name in place under which the topic of a message goes, if it is another one.
     pub(super) fn rewrite(&self, client: Client<'_>, topic: &mut Text) {
-        if self.rewrites.is_empty() {
-            return;
-        }
         let other = self.rewrites.topic(client, topic);
         if let Some(Ok(other)) = other.map(Text::try_from) {
             *topic = other;

@@ -18,7 +18,7 @@ use tidegate_bridge_protocol::sender::{
 };
 use tidegate_edge_journal::{Gap, ReadError, Sealed, StreamStatus, ToSend, merge};
 use tidegate_shared::fleet::UplinkSpec;
-use tidegate_shared::id::{EdgeOffset, Incarnation, SessionEpoch, StreamId};
+use tidegate_shared::id::{EdgeOffset, Incarnation, SessionEpoch, StreamId, StreamName};
 use tidegate_shared::record::Compression;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
@@ -66,6 +66,8 @@ pub(crate) struct Uplink {
     sender: Sender,
     committer: Committer,
     compression: Arc<BTreeMap<StreamId, Compression>>,
+    /// Of streams as routes name them.
+    priorities: BTreeMap<StreamName, u8>,
     /// Stays here.
     unrouted: StreamId,
     metrics: Arc<Metrics>,
@@ -79,7 +81,7 @@ impl Uplink {
         credentials: Credentials,
         committer: Committer,
         compression: BTreeMap<StreamId, Compression>,
-        priorities: BTreeMap<StreamId, u8>,
+        priorities: BTreeMap<StreamName, u8>,
         unrouted: StreamId,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
@@ -91,13 +93,10 @@ impl Uplink {
             cluster,
             session_epoch,
         );
-        for (stream, priority) in priorities {
-            sender.set_priority(stream, priority);
-        }
         let streams = reader.streams().into_iter();
         for status in streams.filter(|status| status.stream != unrouted) {
             let (stream, hold) = (status.stream, committer.keyed().hold(status.stream));
-            sender.handle_stream(local(status));
+            sender.handle_stream(local(status, &priorities));
             sender.handle_hold(stream, hold);
         }
         let (done, results) = mpsc::unbounded_channel();
@@ -110,6 +109,7 @@ impl Uplink {
             sender,
             committer,
             compression: Arc::new(compression),
+            priorities,
             unrouted,
             metrics,
             done,
@@ -265,14 +265,11 @@ impl Uplink {
             .into_iter()
             .filter(|stream| *stream != self.unrouted)
         {
-            if let priority @ 1.. = self.committer.keyed().priority(stream) {
-                self.sender.set_priority(stream, priority);
-            }
             // Before what came after a switch is seen.
             let hold = self.committer.keyed().hold(stream);
             self.sender.handle_hold(stream, hold);
             if let Some(status) = self.committer.reader().stream(stream) {
-                self.sender.handle_stream(local(status));
+                self.sender.handle_stream(local(status, &self.priorities));
                 self.sender.handle_hold(stream, hold);
             }
         }
@@ -515,8 +512,14 @@ fn seal_gap(gap: &Gap) -> SealedGap {
     }
 }
 
-fn local(status: StreamStatus) -> LocalStream {
+/// A lane has its keyed stream's priority.
+fn local(status: StreamStatus, priorities: &BTreeMap<StreamName, u8>) -> LocalStream {
+    let name = status.name.as_str();
+    let keyed = name.split_once('#').map_or(name, |(keyed, _)| keyed);
+    let mut known = priorities.iter();
+    let priority = known.find(|(known, _)| known.as_str() == keyed);
     LocalStream {
+        priority: priority.map_or(0, |(_, priority)| *priority),
         stream: status.stream,
         name: status.name,
         topic: status.topic,

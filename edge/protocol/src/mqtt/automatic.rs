@@ -4,7 +4,7 @@
 use tidegate_shared::topic::TopicFilter;
 
 use super::authorization::{Client, NamedFilter};
-use super::codec::{SubscriptionOptions, Text};
+use super::codec::{Qos, RetainHandling, SubscriptionOptions, Text};
 use super::connection::{SharedFilter, SubscriptionRequest};
 use super::destination::{broadcast_filter, direct_filter};
 
@@ -34,8 +34,10 @@ impl AutomaticSubscription {
 pub fn addressed(client_id: &str) -> impl Iterator<Item = SubscriptionRequest> {
     let filters = [Some(broadcast_filter()), direct_filter(client_id)];
     let options = SubscriptionOptions {
+        qos_max: Qos::ExactlyOnce,
         no_local: true,
-        ..SubscriptionOptions::all()
+        retain_as_published: false,
+        retain_handling: RetainHandling::Never,
     };
     let filters = filters.into_iter().flatten();
     filters.filter_map(move |filter| request(filter, options))

@@ -292,17 +292,6 @@ pub struct SubscriptionOptions {
     pub retain_handling: RetainHandling,
 }
 
-impl SubscriptionOptions {
-    /// For what the server gives a client of its own accord: as it was published, and no retained messages.
-    pub fn all() -> Self {
-        Self {
-            qos_max: Qos::ExactlyOnce,
-            retain_handling: RetainHandling::Never,
-            ..Self::default()
-        }
-    }
-}
-
 /// SUBACK or UNSUBACK: one reason per filter. An UNSUBACK before MQTT 5 has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suback {

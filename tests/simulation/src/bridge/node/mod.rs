@@ -351,5 +351,6 @@ fn local(status: StreamStatus) -> LocalStream {
         landed: status.landed,
         landed_hash: status.landed_hash,
         landed_life: status.landed_life,
+        priority: 0,
     }
 }
