@@ -53,11 +53,7 @@ impl Journal {
     fn landed_entry(&self, stream: StreamId) -> Option<Entry> {
         let shared = self.shared();
         let state = shared.state.streams.get(&stream)?;
-        Some(Entry::Landed {
-            stream,
-            landed: state.landed,
-            hash: state.landed_hash,
-        })
+        Some(Entry::Landed(state.landed_entry(stream)))
     }
 
     /// One frame of gaps.

@@ -34,11 +34,7 @@ pub(crate) enum Entry {
         incarnation: Incarnation,
     },
     /// 4: the cloud has all of a stream below an offset.
-    Landed {
-        stream: StreamId,
-        landed: EdgeOffset,
-        hash: BoundaryHash,
-    },
+    Landed(LandedEntry),
     /// 5: the newest of the cloud's state that this edge has seen.
     Session {
         cluster_incarnation: ClusterIncarnation,
@@ -52,6 +48,40 @@ pub(crate) enum Entry {
     Copied(CopiedEntry),
     /// 16, 17, 18: a row of the node's own is put, deleted, changed.
     Row(RowEntry),
+}
+
+/// The cloud has all of a stream below `landed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LandedEntry {
+    pub stream: StreamId,
+    pub landed: EdgeOffset,
+    /// The hash at `landed`.
+    pub hash: BoundaryHash,
+    /// As [`StreamState`](crate::state::StreamState) has it by then; 0 is not written.
+    pub gap_records_landed: u64,
+}
+
+impl LandedEntry {
+    fn put(&self, out: &mut BytesMut) {
+        out.put_u32_le(self.stream.0);
+        out.put_u64_le(self.landed.0);
+        out.put_u128_le(self.hash.0);
+        if self.gap_records_landed > 0 {
+            out.put_u64_le(self.gap_records_landed);
+        }
+    }
+
+    fn take(reader: &mut Reader) -> Result<Self, WireError> {
+        Ok(Self {
+            stream: StreamId(reader.u32("stream")?),
+            landed: EdgeOffset(reader.u64("landed")?),
+            hash: BoundaryHash(reader.u128("hash")?),
+            gap_records_landed: match reader.is_empty() {
+                true => 0,
+                false => reader.u64("gap records that landed")?,
+            },
+        })
+    }
 }
 
 /// A copy keeps all that its chunk had: offsets, position, hash and time.
@@ -210,14 +240,8 @@ impl Entry {
                 out.put_u64_le(incarnation.0);
                 3
             }
-            Self::Landed {
-                stream,
-                landed,
-                hash,
-            } => {
-                out.put_u32_le(stream.0);
-                out.put_u64_le(landed.0);
-                out.put_u128_le(hash.0);
+            Self::Landed(landed) => {
+                landed.put(&mut out);
                 4
             }
             Self::Session {
@@ -262,11 +286,7 @@ impl Entry {
                 stream: StreamId(reader.u32("stream")?),
                 incarnation: Incarnation(reader.u64("incarnation")?),
             },
-            4 => Self::Landed {
-                stream: StreamId(reader.u32("stream")?),
-                landed: EdgeOffset(reader.u64("landed")?),
-                hash: BoundaryHash(reader.u128("hash")?),
-            },
+            4 => Self::Landed(LandedEntry::take(&mut reader)?),
             5 => Self::Session {
                 cluster_incarnation: ClusterIncarnation {
                     counter: reader.u32("cluster incarnation")?,
@@ -366,11 +386,18 @@ mod tests {
                 stream,
                 incarnation: Incarnation(2),
             },
-            Entry::Landed {
+            Entry::Landed(LandedEntry {
                 stream,
                 landed: EdgeOffset(10),
                 hash: BoundaryHash(8),
-            },
+                gap_records_landed: 0,
+            }),
+            Entry::Landed(LandedEntry {
+                stream,
+                landed: EdgeOffset(11),
+                hash: BoundaryHash(9),
+                gap_records_landed: 7,
+            }),
             Entry::Session {
                 cluster_incarnation: ClusterIncarnation { counter: 1, id: 2 },
                 session_epoch: SessionEpoch(3),

@@ -1,6 +1,8 @@
 //! Gaps: intervals of a stream that are lost and said to be, until the cloud has landed them. A gap
 //! stands where the chunks would stand; the hash chain goes on across it as if they were there.
 
+use std::ops::Range;
+
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, StreamId};
 
@@ -86,6 +88,36 @@ impl StreamState {
         edge.or_else(|| self.boundaries.get(&offset).copied())
     }
 
+    /// From here on what lands there may have landed as lost.
+    pub(crate) fn note_gap_offered(&mut self, gap: &Gap) {
+        let mut offered = gap.from..gap.to;
+        self.gaps_offered.retain(|other| {
+            let is_apart = other.end < offered.start || offered.end < other.start;
+            if !is_apart {
+                offered = other.start.min(offered.start)..other.end.max(offered.end);
+            }
+            is_apart
+        });
+        self.gaps_offered.push(offered);
+    }
+
+    /// Records below `landed` that were under way when they were dropped: nobody has told the cloud that
+    /// they are lost, so what landed is them.
+    pub(crate) fn dropped_and_landed(&self, landed: EdgeOffset) -> u64 {
+        let within = |from: EdgeOffset, to: EdgeOffset| {
+            let (from, to) = (from.max(self.landed), to.min(landed));
+            move |other: &Range<EdgeOffset>| {
+                to.min(other.end).0.saturating_sub(from.max(other.start).0)
+            }
+        };
+        let dropped = |gap: &Gap| {
+            let all = within(gap.from, gap.to);
+            let declared: u64 = self.gaps_offered.iter().map(&all).sum();
+            all(&(gap.from..gap.to)) - declared
+        };
+        self.gaps.iter().map(dropped).sum()
+    }
+
     /// Enters a gap: those inside it become part of it, one of the same reason before it grows.
     /// Returns the gaps and boundaries whose rows change, and the records not counted before.
     fn enter_gap(&mut self, mut gap: Gap) -> (Vec<EdgeOffset>, Vec<EdgeOffset>, u64) {
@@ -147,6 +179,7 @@ impl StreamState {
             }
         }
         self.gaps.retain(|gap| gap.to > landed);
+        self.gaps_offered.retain(|offered| offered.end > landed);
         let kept = self.boundaries.split_off(&EdgeOffset(landed.0 + 1));
         let settled = std::mem::replace(&mut self.boundaries, kept);
         (changed, settled.into_keys().collect())

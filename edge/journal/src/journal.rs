@@ -80,6 +80,8 @@ pub struct JournalStats {
     pub log_files_spare: usize,
     /// Records that were ever declared lost, over all streams.
     pub gap_records: u64,
+    /// Those of them that were under way then, and landed all the same.
+    pub gap_records_landed: u64,
     /// Batch bytes that the cleaner copied.
     pub cleaned_bytes: u64,
     /// 1 while the index has no space for its checkpoint.
@@ -214,13 +216,9 @@ impl Journal {
     /// Notes that the cloud has all of `stream` below `landed`. It rides with the next commit or
     /// checkpoint; until then a crash may forget it, and the hub says it again.
     pub fn advance_landed(&mut self, stream: StreamId, landed: EdgeOffset, hash: BoundaryHash) {
-        if self
-            .shared()
-            .state
-            .apply_landed(stream, landed, hash)
-            .is_ok()
-        {
-            self.staged.push_landed(stream, landed, hash);
+        let entry = self.shared().state.note_landed(stream, landed, hash);
+        if let Some(entry) = entry {
+            self.staged.push_landed(entry);
         }
     }
 
@@ -462,8 +460,13 @@ impl Journal {
     }
 
     pub fn stats(&self) -> JournalStats {
+        let (gap_records, gap_records_landed) = {
+            let state = &self.shared().state;
+            (state.gap_records, state.gap_records_landed)
+        };
         JournalStats {
-            gap_records: self.shared().state.gap_records,
+            gap_records,
+            gap_records_landed,
             cleaned_bytes: self.cleaned_bytes,
             checkpoint_needs_space: self.checkpoint_needs_space,
             commits: self.commits,

@@ -204,6 +204,7 @@ impl Journal {
             for stream in state.streams.values_mut() {
                 // What an earlier life has sent is not known: it may be all.
                 stream.offered = stream.next;
+                stream.gaps_offered = stream.gaps.iter().map(|gap| gap.from..gap.to).collect();
             }
             state.meta.time
         };

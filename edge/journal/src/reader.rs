@@ -90,6 +90,8 @@ pub struct StreamStatus {
     pub landed_life: u32,
     /// Records that were ever declared lost.
     pub gap_records: u64,
+    /// Those of them that were under way then, and landed all the same.
+    pub gap_records_landed: u64,
     /// What is lost and not landed.
     pub gaps: Vec<Gap>,
     /// Boundaries whose data is gone and whose hashes are kept, since they may have been sent.
@@ -356,6 +358,7 @@ pub(crate) fn status(state: &State, id: StreamId) -> Option<StreamStatus> {
         landed_hash: stream.landed_hash,
         landed_life: stream.landed_life,
         gap_records: stream.gap_records,
+        gap_records_landed: stream.gap_records_landed,
         gaps: stream.gaps.clone(),
         boundaries: stream.boundaries.len(),
         bytes: stream.living_bytes(),

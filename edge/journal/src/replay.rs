@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tidegate_shared::gap::GapReason;
 use tidegate_shared::id::{Position, StreamId};
 
-use crate::entry::{ChunkEntry, Entry, GAP_TAG};
+use crate::entry::{ChunkEntry, Entry, GAP_TAG, LandedEntry};
 use crate::frame::{self, ENTRY_HEADER_BYTES, FRAME_HEADER_BYTES, FrameBuilder, RawEntry};
 use crate::gap::{Gap, GapEntry};
 use crate::journal::{Journal, lock};
@@ -208,7 +208,9 @@ fn bridge_holes(state: &State, entries: Vec<Whole>, report: &mut OpenReport) -> 
                 let (tag, body) = entry.encode();
                 (tag, body.freeze(), entry)
             })),
-            Entry::Granted { stream, .. } | Entry::Landed { stream, .. } if !known(stream) => {
+            Entry::Granted { stream, .. } | Entry::Landed(LandedEntry { stream, .. })
+                if !known(stream) =>
+            {
                 continue;
             }
             Entry::Gap(gap) if !known(&gap.stream) => continue,

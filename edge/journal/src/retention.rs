@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use tidegate_shared::id::{BoundaryHash, EdgeOffset, StreamId};
 
 use crate::clock::JournalTime;
+use crate::entry::LandedEntry;
 use crate::state::{ApplyError, RowKey, State, StreamState};
 
 /// How long a stream's records are kept. What is not landed and must go leaves a gap.
@@ -73,6 +74,16 @@ impl StreamState {
         }
     }
 
+    /// How far the stream has landed, as an entry.
+    pub(crate) fn landed_entry(&self, stream: StreamId) -> LandedEntry {
+        LandedEntry {
+            stream,
+            landed: self.landed,
+            hash: self.landed_hash,
+            gap_records_landed: self.gap_records_landed,
+        }
+    }
+
     /// Below this, data may go since it landed, and did so long enough ago.
     fn landed_floor(&mut self, now: JournalTime) -> EdgeOffset {
         let retention = self.policy.retention;
@@ -106,25 +117,41 @@ impl StreamState {
 }
 
 impl State {
-    /// Moves a stream's landed offset on; never back.
-    pub(crate) fn apply_landed(
+    /// What the cloud says, as an entry, once it is applied; `None` for a stream that is not there.
+    pub(crate) fn note_landed(
         &mut self,
         stream: StreamId,
         landed: EdgeOffset,
         hash: BoundaryHash,
-    ) -> Result<(), ApplyError> {
+    ) -> Option<LandedEntry> {
+        let state = self.streams.get(&stream)?;
+        let entry = LandedEntry {
+            stream,
+            landed,
+            hash,
+            gap_records_landed: state.gap_records_landed + state.dropped_and_landed(landed),
+        };
+        self.apply_landed(&entry).ok()?;
+        Some(entry)
+    }
+
+    /// Moves a stream's landed offset on; never back.
+    pub(crate) fn apply_landed(&mut self, entry: &LandedEntry) -> Result<(), ApplyError> {
         let (now, life) = (self.meta.time, self.meta.cluster_incarnation.counter);
+        let (stream, landed) = (entry.stream, entry.landed);
         let state = self.stream_mut(stream)?;
         if landed > state.landed {
             state.landed = landed;
-            state.landed_hash = hash;
+            state.landed_hash = entry.hash;
             state.landed_life = life;
             if landed > state.next {
                 // The frame with its last chunks is damaged; the cloud has them.
                 state.next = landed;
-                state.hash = hash;
+                state.hash = entry.hash;
             }
             state.mark_landed(now);
+            let before = std::mem::replace(&mut state.gap_records_landed, entry.gap_records_landed);
+            self.gap_records_landed += entry.gap_records_landed.saturating_sub(before);
             self.settle(stream);
             self.bury(stream);
         }

@@ -77,6 +77,7 @@ impl JournalReader {
         let gap = state.gap_from(from);
         let gap = gap.ok_or(ReadError::Lost { stream, gap: lost })?;
         state.offered = state.offered.max(gap.to);
+        state.note_gap_offered(&gap);
         Ok(Some(ToSend::Gap(gap)))
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use tidegate_shared::id::{BoundaryHash, EdgeOffset, StreamId};
+use tidegate_shared::id::StreamId;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
-use crate::entry::{ChunkEntry, Entry};
+use crate::entry::{ChunkEntry, Entry, LandedEntry};
 use crate::rows::RowEntry;
 use crate::state::{State, Tail};
 use crate::topics::TopicKeys;
@@ -55,7 +55,7 @@ pub(crate) struct Staged {
     beside_records: Vec<usize>,
     sealed_beside_records: Vec<usize>,
     /// Landed advances ride along; they ask for no commit of their own.
-    landed: BTreeMap<StreamId, (EdgeOffset, BoundaryHash)>,
+    landed: BTreeMap<StreamId, LandedEntry>,
     bytes: usize,
     compressor: Compressor,
 }
@@ -109,17 +109,12 @@ impl Staged {
     }
 
     fn put_landed(&mut self) {
-        for (stream, (landed, hash)) in std::mem::take(&mut self.landed) {
-            self.entries.push(Entry::Landed {
-                stream,
-                landed,
-                hash,
-            });
-        }
+        let landed = std::mem::take(&mut self.landed);
+        self.entries.extend(landed.into_values().map(Entry::Landed));
     }
 
-    pub(crate) fn push_landed(&mut self, stream: StreamId, landed: EdgeOffset, hash: BoundaryHash) {
-        self.landed.insert(stream, (landed, hash));
+    pub(crate) fn push_landed(&mut self, landed: LandedEntry) {
+        self.landed.insert(landed.stream, landed);
     }
 
     /// Bytes that the frame will have, before compression.
@@ -159,13 +154,8 @@ impl Staged {
             let (time, wall_ms) = (state.meta.time, state.meta.wall_ms);
             sealed.push(Entry::Clock { time, wall_ms });
         }
-        for (stream, (landed, hash)) in std::mem::take(&mut self.landed) {
-            sealed.push(Entry::Landed {
-                stream,
-                landed,
-                hash,
-            });
-        }
+        let landed = std::mem::take(&mut self.landed);
+        sealed.extend(landed.into_values().map(Entry::Landed));
         for building in std::mem::take(&mut self.builders) {
             let (id, mut builder) = (building.stream, building.builder);
             // A stream that is itself new in this commit is not in the state yet.
@@ -223,11 +213,7 @@ impl Staged {
                 Entry::Chunk(_) | Entry::Clock { .. } => {}
                 Entry::Row(_) if beside_records.binary_search(&index).is_ok() => {}
                 Entry::Row(row) => self.push_row(row, RowCommit::Awaited),
-                Entry::Landed {
-                    stream,
-                    landed,
-                    hash,
-                } => self.push_landed(stream, landed, hash),
+                Entry::Landed(landed) => self.push_landed(landed),
                 entry => self.push_entry(entry),
             }
         }

@@ -3,6 +3,7 @@
 //! when the log is replayed; what changed is written to redb at the next checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 use thiserror::Error;
 use tidegate_shared::id::{
@@ -42,6 +43,8 @@ pub(crate) struct StreamState {
     pub landed_marks: LandedMarks,
     /// Records that were ever declared lost.
     pub gap_records: u64,
+    /// Those of them that were under way when they were dropped, and landed all the same: they are not lost.
+    pub gap_records_landed: u64,
     /// What is lost and not landed, in order. Kept in a table of its own.
     pub gaps: Vec<Gap>,
     /// Hashes past the landed offset, of boundaries that may have been sent and whose data is gone.
@@ -49,6 +52,8 @@ pub(crate) struct StreamState {
     pub boundaries: BTreeMap<EdgeOffset, BoundaryHash>,
     /// All below it may have been sent. Not kept: at every opening it is `next`.
     pub offered: EdgeOffset,
+    /// Gaps past the landed offset that may have been sent as such. Not kept: at every opening it is all gaps.
+    pub gaps_offered: Vec<Range<EdgeOffset>>,
     /// Its chunks, the oldest first. Kept in tables of their own.
     pub runs: VecDeque<Run>,
 }
@@ -68,7 +73,9 @@ impl StreamState {
             policy: StreamPolicy::default(),
             landed_marks: LandedMarks::new(),
             gap_records: 0,
+            gap_records_landed: 0,
             gaps: Vec::new(),
+            gaps_offered: Vec::new(),
             boundaries: BTreeMap::new(),
             offered: EdgeOffset(0),
             runs: VecDeque::new(),
@@ -212,8 +219,9 @@ pub(crate) struct State {
     pub dirty: BTreeSet<RowKey>,
     /// The node's own rows, as far as they changed since the last checkpoint.
     pub rows: PendingRows,
-    /// Records that were ever declared lost, over all streams.
+    /// Over all streams.
     pub gap_records: u64,
+    pub gap_records_landed: u64,
 }
 
 impl State {
@@ -243,11 +251,7 @@ impl State {
             } => {
                 self.stream_mut(*stream)?.incarnation = *incarnation;
             }
-            Entry::Landed {
-                stream,
-                landed,
-                hash,
-            } => self.apply_landed(*stream, *landed, *hash)?,
+            Entry::Landed(landed) => self.apply_landed(landed)?,
             Entry::Session {
                 cluster_incarnation,
                 session_epoch,

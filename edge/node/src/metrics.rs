@@ -374,6 +374,11 @@ fn register_journal(registry: &mut Registry, committer: &Committer) {
             stats.gap_records,
         ),
         (
+            "journal_gap_records_landed",
+            "Those of them that were under way then, and landed all the same",
+            stats.gap_records_landed,
+        ),
+        (
             "journal_cleaned_bytes",
             "Bytes of batches that the cleaner copied",
             stats.cleaned_bytes,

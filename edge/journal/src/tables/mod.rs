@@ -228,6 +228,7 @@ pub(crate) fn load(database: &Database) -> Result<Option<State>, TableError> {
             .names
             .insert(stream.name.clone(), StreamId(id.value()));
         state.gap_records += stream.gap_records;
+        state.gap_records_landed += stream.gap_records_landed;
         state.streams.insert(StreamId(id.value()), stream);
     }
     // Keys come in order: a stream's runs by file, which is also by offset.

@@ -28,6 +28,7 @@ pub(super) fn encode(stream: &StreamState) -> BytesMut {
         out.put_u64_le(at.0);
     }
     out.put_u32_le(stream.landed_life);
+    out.put_u64_le(stream.gap_records_landed);
     out
 }
 
@@ -89,6 +90,10 @@ pub(super) fn decode(row: Bytes) -> Result<StreamState, TableError> {
     if !reader.is_empty() {
         stream.landed_life = reader.u32("landed life")?;
     }
+    // And what the first builds of format 4 wrote, here.
+    if !reader.is_empty() {
+        stream.gap_records_landed = reader.u64("gap records that landed")?;
+    }
     Ok(stream)
 }
 
@@ -109,6 +114,7 @@ mod tests {
             last_chunk: (7, 8),
             offered: EdgeOffset(4),
             gap_records: 9,
+            gap_records_landed: 3,
             landed_marks: [(EdgeOffset(2), JournalTime(10))].into(),
             policy: StreamPolicy {
                 retention: Retention {
@@ -123,10 +129,12 @@ mod tests {
         };
         let row = encode(&stream).freeze();
         assert_eq!(decode(row.clone()).unwrap(), stream);
-        let old = decode(row.slice(..row.len() - 4)).unwrap();
+        let old = decode(row.slice(..row.len() - 8)).unwrap();
+        assert_eq!((old.landed_life, old.gap_records_landed), (13, 0));
+        let old = decode(row.slice(..row.len() - 8 - 4)).unwrap();
         assert_eq!((old.gap_records, old.landed_life), (9, 0));
         // A row of format 1 has no policy, and what comes after it.
-        let old = decode(row.slice(..row.len() - 26 - 8 - 4 - 16 - 4)).unwrap();
+        let old = decode(row.slice(..row.len() - 26 - 8 - 4 - 16 - 4 - 8)).unwrap();
         assert_eq!(old.policy, StreamPolicy::default());
         assert_eq!((old.next, old.gap_records), (EdgeOffset(4), 0));
     }

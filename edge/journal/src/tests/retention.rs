@@ -8,7 +8,7 @@ use tidegate_shared::id::Position;
 
 use super::*;
 use crate::media::Aside;
-use crate::{Gap, JournalReader, Overflow, Retention, StreamPolicy, StreamStatus, Tick, ToSend};
+use crate::{JournalReader, Overflow, Retention, StreamPolicy, StreamStatus, Tick, ToSend};
 
 /// A journal that is full after about 400 KiB.
 const TIGHT: Limits = Limits {
@@ -295,11 +295,34 @@ struct Drops {
     durable: BTreeMap<StreamId, usize>,
     /// Boundaries that were ever sent, with their hashes.
     sent: BTreeMap<StreamId, BTreeMap<EdgeOffset, BoundaryHash>>,
-    landed_as_gap: BTreeSet<(StreamId, u64)>,
+    hub: BTreeMap<StreamId, Landings>,
     next_payload: u64,
     seconds: u64,
     dropped: u64,
     cleaned: u64,
+    dropped_and_landed: u64,
+}
+
+/// What the hub has of one stream, whether the edge knows or not.
+struct Landings {
+    next: EdgeOffset,
+    hash: BoundaryHash,
+    /// Offsets that landed as lost.
+    lost: BTreeSet<u64>,
+    /// What the edge counts as lost and was not: of gaps that it may have told of before it was cut.
+    /// `None`: there are such gaps still.
+    miscounted: Option<u64>,
+}
+
+impl Default for Landings {
+    fn default() -> Self {
+        Self {
+            next: EdgeOffset(0),
+            hash: BoundaryHash::START,
+            lost: BTreeSet::new(),
+            miscounted: Some(0),
+        }
+    }
 }
 
 const STREAMS: u32 = 3;
@@ -331,7 +354,8 @@ impl Drops {
             payloads: (0..STREAMS).map(|id| (StreamId(id), vec![])).collect(),
             durable: BTreeMap::new(),
             sent: BTreeMap::new(),
-            landed_as_gap: BTreeSet::new(),
+            hub: BTreeMap::new(),
+            dropped_and_landed: 0,
             next_payload: 0,
             seconds: 0,
             dropped: 0,
@@ -411,12 +435,13 @@ impl Drops {
         self.journal().retain().unwrap();
     }
 
-    /// Sends some from the landed offset on, and has the hub take some of it.
+    /// Sends some from where the hub stands, and has it take some of it.
     fn send(&mut self) {
         let stream = StreamId(self.random(u64::from(STREAMS)) as u32);
         let reader = self.journal().reader();
-        let mut at = reader.stream(stream).unwrap().landed;
-        let mut landed = None;
+        let mut hub = self.hub.remove(&stream).unwrap_or_default();
+        let mut at = hub.next;
+        let mut gaps = Vec::new();
         for _ in 0..self.random(6) + 1 {
             let (end, hash) = match reader.read_to_send(stream, at, 5000).unwrap() {
                 ToSend::Chunks(chunks) => match chunks.last() {
@@ -424,7 +449,7 @@ impl Drops {
                     None => break,
                 },
                 ToSend::Gap(gap) => {
-                    self.note_gap(stream, gap);
+                    gaps.push(gap);
                     (gap.to, gap.hash_after)
                 }
                 ToSend::Later | ToSend::Gone { .. } => panic!("nothing is being dropped"),
@@ -432,21 +457,16 @@ impl Drops {
             self.sent.entry(stream).or_default().insert(end, hash);
             at = end;
             if self.random(3) > 0 {
-                landed = Some((end, hash));
+                (hub.next, hub.hash) = (end, hash);
             }
         }
-        // Often the answer is lost: sent, and maybe landed, but not known to be.
-        if self.random(3) == 0
-            && let Some((end, hash)) = landed
-        {
-            self.journal().advance_landed(stream, end, hash);
+        let lost = gaps.iter().filter(|gap| gap.to <= hub.next);
+        hub.lost.extend(lost.flat_map(|gap| gap.from.0..gap.to.0));
+        // Often the answer is lost, or late: sent, and maybe landed, but not known to be.
+        if self.random(3) == 0 {
+            self.journal().advance_landed(stream, hub.next, hub.hash);
         }
-    }
-
-    fn note_gap(&mut self, stream: StreamId, gap: Gap) {
-        for offset in gap.from.0..gap.to.0 {
-            self.landed_as_gap.insert((stream, offset));
-        }
+        self.hub.insert(stream, hub);
     }
 
     fn cut(&mut self) {
@@ -457,6 +477,9 @@ impl Drops {
         assert_eq!(report.damage, Vec::<String>::new());
         self.journal = Some(journal);
         self.seconds = 0;
+        for hub in self.hub.values_mut() {
+            hub.miscounted = None;
+        }
         self.check();
     }
 
@@ -485,7 +508,19 @@ impl Drops {
                 }
                 at = chunk.end();
             }
-            assert!(pending <= status.gap_records);
+            let lost = status.gap_records - status.gap_records_landed - pending;
+            self.dropped_and_landed += status.gap_records_landed;
+            let hub = self.hub.entry(*stream).or_default();
+            let landed_as_lost = hub.lost.range(..status.landed.0).count() as u64;
+            assert!(
+                landed_as_lost <= lost,
+                "{stream}: {landed_as_lost} of {lost}"
+            );
+            match hub.miscounted {
+                Some(miscounted) => assert_eq!(lost, landed_as_lost + miscounted, "{stream}"),
+                None if status.gaps.is_empty() => hub.miscounted = Some(lost - landed_as_lost),
+                None => {}
+            }
             assert_eq!(living_bytes(&reader, &status), status.bytes, "{stream}");
             for (offset, hash) in self.sent.entry(*stream).or_default().range(status.landed..) {
                 let proof = reader.hash_at(*stream, *offset).unwrap();
@@ -573,7 +608,7 @@ fn a_journal_opens_over_any_damage_and_accounts_for_every_record() {
 
 #[test]
 fn every_loss_is_declared_and_what_was_sent_can_be_proved() {
-    let (mut dropped, mut cleaned) = (0, 0);
+    let (mut dropped, mut landed, mut cleaned) = (0, 0, 0);
     for seed in 0..60 {
         println!("seed: {seed}");
         let mut life = Drops::new(seed);
@@ -583,7 +618,8 @@ fn every_loss_is_declared_and_what_was_sent_can_be_proved() {
         life.cut();
         dropped += life.dropped;
         cleaned += life.cleaned;
+        landed += life.dropped_and_landed;
     }
-    println!("{dropped} seen dropped, {cleaned} bytes cleaned");
-    assert!(dropped > 3_000 && cleaned > 10_000);
+    println!("{dropped} seen dropped, {landed} of what had landed, {cleaned} bytes cleaned");
+    assert!(dropped > 3_000 && landed > 300 && cleaned > 10_000);
 }

@@ -41,7 +41,7 @@ pub(super) fn survey(survey: &Survey, output: Output) -> io::Result<()> {
             stream.next.to_string(),
             stream.landed.to_string(),
             stream.bytes.to_string(),
-            stream.gap_records.to_string(),
+            (stream.gap_records - stream.gap_records_landed).to_string(),
             stream.incarnation.to_string(),
         ]
     });
@@ -99,6 +99,7 @@ fn stream_json(stream: &StreamStatus) -> Value {
         "landed": stream.landed.0,
         "bytes": stream.bytes,
         "gap_records": stream.gap_records,
+        "gap_records_landed": stream.gap_records_landed,
         "gaps": gaps.collect::<Vec<_>>(),
         "retention": {
             "age_ms": retention.age_ms,

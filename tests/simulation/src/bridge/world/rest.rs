@@ -124,11 +124,10 @@ impl World {
                 return violated("an edge knows how far its topic has grown", what);
             }
             let landed = self.truth.gap_records(edge, name);
-            if is_its_own && landed > status.gap_records {
-                let what = format!(
-                    "node {at} {name}: {landed} landed as lost, the journal lost {}",
-                    status.gap_records
-                );
+            let lost = status.gap_records - status.gap_records_landed;
+            if is_its_own && landed > lost {
+                let what =
+                    format!("node {at} {name}: {landed} landed as lost, the journal lost {lost}");
                 return violated("only what is lost is declared lost", what);
             }
         }
