@@ -388,12 +388,6 @@ mod tests {
             },
             Entry::Landed(LandedEntry {
                 stream,
-                landed: EdgeOffset(10),
-                hash: BoundaryHash(8),
-                gap_records_landed: 0,
-            }),
-            Entry::Landed(LandedEntry {
-                stream,
                 landed: EdgeOffset(11),
                 hash: BoundaryHash(9),
                 gap_records_landed: 7,
@@ -444,6 +438,22 @@ mod tests {
             };
             assert_eq!(Entry::decode(&raw), Ok(entry));
         }
+        // As builds wrote it that did not count those.
+        let landed = Entry::Landed(LandedEntry {
+            stream,
+            landed: EdgeOffset(11),
+            hash: BoundaryHash(9),
+            gap_records_landed: 0,
+        });
+        let body = landed.encode().1.freeze();
+        assert_eq!(body.len(), 28);
+        let body_at = 0;
+        let raw = RawEntry {
+            tag: 4,
+            body,
+            body_at,
+        };
+        assert_eq!(Entry::decode(&raw), Ok(landed));
         let unknown = RawEntry {
             tag: 99,
             body: Bytes::new(),

@@ -89,6 +89,16 @@ fn read(records: Vec<(String, Message)>) -> Vec<Read> {
         .collect()
 }
 
+/// What the doctor finds of sources: a level, a colon, what was found.
+fn doctor(edge: &Edge) -> String {
+    let output = edge.command(&["doctor", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap().iter();
+    let of_sources = findings.filter(|finding| finding["check"] == "sources");
+    let lines = of_sources.map(|finding| format!("{}: {}", finding["level"], finding["found"]));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Waits until all that was acknowledged is here, and stops the edge.
 fn stop_with(edge: &mut Edge, messages: u64) {
     wait::until("all messages are in the journal", wait::SOON * 4, || {
@@ -122,6 +132,7 @@ fn a_source_that_is_stopped_and_started_loses_nothing_and_has_nothing_twice() {
         wait::until("the source has subscribed", wait::SOON, || {
             edge.data.join("sources/plant.json").exists().then_some(())
         });
+        assert!(doctor(&edge).contains("lets this node in"), "MQTT {version}");
         let load = Load::start(plant.address, PLAN, scratch.path());
         let messages = PLAN.messages(load.clients());
         for _ in 0..3 {
@@ -279,11 +290,28 @@ fn a_password_and_tls_let_a_source_in_and_a_wrong_password_is_no_end() {
     let told = log.matches("no connection; it is tried again").count();
     assert_eq!(told, 1, "{log}");
     assert!(!log.contains("wrong\n"), "the password is in the log");
+    let said = doctor(&edge);
+    assert!(
+        said.contains("problem") && said.contains("does not let this node in"),
+        "{said}"
+    );
+    assert!(!said.contains("wrong"), "{said}");
     // The node runs on: a device of its own is served.
     let device = Client::connect(edge.mqtt, "device").unwrap();
     drop(device);
     std::fs::write(&password, "right\n").unwrap();
     wait_for(&edge, "connected", 1.0);
+    let said = doctor(&edge);
+    assert!(
+        said.contains("ok") && said.contains("lets this node in"),
+        "{said}"
+    );
+    let counted = ["connected", "reconnects_total"].map(|name| figure(&edge, name));
+    assert_eq!(
+        counted,
+        [1.0, 0.0],
+        "the doctor has not thrown the source out"
+    );
     let published = Command::new("mosquitto_pub")
         .args([
             "-h",
@@ -302,6 +330,19 @@ fn a_password_and_tls_let_a_source_in_and_a_wrong_password_is_no_end() {
     assert!(published.unwrap().success());
     stop_with(&mut edge, 1);
     assert_eq!(journal(&edge, scratch.path())[0].0, "far/a");
+    std::fs::remove_file(&password).unwrap();
+    let said = doctor(&edge);
+    assert!(
+        said.contains("problem") && said.contains("plant.password"),
+        "{said}"
+    );
+    std::fs::write(&password, "right\n").unwrap();
+    plant.stop();
+    let said = doctor(&edge);
+    assert!(
+        said.contains("problem") && said.contains("is not reached by TCP"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tidegate_shared::fleet::{EdgeSpec, ListenerSpec, UplinkSpec};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::owners::{Owner, unreadable};
+use super::owners::{Owner, public, unreadable};
 use super::times::{shown, span};
 use super::{Finding, Level};
 use crate::mqtt::Tls;
@@ -135,6 +135,7 @@ pub(super) fn look(spec: &EdgeSpec, now_ms: i64) -> Vec<Finding> {
 fn of_uplink(uplink: &UplinkSpec, owner: Option<&Owner>, now_ms: i64) -> Vec<Finding> {
     let files = [&uplink.certificate, &uplink.key, &uplink.ca];
     let mut findings = unreadable(CHECK, &files, owner);
+    findings.extend(public(CHECK, &uplink.key));
     let loaded = Credentials::load(&uplink.certificate, &uplink.key, &uplink.ca);
     let edge = loaded.as_ref().map(Credentials::edge_id);
     let edge = match edge {
@@ -185,6 +186,7 @@ fn of_listener(listener: &ListenerSpec, owner: Option<&Owner>, now_ms: i64) -> V
     let mut files = vec![&tls.certificate, &tls.key];
     files.extend(&tls.client_ca);
     let mut findings = unreadable(CHECK, &files, owner);
+    findings.extend(public(CHECK, &tls.key));
     if let Err(error) = Tls::load(tls, listener.transport) {
         let found = format!("mqtt.listeners {address}: {error}");
         let advice = "correct the files that tls names: PEM, certificate and key of one pair, readable by the service's user";

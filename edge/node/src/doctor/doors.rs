@@ -1,13 +1,9 @@
 //! The files that say who comes in and who may do what: read as a start would, and nothing written.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
-
 use tidegate_shared::fleet::EdgeSpec;
 
 use super::Finding;
-use super::owners::{Owner, unreadable};
+use super::owners::{Owner, public, unreadable};
 use crate::mqtt::examine_doors;
 
 const CHECK: &str = "doors";
@@ -33,7 +29,8 @@ pub(super) fn look(spec: &EdgeSpec) -> Vec<Finding> {
             ),
         });
     }
-    findings.extend(mqtt.users.iter().chain(secret).filter_map(public));
+    let secrets = mqtt.users.iter().chain(secret);
+    findings.extend(secrets.filter_map(|path| public(CHECK, path)));
     if findings.is_empty() {
         findings.push(Finding::ok(
             CHECK,
@@ -41,17 +38,4 @@ pub(super) fn look(spec: &EdgeSpec) -> Vec<Finding> {
         ));
     }
     findings
-}
-
-/// A file of secrets that everybody on this machine may read.
-fn public(path: &PathBuf) -> Option<Finding> {
-    let mode = fs::metadata(path).ok()?.mode();
-    let advice = "chmod o= FILE, and give it to the group of the service's user";
-    (mode & 0o004 != 0).then(|| {
-        let found = format!(
-            "{} can be read by everybody on this machine",
-            path.display()
-        );
-        Finding::warning(CHECK, found, advice)
-    })
 }

@@ -15,6 +15,7 @@ mod network;
 mod open_files;
 mod owners;
 mod report;
+mod sources;
 mod standing;
 mod times;
 
@@ -54,6 +55,7 @@ pub async fn examine(config: Option<&Path>, data: Option<PathBuf>) -> Report {
     report.add(open_files::judge(&open_files::look(&spec, &standing)));
     report.extend(listeners::look(&spec, &standing).await);
     report.extend(doors::look(&spec));
+    report.extend(sources::look(&spec).await);
     report
 }
 

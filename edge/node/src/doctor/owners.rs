@@ -76,6 +76,19 @@ pub(super) fn unreadable(
     findings.collect()
 }
 
+/// A file of secrets that everybody on this machine may read.
+pub(super) fn public(check: &'static str, path: &Path) -> Option<Finding> {
+    let mode = fs::metadata(path).ok()?.mode();
+    let advice = "chmod o= FILE, and give it to the group of the service's user";
+    (mode & 0o004 != 0).then(|| {
+        let found = format!(
+            "{} can be read by everybody on this machine",
+            path.display()
+        );
+        Finding::warning(check, found, advice)
+    })
+}
+
 /// `name:x:uid:gid:…`
 pub(super) fn user_name(users: &str, uid: u32) -> Option<String> {
     users.lines().find_map(|line| {

@@ -4,6 +4,7 @@
 //! connection that has ended, before the next CONNACK.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::{NetworkOptions, TlsConfiguration, Transport, v5};
@@ -83,7 +84,12 @@ const OUTGOING_MAX: u16 = 16;
 /// Acknowledgements, of which there are no more than packet ids, and a few requests.
 const REQUESTS_MAX: usize = u16::MAX as usize + 2 * OUTGOING_MAX as usize;
 
-pub(super) fn open(spec: &MqttSourceSpec, client_id: &str) -> (Speaker, EventLoop) {
+/// `session_expiry`: how long the broker keeps the session; `None`: no longer than the connection.
+pub(super) fn open(
+    spec: &MqttSourceSpec,
+    client_id: &str,
+    session_expiry: Option<Duration>,
+) -> (Speaker, EventLoop) {
     let server = &spec.server;
     // TCP wants an IPv6 address in brackets, and TLS a name without them: both at once cannot be.
     let host = match server.host.contains(':') {
@@ -97,7 +103,7 @@ pub(super) fn open(spec: &MqttSourceSpec, client_id: &str) -> (Speaker, EventLoo
         MqttVersion::V311 => {
             let mut options = rumqttc::MqttOptions::new(client_id, host, server.port);
             options
-                .set_clean_session(false)
+                .set_clean_session(session_expiry.is_none())
                 .set_keep_alive(SOURCE_KEEP_ALIVE)
                 .set_manual_acks(true)
                 .set_inflight(OUTGOING_MAX)
@@ -107,10 +113,11 @@ pub(super) fn open(spec: &MqttSourceSpec, client_id: &str) -> (Speaker, EventLoo
             (Speaker::V311(client), EventLoop::V311(Box::new(events)))
         }
         MqttVersion::V5 => {
-            let expiry_s = u32::try_from(spec.session_expiry.0.as_secs()).unwrap_or(u32::MAX);
+            let expiry_s = session_expiry.map_or(0, |expiry| expiry.as_secs());
+            let expiry_s = u32::try_from(expiry_s).unwrap_or(u32::MAX);
             let mut options = v5::MqttOptions::new(client_id, host, server.port);
             options
-                .set_clean_start(false)
+                .set_clean_start(session_expiry.is_none())
                 .set_session_expiry_interval(Some(expiry_s))
                 .set_receive_maximum(Some(SOURCE_UNACKNOWLEDGED_MAX))
                 .set_max_packet_size(Some(SOURCE_PACKET_BYTES_MAX as u32))

@@ -10,6 +10,7 @@ mod proof;
 mod subscribed;
 mod taking;
 mod topics;
+mod trial;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,6 +33,7 @@ use intake::Intake;
 use link::{Clogged, Event, EventLoop, Speaker};
 use subscribed::Subscribed;
 use topics::Topics;
+pub(crate) use trial::{Trial, try_once};
 
 /// One broker's client.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ impl Source {
             let store = format!("{:032x}", context.reader.store_id().0);
             format!("tidegate-{name}-{}", &store[..8])
         });
-        let (speaker, events) = link::open(mqtt, &client_id);
+        let (speaker, events) = link::open(mqtt, &client_id, Some(mqtt.session_expiry.0));
         let remembered = spec.data.join("sources").join(format!("{name}.json"));
         let driver = Driver {
             name: name.to_owned(),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tidegate_shared::fleet::{
-    ByteSize, EdgeSpec, LimitsSpec, ListenerSpec, MqttSpec, OriginHeader, OverflowSpec, Span,
-    StreamSpec, UplinkSpec,
+    ByteSize, EdgeSpec, LimitsSpec, ListenerSpec, MqttSpec, OriginHeader, OverflowSpec, SourceSpec,
+    Span, StreamSpec, UplinkSpec,
 };
 use tidegate_shared::record::Compression;
 
@@ -34,6 +34,7 @@ pub(super) fn effective(spec: &EdgeSpec) -> Value {
         "routes": routes.collect::<Vec<_>>(),
         "streams": streams.collect::<serde_json::Map<_, _>>(),
         "uplink": spec.uplink.as_ref().map(of_uplink),
+        "sources": spec.sources.iter().map(of_source).collect::<Vec<_>>(),
     })
 }
 
@@ -149,6 +150,37 @@ fn of_uplink(uplink: &UplinkSpec) -> Value {
     })
 }
 
+/// Of the user, whether there is one: people type passwords there.
+fn of_source(source: &SourceSpec) -> Value {
+    let mqtt = &source.mqtt;
+    let subscribe = mqtt.subscribe.iter().map(|subscription| {
+        json!({
+            "filter": subscription.filter.as_str(),
+            "qos": subscription.qos,
+            "remote_prefix": subscription.remote_prefix,
+            "local_prefix": subscription.local_prefix,
+        })
+    });
+    json!({
+        "name": source.name.as_str(),
+        "mqtt": {
+            "server": mqtt.server.to_string(),
+            "client_id": mqtt.client_id,
+            "has_user": mqtt.user.is_some(),
+            "password_file": mqtt.password_file.as_deref().map(path),
+            "version": format!("{:?}", mqtt.version),
+            "subscribe": subscribe.collect::<Vec<_>>(),
+            "session_expiry": span(mqtt.session_expiry),
+            "tls": {
+                "ca": mqtt.tls.ca.as_deref().map(path),
+                "certificate": mqtt.tls.certificate.as_deref().map(path),
+                "key": mqtt.tls.key.as_deref().map(path),
+            },
+            "reconnect_max": span(mqtt.reconnect_max),
+        },
+    })
+}
+
 /// Each server without what might stand before an @.
 fn hosts(servers: &str) -> String {
     let hosts = servers
@@ -186,6 +218,8 @@ mqtt:
   redirect: {server: 'me:hunter2@b:1883 c'}
 streams: {telemetry: {topic: plant, retention: {age: 7d}}}
 uplink: {cloud: 'me:hunter2@cloud:7443', certificate: a, key: b, ca: c}
+sources:
+  - {name: plant, mqtt: {server: 'mqtt://broker', user: hunter2, password_file: plant.password, subscribe: [{filter: 'a/#'}]}}
 ";
         let spec: EdgeSpec = parse_yaml(text).unwrap();
         let told = effective(&spec);
@@ -193,6 +227,8 @@ uplink: {cloud: 'me:hunter2@cloud:7443', certificate: a, key: b, ca: c}
         assert_eq!(told["uplink"]["cloud"], "cloud:7443");
         assert_eq!(told["mqtt"]["redirect"]["server"], "b:1883 c");
         assert_eq!(told["mqtt"]["users"], "users");
+        assert_eq!(told["sources"][0]["mqtt"]["server"], "mqtt://broker:1883");
+        assert_eq!(told["sources"][0]["mqtt"]["has_user"], true);
         assert_eq!(told["streams"]["telemetry"]["topic"], "plant");
         assert_eq!(told["journal"]["bytes_max"], "10GiB");
     }
