@@ -26,7 +26,7 @@ use crate::broker::Broker;
 use crate::limits::{
     MERGED_RECORDS_BYTES_MAX, PACK_BYTES_AT_ONCE_MAX, PACK_ROUND_MAX, PACKS_AT_ONCE_MAX,
 };
-use crate::reading::StorageError;
+use crate::reading::{Place, StorageError};
 use crate::state::{Shared, State};
 use crate::store::StoreError;
 use crate::submission::SubmitError;
@@ -337,7 +337,7 @@ fn build_what_can_be(
             tracing::error!(%error, "a segment is made without its facts");
             build(shared, &plan, &[], merge_below)
         }
-        Err(PackError::Read(StorageError::Damaged(place))) => {
+        Err(PackError::Read(StorageError::Damaged(Place::Log(place)))) => {
             let before = plan.batches.iter().position(|batch| batch.place == place);
             match before {
                 Some(count) if count > 0 => {
@@ -382,7 +382,7 @@ fn build(
             writer.push(packed, &of_batch)?;
             continue;
         }
-        let parsed = Batch::parse(bytes).map_err(|_| StorageError::Damaged(batch.place))?;
+        let parsed = Batch::parse(bytes).map_err(|_| StorageError::Damaged(batch.place.into()))?;
         merger.push(&parsed, batch.landed_ms, of_batch, &mut merged);
         push_merged(&mut writer, &mut merged)?;
     }

@@ -1,8 +1,9 @@
 //! Reads segments: their indexes, decoded and kept in memory within a bound, and runs of their batches,
-//! through the cache in front of the object store. Every batch is checked against its segment's index
-//! before anybody sees it.
+//! through the cache in front of the object store, or of their files, where the store is a folder. Every batch is checked
+//! against its segment's index before anybody sees it.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,6 +102,24 @@ impl Segments {
             key: self.key(id),
             reason: damaged.to_string(),
         })
+    }
+
+    /// A segment's file, of which so many bytes are to be read; `None` where its store has no files.
+    pub(crate) async fn file(
+        &self,
+        id: SegmentId,
+        bytes: u64,
+    ) -> Result<Option<Arc<File>>, StorageError> {
+        let store = self.stores.get(id.store)?;
+        let file = store.open_file(&self.key(id), bytes).await;
+        Ok(file.map_err(StorageError::Store)?.map(Arc::new))
+    }
+
+    /// Whether a segment is a file of this machine.
+    pub(crate) fn has_files(&self, id: SegmentId) -> bool {
+        self.stores
+            .get(id.store)
+            .is_ok_and(|store| store.has_files())
     }
 
     /// Bytes of a segment, not checked.

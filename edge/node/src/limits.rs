@@ -173,6 +173,12 @@ pub const RETAINED_LOOKS_MAX: usize = 1_024;
 /// Filters of one connection whose session ends with it.
 pub const CONNECTION_SUBSCRIPTIONS_MAX: usize = 10_000;
 
+/// Shared subscriptions of one client. Each group looks at what each commit brings: one more is refused (0x97).
+pub const CLIENT_GROUPS_MAX: usize = 64;
+
+/// Groups of one node.
+pub const GROUPS_MAX: usize = 1_000;
+
 /// Streams that `/metrics` names one by one.
 pub const METRICS_STREAMS_MAX: usize = 200;
 

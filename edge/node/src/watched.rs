@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
@@ -27,8 +28,9 @@ pub(crate) struct Watched<T> {
     seen: Mutex<Seen>,
 }
 
-/// What tells one state of a file from another.
-type State = Option<(SystemTime, u64)>;
+/// What tells one state of a file from another. Whoever copies a file may keep its time, and its length may be the same:
+/// then it is another file, or its inode has changed later.
+type State = Option<(SystemTime, u64, u64, (i64, i64))>;
 
 struct Seen {
     read: State,
@@ -123,7 +125,13 @@ fn read_file<T>(key: &str, path: &Path, bytes_max: u64, parse: &Parse<T>) -> any
 
 fn state(path: &Path) -> State {
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    let changed = (metadata.ctime(), metadata.ctime_nsec());
+    Some((
+        metadata.modified().ok()?,
+        metadata.len(),
+        metadata.ino(),
+        changed,
+    ))
 }
 
 #[cfg(test)]

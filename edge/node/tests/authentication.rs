@@ -100,6 +100,45 @@ async fn a_right_password_is_let_in_and_nothing_else_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_id_can_be_its_users_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spec = support::spec(folder.path(), JOURNAL);
+    let path = folder.path().join("users");
+    std::fs::write(&path, by_password("ada", "lovelace")).unwrap();
+    spec.mqtt.users = Some(path);
+    spec.mqtt.client_id_of_user = true;
+    spec.mqtt.listeners[0].anonymous = Some(true);
+    let edge = Edge::start(spec).await.unwrap();
+    let at = edge.mqtt_addresses()[0];
+    let answer = |level, client_id, user: Option<&str>| {
+        let connect = Connect {
+            client_id,
+            ..client(level, user, user.map(|_| "lovelace"))
+        };
+        connect.open(at).0
+    };
+    for level in [4, 5] {
+        let refused = if level == 5 { 0x85 } else { 2 };
+        for (client_id, user, code) in [
+            ("ada", Some("ada"), 0),
+            ("ada/pump", Some("ada"), 0),
+            ("", Some("ada"), 0),
+            ("", None, 0),
+            ("adam", Some("ada"), refused),
+            ("bob", Some("ada"), refused),
+            ("ada", None, refused),
+        ] {
+            assert_eq!(
+                answer(level, client_id, user),
+                code,
+                "{level} {client_id:?}"
+            );
+        }
+    }
+    edge.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_wrong_in_each_way() {
     let ways = [
         (Some("ada"), Some("")),

@@ -97,6 +97,16 @@ async fn filters_and_packets_are_bounded_by_listener() {
         client.send(&subscribe(1, &["a", "b", "a", "c"], 1));
         assert_eq!(client.packet(), (0x90, vec![0, 1, 1, 1, 1, 0x80]), "{name}");
     }
+    // Also what is below $broadcast and $direct, but for what a client has of itself.
+    let (mut client, _) = Client::connect(narrow, "addressed", false);
+    let filters = [
+        "$broadcast/a",
+        "$direct/x/#",
+        "$direct/addressed/#",
+        "$direct/y/#",
+    ];
+    client.send(&subscribe(1, &filters, 1));
+    assert_eq!(client.packet(), (0x90, vec![0, 1, 1, 1, 1, 0x80]));
     let large = publish(0x32, "t", 1, &[0; 1024]);
     let (mut client, _) = Client::connect(open, "open", true);
     client.send(&large);

@@ -43,6 +43,24 @@ fn subscribe(client: &mut Client, version: u8, filters: &[String]) -> Vec<u8> {
     answer[if version == 5 { 3 } else { 2 }..].to_vec()
 }
 
+/// Each group looks at what each commit brings: so many a client may have.
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_subscriptions_of_one_client_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = start(folder.path(), "").await;
+    let at = edge.mqtt_addresses()[0];
+    let filters: Vec<_> = (0..70).map(|nth| format!("$share/{nth}/a")).collect();
+    for clean in [true, false] {
+        let mut client = connect(at, 5, clean);
+        let codes = subscribe(&mut client, 5, &filters);
+        assert!(codes[..64].iter().all(|code| *code == 1), "{codes:?}");
+        assert!(codes[64..].iter().all(|code| *code == 0x97), "{codes:?}");
+        let again = subscribe(&mut client, 5, &filters[..1]);
+        assert_eq!(again, [1], "there is one already");
+    }
+    edge.shutdown().await;
+}
+
 fn unsubscribe(client: &mut Client, version: u8, filter: &str) {
     let mut body = vec![0, 1];
     body.extend((version == 5).then_some(0));

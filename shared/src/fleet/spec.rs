@@ -61,6 +61,9 @@ pub struct MqttSpec {
     /// So many failures to prove a name, of one address, hold nobody up. Past it, who comes from there has a turn one
     /// after the other. Raise it where many devices come from one address. Default: 5.
     pub failures_free: u32,
+    /// Whether a client's id must be its user's name, or begin with it and a `/`: so nobody takes another's session, and what
+    /// is sent to another's client id. Ids that the node assigns are nobody's. Default: false.
+    pub client_id_of_user: bool,
     /// Who may publish and subscribe to what: a YAML file of rules, read again when it changes or on SIGHUP. A
     /// relative path starts at the configuration file's folder. Default: none, and everybody may do everything.
     pub acl: Option<PathBuf>,
@@ -307,6 +310,7 @@ impl Default for MqttSpec {
             users: None,
             jwt: None,
             failures_free: 5,
+            client_id_of_user: false,
             acl: None,
             blocked: None,
             auto_subscribe: Vec::new(),

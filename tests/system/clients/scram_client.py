@@ -5,6 +5,7 @@ import argparse
 import json
 import socket
 import struct
+import sys
 
 from scramp import ScramClient
 
@@ -127,7 +128,15 @@ def data_of(fields):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args().port
+    parser.add_argument("--late", action="store_true", help="open first, and connect once there is a line to read")
+    arguments = parser.parse_args()
+    port = arguments.port
+    if arguments.late:
+        client = Client(port, "pump", "pencil")
+        print("open", flush=True)
+        sys.stdin.readline()
+        print(client.connect())
+        return
     report = {}
     for label, name, password in [
         ("right", "pump", "pencil"),

@@ -288,8 +288,15 @@ fn who_is_blocked_is_kept_out_and_goes() {
     assert_eq!(reason(&edge, V5, "rogue-1"), 0x8a);
     assert_eq!(reason(&edge, V3, "rogue-1"), 5);
     assert_eq!(reason(&edge, V5, "rogue"), 0);
-    let mut pump = Peer::connected(edge.mqtt, &Connect::new(V5, "pump"));
+    let will = Will {
+        topic: "fan/will".into(),
+        qos: 1,
+        ..Will::default()
+    };
+    let mut pump = Peer::connected(edge.mqtt, &Connect::new(V5, "pump").will(will));
     let mut fan = Peer::connected(edge.mqtt, &Connect::new(V5, "fan"));
+    fan.subscribe("fan/#", 1);
+    pump.publish(Publish::new(V5, "$delayed/2/fan/late", "x"), 1);
     // A mistake leaves the list as it was, and says where.
     std::fs::write(&list, "blocked: [{client_id: pump}, {adress: 1.2.3.4}]\n").unwrap();
     edge.process().signal("HUP");
@@ -306,6 +313,10 @@ fn who_is_blocked_is_kept_out_and_goes() {
     edge.process().signal("HUP");
     let said = pump.end();
     assert_eq!(said.last().map(|packet| packet.reason()), Some(0x98));
+    // Nor does it say anything any more: neither its will, nor what waited to be published.
+    wait::until("what it had delayed is dropped", wait::SOON, || {
+        (edge.metric("tidegate_mqtt_messages_dropped_total")? >= 1.0).then_some(())
+    });
     fan.nothing();
     assert_eq!(reason(&edge, V5, "rogue-1"), 0);
     std::fs::write(&list, "blocked: [{address: 127.0.0.0/8}]\n").unwrap();

@@ -132,7 +132,10 @@ fn a_source_that_is_stopped_and_started_loses_nothing_and_has_nothing_twice() {
         wait::until("the source has subscribed", wait::SOON, || {
             edge.data.join("sources/plant.json").exists().then_some(())
         });
-        assert!(doctor(&edge).contains("lets this node in"), "MQTT {version}");
+        assert!(
+            doctor(&edge).contains("lets this node in"),
+            "MQTT {version}"
+        );
         let load = Load::start(plant.address, PLAN, scratch.path());
         let messages = PLAN.messages(load.clients());
         for _ in 0..3 {
@@ -343,6 +346,30 @@ fn a_password_and_tls_let_a_source_in_and_a_wrong_password_is_no_end() {
         said.contains("problem") && said.contains("is not reached by TCP"),
         "{said}"
     );
+}
+
+#[test]
+fn a_broker_that_grants_less_than_was_asked_for_is_told_of() {
+    if let Some(reason) = mosquitto::missing() {
+        skip!("{reason}");
+    }
+    for version in ["5", "3.1.1"] {
+        let scratch = Scratch::new("source-less");
+        let mut plant = Mosquitto::new(scratch.path(), "allow_anonymous true\nmax_qos 0\n");
+        plant.start();
+        plant.wait_ready();
+        let mut edge = Edge::alone(scratch.path(), scratch.path());
+        let server = format!("mqtt://{}", plant.address);
+        edge.configure(&source(&server, &format!("      version: {version}\n")));
+        edge.start();
+        edge.wait_ready();
+        wait_for(&edge, "subscriptions_refused_total", 1.0);
+        let log = edge.process().log();
+        assert!(
+            log.contains("with a lower QoS only"),
+            "MQTT {version}: {log}"
+        );
+    }
 }
 
 #[test]

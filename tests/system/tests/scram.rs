@@ -1,12 +1,12 @@
 //! MQTT 5 enhanced authentication by SCRAM-SHA-256, against a client that somebody else wrote (scramp).
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tidegate_system_tests::node::Site;
 use tidegate_system_tests::scratch::Scratch;
-use tidegate_system_tests::workspace;
+use tidegate_system_tests::{wait, workspace};
 
 /// What `tidegate-edge scram NAME` prints.
 fn user(name: &str, password: &str) -> Result<String, String> {
@@ -59,6 +59,39 @@ fn clients_prove_who_they_are_and_so_does_the_server() {
     assert_eq!(report, expected);
     let secret = site.edge.data.join("scram-secret");
     assert_eq!(std::fs::read(secret).expect("it is there").len(), 32);
+}
+
+/// A connection goes by the users as they were when it was opened: what is no longer so proves nothing.
+#[test]
+fn a_password_that_has_changed_since_the_connection_was_opened_is_wrong() {
+    let scratch = Scratch::new("scram-late");
+    let mut site = Site::new(scratch.path(), scratch.path());
+    let users = scratch.path().join("users");
+    std::fs::write(&users, user("pump", "pencil").expect("a line")).expect("it can be written");
+    site.edge.configure_mqtt("  users: users\n");
+    site.edge.start();
+    site.edge.wait_ready();
+    let mut command = workspace::python("scram_client.py");
+    command.args(["--late", "--port", &site.edge.mqtt.port().to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = command.spawn().expect("python can be run");
+    let mut said = BufReader::new(client.stdout.take().expect("it is piped")).lines();
+    let mut line = || said.next().expect("it says more").expect("it is text");
+    assert_eq!(line(), "open");
+    // The node has taken it.
+    wait::until("the connection is open", wait::SOON, || {
+        (site.edge.metric("tidegate_mqtt_connections")? >= 1.0).then_some(())
+    });
+    std::fs::write(&users, user("pump", "crayon").expect("a line")).expect("it can be written");
+    site.edge.process().signal("HUP");
+    wait::until("the file is read", wait::SOON, || {
+        let log = site.edge.process().log();
+        log.contains("the file was read anew").then_some(())
+    });
+    let mut input = client.stdin.take().expect("it is piped");
+    writeln!(input, "now").expect("it reads");
+    assert_eq!(line(), "135");
+    assert!(client.wait().expect("it ends").success());
 }
 
 #[test]

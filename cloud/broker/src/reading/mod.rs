@@ -1,6 +1,7 @@
 //! Gives batches back, wherever they lie: from memory, from the log as they landed, or from the segments
 //! into which they were packed. A batch that is not as it was written is an error, never an answer.
 
+mod place;
 mod run;
 mod suspects;
 
@@ -16,7 +17,8 @@ use tidegate_cloud_protocol::segment::SegmentEntry;
 use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::{BatchHeader, HEADER_BYTES};
 
-use self::run::{Batch, Lies};
+pub(crate) use self::place::Place;
+use self::run::{Batch, Lies, Lying};
 pub(crate) use self::run::{Chunk, Run};
 pub(crate) use self::suspects::Suspects;
 use crate::log::OpenedPlace;
@@ -27,14 +29,14 @@ use crate::stores::NotOpen;
 /// A batch cannot be read back as it was written.
 #[derive(Debug, Error)]
 pub(crate) enum StorageError {
-    #[error("cannot read a batch of {bytes} bytes at {place:?}: {source}")]
+    #[error("cannot read a batch of {bytes} bytes at {place}: {source}")]
     Io {
-        place: LogPlace,
+        place: Place,
         bytes: u32,
         source: std::io::Error,
     },
-    #[error("the batch at {0:?} is damaged: its CRC does not match its bytes")]
-    Damaged(LogPlace),
+    #[error("the batch at {0} is damaged: its CRC does not match its bytes")]
+    Damaged(Place),
     #[error("segment {key} is damaged: {reason}")]
     DamagedSegment { key: String, reason: String },
     #[error(transparent)]
@@ -109,6 +111,22 @@ impl Shared {
             return Ok(Read::Hole { to: segment.end });
         }
         let run = index.run_from(offset, room as u64, always_one);
+        if let Some(file) = self.segments.file(segment.id, run.bytes).await? {
+            let batches = run.entries.iter().map(|entry| Batch {
+                base_offset: entry.base_offset,
+                bytes: entry.batch_bytes as usize,
+                lies: Lies::InFile(Lying {
+                    file: Arc::clone(&file),
+                    place: Place::Segment {
+                        segment: segment.id,
+                        position: entry.position,
+                    },
+                    crc: Some(entry.crc),
+                }),
+            });
+            let run = Run::new(batches.collect(), leader_epoch);
+            return self.look_at_first(run, ahead).await.map(Read::Batches);
+        }
         let batches = self.segments.batches(segment.id, run).await?;
         let batches = run.entries.iter().zip(batches).map(|(entry, bytes)| Batch {
             base_offset: entry.base_offset,
@@ -120,7 +138,10 @@ impl Shared {
 
     /// Whether what is read of `source` is in memory until it is sent.
     pub(crate) fn is_read_into_memory(&self, source: &Source) -> bool {
-        matches!(source, Source::Segment { .. }) || !self.log.has_files()
+        match source {
+            Source::Tail(_) => !self.log.has_files(),
+            Source::Segment { segment, .. } => !self.segments.has_files(segment.id),
+        }
     }
 
     /// One batch, as it is sent.
@@ -163,7 +184,11 @@ impl Shared {
                 lies,
             });
         }
-        let mut run = Run::new(batches, leader_epoch);
+        self.look_at_first(Run::new(batches, leader_epoch), ahead)
+            .await
+    }
+
+    async fn look_at_first(&self, mut run: Run, ahead: &mut usize) -> Result<Run, StorageError> {
         let looked = run
             .look_at_first(ahead, |place| self.suspects.has(place))
             .await;
@@ -193,8 +218,12 @@ impl Shared {
     /// A batch of the log, as it landed.
     async fn open_log(&self, place: LogPlace, bytes: u32) -> Result<Lies, StorageError> {
         let opened = self.log.open(place, bytes as usize).await;
-        match opened.map_err(log_error(place, bytes as usize))? {
-            OpenedPlace::File(file) => Ok(Lies::InFile(file, place)),
+        match opened.map_err(io_error(place, bytes as usize))? {
+            OpenedPlace::File(file) => Ok(Lies::InFile(Lying {
+                file,
+                place: place.into(),
+                crc: None,
+            })),
             OpenedPlace::Bytes(batch) => {
                 check_whole(place, &batch)?;
                 Ok(Lies::InMemory(batch))
@@ -205,7 +234,7 @@ impl Shared {
     /// Fills `out` with a batch of the log, as it landed. Blocks.
     pub(crate) fn read_log(&self, place: LogPlace, out: &mut [u8]) -> Result<(), StorageError> {
         let read = self.log.read(place, out);
-        read.map_err(log_error(place, out.len()))?;
+        read.map_err(io_error(place, out.len()))?;
         check_whole(place, out)
     }
 
@@ -216,7 +245,7 @@ impl Shared {
         out: &mut [u8],
     ) -> Result<(), StorageError> {
         let read = self.log.read_stored(place, out);
-        read.map_err(log_error(place, out.len()))?;
+        read.map_err(io_error(place, out.len()))?;
         check_whole(place, out)
     }
 
@@ -290,7 +319,8 @@ impl Shared {
     }
 }
 
-fn log_error(place: LogPlace, bytes: usize) -> impl FnOnce(std::io::Error) -> StorageError {
+fn io_error(place: impl Into<Place>, bytes: usize) -> impl FnOnce(std::io::Error) -> StorageError {
+    let place = place.into();
     move |source| StorageError::Io {
         place,
         bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
@@ -301,7 +331,7 @@ fn log_error(place: LogPlace, bytes: usize) -> impl FnOnce(std::io::Error) -> St
 fn check_whole(place: LogPlace, bytes: &[u8]) -> Result<(), StorageError> {
     match is_whole(bytes) {
         true => Ok(()),
-        false => Err(StorageError::Damaged(place)),
+        false => Err(StorageError::Damaged(place.into())),
     }
 }
 

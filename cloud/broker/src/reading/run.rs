@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use tidegate_cloud_protocol::index::LogPlace;
 use tidegate_shared::id::KafkaOffset;
 use tidegate_shared::record::rewrite_in_place;
 
-use super::{StorageError, check_whole, log_error};
+use super::{Place, StorageError, io_error, is_whole};
 
 /// Bytes that are about to be sent. Its memory is used again and again.
 #[derive(Debug, Default)]
@@ -31,7 +30,7 @@ pub(crate) struct Run {
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Batch {
     pub(super) base_offset: KafkaOffset,
     pub(super) bytes: usize,
@@ -39,12 +38,34 @@ pub(super) struct Batch {
 }
 
 /// Where a batch lies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Lies {
     /// Checked already.
     InMemory(Bytes),
-    /// A file that is there for as long as it is open, also where the log has let go of it.
-    InFile(Arc<File>, LogPlace),
+    InFile(Lying),
+}
+
+/// A batch in a file, which is there for as long as it is open, also where the log has let go of it or the segment is
+/// replaced.
+#[derive(Clone, Debug)]
+pub(super) struct Lying {
+    pub(super) file: Arc<File>,
+    pub(super) place: Place,
+    /// CRC-32C of all its bytes, where an index knows it; else the batch's own says whether it is whole.
+    pub(super) crc: Option<u32>,
+}
+
+impl Lying {
+    fn check(&self, bytes: &[u8]) -> Result<(), StorageError> {
+        let is_whole = match self.crc {
+            Some(crc) => crc32c::crc32c(bytes) == crc,
+            None => is_whole(bytes),
+        };
+        match is_whole {
+            true => Ok(()),
+            false => Err(StorageError::Damaged(self.place)),
+        }
+    }
 }
 
 impl Chunk {
@@ -118,20 +139,20 @@ impl Run {
     pub(super) async fn look_at_first(
         &mut self,
         ahead: &mut usize,
-        is_suspect: impl Fn(LogPlace) -> bool,
+        is_suspect: impl Fn(Place) -> bool,
     ) -> Result<(), StorageError> {
         let Some(Batch { bytes, lies, .. }) = self.batches.front_mut() else {
             return Ok(());
         };
-        let is_suspect = matches!(lies, Lies::InFile(_, place) if is_suspect(*place));
+        let is_suspect = matches!(lies, Lies::InFile(lying) if is_suspect(lying.place));
         if *bytes > *ahead && !is_suspect {
             return Ok(());
         }
         let left = ahead.saturating_sub(*bytes);
-        if let Lies::InFile(file, place) = lies {
+        if let Lies::InFile(lying) = lies {
             let mut chunk = Chunk::default();
-            fill(&mut chunk, *bytes, file, *place).await?;
-            check_whole(*place, chunk.space(*bytes))?;
+            fill(&mut chunk, *bytes, lying).await?;
+            lying.check(chunk.space(*bytes))?;
             chunk.filled = *bytes;
             *lies = Lies::InMemory(chunk.into_bytes());
             *ahead = left;
@@ -158,9 +179,9 @@ impl Run {
                     chunk.space(batch.bytes).copy_from_slice(bytes);
                     self.sent(chunk);
                 }
-                Lies::InFile(file, place) => {
-                    let (file, place) = (Arc::clone(file), *place);
-                    self.read_file(chunk, bytes_max, &file, place).await?;
+                Lies::InFile(lying) => {
+                    let lying = lying.clone();
+                    self.read_file(chunk, bytes_max, &lying).await?;
                 }
             }
         }
@@ -172,29 +193,27 @@ impl Run {
         &mut self,
         chunk: &mut Chunk,
         bytes_max: usize,
-        file: &Arc<File>,
-        place: LogPlace,
+        first: &Lying,
     ) -> Result<(), StorageError> {
         let (mut bytes, mut count) = (0, 0);
         for batch in &self.batches {
-            let end = place.position + bytes as u64;
-            let goes_on = matches!(&batch.lies, Lies::InFile(_, next)
-                if next.object == place.object && next.position == end);
+            let end = first.place.plus(bytes);
+            let goes_on = matches!(&batch.lies, Lies::InFile(next) if next.place == end);
             let fits = count == 0 || chunk.filled + bytes + batch.bytes <= bytes_max;
             if !goes_on || !fits {
                 break;
             }
             (bytes, count) = (bytes + batch.bytes, count + 1);
         }
-        fill(chunk, bytes, file, place).await?;
+        fill(chunk, bytes, first).await?;
         for nth in 0..count {
             let Some(batch) = self.batches.front() else {
                 break;
             };
-            let Lies::InFile(_, place) = &batch.lies else {
+            let Lies::InFile(lying) = &batch.lies else {
                 break;
             };
-            match check_whole(*place, chunk.space(batch.bytes)) {
+            match lying.check(chunk.space(batch.bytes)) {
                 Ok(()) => self.sent(chunk),
                 Err(error) if nth == 0 => return Err(error),
                 // What is whole goes first.
@@ -238,19 +257,15 @@ impl Run {
 
 /// Puts bytes of a file behind what `chunk` has filled (they do not count as filled yet): at once what the page cache has,
 /// and what it has not on a thread that may wait.
-async fn fill(
-    chunk: &mut Chunk,
-    bytes: usize,
-    file: &Arc<File>,
-    place: LogPlace,
-) -> Result<(), StorageError> {
-    let error = log_error(place, bytes);
-    let read = match read_cached(file, chunk.space(bytes), place.position) {
+async fn fill(chunk: &mut Chunk, bytes: usize, lying: &Lying) -> Result<(), StorageError> {
+    let Lying { file, place, .. } = lying;
+    let error = io_error(*place, bytes);
+    let read = match read_cached(file, chunk.space(bytes), place.position()) {
         Ok(read) if read == bytes => return Ok(()),
         Ok(read) => read,
         Err(cause) => return Err(error(cause)),
     };
-    let (file, position) = (Arc::clone(file), place.position + read as u64);
+    let (file, position) = (Arc::clone(file), place.position() + read as u64);
     let waiting = tokio::task::spawn_blocking(move || {
         let mut rest = vec![0; bytes - read];
         file.read_exact_at(&mut rest, position).map(|()| rest)

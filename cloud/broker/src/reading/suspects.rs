@@ -4,27 +4,25 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use tidegate_cloud_protocol::index::LogPlace;
-
-use super::StorageError;
+use super::{Place, StorageError};
 
 /// With more, the lowest is forgotten: it is found again.
 const SUSPECTS_MAX: usize = 1_000;
 
 #[derive(Debug, Default)]
-pub(crate) struct Suspects(Mutex<BTreeSet<(u64, u64)>>);
+pub(crate) struct Suspects(Mutex<BTreeSet<Place>>);
 
 impl Suspects {
-    pub(crate) fn has(&self, place: LogPlace) -> bool {
+    pub(crate) fn has(&self, place: Place) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.contains(&(place.object, place.position))
+        known.contains(&place)
     }
 
     /// What has come of looking at a batch.
     pub(crate) fn note(&self, error: Option<&StorageError>) {
         if let Some(StorageError::Damaged(place)) = error {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert((place.object, place.position));
+            known.insert(*place);
             if known.len() > SUSPECTS_MAX {
                 known.pop_first();
             }
@@ -34,14 +32,18 @@ impl Suspects {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_cloud_protocol::index::LogPlace;
+
     use super::*;
 
     #[test]
     fn what_was_damaged_is_suspect_and_so_many_are_known() {
         let suspects = Suspects::default();
-        let place = |position| LogPlace {
-            object: 1,
-            position,
+        let place = |position| {
+            Place::Log(LogPlace {
+                object: 1,
+                position,
+            })
         };
         assert!(!suspects.has(place(7)));
         suspects.note(None);

@@ -4,6 +4,7 @@
 
 mod cache;
 mod error;
+mod file;
 mod folder;
 #[cfg(feature = "hdfs")]
 mod hdfs;

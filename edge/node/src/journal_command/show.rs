@@ -41,7 +41,10 @@ pub(super) fn survey(survey: &Survey, output: Output) -> io::Result<()> {
             stream.next.to_string(),
             stream.landed.to_string(),
             stream.bytes.to_string(),
-            (stream.gap_records - stream.gap_records_landed).to_string(),
+            stream
+                .gap_records
+                .saturating_sub(stream.gap_records_landed)
+                .to_string(),
             stream.incarnation.to_string(),
         ]
     });

@@ -80,6 +80,10 @@ const WRONG: Failure = Failure {
     reason: ReasonCode::BadUserNameOrPassword,
     why: "the user name or the password is wrong",
 };
+const STALE: Failure = Failure {
+    reason: ReasonCode::NotAuthorized,
+    why: "what it proved by SCRAM has changed since it opened the connection",
+};
 const HALF: Failure = Failure {
     reason: ReasonCode::BadUserNameOrPassword,
     why: "a user name without a password, or a password without a user name",
@@ -109,9 +113,11 @@ impl Task {
     async fn find_user(&mut self, request: &ConnectRequest) -> Result<Option<User>, Failure> {
         let context = Arc::clone(&self.context);
         let doors = &context.doors;
-        let secret = |name: &str| doors.known(name).ok_or(WRONG).map(Some);
+        let offered = self.offered.take();
         if let Some(name) = &request.authenticated_name {
-            return secret(name);
+            let known = offered.and_then(|users| users.known(name));
+            let user = doors.user_of_secret(name, known.map(|(_, stamp)| stamp));
+            return user.map_err(|_| STALE);
         }
         match self.certified() {
             Certified::User(name) => {
@@ -128,17 +134,15 @@ impl Task {
             && let Some(password) = &request.password
             && (doors.users.is_none() || looks_like_token(password))
         {
+            if let Some(wait) = self.turn_again()? {
+                wait_for_turn(&self.mailbox, wait).await?;
+            }
             return self.user_of_token(tokens, password).map(Some);
         }
         match (&request.username, &request.password) {
             (Some(name), Some(password)) if doors.users.is_some() => {
                 let proved = self.fits(name, password).await?;
-                // By what counted when it was checked; if that is another password now, it has proved nothing.
-                let known = secret(name)?;
-                match proved == known.as_ref().map(|user| user.means) {
-                    true => Ok(known),
-                    false => Err(WRONG),
-                }
+                doors.user_of_secret(name, proved)
             }
             (Some(_), None) | (None, Some(_)) if doors.knows_users() => Err(HALF),
             // What nobody can check counts for nothing.
@@ -164,38 +168,45 @@ impl Task {
         })
     }
 
-    /// By what it fits, if it does.
-    async fn fits(&mut self, name: &Text, password: &Bytes) -> Result<Option<Means>, Failure> {
-        let doors = &self.context.doors;
-        let Some(users) = doors.users.as_ref().map(|users| users.now()) else {
+    /// By what it fits, if it does: a number that changes with that.
+    async fn fits(&mut self, name: &Text, password: &Bytes) -> Result<Option<u64>, Failure> {
+        let context = Arc::clone(&self.context);
+        let Some(users) = context.doors.users.as_ref().map(|users| users.now()) else {
             return Err(WRONG);
         };
         let memory_kib = users.memory_kib_max();
-        let mut permit = doors.may_check(memory_kib).await?;
-        // Many may have come at once, before the first of them had failed.
-        if !self.has_had_turn {
-            match doors.turn(self.peer) {
-                Turn::Now => {}
-                Turn::After(wait) => {
-                    drop(permit);
-                    self.context.metrics.mqtt_slowed_connections.inc();
-                    wait_for_turn(&self.mailbox, wait).await?;
-                    permit = doors.may_check(memory_kib).await?;
-                }
-                Turn::Never => {
-                    self.context.metrics.mqtt_turned_away_connections.inc();
-                    return Err(BUSY);
-                }
-            }
+        let mut permit = context.doors.may_check(memory_kib).await?;
+        if let Some(wait) = self.turn_again()? {
+            drop(permit);
+            wait_for_turn(&self.mailbox, wait).await?;
+            permit = context.doors.may_check(memory_kib).await?;
         }
         let (name, password) = (name.clone(), password.clone());
         let check = move || {
             let fits = users.fits(&name, &password);
             drop(permit);
             let stamp = users.known(&name).map(|(_, stamp)| stamp);
-            stamp.filter(|_| fits).map(Means::Secret)
+            stamp.filter(|_| fits)
         };
         tokio::task::spawn_blocking(check).await.map_err(|_| BUSY)
+    }
+
+    /// Many may have come at once, before the first of them had failed: how long this one has to wait.
+    fn turn_again(&self) -> Result<Option<Duration>, Failure> {
+        if self.has_had_turn {
+            return Ok(None);
+        }
+        match self.context.doors.turn(self.peer) {
+            Turn::Now => Ok(None),
+            Turn::After(wait) => {
+                self.context.metrics.mqtt_slowed_connections.inc();
+                Ok(Some(wait))
+            }
+            Turn::Never => {
+                self.context.metrics.mqtt_turned_away_connections.inc();
+                Err(BUSY)
+            }
+        }
     }
 
     fn log_failure(&self, user: &str, why: &str) {
@@ -248,6 +259,15 @@ async fn wait_for_turn(mailbox: &Mailbox, wait: Duration) -> Result<(), Failure>
 impl Doors {
     fn knows_users(&self) -> bool {
         self.users.is_some() || self.tokens.is_some()
+    }
+
+    /// Who has proved a name by what had this number then: if that is another password now, nothing is proved.
+    fn user_of_secret(&self, name: &str, proved: Option<u64>) -> Result<Option<User>, Failure> {
+        let known = self.known(name).ok_or(WRONG)?;
+        match proved.map(Means::Secret) == Some(known.means) {
+            true => Ok(Some(known)),
+            false => Err(WRONG),
+        }
     }
 
     fn known(&self, name: &str) -> Option<User> {

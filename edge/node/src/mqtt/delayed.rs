@@ -48,6 +48,10 @@ impl Context {
                 publisher,
                 ..
             } = delayed;
+            if self.is_silenced(&publisher) {
+                self.expired(due);
+                continue;
+            }
             let post = Post {
                 message,
                 qos,

@@ -26,6 +26,8 @@ pub(crate) struct Doors {
     pub acl: Option<Arc<Watched<Rules>>>,
     /// Who is in the file of `mqtt.blocked`.
     pub blocked: Option<Arc<Watched<BlockList>>>,
+    /// A client's id must be its user's.
+    pub client_id_of_user: bool,
     pub checking: Checking,
     attempts: Arc<Mutex<Attempts>>,
 }
@@ -44,6 +46,7 @@ impl Doors {
             tokens: tokens.map(Arc::new),
             acl: acl.map(Arc::new),
             blocked: blocked.map(Arc::new),
+            client_id_of_user: spec.client_id_of_user,
             checking: Checking::default(),
             attempts: Arc::new(Mutex::new(Attempts::new(spec.failures_free))),
         })

@@ -50,6 +50,14 @@ impl Refused {
 }
 
 impl Context {
+    /// Whether what a client has left behind is not to be published any more: it is known by its id alone.
+    pub(super) fn is_silenced(&self, client_id: &[u8]) -> bool {
+        let Some(list) = self.doors.blocked.as_ref().map(|list| list.now()) else {
+            return false;
+        };
+        std::str::from_utf8(client_id).is_ok_and(|id| list.has_client(id))
+    }
+
     fn rights(&self, user: Option<&str>, id: &str) -> Option<Rights> {
         let acl = self.doors.acl.as_ref()?;
         Some(acl.now().rights(Client { user, id }))
@@ -67,6 +75,12 @@ impl Task {
         let name = user.as_ref().map(|user| user.name.as_str());
         if self.is_blocked(name, client_id) {
             return Err(ReasonCode::Banned);
+        }
+        let is_assigned = request.client_id.is_none();
+        if self.context.doors.client_id_of_user && !is_assigned && !is_id_of(client_id, name) {
+            let (peer, user) = (self.peer, name);
+            tracing::warn!(%peer, client = client_id.as_str(), user, "mqtt: the client id is not its user's, as mqtt.client_id_of_user wants");
+            return Err(ReasonCode::ClientIdentifierNotValid);
         }
         if let Some(will) = &mut request.will {
             let client = Client {
@@ -134,15 +148,19 @@ impl Task {
         self.may_subscribe(filter) || self.has_automatically(filter)
     }
 
-    /// Who is in `mqtt.blocked` is kept out.
-    pub(super) fn is_blocked(&self, user: Option<&str>, id: &str) -> bool {
+    fn is_in_block_list(&self, user: Option<&str>, id: &str) -> bool {
         let Some(list) = self.context.doors.blocked.as_ref().map(|list| list.now()) else {
             return false;
         };
         let address = self.peer.ip();
-        let is_blocked = list.has_client(id)
+        list.has_client(id)
             || user.is_some_and(|user| list.has_user(user))
-            || address.is_some_and(|address| list.has_address(address));
+            || address.is_some_and(|address| list.has_address(address))
+    }
+
+    /// Who is in `mqtt.blocked` is kept out.
+    pub(super) fn is_blocked(&self, user: Option<&str>, id: &str) -> bool {
+        let is_blocked = self.is_in_block_list(user, id);
         if is_blocked {
             self.context.metrics.mqtt_blocked_connections.inc();
             tracing::info!(peer = %self.peer, client = id, user, "mqtt: kept out by mqtt.blocked");
@@ -163,9 +181,11 @@ impl Task {
         tracing::warn!(%peer, ?client, user, what, topic, "mqtt: mqtt.acl does not allow it; more of this connection is only counted");
     }
 
-    /// Whether the will may be published as things are now. If not, it is gone.
+    /// Whether the will may be published as things are now: who is kept out says nothing any more. If not, it is gone.
     pub(super) fn keeps_will(&mut self, will: &Will) -> bool {
-        if self.may_publish(&will.topic) {
+        let id = String::from_utf8_lossy(&self.client_id);
+        let is_blocked = self.is_in_block_list(self.user().map(Text::as_str), &id);
+        if self.may_publish(&will.topic) && !is_blocked {
             return true;
         }
         self.refused(Refused::Will, &will.topic);
@@ -254,6 +274,15 @@ impl Identity {
             _ => true,
         }
     }
+}
+
+/// Whether a client id is a user's own: the name, or what stands below it, as `name/…`. A name with a `/` has none.
+fn is_id_of(id: &str, user: Option<&str>) -> bool {
+    let Some(user) = user.filter(|user| !user.contains('/')) else {
+        return false;
+    };
+    let rest = id.strip_prefix(user);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a client may have the messages of a topic, by the rules or as it has them of itself.

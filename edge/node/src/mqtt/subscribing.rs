@@ -8,15 +8,16 @@ use tidegate_edge_journal::RowEntry;
 use tidegate_edge_protocol::mqtt::automatic::addressed;
 use tidegate_edge_protocol::mqtt::codec::{Qos, RetainHandling, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::connection::{SharedFilter, SubscribeToken, SubscriptionRequest};
-use tidegate_edge_protocol::mqtt::destination::is_addressed;
 use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription as Kept};
 
+use super::Context;
 use super::driver::Task;
 use super::mailbox::Answer;
 use super::rights::Refused;
 use crate::committer::Waiter;
+use crate::limits::CLIENT_GROUPS_MAX;
 use crate::router::Subscription;
 use crate::sessions::SharedDelivery;
 use crate::system;
@@ -131,9 +132,15 @@ impl Task {
         };
         let (name, since) = (&request.filter.name, self.context.reader.next_position());
         let is_new = held.session().subscription(name).is_none();
-        let is_bounded = !is_addressed(request.filter.filter.as_str());
+        let is_of_itself = {
+            let mut of_itself = addressed(held.session().client_id());
+            of_itself.any(|own| own.filter.name == *name)
+        };
         let is_full =
-            is_bounded && asked_for(held.session()) >= self.context.listener.subscriptions_max;
+            !is_of_itself && asked_for(held.session()) >= self.context.listener.subscriptions_max;
+        let all = held.session().subscriptions();
+        let groups = all.filter(|own| own.filter.group.is_some()).count();
+        let is_full = is_full || !self.context.has_room_for_group(&request.filter, groups);
         if !held.session().may_subscribe(name) || (is_new && is_full) {
             return (ReasonCode::QuotaExceeded, false);
         }
@@ -190,7 +197,10 @@ impl Task {
         let live = self.live.as_ref();
         let is_new = live.is_none_or(|live| !live.groups.contains(&filter.name));
         let name_bytes = filter.name.len();
-        if is_new && !self.has_room_for_filter(name_bytes) {
+        let groups = live.map_or(0, |live| live.groups.len());
+        let has_room =
+            self.has_room_for_filter(name_bytes) && self.context.has_room_for_group(filter, groups);
+        if is_new && !has_room {
             return (ReasonCode::QuotaExceeded, false);
         }
         let Some(held) = &mut self.held else {
@@ -302,6 +312,14 @@ fn wants_retained(request: &SubscriptionRequest, is_new: bool) -> bool {
 }
 
 /// Subscriptions, but for those that a session has of what is for everybody or for it alone.
+impl Context {
+    /// Whether a client that is in so many groups may be in this one, too: each reads the journal for itself.
+    fn has_room_for_group(&self, filter: &SharedFilter, groups: usize) -> bool {
+        let is_shared = filter.group.is_some();
+        !is_shared || (groups < CLIENT_GROUPS_MAX && self.sessions.has_room_for_group(&filter.name))
+    }
+}
+
 fn asked_for(session: &ClientSession) -> usize {
     let has = |own: &SubscriptionRequest| session.subscription(&own.filter.name).is_some();
     let own = addressed(session.client_id()).filter(has).count();

@@ -48,6 +48,11 @@ impl Context {
         let mut posted = Vec::new();
         for due in swept.await.unwrap_or_default() {
             let client_id = due.client_id.as_bytes().clone();
+            if self.is_silenced(&client_id) {
+                self.committer.store(vec![due.row.clone()], None);
+                self.sessions.will_settled(due);
+                continue;
+            }
             let (will, row) = (due.will.clone(), Some(due.row.clone()));
             let post = self.post_will(will, &client_id, self.next_id(), row);
             posted.push((post.await, due));

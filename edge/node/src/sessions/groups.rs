@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use super::feed::{Stored, Stretch, Wanted};
 use super::{Clock, trim};
 use crate::committer::Committer;
-use crate::limits::SHARED_IN_FLIGHT_MAX;
+use crate::limits::{GROUPS_MAX, SHARED_IN_FLIGHT_MAX};
 use crate::mqtt::{Letter, Mailbox};
 use crate::router::{ConnectionId, LogReader, Router};
 
@@ -245,6 +245,12 @@ impl Groups {
 
     fn groups(&self) -> MutexGuard<'_, HashMap<Text, Arc<Group>>> {
         self.groups.lock().expect("nobody panics with it")
+    }
+
+    /// Whether there is such a group, or may be another.
+    pub(super) fn has_room(&self, name: &Text) -> bool {
+        let groups = self.groups();
+        groups.len() < GROUPS_MAX || groups.contains_key(name)
     }
 
     /// A client subscribes: the group begins where the log stands, or at the cursor that it has.

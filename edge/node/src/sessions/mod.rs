@@ -425,6 +425,10 @@ impl Sessions {
         wills
     }
 
+    pub(crate) fn has_room_for_group(&self, name: &Text) -> bool {
+        self.groups.has_room(name)
+    }
+
     /// A session ends: it is in no group any more. Gives the rows of groups that end with it.
     fn leave_groups(
         &self,

@@ -32,8 +32,8 @@ pub(super) enum Event {
         expiry_s: Option<u32>,
     },
     Publish(Arrived),
-    /// Whether each filter was granted.
-    Subscribed(Vec<bool>),
+    /// With which QoS each filter was granted, where it was.
+    Subscribed(Vec<Option<u8>>),
     Unsubscribed,
     /// An acknowledgement is written.
     Acknowledged,
@@ -276,7 +276,10 @@ fn v311_event(event: rumqttc::Event) -> Event {
         }),
         rumqttc::Event::Incoming(Packet::SubAck(suback)) => {
             let codes = suback.return_codes.iter();
-            let granted = codes.map(|code| matches!(code, SubscribeReasonCode::Success(_)));
+            let granted = codes.map(|code| match code {
+                SubscribeReasonCode::Success(qos) => Some(*qos as u8),
+                SubscribeReasonCode::Failure => None,
+            });
             Event::Subscribed(granted.collect())
         }
         rumqttc::Event::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed,
@@ -307,7 +310,10 @@ fn v5_event(event: v5::Event) -> Event {
         }),
         v5::Event::Incoming(Packet::SubAck(suback)) => {
             let codes = suback.return_codes.iter();
-            let granted = codes.map(|code| matches!(code, SubscribeReasonCode::Success(_)));
+            let granted = codes.map(|code| match code {
+                SubscribeReasonCode::Success(qos) => Some(*qos as u8),
+                _ => None,
+            });
             Event::Subscribed(granted.collect())
         }
         v5::Event::Incoming(Packet::UnsubAck(_)) => Event::Unsubscribed,

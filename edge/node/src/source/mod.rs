@@ -31,7 +31,7 @@ use figures::Figures;
 pub(crate) use figures::SourceFamilies;
 use intake::Intake;
 use link::{Clogged, Event, EventLoop, Speaker};
-use subscribed::Subscribed;
+use subscribed::{NotGranted, Subscribed};
 use topics::Topics;
 pub(crate) use trial::{Trial, try_once};
 
@@ -178,13 +178,22 @@ impl Driver {
             } => self.connected(session_present, expiry_s).await?,
             Event::Publish(arrived) => self.arrived(arrived).await?,
             Event::Subscribed(granted) => {
-                let (refused, is_last) = self.subscribed.handle_suback(&granted);
-                for filter in refused {
-                    tracing::error!(
-                        source = self.name,
-                        filter,
-                        "source: the broker does not grant this subscription"
-                    );
+                let (less, is_last) = self.subscribed.handle_suback(&granted);
+                for NotGranted { filter, granted } in less {
+                    let source = &self.name;
+                    match granted {
+                        None => tracing::error!(
+                            source,
+                            filter,
+                            "source: the broker does not grant this subscription"
+                        ),
+                        Some(qos) => tracing::error!(
+                            source,
+                            filter,
+                            qos,
+                            "source: the broker grants this subscription with a lower QoS only: it keeps nothing of it while this node is away"
+                        ),
+                    }
                     self.figures.subscriptions_refused.inc();
                 }
                 if is_last {

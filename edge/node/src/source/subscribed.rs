@@ -30,6 +30,14 @@ pub(super) struct Plan {
     pub(super) has_lost_session: bool,
 }
 
+/// A filter that the broker has not granted as it was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotGranted {
+    pub(super) filter: String,
+    /// Not at all, or with a lower QoS.
+    pub(super) granted: Option<u8>,
+}
+
 #[derive(Debug)]
 pub(super) struct Subscribed {
     path: PathBuf,
@@ -95,19 +103,24 @@ impl Subscribed {
         }
     }
 
-    /// The answer to what was subscribed to, in order; gives the filters that were refused, and whether the file is
-    /// to be written.
-    pub(super) fn handle_suback(&mut self, granted: &[bool]) -> (Vec<String>, bool) {
-        let mut refused = Vec::new();
-        let answers = granted.iter().chain(std::iter::repeat(&false));
-        for ((filter, qos), is_granted) in std::mem::take(&mut self.asked).into_iter().zip(answers)
-        {
-            match (is_granted, &mut self.granted) {
-                (true, Some(all)) => drop(all.filters.insert(filter, qos)),
-                _ => refused.push(filter),
+    /// The answer to what was subscribed to, in order: the QoS that was granted, if any; gives the filters that were
+    /// not granted as they were asked for, and whether the file is to be written. What is granted with less is asked for
+    /// again at the next connection.
+    pub(super) fn handle_suback(&mut self, granted: &[Option<u8>]) -> (Vec<NotGranted>, bool) {
+        let mut less = Vec::new();
+        let answers = granted.iter().copied().chain(std::iter::repeat(None));
+        for ((filter, asked), granted) in std::mem::take(&mut self.asked).into_iter().zip(answers) {
+            if granted.is_none_or(|granted| granted < asked) {
+                less.push(NotGranted {
+                    filter: filter.clone(),
+                    granted,
+                });
+            }
+            if let (Some(qos), Some(all)) = (granted, &mut self.granted) {
+                all.filters.insert(filter, qos);
             }
         }
-        (refused, self.answered())
+        (less, self.answered())
     }
 
     /// The answers come in the order of what was given up. Whether the file is to be written.
@@ -158,6 +171,11 @@ mod tests {
         spec.sources[0].mqtt.clone()
     }
 
+    fn not_granted(filter: &str, granted: Option<u8>) -> NotGranted {
+        let filter = filter.to_owned();
+        NotGranted { filter, granted }
+    }
+
     #[test]
     fn a_session_is_asked_only_for_what_it_has_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -168,8 +186,8 @@ mod tests {
         assert_eq!(plan.subscribe, [("x".to_owned(), 1), ("y/#".to_owned(), 0)]);
         assert!(plan.unsubscribe.is_empty() && !plan.has_lost_session);
         assert_eq!(
-            first.handle_suback(&[true, false]),
-            (vec!["y/#".to_owned()], true)
+            first.handle_suback(&[Some(1), None]),
+            (vec![not_granted("y/#", None)], true)
         );
         first.saving()().unwrap();
         // The next life: what was refused is asked for again, what is no longer wanted given up.
@@ -181,7 +199,16 @@ mod tests {
         assert_eq!(plan.unsubscribe, ["x"]);
         assert_eq!(plan.subscribe, [("z".to_owned(), 1)]);
         assert!(!other.handle_unsuback());
-        assert!(other.handle_suback(&[true]).1);
+        assert_eq!(
+            other.handle_suback(&[Some(0)]),
+            (vec![not_granted("z", Some(0))], true)
+        );
+        let plan = other.handle_connected(true);
+        assert_eq!(
+            plan.subscribe,
+            [("z".to_owned(), 1)],
+            "it is asked for again"
+        );
         // The broker has forgotten: said once, and all is asked for.
         let mut forgotten = Subscribed::new(path.clone(), &both, "id");
         let plan = forgotten.handle_connected(false);

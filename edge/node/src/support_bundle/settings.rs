@@ -52,6 +52,7 @@ fn of_mqtt(mqtt: &MqttSpec) -> Value {
             "user_claim": jwt.user_claim,
         })),
         "failures_free": mqtt.failures_free,
+        "client_id_of_user": mqtt.client_id_of_user,
         "acl": mqtt.acl.as_deref().map(path),
         "blocked": mqtt.blocked.as_deref().map(path),
         "auto_subscribe": mqtt.auto_subscribe.iter().map(|subscription| json!({

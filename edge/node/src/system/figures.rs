@@ -122,7 +122,10 @@ fn journal(context: &Context) -> Vec<(&'static str, u64)> {
             "journal/withheld",
             metrics.mqtt_publishes_withheld.get().max(0) as u64,
         ),
-        ("journal/gaps", stats.gap_records - stats.gap_records_landed),
+        (
+            "journal/gaps",
+            stats.gap_records.saturating_sub(stats.gap_records_landed),
+        ),
         (
             "uplink/connected",
             metrics.uplink_connected.get().max(0) as u64,

@@ -4,7 +4,7 @@
 use thiserror::Error;
 use tidegate_shared::topic::{TopicFilter, check_topic, split_share};
 
-use super::authorization::Client;
+use super::authorization::{Client, is_one_level};
 
 /// Rules of one node: each is looked at for each message.
 pub const REWRITES_MAX: usize = 100;
@@ -75,8 +75,8 @@ impl RewriteRule {
         for part in &self.to {
             match part {
                 Part::Text(text) => out.push_str(text),
-                Part::User => out.push_str(client.user.unwrap_or_default()),
-                Part::ClientId => out.push_str(client.id),
+                Part::User => out.push_str(client.user.filter(|name| is_one_level(name))?),
+                Part::ClientId => out.push_str(Some(client.id).filter(|name| is_one_level(name))?),
                 Part::Place(place) => match places.get(*place).copied().flatten() {
                     Some(text) => out.push_str(text),
                     // `a/#` matches `a`, too: then there is no level for what is behind it.
@@ -280,6 +280,13 @@ mod tests {
         assert_eq!(topic("dev").as_deref(), Some("dev"));
         assert_eq!(topic("de+v"), None);
         assert_eq!(topic(""), None);
+        // A name is one level and nothing else.
+        assert_eq!(topic("a/b"), None);
+        let named = RewriteRule::new(TopicFilter::new("a").unwrap(), "of/%u", true, true);
+        let named = Rewrites::new(vec![named.unwrap()]).unwrap();
+        let topic = |user| named.topic(Client { user, id: "dev" }, "a");
+        assert_eq!(topic(Some("ada")).as_deref(), Some("of/ada"));
+        assert_eq!((topic(Some("ada/x")), topic(None)), (None, None));
     }
 
     #[test]

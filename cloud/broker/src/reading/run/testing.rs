@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use tidegate_cloud_protocol::index::LogPlace;
 use tidegate_shared::record::{BatchBuilder, Compression, Compressor, Record};
 
 use super::*;
@@ -36,13 +37,15 @@ pub(super) fn lying(batches: &[Bytes], apart: &[usize]) -> (Arc<File>, VecDeque<
     let lying = places.into_iter().map(|(nth, position, bytes)| Batch {
         base_offset: KafkaOffset(nth as i64),
         bytes,
-        lies: Lies::InFile(
-            Arc::clone(&file),
-            LogPlace {
+        lies: Lies::InFile(Lying {
+            file: Arc::clone(&file),
+            place: LogPlace {
                 object: 1,
                 position,
-            },
-        ),
+            }
+            .into(),
+            crc: None,
+        }),
     });
     let lying = lying.collect();
     (file, lying)

@@ -40,7 +40,7 @@ async fn a_batch_that_is_not_as_it_was_written_stays_and_those_before_it_are_rea
     let mut chunk = Chunk::default();
     let told = run.read(&mut chunk, 1 << 20).await;
     assert!(
-        matches!(told, Err(StorageError::Damaged(place)) if place.position == batches[0].len() as u64)
+        matches!(told, Err(StorageError::Damaged(place)) if place.position() == batches[0].len() as u64)
     );
     assert_eq!(chunk.filled(), sent(&batches[..1]));
     assert_eq!(run.next(), Some(KafkaOffset(1)));
@@ -49,7 +49,9 @@ async fn a_batch_that_is_not_as_it_was_written_stays_and_those_before_it_are_rea
     assert!(matches!(told, Err(StorageError::Damaged(_))));
     let told = run.look_at_first(&mut 10, |_| false).await;
     assert!(told.is_ok(), "there is no room to look at it");
-    let told = run.look_at_first(&mut 10, |place| place.position > 0).await;
+    let told = run
+        .look_at_first(&mut 10, |place| place.position() > 0)
+        .await;
     assert!(
         matches!(told, Err(StorageError::Damaged(_))),
         "it is suspect"
@@ -59,6 +61,25 @@ async fn a_batch_that_is_not_as_it_was_written_stays_and_those_before_it_are_rea
         matches!(told, Err(StorageError::Damaged(_))),
         "nothing behind it is given"
     );
+}
+
+#[tokio::test]
+async fn a_batch_of_a_segment_is_what_its_index_says() {
+    let batches = [100, 200].map(batch);
+    let (_file, mut lying) = lying(&batches, &[]);
+    for (batch, bytes) in lying.iter_mut().zip(&batches) {
+        if let Lies::InFile(lying) = &mut batch.lies {
+            lying.crc = Some(crc32c::crc32c(bytes));
+        }
+    }
+    let whole = Run::new(lying.clone(), EPOCH).read_all().await.unwrap();
+    assert_eq!(whole, sent(&batches));
+    // Whole, but another one: its own CRC alone would not tell.
+    if let Lies::InFile(lying) = &mut lying[1].lies {
+        lying.crc = Some(crc32c::crc32c(&batches[0]));
+    }
+    let told = Run::new(lying, EPOCH).read_all().await.unwrap();
+    assert_eq!(told, sent(&batches[..1]));
 }
 
 #[tokio::test]

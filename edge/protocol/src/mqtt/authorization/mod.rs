@@ -10,9 +10,12 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 pub use pattern::NamedFilter;
+pub(super) use pattern::is_one_level;
 pub use rule::{Action, Rule, RuleError, RulesForm};
 
 use super::destination::final_topic;
@@ -44,7 +47,11 @@ pub struct Client<'a> {
 
 /// All rules, in any order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    /// What they say for everybody: all clients have it together.
+    everybody: Arc<Both>,
+}
 
 impl Rules {
     /// # Errors
@@ -57,40 +64,45 @@ impl Rules {
         if patterns > PATTERNS_MAX {
             return Err(RulesError::Patterns(patterns));
         }
-        Ok(Self(rules))
+        let mut everybody = Both::default();
+        for rule in rules.iter().filter(|rule| rule.concerns_everybody()) {
+            let fixed = rule.patterns.iter().filter_map(|pattern| pattern.fixed());
+            fixed.for_each(|levels| everybody.add(rule, levels));
+        }
+        Ok(Self {
+            rules,
+            everybody: Arc::new(everybody),
+        })
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.rules.len()
     }
 
     /// Without rules, everybody may do everything.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rules.is_empty()
     }
 
     /// What one client may do.
     pub fn rights(&self, client: Client<'_>) -> Rights {
-        let mut rights = Rights {
-            is_open: self.is_empty(),
-            ..Rights::default()
-        };
-        for rule in self.0.iter().filter(|rule| rule.concerns(client)) {
+        let mut own = Both::default();
+        for rule in self.rules.iter().filter(|rule| rule.concerns(client)) {
             for pattern in &rule.patterns {
-                let levels = match rule.verdict {
-                    Verdict::Allow => pattern.granted_to(client),
-                    Verdict::Deny => Some(pattern.denied_to(client)),
+                let levels = match (pattern.fixed(), rule.verdict) {
+                    (Some(_), _) if rule.concerns_everybody() => None,
+                    (Some(levels), _) => Some(levels.clone()),
+                    (None, Verdict::Allow) => pattern.granted_to(client),
+                    (None, Verdict::Deny) => Some(pattern.denied_to(client)),
                 };
-                let Some(levels) = levels else { continue };
-                for action in &rule.actions {
-                    rights
-                        .of_mut(*action)
-                        .of_mut(rule.verdict)
-                        .push(levels.clone());
-                }
+                levels.iter().for_each(|levels| own.add(rule, levels));
             }
         }
-        rights
+        Rights {
+            is_open: self.is_empty(),
+            everybody: Arc::clone(&self.everybody),
+            own,
+        }
     }
 }
 
@@ -98,8 +110,28 @@ impl Rules {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     is_open: bool,
+    everybody: Arc<Both>,
+    /// Beside that.
+    own: Both,
+}
+
+/// For each action.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Both {
     publish: Patterns,
     subscribe: Patterns,
+}
+
+impl Both {
+    fn add(&mut self, rule: &Rule, levels: &Levels) {
+        for action in &rule.actions {
+            let patterns = match action {
+                Action::Publish => &mut self.publish,
+                Action::Subscribe => &mut self.subscribe,
+            };
+            patterns.of_mut(rule.verdict).push(levels.clone());
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,27 +150,29 @@ impl Patterns {
 }
 
 impl Rights {
-    fn of_mut(&mut self, action: Action) -> &mut Patterns {
-        match action {
-            Action::Publish => &mut self.publish,
-            Action::Subscribe => &mut self.subscribe,
-        }
-    }
-
     /// Whether it may publish to a topic, as a will too.
     /// Of a delayed message it is the topic that it has in the end.
     pub fn may_publish(&self, topic: &str) -> bool {
         let topic = final_topic(topic);
         let any = |patterns: &[Levels]| patterns.iter().any(|levels| levels.matches(topic));
-        self.is_open || (!any(&self.publish.denied) && any(&self.publish.allowed))
+        let all = [&self.own.publish, &self.everybody.publish];
+        self.is_open
+            || (!all.iter().any(|patterns| any(&patterns.denied))
+                && all.iter().any(|patterns| any(&patterns.allowed)))
     }
 
     /// Whether it may have all that a filter matches; of a shared subscription it is the filter behind the
     /// group's name. One allowing pattern must cover the whole filter, and no denying one may overlap it.
     pub fn may_subscribe(&self, filter: &str) -> bool {
-        let Patterns { allowed, denied } = &self.subscribe;
+        let overlaps = |levels: &Levels| levels.overlaps(filter);
+        let covers = |levels: &Levels| levels.covers(filter);
+        let all = [&self.own.subscribe, &self.everybody.subscribe];
         self.is_open
-            || (!denied.iter().any(|levels| levels.overlaps(filter))
-                && allowed.iter().any(|levels| levels.covers(filter)))
+            || (!all
+                .iter()
+                .any(|patterns| patterns.denied.iter().any(overlaps))
+                && all
+                    .iter()
+                    .any(|patterns| patterns.allowed.iter().any(covers)))
     }
 }

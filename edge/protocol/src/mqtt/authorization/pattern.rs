@@ -42,6 +42,8 @@ impl Space {
 pub(super) struct TopicPattern {
     first: Option<&'static str>,
     levels: Vec<PatternLevel>,
+    /// What it is for everybody; `None`: it has placeholders.
+    fixed: Option<Levels>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,10 +62,21 @@ enum Part {
 
 impl TopicPattern {
     pub(super) fn new(filter: &TopicFilter, space: Space) -> Self {
-        Self {
+        let mut pattern = Self {
             first: space.first_level(),
             levels: filter.as_str().split('/').map(PatternLevel::new).collect(),
+            fixed: None,
+        };
+        if pattern.levels.iter().all(PatternLevel::is_fixed) {
+            let nobody = Client { user: None, id: "" };
+            pattern.fixed = pattern.granted_to(nobody);
         }
+        pattern
+    }
+
+    /// What it allows or denies everybody alike; `None`: it has placeholders.
+    pub(super) fn fixed(&self) -> Option<&Levels> {
+        self.fixed.as_ref()
     }
 
     /// What it allows a client. Nothing where a name can't stand for a level: the pattern would mean other topics than
@@ -121,6 +134,10 @@ impl NamedFilter {
 }
 
 impl PatternLevel {
+    fn is_fixed(&self) -> bool {
+        matches!(self, Self::Fixed(_))
+    }
+
     fn new(level: &str) -> Self {
         match level {
             "+" => Self::Fixed(Level::One),
@@ -148,7 +165,7 @@ impl PatternLevel {
 }
 
 /// Whether a name is text in one level, and nothing else.
-fn is_one_level(name: &str) -> bool {
+pub(in crate::mqtt) fn is_one_level(name: &str) -> bool {
     !name.is_empty() && !name.contains(['/', '+', '#', '\0'])
 }
 

@@ -80,6 +80,8 @@ pub enum RuleError {
     },
     #[error("{0}: a shared subscription is judged by the filter behind its group: write that")]
     Shared(String),
+    #[error("{0}: a delayed message is judged by the topic that it has in the end: write that")]
+    Delayed(String),
 }
 
 impl TryFrom<RuleForm> for Rule {
@@ -130,6 +132,9 @@ fn check_ordinary(topic: &str) -> Result<(), RuleError> {
     if first == "$share" {
         return Err(RuleError::Shared(topic.to_owned()));
     }
+    if first == "$delayed" {
+        return Err(RuleError::Delayed(topic.to_owned()));
+    }
     let own = Space::OWN.into_iter();
     let mut own = own.filter(|space| space.first_level() == Some(first));
     match own.next() {
@@ -151,6 +156,10 @@ impl TryFrom<RulesForm> for Rules {
 }
 
 impl Rule {
+    pub(super) fn concerns_everybody(&self) -> bool {
+        self.users.is_none() && self.client_ids.is_none()
+    }
+
     pub(super) fn concerns(&self, client: Client<'_>) -> bool {
         let is_among = |names: &Option<BTreeSet<String>>, name: Option<&str>| match (names, name) {
             (None, _) => true,

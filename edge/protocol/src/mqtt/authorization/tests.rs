@@ -204,6 +204,10 @@ fn what_a_rule_cannot_mean_is_said_with_its_line() {
             "{allow: [subscribe], topics: ['$share/g/a']}",
             "behind its group",
         ),
+        (
+            "{deny: [publish], topics: ['$delayed/#']}",
+            "by the topic that it has in the end",
+        ),
         ("{allow: [publsh], topics: [a]}", "publsh"),
         ("{allow: [publish], topic: [a]}", "did you mean `topics`"),
     ] {

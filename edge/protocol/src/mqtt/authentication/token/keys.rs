@@ -120,7 +120,7 @@ impl fmt::Debug for TokenKey {
     }
 }
 
-/// A set of keys. Those of other kinds, and those that are for something else, are passed over.
+/// A set of keys. Those of other kinds, curves and sizes, and those that are for something else, are passed over.
 #[derive(Debug, Deserialize)]
 pub struct Jwks {
     keys: Vec<Jwk>,
@@ -162,9 +162,12 @@ impl Jwks {
             .keys
             .iter()
             .filter(|key| key.usage.as_deref().is_none_or(|usage| usage == "sig"));
-        let keys: Vec<_> = signing
-            .filter_map(|key| key.key().transpose())
-            .collect::<Result<_, _>>()?;
+        let keys = signing.filter_map(|key| match key.key() {
+            // Others are known here than those that a login gives out for others.
+            Err(KeyError::Curve(_) | KeyError::RsaShort) => None,
+            key => key.transpose(),
+        });
+        let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
         match keys.is_empty() {
             true => Err(KeyError::Empty),
             false => Ok(keys),

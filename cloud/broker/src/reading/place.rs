@@ -1,0 +1,67 @@
+//! Where a batch lies that is read of a file.
+
+use std::fmt;
+
+use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Log(LogPlace),
+    Segment {
+        segment: SegmentId,
+        /// Bytes from the segment's start.
+        position: u64,
+    },
+}
+
+impl Place {
+    pub(super) fn position(self) -> u64 {
+        match self {
+            Self::Log(place) => place.position,
+            Self::Segment { position, .. } => position,
+        }
+    }
+
+    /// So many bytes further on, in the same file.
+    pub(super) fn plus(self, bytes: usize) -> Self {
+        let bytes = bytes as u64;
+        match self {
+            Self::Log(LogPlace { object, position }) => Self::Log(LogPlace {
+                object,
+                position: position + bytes,
+            }),
+            Self::Segment { segment, position } => Self::Segment {
+                segment,
+                position: position + bytes,
+            },
+        }
+    }
+}
+
+impl From<LogPlace> for Place {
+    fn from(place: LogPlace) -> Self {
+        Self::Log(place)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(LogPlace { object, position }) => {
+                write!(out, "byte {position} of log object {object}")
+            }
+            Self::Segment { segment, position } => {
+                let SegmentId {
+                    store,
+                    broker_epoch,
+                    number,
+                } = segment;
+                let name = format_args!("{broker_epoch:016x}-{number:016x}");
+                write!(
+                    out,
+                    "byte {position} of segment {name} in object store {store}"
+                )
+            }
+        }
+    }
+}
