@@ -31,6 +31,7 @@ pub mod s3_relay;
 pub mod scratch;
 pub mod service_manager;
 pub mod standing;
+pub mod users;
 pub mod wait;
 pub mod workspace;
 

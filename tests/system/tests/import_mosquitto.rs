@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,7 +12,7 @@ use tidegate_system_tests::certificates::Certificates;
 use tidegate_system_tests::mosquitto::{self, Mosquitto};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::scratch::Scratch;
-use tidegate_system_tests::{http, ports, skip, wait, workspace};
+use tidegate_system_tests::{http, ports, skip, users, wait, workspace};
 
 /// Debian's package has it here.
 const DEBIAN: &str = "/etc/mosquitto/mosquitto.conf";
@@ -51,16 +50,7 @@ impl Import {
                 text.contains(&format!("tidegate-edge passwd \"{name}\"")),
                 "{text}"
             );
-            let mut command = Command::new(workspace::binary("tidegate-edge"));
-            command.args(["passwd", name]);
-            let mut process = command
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            writeln!(process.stdin.take().unwrap(), "{password}").unwrap();
-            let output = process.wait_with_output().unwrap();
-            text.push_str(&String::from_utf8(output.stdout).unwrap());
+            text.push_str(&users::line("passwd", name, password));
         }
         std::fs::write(path, text).unwrap();
     }
