@@ -208,7 +208,10 @@ fn users_certificates_and_shared_keys() {
     }
     let imported = import(&house, FOLDER, &config);
     assert_eq!(imported.code, 1, "{}", imported.said);
-    println!("{}\n{}", imported.said, imported.edge());
+    let (edge, not_carried) = (imported.edge(), imported.not_carried());
+    // The users, and the listener with shared keys.
+    assert_eq!(not_carried.len(), 3 + 2, "{}", imported.said);
+    assert!(!edge.contains(":18888\""), "{edge}");
     imported.give_passwords(&[("testuser", "testpassword")]);
     let mutual = |port: u16| json!({"transport": "tcp", "port": port, "ca": of.ca, "certificate": of.client_certificate, "key": of.client_key});
     let plan = json!({
@@ -224,24 +227,25 @@ fn users_certificates_and_shared_keys() {
         "identities": [
             {"name": "anonymous"},
             {"name": "user", "user": "testuser", "password": "testpassword"},
-            {"name": "wrong", "user": "testuser", "password": "Testpassword"},
-            {"name": "stranger", "user": "nobody", "password": "testpassword"},
+            {"name": "wrong", "user": "testuser", "password": "Testpassword", "once": true},
+            {"name": "stranger", "user": "nobody", "password": "testpassword", "once": true},
         ],
         "topics": ["a/b", "c"], "writer": "user", "observer": "anonymous",
         "ends": {"anonymous": "a/b", "user": "a/b"},
     });
     let ports = [1883, 18883, 18884, 18885, 18886, 18887];
     let saw = compare(&house, &config, &imported, &ports, &plan);
-    let some = json!({"anonymous": true, "user": true, "wrong": false, "stranger": false});
-    let nobody = json!({"anonymous": false, "user": false, "wrong": false, "stranger": false});
+    let first = json!({"anonymous": true, "user": true, "wrong": false, "stranger": false});
+    let both = json!({"anonymous": true, "user": true});
+    let nobody = json!({"anonymous": false, "user": false});
     for version in ["3.1.1", "5"] {
-        assert_eq!(saw[version]["comes in"], some);
+        assert_eq!(saw[version]["comes in"], first);
         for (door, who) in [
-            ("another", &some),
-            ("certificates", &some),
+            ("another", &both),
+            ("certificates", &both),
             ("none", &nobody),
-            ("secure websocket", &some),
-            ("tls", &some),
+            ("secure websocket", &both),
+            ("tls", &both),
             ("impostor", &nobody),
         ] {
             let over = &saw[version][format!("over {door}")];
