@@ -166,6 +166,73 @@ fn four_transports_on_loopback() {
     }
 }
 
+/// A container that is to be had ready. Its users and rules are kept by plugins, which are not carried over: nobody is let in
+/// whom they would keep out. Its rules, as mosquitto itself reads them, are.
+#[test]
+fn plugins_keep_clients_out_and_published_rules_let_them_in() {
+    let scratch = Scratch::new("import-container");
+    let (house, file) = match (house(&scratch), published("container/mosquitto.conf")) {
+        (Ok(house), Ok(file)) => (house, file),
+        (Err(missing), _) | (_, Err(missing)) => skip!("{missing}"),
+    };
+    let config = "/app/etc/mosquitto.conf";
+    house.put(&file, config);
+    std::fs::create_dir_all(house.path("/app/etc/mosquitto.d")).unwrap();
+    let imported = import(&house, "/app/etc", config);
+    assert_eq!(imported.code, 1, "{}", imported.said);
+    let edge = imported.edge();
+    assert!(edge.contains("mqtt:\n  listeners: []\n"), "{edge}");
+    for plugin in ["mosquitto-go-auth.so", "password_file.so", "acl_file.so"] {
+        let is_named = |line: &&str| line.contains(plugin);
+        assert!(imported.not_carried().iter().any(is_named), "{plugin}");
+    }
+    std::fs::remove_dir_all(house.path(IMPORTED)).unwrap();
+
+    let rules = file.with_file_name("mosquitto-acl.txt");
+    house.put(&rules, "/app/etc/mosquitto-acl.txt");
+    let text = "listener 1883 0.0.0.0\nlistener 8883 0.0.0.0\nprotocol websockets\nallow_anonymous true\n\
+        password_file /app/var/passwords\nacl_file /app/etc/mosquitto-acl.txt\n";
+    std::fs::write(house.path("/app/etc/rules.conf"), text).unwrap();
+    // Those that the container makes.
+    let users = [("admin", "admin"), ("example", "example")];
+    std::fs::create_dir_all(house.path("/app/var")).unwrap();
+    std::fs::create_dir_all(house.path(FOLDER)).unwrap();
+    std::fs::write(house.path("/app/var/passwords"), "").unwrap();
+    for (name, password) in users {
+        let mut command = house.command("/", Path::new("mosquitto_passwd"));
+        command.args(["-b", "/app/var/passwords", name, password]);
+        assert!(command.status().unwrap().success());
+    }
+    let imported = import(&house, "/app/etc", "/app/etc/rules.conf");
+    assert_eq!(imported.code, 1, "{}", imported.said);
+    imported.give_passwords(&users);
+    let plan = json!({
+        "port": 1883, "doors": {"websocket": {"transport": "websockets", "port": 8883}},
+        "identities": [
+            {"name": "anonymous"},
+            {"name": "admin", "user": "admin", "password": "admin"},
+            {"name": "example", "user": "example", "password": "example"},
+        ],
+        "topics": ["example/a", "admin/a", "other/a"], "writer": "admin", "observer": "admin",
+        "ends": {"admin": "other/a", "example": "example/a"},
+    });
+    let saw = compare(
+        &house,
+        "/app/etc/rules.conf",
+        &imported,
+        &[1883, 8883],
+        &plan,
+    );
+    for version in ["3.1.1", "5"] {
+        let saw = &saw[version];
+        assert_eq!(saw["writes"]["anonymous"], json!([]));
+        let own = json!([["example/a", "of example", false]]);
+        assert_eq!(saw["writes"]["example"], own);
+        let read = json!([["example/a", "x", false]]);
+        assert_eq!(saw["over websocket"]["reads"]["example"], read);
+    }
+}
+
 /// Users, TLS with and without certificates of clients, a listener that nobody should trust, and one with shared keys: what
 /// Eclipse Paho tests its client for C with.
 #[test]
