@@ -106,7 +106,9 @@ class Client:
 
     def end(self):
         self.client.disconnect()
-        self.client.loop_stop()
+        # Of one that was refused, paho's thread looks around once a second: it ends by itself.
+        if self.connack:
+            self.client.loop_stop()
 
 
 def comes_in(version, door=FIRST):
