@@ -57,6 +57,11 @@ impl Files for Disk {
         paths.sort();
         Ok(paths)
     }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        // It fails where there is no current folder: then it stays as it is.
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    }
 }
 
 /// Exits with 0 where all was carried over, with 1 where something was not, with 2 where there is no result.

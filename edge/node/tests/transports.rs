@@ -29,6 +29,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 /// Larger than a read, a frame and a QUIC packet.
 const PAYLOAD_BYTES: usize = 200 << 10;
 
+/// Long after the last byte was acknowledged, and before the server gives the client up.
+const OPEN: Duration = Duration::from_millis(500);
+
 /// A CA, and what it signs, in a folder.
 struct Certificates<'a> {
     folder: &'a Path,
@@ -319,6 +322,29 @@ async fn every_transport_speaks_mqtt() {
         !folder.path().join("mqtt.sock").exists(),
         "the socket's file goes with the node"
     );
+}
+
+/// A client may have acknowledged what it has not read, and lose that with the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_quic_the_client_has_the_last_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = Certificates::new(folder.path());
+    let edge = Edge::start(spec(folder.path())).await.unwrap();
+    let address = edge.mqtt_addresses()[At::Quic as usize];
+    let (connection, mut stream) = quic(address, certificates.client(false, &[b"mqtt"])).await;
+    // MQTT 3.1.1 without a client id, for a session that lasts: it is refused.
+    let mut body = string(b"MQTT");
+    body.extend([4, 0, 0, 0, 0, 0]);
+    stream.write_all(&packet(0x10, &body)).await.unwrap();
+    assert_eq!(read_packet(&mut stream).await, (0x20, vec![0, 2]));
+    assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+    assert!(
+        timeout(OPEN, connection.closed()).await.is_err(),
+        "it is open for as long as the client has not ended its half"
+    );
+    stream.shutdown().await.unwrap();
+    timeout(DEADLINE, connection.closed()).await.unwrap();
+    edge.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

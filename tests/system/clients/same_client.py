@@ -1,11 +1,14 @@
 """Does the same to a broker with paho-mqtt, whichever it is, and prints what it saw, as JSON: who comes in, what comes of
 messages to topics that one may and may not publish and subscribe to, what is retained, and what waits for a session.
 
-The plan is a JSON object on standard input: port; websocket (another port, or none); identities (name, user, password);
+The plan is a JSON object on standard input: port, of plain TCP; doors (others, by name: transport, port, and with TLS ca,
+certificate and key), if any; identities (name, user, password, and once
+if it comes by the first alone);
 topics; writer and observer (names of identities that may do all that anybody may); ends (by identity, a topic
 that it may read: a last message there says that no other comes)."""
 
 import json
+import ssl
 import sys
 import threading
 
@@ -16,12 +19,13 @@ from paho.mqtt.properties import Properties
 WAIT_S = 15
 plan = json.load(sys.stdin)
 identities = {identity["name"]: identity for identity in plan["identities"]}
+FIRST = {"transport": "tcp", "port": plan["port"]}
 
 
 class Client:
     """Connected, or told why not."""
 
-    def __init__(self, name, client_id, version, transport="tcp", persistent=False):
+    def __init__(self, name, client_id, version, door=FIRST, persistent=False):
         self.received, self.changed = [], threading.Condition()
         self.connack = self.session_present = None
         self.answered = set()
@@ -29,27 +33,43 @@ class Client:
         if version == mqtt.MQTTv311:
             options["clean_session"] = not persistent
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=version, transport=transport, **options
+            mqtt.CallbackAPIVersion.VERSION2, client_id, protocol=version, transport=door["transport"], **options
         )
         identity = identities[name]
         if identity.get("user") is not None:
             self.client.username_pw_set(identity["user"], identity["password"])
-        if transport == "websockets":
+        if door["transport"] == "websockets":
             self.client.ws_set_options(path="/mqtt")
+        if door.get("ca"):
+            self.client.tls_set(door["ca"], door.get("certificate"), door.get("key"))
         self.client.on_connect = self.on_connect
         self.client.on_message = self.on_message
         self.client.on_subscribe = lambda client, userdata, mid, reasons, properties: self.answer(mid)
         self.client.on_publish = lambda client, userdata, mid, reason, properties: self.answer(mid)
         self.client.reconnect_delay_set(WAIT_S * 4, WAIT_S * 4)
-        port = plan["websocket"] if transport == "websockets" else plan["port"]
+        # With TLS 1.3 a certificate is refused after the client's end of the handshake.
+        self.client.on_disconnect = self.on_disconnect
+        try:
+            self.connect(door["port"], version, persistent)
+        except (ssl.SSLError, ConnectionError):
+            self.connack = False
+            return
+        self.client.loop_start()
+        self.wait(lambda: self.connack is not None)
+
+    def connect(self, port, version, persistent):
         if version == mqtt.MQTTv5:
             properties = Properties(PacketTypes.CONNECT)
             properties.SessionExpiryInterval = 3600 if persistent else 0
             self.client.connect("127.0.0.1", port, clean_start=not persistent, properties=properties)
         else:
             self.client.connect("127.0.0.1", port)
-        self.client.loop_start()
-        self.wait(lambda: self.connack is not None)
+
+    def on_disconnect(self, client, userdata, flags, reason, properties):
+        with self.changed:
+            if self.connack is None:
+                self.connack = False
+            self.changed.notify_all()
 
     def on_connect(self, client, userdata, flags, reason, properties):
         with self.changed:
@@ -69,7 +89,7 @@ class Client:
     def wait(self, what):
         with self.changed:
             if not self.changed.wait_for(what, WAIT_S):
-                sys.exit(f"not within {WAIT_S} s: {self.received}")
+                raise TimeoutError(f"not within {WAIT_S} s: {self.received}")
 
     def subscribe(self, topics):
         for topic in topics:
@@ -86,13 +106,18 @@ class Client:
 
     def end(self):
         self.client.disconnect()
-        self.client.loop_stop()
+        # Of one that was refused, paho's thread looks around once a second: it ends by itself.
+        if self.connack:
+            self.client.loop_stop()
 
 
-def comes_in(version):
+def comes_in(version, door=FIRST):
     came = {}
-    for name in identities:
-        client = Client(name, f"comes-{name}", version)
+    for name, identity in identities.items():
+        # Who fails often is slowed, and so is who comes from the same address.
+        if identity.get("once") and door is not FIRST:
+            continue
+        client = Client(name, f"comes-{name}", version, door)
         came[name] = client.connack
         client.end()
     return came
@@ -117,15 +142,15 @@ def writes(version, came):
     return seen
 
 
-def reads(version, came, transport="tcp"):
+def reads(version, came, door=FIRST):
     """What each identity sees of what the writer publishes."""
     seen = {}
     for name in came:
         if name not in plan["ends"]:
             continue
-        reader = Client(name, f"reads-{name}", version, transport)
+        reader = Client(name, f"reads-{name}", version, door)
         reader.subscribe(plan["topics"])
-        writer = Client(plan["writer"], "writer", version, transport)
+        writer = Client(plan["writer"], "writer", version, door)
         for topic in plan["topics"]:
             writer.publish(topic, "x")
         writer.publish(plan["ends"][name], "end")
@@ -183,6 +208,8 @@ for version, label in ((mqtt.MQTTv311, "3.1.1"), (mqtt.MQTTv5, "5")):
         "retained": retained(version),
         "session": session(version),
     }
-    if plan.get("websocket"):
-        saw[label]["over websocket"] = reads(version, inside, "websockets")
+    for name, door in plan.get("doors", {}).items():
+        came = comes_in(version, door)
+        inside = [name for name, is_in in came.items() if is_in]
+        saw[label][f"over {name}"] = {"comes in": came, "reads": reads(version, inside, door)}
 print(json.dumps(saw))

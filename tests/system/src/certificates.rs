@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 
 /// Where the PEM files are.
 #[derive(Debug)]
@@ -18,7 +21,17 @@ pub struct Certificates {
     /// Of another: `O=Tide,CN=stranger`.
     pub stranger_certificate: PathBuf,
     pub stranger_key: PathBuf,
+    /// Of one with alternative names alone, of which each is [`ALTERNATIVE_NAMES`]'s.
+    pub alternative_certificate: PathBuf,
+    pub alternative_key: PathBuf,
 }
+
+/// As `certificate_user` calls their kinds.
+pub const ALTERNATIVE_NAMES: [(&str, &str); 3] = [
+    ("dns_name", "press.plant.test"),
+    ("email", "press@plant.test"),
+    ("uri", "urn:plant:press"),
+];
 
 impl Certificates {
     /// Writes `ca.crt`, `server.crt` and `server.key`, and the same of `client` and `stranger`, to a folder.
@@ -39,6 +52,8 @@ impl Certificates {
         write(&key, &server_key.serialize_pem());
         let [client_certificate, client_key] = client(folder, "client", "press", &issuer);
         let [stranger_certificate, stranger_key] = client(folder, "stranger", "stranger", &issuer);
+        let [alternative_certificate, alternative_key] =
+            signed(folder, "alternative", &with_alternative_names(), &issuer);
         let ended_certificate = folder.join("ended.crt");
         write(&ended_certificate, &ended(&client_key, "press", &issuer));
         Self {
@@ -50,6 +65,8 @@ impl Certificates {
             ended_certificate,
             stranger_certificate,
             stranger_key,
+            alternative_certificate,
+            alternative_key,
         }
     }
 
@@ -80,9 +97,18 @@ fn client(
     common_name: &str,
     issuer: &Issuer<'_, KeyPair>,
 ) -> [PathBuf; 2] {
+    signed(folder, file, &of_client(common_name), issuer)
+}
+
+fn signed(
+    folder: &Path,
+    file: &str,
+    params: &CertificateParams,
+    issuer: &Issuer<'_, KeyPair>,
+) -> [PathBuf; 2] {
     let [certificate, key] = ["crt", "key"].map(|end| folder.join(format!("{file}.{end}")));
     let pair = key_pair();
-    let client = of_client(common_name).signed_by(&pair, issuer);
+    let client = params.signed_by(&pair, issuer);
     write(&certificate, &client.expect("a CA signs").pem());
     write(&key, &pair.serialize_pem());
     [certificate, key]
@@ -103,6 +129,19 @@ fn of_client(common_name: &str) -> CertificateParams {
     client
         .distinguished_name
         .push(DnType::OrganizationName, "Tide");
+    client
+}
+
+fn with_alternative_names() -> CertificateParams {
+    let mut client = parameters(&[], "");
+    client.distinguished_name = DistinguishedName::new();
+    client
+        .distinguished_name
+        .push(DnType::OrganizationName, "Tide");
+    let kinds = [SanType::DnsName, SanType::Rfc822Name, SanType::URI];
+    let names = kinds.into_iter().zip(ALTERNATIVE_NAMES);
+    let names = names.map(|(kind, (_, name))| kind(name.try_into().expect("it is ASCII")));
+    client.subject_alt_names = names.collect();
     client
 }
 

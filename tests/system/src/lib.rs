@@ -11,8 +11,10 @@ pub mod certificates;
 pub mod cli;
 pub mod debian;
 pub mod group_history;
+pub mod house;
 pub mod http;
 pub mod image;
+pub mod imported;
 pub mod interop;
 pub mod kafka;
 pub mod kafka_client;
@@ -31,6 +33,7 @@ pub mod s3_relay;
 pub mod scratch;
 pub mod service_manager;
 pub mod standing;
+pub mod users;
 pub mod wait;
 pub mod workspace;
 

@@ -187,10 +187,15 @@ impl Edge {
     /// Another listener, with these keys in one line, before the start; returns its address.
     pub fn listen(&self, keys: &str) -> SocketAddr {
         let address = ports::free();
-        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
-        let line = format!("\n    - {{address: {address}, {keys}}}\nhttp:\n");
-        write(&self.config, &text.replacen("\nhttp:\n", &line, 1));
+        self.listen_at(&address.to_string(), keys);
         address
+    }
+
+    /// The same at this address, as of a Unix socket.
+    pub fn listen_at(&self, address: &str, keys: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration is there");
+        let line = format!("\n    - {{address: '{address}', {keys}}}\nhttp:\n");
+        write(&self.config, &text.replacen("\nhttp:\n", &line, 1));
     }
 
     /// The edge is tried again so soon after a refusal: fights and outages do not take long then. Its

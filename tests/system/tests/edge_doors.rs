@@ -3,28 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tidegate_system_tests::certificates::Certificates;
 use tidegate_system_tests::node::Edge;
 use tidegate_system_tests::scratch::Scratch;
-use tidegate_system_tests::workspace;
+use tidegate_system_tests::{users, workspace};
 
 const RULES: &str = "rules: [{allow: [publish, subscribe], topics: ['of/%u/#']}]\n";
-
-/// What `tidegate-edge passwd NAME` prints.
-fn user(name: &str, password: &str) -> String {
-    let mut command = Command::new(workspace::binary("tidegate-edge"));
-    command.args(["passwd", name]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut process = command.spawn().unwrap();
-    writeln!(process.stdin.take().unwrap(), "{password}").unwrap();
-    let output = process.wait_with_output().unwrap();
-    assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// What became of each case.
 fn attempts(cases: &[Value]) -> Vec<Value> {
@@ -53,7 +40,11 @@ fn who_has_a_right_has_it_over_each_transport_and_who_has_not_is_told() {
     let mut edge = Edge::alone(scratch.path(), scratch.path());
     let certificates = Certificates::new(scratch.path());
     let tls = certificates.yaml();
-    std::fs::write(scratch.path().join("users"), user("ada", "lovelace")).unwrap();
+    std::fs::write(
+        scratch.path().join("users"),
+        users::line("passwd", "ada", "lovelace"),
+    )
+    .unwrap();
     std::fs::write(scratch.path().join("acl.yaml"), RULES).unwrap();
     let secure = edge.listen(&tls);
     let websocket = edge.listen("transport: websocket");
@@ -61,13 +52,7 @@ fn who_has_a_right_has_it_over_each_transport_and_who_has_not_is_told() {
     let mutual = certificates.mutual_yaml();
     let by_certificate = edge.listen(&format!("{mutual}, certificate_user: common_name"));
     let socket = scratch.path().join("mqtt.sock");
-    let text = std::fs::read_to_string(scratch.path().join("edge.yaml")).unwrap();
-    let line = format!("\n    - address: unix:{}\nhttp:\n", socket.display());
-    std::fs::write(
-        scratch.path().join("edge.yaml"),
-        text.replacen("\nhttp:\n", &line, 1),
-    )
-    .unwrap();
+    edge.listen_at(&format!("unix:{}", socket.display()), "");
     edge.configure_mqtt("  users: users\n  acl: acl.yaml\n  failures_free: 1000\n");
     edge.start();
     edge.wait_ready();

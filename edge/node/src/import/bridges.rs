@@ -65,11 +65,7 @@ impl Bridge {
     }
 
     pub(super) fn name(&self) -> &str {
-        self.opened
-            .value
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
+        self.opened.word()
     }
 
     pub(super) fn take(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
@@ -127,7 +123,7 @@ impl Bridge {
                 self.reconnect_max_s = Some(seconds.clamp(1, 3_600));
                 mapped(report, "reconnect_max");
             }
-            "start_type" => match line.value.as_str() {
+            "start_type" => match line.word() {
                 "automatic" => report.add(line, Fate::IsSo, "a source is connected while the node runs"),
                 "lazy" | "once" => report.not_carried(line, "a source is connected while the node runs"),
                 other => return Err(line.problem(format!("{other:?} is none"))),
@@ -152,7 +148,8 @@ impl Bridge {
 
     /// The first of several.
     fn address(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
-        let all: Vec<_> = line.value.split_whitespace().collect();
+        let words = line.value.split_whitespace();
+        let all: Vec<_> = words.take_while(|word| !word.starts_with('#')).collect();
         let first = *all
             .first()
             .ok_or_else(|| line.problem("it names no server"))?;
@@ -184,6 +181,8 @@ impl Bridge {
             .next()
             .unwrap_or_else(|| "out".to_owned())
             .to_lowercase();
+        // A comment may stand behind them.
+        let mut words = words.take_while(|word| !word.starts_with('#'));
         let qos = words.next().unwrap_or_else(|| "0".to_owned());
         let qos: i64 = qos
             .parse()

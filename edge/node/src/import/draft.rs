@@ -86,7 +86,7 @@ impl Draft {
                 self.has_interface = true;
                 report.not_carried(line, "an address of the interface is needed: until you write one, the listener is on loopback");
             }
-            "socket_domain" => match line.value.as_str() {
+            "socket_domain" => match line.word() {
                 "ipv4" => mapped(report, "the listener's address"),
                 "ipv6" => {
                     self.is_v6 = true;
@@ -135,7 +135,7 @@ impl Draft {
     }
 
     fn protocol(&mut self, line: &Line, report: &mut Report) -> Result<(), Problem> {
-        match line.value.as_str() {
+        match line.word() {
             "mqtt" => report.add(line, Fate::IsSo, "tcp"),
             "websockets" => {
                 self.is_websocket = true;

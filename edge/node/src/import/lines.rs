@@ -15,7 +15,20 @@ pub(crate) trait Files {
     /// # Errors
     /// In one line.
     fn configurations(&self, folder: &Path) -> Result<Vec<PathBuf>, String>;
+
+    /// The same from wherever it is read: mosquitto's paths start where it starts, and so do those of an import.
+    fn absolute(&self, path: &Path) -> PathBuf;
 }
+
+/// Paths that the result names as they are.
+const NAMED: [&str; 6] = [
+    "bridge_cafile",
+    "bridge_certfile",
+    "bridge_keyfile",
+    "cafile",
+    "certfile",
+    "keyfile",
+];
 
 /// An option and its value, which may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,10 +75,16 @@ pub(super) fn read(main: &Path, files: &dyn Files) -> Result<Vec<Line>, Vec<Prob
             Err(message) => problems.push(refused(message)),
         }
     }
-    match problems.is_empty() {
-        true => Ok(lines),
-        false => Err(problems),
+    if !problems.is_empty() {
+        return Err(problems);
     }
+    for line in &mut lines {
+        if NAMED.contains(&line.option.as_str()) && !line.value.is_empty() {
+            let path = files.absolute(Path::new(&line.value));
+            line.value = path.display().to_string();
+        }
+    }
+    Ok(lines)
 }
 
 fn of_file(
@@ -120,8 +139,13 @@ impl Line {
         }
     }
 
+    /// Of a value that is one word. mosquitto looks at nothing behind it, and people write comments there.
+    pub(super) fn word(&self) -> &str {
+        self.value.split_whitespace().next().unwrap_or_default()
+    }
+
     pub(super) fn boolean(&self) -> Result<bool, Problem> {
-        match self.value.as_str() {
+        match self.word() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
             other => Err(self.problem(format!("{other:?} is neither true nor false"))),
@@ -130,7 +154,7 @@ impl Line {
 
     /// Negative ones are mosquitto's "none".
     pub(super) fn number(&self) -> Result<i64, Problem> {
-        let text = self.value.split_whitespace().next().unwrap_or_default();
+        let text = self.word();
         let wrong = |_| self.problem(format!("{text:?} is not a number"));
         text.parse().map_err(wrong)
     }

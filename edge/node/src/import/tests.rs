@@ -20,6 +20,10 @@ impl Files for Memory {
             .cloned()
             .collect())
     }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        Path::new("/start").join(path)
+    }
 }
 
 fn imported(files: &[(&str, &str)]) -> Result<Imported, Vec<Problem>> {
@@ -63,12 +67,32 @@ fn listeners_are_carried_over_with_who_may_come() {
       insecure: true
       limits: {connections_max: 7}
     - address: \"[::1]:8883\"
-      tls: {certificate: \"crt\", key: \"key\", client_ca: \"ca\"}
+      tls: {certificate: \"/start/crt\", key: \"/start/key\", client_ca: \"/start/ca\"}
       certificate_user: common_name
       anonymous: true
     - address: \"unix:/run/m.sock\"";
     assert_eq!(yaml, expected);
     assert!(told.iter().all(|line| line.contains("differs")), "{told:?}");
+}
+
+#[test]
+fn what_stands_behind_a_value_is_a_comment() {
+    let (yaml, _) = of(
+        "allow_anonymous true # anyone\nlistener 1883 # not an address\nprotocol websockets # for pages\nsocket_domain ipv4 # only\nmax_connections 7 # few\n\
+        connection cloud # ours\naddress mqtt.example:1883 # theirs\nstart_type automatic # at once\ntopic c/# in 1 # commands\n",
+    );
+    let expected = "mqtt:
+  listeners:
+    - address: \"0.0.0.0:1883\"
+      transport: websocket
+      insecure: true
+      limits: {connections_max: 7}";
+    assert!(yaml.starts_with(expected), "{yaml}");
+    let source = "server: \"mqtt://mqtt.example:1883\"";
+    assert!(yaml.contains(source), "{yaml}");
+    assert!(yaml.contains("filter: \"c/#\""), "{yaml}");
+    assert!(!yaml.contains("# "), "{yaml}");
+    assert!(imported(&[("m.conf", "allow_anonymous # true\n")]).is_err());
 }
 
 #[test]

@@ -1,0 +1,1 @@
+//! Nothing: what the packages carry is wanted.
