@@ -1,5 +1,8 @@
-//! A clean Debian, as `debootstrap` makes it, with its own network and processes. PID 1 there is no service manager:
-//! what a package asks of one is written down, and a test starts the services as their units say.
+//! A clean Debian, as `debootstrap` makes it, with its own network and processes. Either PID 1 there is no service
+//! manager: what a package asks of one is written down, and a test starts the services as their units say. Or it is
+//! systemd.
+
+mod booted;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -36,33 +39,14 @@ pub struct Debian {
     pub root: PathBuf,
     /// The first process within, by its id outside.
     first: u32,
-    _namespaces: Process,
+    namespaces: Process,
     logs: PathBuf,
 }
 
 impl Debian {
-    /// The reason where there can be none here, or is not to be.
+    /// One without a service manager. The reason where there can be none here, or is not to be.
     pub fn new(scratch: &Scratch) -> Result<Self, String> {
-        if std::env::var("TIDEGATE_TEST_FULL").as_deref() != Ok("1") {
-            return Err("this makes a Debian of its own: tests/run --full does it".to_owned());
-        }
-        if !workspace::is_root() {
-            return Err("this needs root, for chroot and namespaces".to_owned());
-        }
-        for (tool, package) in [("debootstrap", "debootstrap"), ("ip", "iproute2")] {
-            if !workspace::has_tool(tool) {
-                return Err(format!("{tool} is missing (apt-get install {package})"));
-            }
-        }
-        let root = scratch.folder("root");
-        let tarball = tarball()?;
-        output(
-            Command::new("tar")
-                .arg("-xpf")
-                .arg(tarball)
-                .arg("-C")
-                .arg(&root),
-        )?;
+        let root = unpacked(scratch)?;
         let script = root.join("usr/bin/systemctl");
         std::fs::rename(&script, root.join("usr/bin/systemctl.own"))
             .map_err(|error| error.to_string())?;
@@ -71,10 +55,10 @@ impl Debian {
         // Maintainer scripts take it for a machine that systemd has booted.
         std::fs::create_dir_all(root.join("run/systemd/system"))
             .map_err(|error| error.to_string())?;
-        Self::boot(root, scratch.path())
+        Self::unbooted(root, scratch.path())
     }
 
-    fn boot(root: PathBuf, logs: &Path) -> Result<Self, String> {
+    fn unbooted(root: PathBuf, logs: &Path) -> Result<Self, String> {
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--net", "--pid", "--fork", "--kill-child"])
@@ -96,7 +80,7 @@ impl Debian {
         Ok(Self {
             root,
             first: first?,
-            _namespaces: namespaces,
+            namespaces,
             logs: logs.to_owned(),
         })
     }
@@ -110,13 +94,7 @@ impl Debian {
 
     /// A program there, by root.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .args(["--target", &self.first.to_string()])
-            .args(["--mount", "--net", "--pid", "--root", "--wd=/", "env"])
-            .args(ENVIRONMENT)
-            .args(words);
-        command
+        within(self.first, words)
     }
 
     /// The same to its end, which must be a good one; what it has said to its standard output.
@@ -135,14 +113,14 @@ impl Debian {
         read.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// What was asked of the service manager since this was called last, a line for each time.
+    /// Where there is none: what was asked of the service manager since this was called last, a line for each time.
     pub fn asked(&self) -> String {
         let asked = std::fs::read_to_string(self.root.join(ASKED)).unwrap_or_default();
         let _ = std::fs::remove_file(self.root.join(ASKED));
         asked
     }
 
-    /// Starts a service as the user, and with the command, that its unit names; returns once it says that it is ready.
+    /// Where there is no service manager: starts a service as the user, and with the command, that its unit names; returns once it says that it is ready.
     #[track_caller]
     pub fn start(&self, service: &str, manager: &ServiceManager) -> Process {
         let unit = ["/etc/systemd/system", "/lib/systemd/system"]
@@ -173,6 +151,42 @@ impl Debian {
         manager.wait_for("READY=1", wait::SOON);
         process
     }
+}
+
+/// A program where a process is.
+fn within(process: u32, words: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command
+        .args(["--target", &process.to_string()])
+        .args(["--mount", "--net", "--pid", "--root", "--wd=/", "env"])
+        .args(ENVIRONMENT)
+        .args(words);
+    command
+}
+
+/// Its root, in a folder of the test's.
+fn unpacked(scratch: &Scratch) -> Result<PathBuf, String> {
+    if std::env::var("TIDEGATE_TEST_FULL").as_deref() != Ok("1") {
+        return Err("this makes a Debian of its own: tests/run --full does it".to_owned());
+    }
+    if !workspace::is_root() {
+        return Err("this needs root, for chroot and namespaces".to_owned());
+    }
+    for (tool, package) in [("debootstrap", "debootstrap"), ("ip", "iproute2")] {
+        if !workspace::has_tool(tool) {
+            return Err(format!("{tool} is missing (apt-get install {package})"));
+        }
+    }
+    let root = scratch.folder("root");
+    let tarball = tarball()?;
+    output(
+        Command::new("tar")
+            .arg("-xpf")
+            .arg(tarball)
+            .arg("-C")
+            .arg(&root),
+    )?;
+    Ok(root)
 }
 
 /// The root as it was made, kept below the target folder.
