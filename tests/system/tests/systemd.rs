@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use tidegate_system_tests::debian::Debian;
 use tidegate_system_tests::interop::pages;
+use tidegate_system_tests::machine::Machine;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::wait::{self, SOON};
 use tidegate_system_tests::{skip, workspace};
@@ -43,7 +43,7 @@ fn systemd_starts_confines_and_revives_what_the_packages_install() {
         }
     }
     let scratch = Scratch::new("systemd");
-    let mut debian = match Debian::booted(&scratch) {
+    let mut debian = match Machine::booted_debian(&scratch) {
         Ok(debian) => debian,
         Err(reason) => skip!("{reason}"),
     };
@@ -77,14 +77,14 @@ fn package(node: &str, version: &str) -> PathBuf {
     workspace::target().join(format!("dist/{node}_{version}_amd64.deb"))
 }
 
-fn install(debian: &Debian, version: &str) {
+fn install(debian: &Machine, version: &str) {
     let files = NODES.map(|node| format!("/var/tmp/{node}_{version}_amd64.deb"));
     debian.run(&["apt-get", "-y", "install", &files[0], &files[1]]);
 }
 
 /// It has said that it is ready: with `Type=notify` it is not active before.
 #[track_caller]
-fn runs(debian: &Debian, node: &str) {
+fn runs(debian: &Machine, node: &str) {
     wait::until(&format!("{node} is active"), SOON, || {
         (debian.property(node, "ActiveState") == "active").then_some(())
     });
@@ -93,7 +93,7 @@ fn runs(debian: &Debian, node: &str) {
 }
 
 /// What its unit takes from it, it has not; and the rest of the machine is not there for it to write to.
-fn is_confined(debian: &Debian, node: &str) {
+fn is_confined(debian: &Machine, node: &str) {
     let process = debian.property(node, "MainPID");
     let status = debian.run(&["cat", &format!("/proc/{process}/status")]);
     let value = |key: &str| {
@@ -138,7 +138,7 @@ fn is_confined(debian: &Debian, node: &str) {
     println!("{}", rated.lines().next_back().unwrap_or_default());
 }
 
-fn reloads(debian: &Debian, node: &str) {
+fn reloads(debian: &Machine, node: &str) {
     let process = debian.property(node, "MainPID");
     debian.run(&["systemctl", "reload", node]);
     let said = || log(debian, node).contains("SIGHUP").then_some(());
@@ -148,7 +148,7 @@ fn reloads(debian: &Debian, node: &str) {
 }
 
 /// The watchdog waits less long here than the units say, so that the test does, too.
-fn are_killed_when_they_hang(debian: &Debian) {
+fn are_killed_when_they_hang(debian: &Machine) {
     let text = format!("[Service]\nWatchdogSec={}s\n", HANGS_FOR.as_secs());
     for node in NODES {
         drop_in(debian, node, "watchdog", &text);
@@ -179,7 +179,7 @@ fn are_killed_when_they_hang(debian: &Debian) {
     }
 }
 
-fn upgrade(debian: &Debian) {
+fn upgrade(debian: &Machine) {
     let before = NODES.map(|node| debian.property(node, "MainPID"));
     install(debian, NEXT_VERSION);
     for (node, before) in NODES.into_iter().zip(before) {
@@ -191,7 +191,7 @@ fn upgrade(debian: &Debian) {
 }
 
 /// Not without leave; with what the documentation says, it may.
-fn data_and_port_elsewhere(debian: &Debian) {
+fn data_and_port_elsewhere(debian: &Machine) {
     let node = "tidegate-edge";
     let folder = ["install", "-d", "-o", node, "-g", node, ELSEWHERE];
     debian.run(&folder);
@@ -224,7 +224,7 @@ fn data_and_port_elsewhere(debian: &Debian) {
     assert!(debian.path(ELSEWHERE).join("journal").exists());
 }
 
-fn purge(debian: &Debian) {
+fn purge(debian: &Machine) {
     debian.run(&["apt-get", "-y", "purge", NODES[0], NODES[1]]);
     for node in NODES {
         assert_ne!(debian.property(node, "ActiveState"), "active");
@@ -237,14 +237,14 @@ fn purge(debian: &Debian) {
 }
 
 /// As `systemctl edit` writes it.
-fn drop_in(debian: &Debian, node: &str, name: &str, text: &str) {
+fn drop_in(debian: &Machine, node: &str, name: &str, text: &str) {
     let folder = debian.path(&format!("/etc/systemd/system/{node}.service.d"));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(format!("{name}.conf")), text).unwrap();
     debian.run(&["systemctl", "daemon-reload"]);
 }
 
-fn log(debian: &Debian, node: &str) -> String {
+fn log(debian: &Machine, node: &str) -> String {
     debian.run(&[
         "journalctl",
         "--no-pager",
@@ -256,7 +256,7 @@ fn log(debian: &Debian, node: &str) -> String {
 }
 
 /// As a device.
-fn publish(debian: &Debian, port: &str, payload: &str) {
+fn publish(debian: &Machine, port: &str, payload: &str) {
     let mut device: Command = debian.beside("mosquitto_pub");
     device.args(["-h", "127.0.0.1", "-p", port, "-q", "1"]);
     device.args(["-t", "plant/line1", "-m", payload]);

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Debian, unpacked, within};
+use super::debian::unpacked;
+use super::{Machine, may_be_made, within};
 use crate::process::Process;
 use crate::scratch::Scratch;
-use crate::{wait, workspace};
+use crate::wait;
 
 /// What the control groups of such machines begin with.
 const GROUPS: &str = "tidegate-tests-";
@@ -32,12 +33,10 @@ exec systemd-nspawn --quiet --directory="$0" --boot --register=no --keep-unit --
     --link-journal=no --machine=tidegate-tests --console=pipe
 "#;
 
-impl Debian {
+impl Machine {
     /// The reason where it cannot be booted here, or is not to be.
-    pub fn booted(scratch: &Scratch) -> Result<Self, String> {
-        if !workspace::has_tool("systemd-nspawn") {
-            return Err("systemd-nspawn is missing (apt-get install systemd-container)".to_owned());
-        }
+    pub fn booted_debian(scratch: &Scratch) -> Result<Self, String> {
+        may_be_made(&[("systemd-nspawn", "systemd-container")])?;
         let root = unpacked(scratch)?;
         let (namespaces, first) = boot(&root, scratch.path())?;
         Ok(Self {
