@@ -102,6 +102,27 @@ fn may_be_made(tools: &[(&str, &str)]) -> Result<(), String> {
     Ok(())
 }
 
+/// The service's own process: what has started it waits for it.
+pub fn main_process(service: &Process) -> u32 {
+    let id = service.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let first = children.unwrap_or_default();
+    first
+        .split_whitespace()
+        .next()
+        .map_or(id, |child| child.parse().expect("a number"))
+}
+
+/// As the service manager does.
+#[track_caller]
+pub fn terminate(service: &mut Process) {
+    let id = main_process(service).to_string();
+    let killed = Command::new("kill").args(["-s", "TERM", &id]).status();
+    assert!(killed.is_ok_and(|status| status.success()), "kill {id}");
+    let status = service.wait(wait::SOON);
+    assert!(status.success(), "{status}");
+}
+
 /// A program where a process is.
 fn within(process: u32, words: &[&str]) -> Command {
     let mut command = Command::new("nsenter");

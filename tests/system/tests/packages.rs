@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use tidegate_system_tests::machine::Machine;
+use tidegate_system_tests::machine::{Machine, main_process, terminate};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::service_manager::ServiceManager;
@@ -293,31 +293,11 @@ fn start(debian: &Machine, manager: &ServiceManager) -> [Process; 2] {
     NODES.map(|node| debian.start(node, manager))
 }
 
-/// The service's own process: what has started it waits for it.
-fn main_process(service: &Process) -> u32 {
-    let id = service.id();
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-    let first = children.unwrap_or_default();
-    first
-        .split_whitespace()
-        .next()
-        .map_or(id, |child| child.parse().unwrap())
-}
-
 fn stop(services: [Process; 2]) {
     // The edge first: the cloud need not wait for it.
     for mut service in services.into_iter().rev() {
         terminate(&mut service);
     }
-}
-
-/// As the service manager does.
-fn terminate(service: &mut Process) {
-    let id = main_process(service).to_string();
-    let killed = Command::new("kill").args(["-s", "TERM", &id]).status();
-    assert!(killed.unwrap().success());
-    let status = service.wait(SOON);
-    assert!(status.success(), "{status}");
 }
 
 /// As a device.

@@ -3,17 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::path::Path;
 use std::process::Command;
 
-use tidegate_system_tests::machine::Machine;
+use tidegate_system_tests::machine::{Machine, terminate};
 use tidegate_system_tests::node::{Cloud, EDGE_ID, STREAM};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::wait::{self, SOON};
 use tidegate_system_tests::{skip, workspace};
 
-/// What `tests/run` has the tarball made as.
-const NAME: &str = "tidegate-edge-0.0.1~static-linux-amd64";
+/// What `tests/run` has the tarballs made as.
+const VERSION: &str = "0.0.1~static";
 
 const USER: &str = "tidegate-edge";
 const USER_NUMBER: u32 = 990;
@@ -27,20 +28,35 @@ const OFF: &str = "#uplink: {cloud: \"cloud.example.com:7443\",";
 const BY_FILE: &str = "cloud-by-file.example.com";
 const BY_DNS: &str = "cloud-by-dns.example.com";
 
+/// What a program of another architecture is run by.
+const EMULATOR: &str = "qemu-aarch64-static";
+
 #[test]
 fn a_static_edge_needs_no_library_and_finds_its_cloud_by_name() {
-    let tarball = workspace::target().join(format!("dist/{NAME}.tar.gz"));
+    by_name("amd64", None);
+}
+
+#[test]
+fn a_static_arm64_edge_needs_no_library_and_finds_its_cloud_by_name() {
+    by_name("arm64", Some(EMULATOR));
+}
+
+fn by_name(architecture: &str, emulator: Option<&str>) {
+    let name = format!("tidegate-edge-{VERSION}-linux-{architecture}");
+    let tarball = workspace::target().join(format!("dist/{name}.tar.gz"));
     if !tarball.exists() {
         skip!(
-            "{} is missing: tests/run --full makes it",
+            "{} is missing: images/build tarball --arch {architecture} --profile quick --version {VERSION} edge",
             tarball.display()
         );
     }
-    for (tool, package) in [
+    let tools = [
         ("mosquitto_pub", "mosquitto-clients"),
         ("kcat", "kcat"),
         ("dnsmasq", "dnsmasq-base"),
-    ] {
+    ];
+    let emulators = emulator.map(|emulator| (emulator, "qemu-user-static"));
+    for (tool, package) in tools.into_iter().chain(emulators) {
         if !workspace::has_tool(tool) {
             skip!("{tool} is missing (apt-get install {package})");
         }
@@ -57,7 +73,11 @@ fn a_static_edge_needs_no_library_and_finds_its_cloud_by_name() {
     let cloud = Cloud::new(scratch.path(), scratch.path());
     let _cloud = start(&machine, &cloud, &scratch);
 
-    install(&machine, &tarball);
+    install(&machine, &tarball, &name);
+    if let Some(emulator) = emulator {
+        let there = machine.path("/bin").join(emulator);
+        std::fs::copy(workspace::tool(emulator).unwrap(), there).unwrap();
+    }
     join(&machine, &cloud, &scratch);
     let mut sent = Vec::new();
     for name in [BY_FILE, BY_DNS] {
@@ -66,10 +86,11 @@ fn a_static_edge_needs_no_library_and_finds_its_cloud_by_name() {
         let before = text.lines().find(|line| line.contains("uplink: {cloud: "));
         let before = before.unwrap().split_inclusive(',').next().unwrap();
         std::fs::write(machine.path(CONFIGURATION), text.replacen(before, &line, 1)).unwrap();
-        let _edge = run(&machine, &scratch);
+        let mut edge = run(&machine, emulator, &scratch);
         sent.push(name);
         publish(&machine, name);
         consume(&machine, &cloud, &sent);
+        terminate(&mut edge);
     }
     let log = dns.log();
     assert!(log.contains(&format!("query[A] {BY_DNS}")), "{log}");
@@ -108,12 +129,12 @@ fn start(machine: &Machine, cloud: &Cloud, scratch: &Scratch) -> Process {
     process
 }
 
-fn install(machine: &Machine, tarball: &std::path::Path) {
+fn install(machine: &Machine, tarball: &Path, name: &str) {
     let mut unpack = Command::new("tar");
     unpack.arg("-xzf").arg(tarball).arg("-C");
     unpack.arg(machine.path("/tmp"));
     assert!(unpack.status().unwrap().success());
-    let said = machine.run(&[&format!("/tmp/{NAME}/install.sh")]);
+    let said = machine.run(&[&format!("/tmp/{name}/install.sh")]);
     assert!(said.contains("no systemd here"), "{said}");
 }
 
@@ -135,19 +156,16 @@ fn join(machine: &Machine, cloud: &Cloud, scratch: &Scratch) {
 }
 
 /// As its own user, by what BusyBox has for it.
-fn run(machine: &Machine, scratch: &Scratch) -> Process {
+fn run(machine: &Machine, emulator: Option<&str>, scratch: &Scratch) -> Process {
     let program = format!("/usr/local/bin/{USER}");
+    let emulator = emulator.map(|emulator| format!("/bin/{emulator}"));
+    let first = emulator.as_ref().unwrap_or(&program);
     let user = format!("{USER}:{USER}");
-    let words = [
-        "start-stop-daemon",
-        "--start",
-        "--chuid",
-        &user,
-        "--exec",
-        &program,
-    ];
-    let config = ["--", "--config", CONFIGURATION];
-    let command = machine.command(&[&words[..], &config].concat());
+    let mut words = vec!["start-stop-daemon", "--start", "--chuid", &user];
+    words.extend(["--exec", first, "--"]);
+    words.extend(emulator.is_some().then_some(program.as_str()));
+    words.extend(["--config", CONFIGURATION]);
+    let command = machine.command(&words);
     let log = tempfile::NamedTempFile::new_in(scratch.path()).unwrap();
     let edge = Process::start(
         "tidegate-edge",
