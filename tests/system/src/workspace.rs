@@ -58,13 +58,17 @@ pub fn python_at(script: &Path) -> Command {
     command
 }
 
-/// Whether a program is on the path.
-pub fn has_tool(name: &str) -> bool {
+/// A program of this machine's: on the path, or where what root needs is.
+pub fn tool(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
-        || ["/usr/sbin", "/sbin"]
-            .iter()
-            .any(|folder| Path::new(folder).join(name).is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}
+
+pub fn has_tool(name: &str) -> bool {
+    tool(name).is_some()
 }
 
 /// Whether the tests run as root.

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use tidegate_system_tests::account::{self, Read};
 use tidegate_system_tests::load::{Load, Plan};
-use tidegate_system_tests::mqtt::Client;
 use tidegate_system_tests::node::{Edge, STREAM, Site};
 use tidegate_system_tests::random::Random;
 use tidegate_system_tests::scratch::Scratch;
@@ -57,35 +56,6 @@ fn stock_clients_find_an_arm64_edge() {
 #[test]
 fn stock_clients_find_an_armhf_edge() {
     stock_clients(&ARMHF);
-}
-
-/// Of the tarball: on a board there is no telling which C library it has.
-#[test]
-fn a_static_arm64_edge_needs_no_library() {
-    let scratch = Scratch::new("arm");
-    let name = format!("tidegate-edge-{VERSION}-linux-arm64");
-    let tarball = workspace::target().join(format!("dist/{name}.tar.gz"));
-    if !tarball.exists() || !workspace::has_tool(ARM64.emulator) {
-        skip!(
-            "{} or {} is missing: tests/run --full makes the one, and has apt-get install the other",
-            tarball.display(),
-            ARM64.emulator
-        );
-    }
-    let mut unpack = Command::new("tar");
-    unpack
-        .arg("-xzf")
-        .arg(tarball)
-        .arg("-C")
-        .arg(scratch.path());
-    assert!(unpack.status().unwrap().success());
-    let mut edge = Edge::alone(scratch.path(), scratch.path());
-    edge.run_program(scratch.path().join(name).join("bin/tidegate-edge"));
-    edge.wrap(&[ARM64.emulator]);
-    edge.start();
-    edge.wait_ready();
-    let mut device = Client::connect(edge.mqtt, "device").unwrap();
-    device.publish(1, "plant/1", b"21.5").unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use tidegate_system_tests::debian::Debian;
+use tidegate_system_tests::machine::{Machine, main_process, terminate};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::service_manager::ServiceManager;
@@ -48,7 +48,7 @@ fn the_first_hour_on_a_clean_debian() {
         }
     }
     let scratch = Scratch::new("packages");
-    let debian = match Debian::new(&scratch) {
+    let debian = match Machine::debian(&scratch) {
         Ok(debian) => debian,
         Err(reason) => skip!("{reason}"),
     };
@@ -87,7 +87,7 @@ fn the_first_hour_on_a_clean_debian() {
 #[test]
 fn the_tarball_installs_itself_and_goes() {
     let scratch = Scratch::new("tarball");
-    let debian = match Debian::new(&scratch) {
+    let debian = match Machine::debian(&scratch) {
         Ok(debian) => debian,
         Err(reason) => skip!("{reason}"),
     };
@@ -142,7 +142,7 @@ fn the_tarball_installs_itself_and_goes() {
     );
 }
 
-fn install(debian: &Debian, version: &str) {
+fn install(debian: &Machine, version: &str) {
     apt(debian, version);
     let asked = debian.asked();
     for node in NODES {
@@ -168,7 +168,7 @@ fn install(debian: &Debian, version: &str) {
 }
 
 /// Without an edit both are ready, and say that they live.
-fn starts_as_it_stands(debian: &Debian, manager: &ServiceManager) {
+fn starts_as_it_stands(debian: &Machine, manager: &ServiceManager) {
     for node in NODES {
         let mut service = debian.start(node, manager);
         manager.wait_for("WATCHDOG=1", SOON);
@@ -179,7 +179,7 @@ fn starts_as_it_stands(debian: &Debian, manager: &ServiceManager) {
 }
 
 /// A certificate for the edge, and one line of its configuration.
-fn join(debian: &Debian) {
+fn join(debian: &Machine) {
     let own = [
         "setpriv",
         "--init-groups",
@@ -227,7 +227,7 @@ fn join(debian: &Debian) {
     std::fs::write(&path, after).unwrap();
 }
 
-fn upgrade(debian: &Debian, services: [Process; 2]) {
+fn upgrade(debian: &Machine, services: [Process; 2]) {
     debian.asked();
     apt(debian, NEXT_VERSION);
     let asked = debian.asked();
@@ -246,7 +246,7 @@ fn upgrade(debian: &Debian, services: [Process; 2]) {
     stop(services);
 }
 
-fn remove(debian: &Debian) {
+fn remove(debian: &Machine) {
     debian.asked();
     debian.run(&["apt-get", "-y", "remove", NODES[0], NODES[1]]);
     let asked = debian.asked();
@@ -263,7 +263,7 @@ fn remove(debian: &Debian) {
     );
 }
 
-fn purge(debian: &Debian) {
+fn purge(debian: &Machine) {
     debian.run(&["apt-get", "-y", "purge", NODES[0], NODES[1]]);
     for node in NODES {
         assert!(
@@ -279,29 +279,18 @@ fn purge(debian: &Debian) {
     assert_eq!(left, ["tls"], "what a person has put there stays");
 }
 
-fn apt(debian: &Debian, version: &str) {
+fn apt(debian: &Machine, version: &str) {
     let files = NODES.map(|node| format!("/tmp/{node}_{version}_amd64.deb"));
     debian.run(&["apt-get", "-y", "install", &files[0], &files[1]]);
 }
 
-fn is_enabled(debian: &Debian, node: &str) -> bool {
+fn is_enabled(debian: &Machine, node: &str) -> bool {
     let wanted = format!("/etc/systemd/system/multi-user.target.wants/{node}.service");
     debian.path(&wanted).symlink_metadata().is_ok()
 }
 
-fn start(debian: &Debian, manager: &ServiceManager) -> [Process; 2] {
+fn start(debian: &Machine, manager: &ServiceManager) -> [Process; 2] {
     NODES.map(|node| debian.start(node, manager))
-}
-
-/// The service's own process: what has started it waits for it.
-fn main_process(service: &Process) -> u32 {
-    let id = service.id();
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-    let first = children.unwrap_or_default();
-    first
-        .split_whitespace()
-        .next()
-        .map_or(id, |child| child.parse().unwrap())
 }
 
 fn stop(services: [Process; 2]) {
@@ -311,17 +300,8 @@ fn stop(services: [Process; 2]) {
     }
 }
 
-/// As the service manager does.
-fn terminate(service: &mut Process) {
-    let id = main_process(service).to_string();
-    let killed = Command::new("kill").args(["-s", "TERM", &id]).status();
-    assert!(killed.unwrap().success());
-    let status = service.wait(SOON);
-    assert!(status.success(), "{status}");
-}
-
 /// As a device.
-fn publish(debian: &Debian, payload: &str) {
+fn publish(debian: &Machine, payload: &str) {
     let mut device = debian.beside("mosquitto_pub");
     let device = device.args([
         "-h",
@@ -339,7 +319,7 @@ fn publish(debian: &Debian, payload: &str) {
 }
 
 /// As a Kafka client, and by the package's own command.
-fn consume(debian: &Debian, payloads: &[&str]) {
+fn consume(debian: &Machine, payloads: &[&str]) {
     wait::until("a Kafka client has them all", SOON, || {
         let mut client = debian.beside("kcat");
         client.args(["-q", "-b", "127.0.0.1:9092", "-t", "telemetry", "-C"]);
