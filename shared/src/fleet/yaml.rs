@@ -50,6 +50,9 @@ fn locate(error: &serde_yaml::Error) -> YamlError {
 /// "unknown field `comit_linger`, expected one of commit_linger, …": adds which one was meant, where
 /// one is near.
 fn with_hint(message: &str) -> String {
+    if message.contains("cannot deserialize null") {
+        return "there is no value (one that begins with # must be quoted: '#')".to_owned();
+    }
     let Some((unknown, known)) = message.split_once(", expected ") else {
         return message.to_owned();
     };
@@ -78,6 +81,13 @@ mod tests {
         for text in ["", "# nothing yet\n", "{}"] {
             assert_eq!(parse_yaml::<EdgeSpec>(text), Ok(EdgeSpec::default()));
         }
+    }
+
+    #[test]
+    fn a_filter_that_is_a_comment_is_told_of() {
+        let error = parse_yaml::<EdgeSpec>("routes:\n  - filter: #\n    stream: a\n").unwrap_err();
+        assert_eq!(error.line, 2, "{error}");
+        assert!(error.to_string().contains("must be quoted: '#'"), "{error}");
     }
 
     #[test]

@@ -10,9 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tidegate_system_tests::interop::pages;
 use tidegate_system_tests::mqtt::raw::Peer;
 use tidegate_system_tests::mqtt::wire::{self, Connect, Publish, Version, Will, property};
-use tidegate_system_tests::node::Edge;
+use tidegate_system_tests::node::{Edge, STREAM};
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::{wait, workspace};
+
+/// Delayed messages that are due within four seconds.
+const DELAYED: u64 = 1_200;
+const KILLS_MAX: u32 = 8;
 
 const V3: Version = Version::V3_1_1;
 const V5: Version = Version::V5;
@@ -151,6 +155,31 @@ fn a_delayed_message_comes_at_its_time_and_once_whatever_is_killed() {
     // Each was appended once: what a session is sent again is its own affair.
     nothing_is_delayed(&edge);
     assert_eq!(edge.metric("tidegate_stored_messages_total"), Some(4.0));
+}
+
+/// Each is journalled in the commit that takes its row away, and the edge is killed around those.
+#[test]
+fn delayed_messages_come_once_however_often_the_edge_is_killed_when_they_are_due() {
+    let scratch = Scratch::new("delayed-killed");
+    let mut edge = edge(&scratch, "", "");
+    let mut sender = Peer::connected(edge.mqtt, &Connect::new(V5, "sender"));
+    for nth in 0..DELAYED {
+        let topic = format!("$delayed/{}/plant/{nth}", 1 + nth % 4);
+        sender.publish(Publish::new(V5, &topic, "x"), 1);
+    }
+    let (mut left, mut kills) = (DELAYED as f64, 0);
+    wait::until("nothing is delayed any more", wait::SOON * 2, || {
+        let now = edge.metric("tidegate_mqtt_delayed_messages")?;
+        if now > 0.0 && now < left && kills < KILLS_MAX {
+            left = now;
+            kills += 1;
+            again(&mut edge);
+        }
+        (now == 0.0).then_some(())
+    });
+    again(&mut edge);
+    assert!(kills > 0, "it was never killed meanwhile");
+    assert_eq!(edge.next_of(STREAM), Some(DELAYED), "{kills} kills");
 }
 
 fn nothing_is_delayed(edge: &Edge) {
