@@ -113,7 +113,7 @@ impl Task {
     async fn find_user(&mut self, request: &ConnectRequest) -> Result<Option<User>, Failure> {
         let context = Arc::clone(&self.context);
         let doors = &context.doors;
-        let offered = self.offered.take();
+        let offered = self.take_offered();
         if let Some(name) = &request.authenticated_name {
             let known = offered.and_then(|users| users.known(name));
             let user = doors.user_of_secret(name, known.map(|(_, stamp)| stamp));

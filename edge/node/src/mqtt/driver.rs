@@ -9,7 +9,6 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tidegate_edge_protocol::mqtt::authentication::Users;
 use tidegate_edge_protocol::mqtt::codec::Decoder;
 use tidegate_edge_protocol::mqtt::connection::{Connection, RateLimit};
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
@@ -37,7 +36,7 @@ pub(super) fn begin(opened: Opened, seat: Seat, is_stopping: impl FnOnce() -> bo
     let mut task = Task::new(opened, seat);
     if let Some((users, authenticator)) = task.context.doors.authenticator() {
         task.machine.offer_authentication(authenticator);
-        task.offered = Some(users);
+        task.offer(users);
     }
     task.context.open.insert(task.id, &task.mailbox);
     if is_stopping() {
@@ -88,8 +87,6 @@ pub(super) struct Task {
     pub(super) feed: Option<Box<Feed>>,
     /// The cursor has moved, and is stored then.
     pub(super) store_cursor_at: Option<Instant>,
-    /// By whom a proof by SCRAM is checked until its CONNECT has come.
-    pub(super) offered: Option<Arc<Users>>,
     /// Its address has failed often: it has waited for a turn of its own.
     pub(super) has_had_turn: bool,
     pub(super) live: Option<Box<Live>>,
@@ -131,7 +128,6 @@ impl Task {
             peer,
             client_id: Bytes::new(),
             identity: Identity::certified(certified),
-            offered: None,
             has_had_turn: false,
             context,
             _seat: seat,
