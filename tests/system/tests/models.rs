@@ -14,8 +14,8 @@ use tidegate_system_tests::node::{Edge, STREAM};
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::{wait, workspace};
 
-/// Delayed messages that are due within four seconds.
-const DELAYED: u64 = 1_200;
+/// Delayed messages that are due within three seconds, when all are published.
+const DELAYED: u64 = 300;
 const KILLS_MAX: u32 = 8;
 
 const V3: Version = Version::V3_1_1;
@@ -164,7 +164,7 @@ fn delayed_messages_come_once_however_often_the_edge_is_killed_when_they_are_due
     let mut edge = edge(&scratch, "", "");
     let mut sender = Peer::connected(edge.mqtt, &Connect::new(V5, "sender"));
     for nth in 0..DELAYED {
-        let topic = format!("$delayed/{}/plant/{nth}", 1 + nth % 4);
+        let topic = format!("$delayed/{}/plant/{nth}", 3 + nth % 3);
         sender.publish(Publish::new(V5, &topic, "x"), 1);
     }
     let (mut left, mut kills) = (DELAYED as f64, 0);
