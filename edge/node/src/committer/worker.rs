@@ -163,6 +163,7 @@ impl Worker {
                     self.journal.advance_landed(stream, landed, hash);
                     self.lane_landed(stream, landed)?;
                 }
+                self.note_stats();
                 self.changed = true;
                 return Ok(());
             }
