@@ -144,7 +144,12 @@ pub(crate) fn folder(store_id: u128) -> String {
 }
 
 pub(crate) fn key(folder: &str, id: SegmentId) -> String {
-    format!("{folder}/{:016x}-{:016x}", id.broker_epoch, id.number)
+    format!("{folder}/{}", name(id))
+}
+
+/// A segment's name in its store.
+pub(crate) fn name(id: SegmentId) -> String {
+    format!("{:016x}-{:016x}", id.broker_epoch, id.number)
 }
 
 pub(crate) fn id_of(folder: &str, store: u32, key: &str) -> Option<SegmentId> {

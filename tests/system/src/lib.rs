@@ -25,6 +25,7 @@ pub mod memory;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod node;
+pub mod packages;
 pub mod ports;
 pub mod process;
 pub mod random;

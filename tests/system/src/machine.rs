@@ -64,6 +64,27 @@ impl Machine {
         command
     }
 
+    /// As a device does it.
+    #[track_caller]
+    pub fn publish(&self, port: &str, payload: &str) {
+        let mut device = self.beside("mosquitto_pub");
+        device.args(["-h", "127.0.0.1", "-p", port, "-q", "1"]);
+        device.args(["-t", "plant/line1", "-m", payload]);
+        output(&mut device).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Waits until a Kafka client has these of a topic, and nothing else.
+    #[track_caller]
+    pub fn wait_consumed(&self, broker: &str, topic: &str, payloads: &[&str]) {
+        wait::until("a Kafka client has them all", wait::SOON, || {
+            let mut client = self.beside("kcat");
+            client.args(["-q", "-b", broker, "-t", topic]);
+            let output = client.args(["-C", "-e", "-o", "beginning"]).output();
+            let text = String::from_utf8_lossy(&output.ok()?.stdout).into_owned();
+            (text.lines().collect::<Vec<_>>() == payloads).then_some(())
+        });
+    }
+
     /// A program there, by root.
     pub fn command(&self, words: &[&str]) -> Command {
         within(self.first, words)

@@ -89,6 +89,19 @@ fn read(records: Vec<(String, Message)>) -> Vec<Read> {
         .collect()
 }
 
+/// A plant's broker, and an edge that takes from it by that version.
+fn plant_and_edge(scratch: &Scratch, keys: &str, version: &str) -> (Mosquitto, Edge) {
+    let mut plant = Mosquitto::new(scratch.path(), keys);
+    plant.start();
+    plant.wait_ready();
+    let mut edge = Edge::alone(scratch.path(), scratch.path());
+    let server = format!("mqtt://{}", plant.address);
+    edge.configure(&source(&server, &format!("      version: {version}\n")));
+    edge.start();
+    edge.wait_ready();
+    (plant, edge)
+}
+
 /// What the doctor finds of sources: a level, a colon, what was found.
 fn doctor(edge: &Edge) -> String {
     let output = edge.command(&["doctor", "--json"]).output().unwrap();
@@ -120,14 +133,7 @@ fn a_source_that_is_stopped_and_started_loses_nothing_and_has_nothing_twice() {
     }
     for version in ["5", "3.1.1"] {
         let scratch = Scratch::new("source-stops");
-        let mut plant = Mosquitto::new(scratch.path(), "allow_anonymous true\n");
-        plant.start();
-        plant.wait_ready();
-        let mut edge = Edge::alone(scratch.path(), scratch.path());
-        let server = format!("mqtt://{}", plant.address);
-        edge.configure(&source(&server, &format!("      version: {version}\n")));
-        edge.start();
-        edge.wait_ready();
+        let (plant, mut edge) = plant_and_edge(&scratch, "allow_anonymous true\n", version);
         // What the session subscribes to, it keeps from now on.
         wait::until("the source has subscribed", wait::SOON, || {
             edge.data.join("sources/plant.json").exists().then_some(())
@@ -355,14 +361,8 @@ fn a_broker_that_grants_less_than_was_asked_for_is_told_of() {
     }
     for version in ["5", "3.1.1"] {
         let scratch = Scratch::new("source-less");
-        let mut plant = Mosquitto::new(scratch.path(), "allow_anonymous true\nmax_qos 0\n");
-        plant.start();
-        plant.wait_ready();
-        let mut edge = Edge::alone(scratch.path(), scratch.path());
-        let server = format!("mqtt://{}", plant.address);
-        edge.configure(&source(&server, &format!("      version: {version}\n")));
-        edge.start();
-        edge.wait_ready();
+        let (_plant, mut edge) =
+            plant_and_edge(&scratch, "allow_anonymous true\nmax_qos 0\n", version);
         wait_for(&edge, "subscriptions_refused_total", 1.0);
         let log = edge.process().log();
         assert!(

@@ -4,32 +4,22 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use tidegate_system_tests::machine::{Machine, main_process, terminate};
+use tidegate_system_tests::packages::{self, NEXT_VERSION, NODES, VERSION};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::service_manager::ServiceManager;
-use tidegate_system_tests::wait::{self, SOON};
+use tidegate_system_tests::wait::SOON;
 use tidegate_system_tests::{skip, workspace};
-
-/// What `tests/run` has the packages made as.
-const VERSION: &str = "0.0.1~tests";
-const NEXT_VERSION: &str = "0.0.2~tests";
-
-const NODES: [&str; 2] = ["tidegate-cloud", "tidegate-edge"];
 
 const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// The line of edge.yaml that is edited.
 const OFF: &str = "#uplink: {cloud: \"cloud.example.com:7443\",";
 const ON: &str = "uplink: {cloud: \"127.0.0.1:7443\",";
-
-fn package(node: &str, version: &str) -> PathBuf {
-    workspace::target().join(format!("dist/{node}_{version}_amd64.deb"))
-}
 
 #[test]
 fn the_first_hour_on_a_clean_debian() {
@@ -38,21 +28,16 @@ fn the_first_hour_on_a_clean_debian() {
             skip!("{tool} is missing (apt-get install mosquitto-clients kcat)");
         }
     }
-    let packages = NODES.map(|node| [VERSION, NEXT_VERSION].map(|version| package(node, version)));
-    for package in packages.iter().flatten() {
-        if !package.exists() {
-            skip!(
-                "{} is missing: tests/run --full makes it",
-                package.display()
-            );
-        }
-    }
+    let packages = match packages::all() {
+        Ok(packages) => packages,
+        Err(reason) => skip!("{reason}"),
+    };
     let scratch = Scratch::new("packages");
     let debian = match Machine::debian(&scratch) {
         Ok(debian) => debian,
         Err(reason) => skip!("{reason}"),
     };
-    for package in packages.iter().flatten() {
+    for package in &packages {
         std::fs::copy(
             package,
             debian.path("/tmp").join(package.file_name().unwrap()),
@@ -65,17 +50,17 @@ fn the_first_hour_on_a_clean_debian() {
     starts_as_it_stands(&debian, &manager);
     join(&debian);
     let services = start(&debian, &manager);
-    publish(&debian, "one");
+    debian.publish("1883", "one");
     consume(&debian, &["one"]);
     stop(services);
 
     let services = start(&debian, &manager);
-    publish(&debian, "two");
+    debian.publish("1883", "two");
     consume(&debian, &["one", "two"]);
 
     upgrade(&debian, services);
     let services = start(&debian, &manager);
-    publish(&debian, "three");
+    debian.publish("1883", "three");
     consume(&debian, &["one", "two", "three"]);
     stop(services);
 
@@ -114,7 +99,7 @@ fn the_tarball_installs_itself_and_goes() {
         assert!(asked.contains("enable --quiet tidegate-edge"), "{asked}");
         assert!(asked.contains("restart tidegate-edge"), "{asked}");
         let mut service = debian.start("tidegate-edge", &manager);
-        publish(&debian, version);
+        debian.publish("1883", version);
         terminate(&mut service);
         let text = debian.read(path) + "# edited\n";
         std::fs::write(debian.path(path), text).unwrap();
@@ -300,33 +285,9 @@ fn stop(services: [Process; 2]) {
     }
 }
 
-/// As a device.
-fn publish(debian: &Machine, payload: &str) {
-    let mut device = debian.beside("mosquitto_pub");
-    let device = device.args([
-        "-h",
-        "127.0.0.1",
-        "-q",
-        "1",
-        "-t",
-        "plant/line1",
-        "-m",
-        payload,
-    ]);
-    let output = device.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "mosquitto_pub: {said}");
-}
-
 /// As a Kafka client, and by the package's own command.
 fn consume(debian: &Machine, payloads: &[&str]) {
-    wait::until("a Kafka client has them all", SOON, || {
-        let mut client = debian.beside("kcat");
-        client.args(["-q", "-b", "127.0.0.1:9092", "-t", "telemetry", "-C"]);
-        let output = client.args(["-e", "-o", "beginning"]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (text.lines().collect::<Vec<_>>() == payloads).then_some(())
-    });
+    debian.wait_consumed("127.0.0.1:9092", "telemetry", payloads);
     let said = debian.run(&[
         "tidegate",
         "topic",

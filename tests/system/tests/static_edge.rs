@@ -10,7 +10,7 @@ use tidegate_system_tests::machine::{Machine, terminate};
 use tidegate_system_tests::node::{Cloud, EDGE_ID, STREAM};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::scratch::Scratch;
-use tidegate_system_tests::wait::{self, SOON};
+use tidegate_system_tests::wait::SOON;
 use tidegate_system_tests::{skip, workspace};
 
 /// What `tests/run` has the tarballs made as.
@@ -88,8 +88,8 @@ fn by_name(architecture: &str, emulator: Option<&str>) {
         std::fs::write(machine.path(CONFIGURATION), text.replacen(before, &line, 1)).unwrap();
         let mut edge = run(&machine, emulator, &scratch);
         sent.push(name);
-        publish(&machine, name);
-        consume(&machine, &cloud, &sent);
+        machine.publish("1883", name);
+        machine.wait_consumed(&cloud.kafka.to_string(), STREAM, &sent);
         terminate(&mut edge);
     }
     let log = dns.log();
@@ -174,44 +174,4 @@ fn run(machine: &Machine, emulator: Option<&str>, scratch: &Scratch) -> Process 
     );
     edge.wait_for_log("the edge is ready", SOON);
     edge
-}
-
-/// As a device.
-fn publish(machine: &Machine, payload: &str) {
-    let mut device = machine.beside("mosquitto_pub");
-    device.args([
-        "-h",
-        "127.0.0.1",
-        "-q",
-        "1",
-        "-t",
-        "plant/line1",
-        "-m",
-        payload,
-    ]);
-    let output = device.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "mosquitto_pub: {said}");
-}
-
-/// As a Kafka client.
-fn consume(machine: &Machine, cloud: &Cloud, payloads: &[&str]) {
-    let broker = cloud.kafka.to_string();
-    wait::until("a Kafka client has them all", SOON, || {
-        let mut client = machine.beside("kcat");
-        client.args([
-            "-q",
-            "-b",
-            &broker,
-            "-t",
-            STREAM,
-            "-C",
-            "-e",
-            "-o",
-            "beginning",
-        ]);
-        let output = client.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (text.lines().collect::<Vec<_>>() == payloads).then_some(())
-    });
 }

@@ -3,21 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use tidegate_system_tests::interop::pages;
 use tidegate_system_tests::machine::Machine;
+use tidegate_system_tests::packages::{self, NEXT_VERSION, NODES, VERSION};
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::wait::{self, SOON};
 use tidegate_system_tests::{skip, workspace};
-
-/// What `tests/run` has the packages made as.
-const VERSION: &str = "0.0.1~tests";
-const NEXT_VERSION: &str = "0.0.2~tests";
-
-const NODES: [&str; 2] = ["tidegate-cloud", "tidegate-edge"];
 
 /// systemd's levels begin above 1 with "OK" and end it at 5.
 const EXPOSURE_MAX: &str = "20";
@@ -33,21 +26,16 @@ fn systemd_starts_confines_and_revives_what_the_packages_install() {
     if !workspace::has_tool("mosquitto_pub") {
         skip!("mosquitto_pub is missing (apt-get install mosquitto-clients)");
     }
-    let packages = NODES.map(|node| [VERSION, NEXT_VERSION].map(|version| package(node, version)));
-    for package in packages.iter().flatten() {
-        if !package.exists() {
-            skip!(
-                "{} is missing: tests/run --full makes it",
-                package.display()
-            );
-        }
-    }
+    let packages = match packages::all() {
+        Ok(packages) => packages,
+        Err(reason) => skip!("{reason}"),
+    };
     let scratch = Scratch::new("systemd");
     let mut debian = match Machine::booted_debian(&scratch) {
         Ok(debian) => debian,
         Err(reason) => skip!("{reason}"),
     };
-    for package in packages.iter().flatten() {
+    for package in &packages {
         let there = debian.path("/var/tmp").join(package.file_name().unwrap());
         std::fs::copy(package, there).unwrap();
     }
@@ -58,9 +46,9 @@ fn systemd_starts_confines_and_revives_what_the_packages_install() {
         is_confined(&debian, node);
         reloads(&debian, node);
     }
-    publish(&debian, "1883", "one");
+    debian.publish("1883", "one");
     are_killed_when_they_hang(&debian);
-    publish(&debian, "1883", "two");
+    debian.publish("1883", "two");
 
     upgrade(&debian);
     data_and_port_elsewhere(&debian);
@@ -69,12 +57,8 @@ fn systemd_starts_confines_and_revives_what_the_packages_install() {
     for node in NODES {
         runs(&debian, node);
     }
-    publish(&debian, LOW_PORT, "three");
+    debian.publish(LOW_PORT, "three");
     purge(&debian);
-}
-
-fn package(node: &str, version: &str) -> PathBuf {
-    workspace::target().join(format!("dist/{node}_{version}_amd64.deb"))
 }
 
 fn install(debian: &Machine, version: &str) {
@@ -220,7 +204,7 @@ fn data_and_port_elsewhere(debian: &Machine) {
     drop_in(debian, node, "override", &shown.text);
     debian.run(&["systemctl", "restart", node]);
     runs(debian, node);
-    publish(debian, LOW_PORT, "elsewhere");
+    debian.publish(LOW_PORT, "elsewhere");
     assert!(debian.path(ELSEWHERE).join("journal").exists());
 }
 
@@ -253,14 +237,4 @@ fn log(debian: &Machine, node: &str) -> String {
         "--unit",
         node,
     ])
-}
-
-/// As a device.
-fn publish(debian: &Machine, port: &str, payload: &str) {
-    let mut device: Command = debian.beside("mosquitto_pub");
-    device.args(["-h", "127.0.0.1", "-p", port, "-q", "1"]);
-    device.args(["-t", "plant/line1", "-m", payload]);
-    let output = device.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "mosquitto_pub: {said}");
 }

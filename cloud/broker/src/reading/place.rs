@@ -4,6 +4,8 @@ use std::fmt;
 
 use tidegate_cloud_protocol::index::{LogPlace, SegmentId};
 
+use crate::segments;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Log(LogPlace),
@@ -26,9 +28,9 @@ impl Place {
     pub(super) fn plus(self, bytes: usize) -> Self {
         let bytes = bytes as u64;
         match self {
-            Self::Log(LogPlace { object, position }) => Self::Log(LogPlace {
-                object,
-                position: position + bytes,
+            Self::Log(place) => Self::Log(LogPlace {
+                position: place.position + bytes,
+                ..place
             }),
             Self::Segment { segment, position } => Self::Segment {
                 segment,
@@ -51,12 +53,7 @@ impl fmt::Display for Place {
                 write!(out, "byte {position} of log object {object}")
             }
             Self::Segment { segment, position } => {
-                let SegmentId {
-                    store,
-                    broker_epoch,
-                    number,
-                } = segment;
-                let name = format_args!("{broker_epoch:016x}-{number:016x}");
+                let (name, store) = (segments::name(*segment), segment.store);
                 write!(
                     out,
                     "byte {position} of segment {name} in object store {store}"

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::time::Duration;
 
 use super::Store;
 use super::error::{Action, Failure, StoreError};
@@ -30,23 +29,16 @@ impl Store {
             .path_to_filesystem(&self.path(Action::Read, key)?)
             .map_err(|error| inner.refused(Action::Read, key, error.to_string()))?;
         let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
-        let (failure, outcome) = match opened.map_err(io::Error::other).flatten() {
+        let failure = match opened.map_err(io::Error::other).flatten() {
             Ok(file) => {
                 inner.meter.count(Operation::Get, Outcome::Done, 1);
                 inner.meter.read(bytes);
                 return Ok(Some(file));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Failure::NotFound, Outcome::Declined)
-            }
-            Err(error) => (Failure::passing(error.to_string()), Outcome::Failed),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Failure::NotFound,
+            Err(error) => Failure::passing(error.to_string()),
         };
-        inner.meter.count(Operation::Get, outcome, 1);
-        let gave_up = GaveUp {
-            failure,
-            attempts: 1,
-            elapsed: Duration::ZERO,
-        };
-        Err(inner.error(Action::Read, key, gave_up))
+        inner.meter.count(Operation::Get, failure.outcome(), 1);
+        Err(inner.error(Action::Read, key, GaveUp::at_once(failure)))
     }
 }

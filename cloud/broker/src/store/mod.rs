@@ -20,7 +20,7 @@ mod usage;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use object_store::path::Path as ObjectPath;
@@ -342,12 +342,9 @@ impl Store {
 
     /// For a read that ended with the task that did it.
     fn interrupted(&self, key: &str) -> StoreError {
-        let gave_up = GaveUp {
-            failure: Failure::passing("the read was interrupted".into()),
-            attempts: 1,
-            elapsed: Duration::ZERO,
-        };
-        self.inner.error(Action::Read, key, gave_up)
+        let failure = Failure::passing("the read was interrupted".into());
+        self.inner
+            .error(Action::Read, key, GaveUp::at_once(failure))
     }
 
     fn path(&self, action: Action, key: &str) -> Result<ObjectPath, StoreError> {
@@ -375,12 +372,8 @@ impl Store {
             .map_err(|error| inner.refused(action, key, error.to_string()))?;
         let prepared = folders.prepare(file).await;
         let passing = |error: std::io::Error| {
-            let gave_up = GaveUp {
-                failure: Failure::passing(error.to_string()),
-                attempts: 1,
-                elapsed: Duration::ZERO,
-            };
-            inner.error(action, key, gave_up)
+            let failure = Failure::passing(error.to_string());
+            inner.error(action, key, GaveUp::at_once(failure))
         };
         prepared.map(|()| path).map_err(passing)
     }

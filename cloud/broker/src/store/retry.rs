@@ -40,6 +40,17 @@ pub(super) struct GaveUp {
     pub(super) elapsed: Duration,
 }
 
+impl GaveUp {
+    /// Nothing was tried again.
+    pub(super) fn at_once(failure: Failure) -> Self {
+        Self {
+            failure,
+            attempts: 1,
+            elapsed: Duration::ZERO,
+        }
+    }
+}
+
 impl Retry {
     /// One attempt, as on a disk.
     pub(super) fn never() -> Self {

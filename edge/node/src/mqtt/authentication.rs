@@ -113,11 +113,9 @@ impl Task {
     async fn find_user(&mut self, request: &ConnectRequest) -> Result<Option<User>, Failure> {
         let context = Arc::clone(&self.context);
         let doors = &context.doors;
-        let offered = self.take_offered();
         if let Some(name) = &request.authenticated_name {
-            let known = offered.and_then(|users| users.known(name));
-            let user = doors.user_of_secret(name, known.map(|(_, stamp)| stamp));
-            return user.map_err(|_| STALE);
+            let user = doors.user_of_secret(name, request.proved_by);
+            return user.map(Some).ok_or(STALE);
         }
         match self.certified() {
             Certified::User(name) => {
@@ -142,7 +140,7 @@ impl Task {
         match (&request.username, &request.password) {
             (Some(name), Some(password)) if doors.users.is_some() => {
                 let proved = self.fits(name, password).await?;
-                doors.user_of_secret(name, proved)
+                doors.user_of_secret(name, proved).map(Some).ok_or(WRONG)
             }
             (Some(_), None) | (None, Some(_)) if doors.knows_users() => Err(HALF),
             // What nobody can check counts for nothing.
@@ -262,16 +260,9 @@ impl Doors {
     }
 
     /// Who has proved a name by what had this number then: if that is another password now, nothing is proved.
-    fn user_of_secret(&self, name: &str, proved: Option<u64>) -> Result<Option<User>, Failure> {
-        let known = self.known(name).ok_or(WRONG)?;
-        match proved.map(Means::Secret) == Some(known.means) {
-            true => Ok(Some(known)),
-            false => Err(WRONG),
-        }
-    }
-
-    fn known(&self, name: &str) -> Option<User> {
+    fn user_of_secret(&self, name: &str, proved_by: Option<u64>) -> Option<User> {
         let (name, stamp) = self.users.as_ref()?.now().known(name)?;
+        (proved_by == Some(stamp)).then_some(())?;
         Some(User {
             name: Text::try_from(name).ok()?,
             means: Means::Secret(stamp),

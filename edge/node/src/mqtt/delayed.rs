@@ -38,8 +38,9 @@ impl Context {
         let now_ms = self.clock.now_ms();
         let (mut posted, mut all) = (Posted::default(), Vec::new());
         for (due, delayed) in self.delayed.due(now_ms, DELAYED_AT_ONCE_MAX) {
-            let Some(message) = delayed.at(now_ms) else {
-                self.expired(due);
+            let is_silenced = self.is_silenced(&delayed.publisher);
+            let Some(message) = delayed.at(now_ms).filter(|_| !is_silenced) else {
+                self.give_up(due);
                 continue;
             };
             let DelayedMessage {
@@ -48,10 +49,6 @@ impl Context {
                 publisher,
                 ..
             } = delayed;
-            if self.is_silenced(&publisher) {
-                self.expired(due);
-                continue;
-            }
             let post = Post {
                 message,
                 qos,
@@ -70,7 +67,8 @@ impl Context {
         !settled.contains(&false)
     }
 
-    fn expired(&self, due: Due) {
+    /// It has expired, or is not to be published any more.
+    fn give_up(&self, due: Due) {
         self.metrics.mqtt_messages_dropped.inc();
         self.committer.store(vec![due.settled()], None);
         self.delayed.settle(due);

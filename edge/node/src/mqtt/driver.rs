@@ -34,9 +34,8 @@ use crate::sessions::{Feed, Held};
 /// late for that.
 pub(super) fn begin(opened: Opened, seat: Seat, is_stopping: impl FnOnce() -> bool) -> Box<Task> {
     let mut task = Task::new(opened, seat);
-    if let Some((users, authenticator)) = task.context.doors.authenticator() {
+    if let Some(authenticator) = task.context.doors.authenticator() {
         task.machine.offer_authentication(authenticator);
-        task.offer(users);
     }
     task.context.open.insert(task.id, &task.mailbox);
     if is_stopping() {

@@ -1,10 +1,8 @@
 //! Who a connection's client is, and what it may do: asked of the rules of `mqtt.acl` as they are: at CONNECT, at each message and
 //! filter, and again when the rules change.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_edge_protocol::mqtt::authentication::Users;
 use tidegate_edge_protocol::mqtt::authorization::{Client, Rights};
 use tidegate_edge_protocol::mqtt::codec::{Text, Will};
 use tidegate_edge_protocol::mqtt::connection::{ConnectRequest, SharedFilter};
@@ -22,8 +20,6 @@ use super::transport::Certified;
 pub(super) struct Identity {
     /// Before any CONNECT.
     certified: Certified,
-    /// The users that a proof by SCRAM goes by, until the CONNECT has come.
-    offered: Option<Arc<Users>>,
     user: Option<User>,
     /// `None`: there are no rules to go by.
     rights: Option<Rights>,
@@ -111,21 +107,6 @@ impl Task {
         }
     }
 
-    pub(super) fn offer(&mut self, users: Arc<Users>) {
-        self.identity.get_or_insert_default().offered = Some(users);
-    }
-
-    /// The CONNECT has come.
-    pub(super) fn take_offered(&mut self) -> Option<Arc<Users>> {
-        let identity = self.identity.as_mut()?;
-        let offered = identity.offered.take();
-        if identity.certified == Certified::Nobody {
-            // There is nothing else to say of it yet.
-            self.identity = None;
-        }
-        offered
-    }
-
     pub(super) fn certified(&self) -> &Certified {
         let identity = self.identity.as_ref();
         identity.map_or(&Certified::Nobody, |identity| &identity.certified)
@@ -204,10 +185,13 @@ impl Task {
     pub(super) fn keeps_will(&mut self, will: &Will) -> bool {
         let id = String::from_utf8_lossy(&self.client_id);
         let is_blocked = self.is_in_block_list(self.user().map(Text::as_str), &id);
-        if self.may_publish(&will.topic) && !is_blocked {
+        let is_allowed = self.may_publish(&will.topic);
+        if is_allowed && !is_blocked {
             return true;
         }
-        self.refused(Refused::Will, &will.topic);
+        if !is_allowed {
+            self.refused(Refused::Will, &will.topic);
+        }
         if let Some(held) = &mut self.held {
             held.store(&[Change::WillCleared], None);
         }

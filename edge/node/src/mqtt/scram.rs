@@ -4,7 +4,6 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use tidegate_edge_protocol::mqtt::authentication::Users;
@@ -41,11 +40,11 @@ pub(super) fn count(path: &Path) -> anyhow::Result<usize> {
 }
 
 impl Doors {
-    /// For one connection, and the users that it goes by.
-    pub(super) fn authenticator(&self) -> Option<(Arc<Users>, Authenticator)> {
+    /// For one connection.
+    pub(super) fn authenticator(&self) -> Option<Authenticator> {
         let users = self.users.as_ref()?.now();
         match random::bytes() {
-            Ok(seed) => Some((Arc::clone(&users), Authenticator::new(users, seed))),
+            Ok(seed) => Some(Authenticator::new(users, seed)),
             Err(error) => {
                 tracing::error!(%error, "mqtt: nobody can be authenticated");
                 None

@@ -8,6 +8,7 @@ use tidegate_edge_journal::RowEntry;
 use tidegate_edge_protocol::mqtt::automatic::addressed;
 use tidegate_edge_protocol::mqtt::codec::{Qos, RetainHandling, SubscriptionIdentifier, Text};
 use tidegate_edge_protocol::mqtt::connection::{SharedFilter, SubscribeToken, SubscriptionRequest};
+use tidegate_edge_protocol::mqtt::destination::is_addressed;
 use tidegate_edge_protocol::mqtt::limits::SESSION_SUBSCRIPTIONS_BYTES_MAX;
 use tidegate_edge_protocol::mqtt::reply_code::ReasonCode;
 use tidegate_edge_protocol::mqtt::session::{Change, ClientSession, Subscription as Kept};
@@ -132,16 +133,16 @@ impl Task {
         };
         let (name, since) = (&request.filter.name, self.context.reader.next_position());
         let is_new = held.session().subscription(name).is_none();
-        let is_of_itself = {
-            let mut of_itself = addressed(held.session().client_id());
-            of_itself.any(|own| own.filter.name == *name)
+        let session = held.session();
+        let is_of_itself = is_addressed(request.filter.filter.as_str())
+            && addressed(session.client_id()).any(|own| own.filter.name == *name);
+        let subscriptions_max = self.context.listener.subscriptions_max;
+        let has_room = || {
+            (is_of_itself || asked_for(session) < subscriptions_max)
+                && (request.filter.group.is_none()
+                    || self.context.has_room_for_group(name, groups_of(session)))
         };
-        let is_full =
-            !is_of_itself && asked_for(held.session()) >= self.context.listener.subscriptions_max;
-        let all = held.session().subscriptions();
-        let groups = all.filter(|own| own.filter.group.is_some()).count();
-        let is_full = is_full || !self.context.has_room_for_group(&request.filter, groups);
-        if !held.session().may_subscribe(name) || (is_new && is_full) {
+        if !session.may_subscribe(name) || (is_new && !has_room()) {
             return (ReasonCode::QuotaExceeded, false);
         }
         if held.session().subscriptions().len() == 0 {
@@ -198,8 +199,8 @@ impl Task {
         let is_new = live.is_none_or(|live| !live.groups.contains(&filter.name));
         let name_bytes = filter.name.len();
         let groups = live.map_or(0, |live| live.groups.len());
-        let has_room =
-            self.has_room_for_filter(name_bytes) && self.context.has_room_for_group(filter, groups);
+        let has_room = self.has_room_for_filter(name_bytes)
+            && self.context.has_room_for_group(&filter.name, groups);
         if is_new && !has_room {
             return (ReasonCode::QuotaExceeded, false);
         }
@@ -311,15 +312,19 @@ fn wants_retained(request: &SubscriptionRequest, is_new: bool) -> bool {
     wants && request.filter.group.is_none()
 }
 
-/// Subscriptions, but for those that a session has of what is for everybody or for it alone.
 impl Context {
     /// Whether a client that is in so many groups may be in this one, too: each reads the journal for itself.
-    fn has_room_for_group(&self, filter: &SharedFilter, groups: usize) -> bool {
-        let is_shared = filter.group.is_some();
-        !is_shared || (groups < CLIENT_GROUPS_MAX && self.sessions.has_room_for_group(&filter.name))
+    fn has_room_for_group(&self, name: &Text, groups: usize) -> bool {
+        groups < CLIENT_GROUPS_MAX && self.sessions.has_room_for_group(name)
     }
 }
 
+fn groups_of(session: &ClientSession) -> usize {
+    let shared = session.subscriptions();
+    shared.filter(|own| own.filter.group.is_some()).count()
+}
+
+/// Subscriptions, but for those that a session has of what is for everybody or for it alone.
 fn asked_for(session: &ClientSession) -> usize {
     let has = |own: &SubscriptionRequest| session.subscription(&own.filter.name).is_some();
     let own = addressed(session.client_id()).filter(has).count();

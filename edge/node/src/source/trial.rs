@@ -1,7 +1,7 @@
 //! One look at a broker, for the doctor: whether it lets this node in. Under a client id of its own and without a session
 //! that stays, so that a source that runs is not thrown out.
 
-use std::io;
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 use tidegate_shared::fleet::MqttSourceSpec;
@@ -49,15 +49,8 @@ async fn steps(spec: &MqttSourceSpec) -> Result<(), Trial> {
     let client_id = format!("tidegate-doctor-{:016x}", u64::from_le_bytes(chance));
     let (speaker, mut events) = link::open(spec, &client_id, None);
     events.prepare(spec.user.as_deref(), proof);
-    match timeout(CONNECT_TIMEOUT, connected(&mut events)).await {
-        Err(_) => {
-            return Err(Trial::Refused(format!(
-                "no answer within {CONNECT_TIMEOUT:?}"
-            )));
-        }
-        Ok(Err(why)) => return Err(Trial::Refused(why)),
-        Ok(Ok(())) => {}
-    }
+    let connected = within(Box::pin(connected(&mut events))).await;
+    connected.map_err(Trial::Refused)?;
     // The broker closes what has taken its leave.
     if speaker.disconnect().is_ok() {
         let _ = timeout(FAREWELL_TIMEOUT, async {
@@ -68,7 +61,7 @@ async fn steps(spec: &MqttSourceSpec) -> Result<(), Trial> {
     Ok(())
 }
 
-async fn within<T>(step: impl Future<Output = io::Result<T>>) -> Result<T, String> {
+async fn within<T, E: Display>(step: impl Future<Output = Result<T, E>>) -> Result<T, String> {
     match timeout(CONNECT_TIMEOUT, step).await {
         Err(_) => Err(format!("no answer within {CONNECT_TIMEOUT:?}")),
         Ok(done) => done.map_err(|error| error.to_string()),

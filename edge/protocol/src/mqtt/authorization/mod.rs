@@ -154,11 +154,8 @@ impl Rights {
     /// Of a delayed message it is the topic that it has in the end.
     pub fn may_publish(&self, topic: &str) -> bool {
         let topic = final_topic(topic);
-        let any = |patterns: &[Levels]| patterns.iter().any(|levels| levels.matches(topic));
-        let all = [&self.own.publish, &self.everybody.publish];
-        self.is_open
-            || (!all.iter().any(|patterns| any(&patterns.denied))
-                && all.iter().any(|patterns| any(&patterns.allowed)))
+        let matches = |levels: &Levels| levels.matches(topic);
+        self.allow(|both| &both.publish, matches, matches)
     }
 
     /// Whether it may have all that a filter matches; of a shared subscription it is the filter behind the
@@ -166,13 +163,18 @@ impl Rights {
     pub fn may_subscribe(&self, filter: &str) -> bool {
         let overlaps = |levels: &Levels| levels.overlaps(filter);
         let covers = |levels: &Levels| levels.covers(filter);
-        let all = [&self.own.subscribe, &self.everybody.subscribe];
-        self.is_open
-            || (!all
-                .iter()
-                .any(|patterns| patterns.denied.iter().any(overlaps))
-                && all
-                    .iter()
-                    .any(|patterns| patterns.allowed.iter().any(covers)))
+        self.allow(|both| &both.subscribe, overlaps, covers)
+    }
+
+    fn allow(
+        &self,
+        of: impl Fn(&Both) -> &Patterns,
+        is_denied: impl Fn(&Levels) -> bool,
+        is_allowed: impl Fn(&Levels) -> bool,
+    ) -> bool {
+        let all = [of(&self.own), of(&self.everybody)];
+        let mut denied = all.iter().flat_map(|patterns| &patterns.denied);
+        let mut allowed = all.iter().flat_map(|patterns| &patterns.allowed);
+        self.is_open || (!denied.any(is_denied) && allowed.any(is_allowed))
     }
 }

@@ -77,7 +77,8 @@ enum Step {
 enum Answer {
     /// Another message is needed; there is nothing to say where the client has not begun.
     Continue(Option<Bytes>),
-    Done(Text, Bytes),
+    /// Who it is, what that was checked by, and the server's own proof.
+    Done(Text, Option<u64>, Bytes),
 }
 
 impl Authentication {
@@ -115,7 +116,8 @@ impl Authentication {
             (Step::AwaitsFinal(exchange), data) => {
                 let done = exchange.finish(&data.unwrap_or_default())?;
                 let name = Text::try_from(done.name).map_err(|_| ScramError::Rejected)?;
-                Ok(Answer::Done(name, done.server_final.into()))
+                let proved_by = offered.users.known(&name).map(|(_, stamp)| stamp);
+                Ok(Answer::Done(name, proved_by, done.server_final.into()))
             }
         }
     }
@@ -195,7 +197,7 @@ impl Connection {
                 let auth = self.authentication.get_mut().auth(reason, data);
                 self.reply(auth);
             }
-            Ok(Answer::Done(name, server_final)) => {
+            Ok(Answer::Done(name, proved_by, server_final)) => {
                 self.authentication.get_mut().name = Some(name.clone());
                 self.authentication.get_mut().server_final = Some(server_final);
                 let state = std::mem::replace(&mut self.state, State::Fresh);
@@ -203,6 +205,7 @@ impl Connection {
                     unreachable!("the CONNACK is still to come");
                 };
                 request.authenticated_name = Some(name);
+                request.proved_by = proved_by;
                 self.decide(request);
             }
             // [MQTT-4.12.0-4]
@@ -233,7 +236,7 @@ impl Connection {
         let data = auth.properties.authentication_data;
         let (reason, data) = match authentication.advance(data).map_err(|_| FAILED)? {
             Answer::Continue(data) => (ReasonCode::ContinueAuthentication, data),
-            Answer::Done(name, data) if Some(&name) == authentication.name.as_ref() => {
+            Answer::Done(name, _, data) if Some(&name) == authentication.name.as_ref() => {
                 authentication.deadline = None;
                 (ReasonCode::Success, Some(data))
             }

@@ -95,6 +95,8 @@ pub struct ConnectRequest {
     pub topic_alias_max: u16,
     /// Who the client has proved to be (`Connection::offer_authentication`).
     pub authenticated_name: Option<Text>,
+    /// What that was checked by, as [`Users::known`](crate::mqtt::authentication::Users::known) has it.
+    pub proved_by: Option<u64>,
     pub request_response_information: bool,
     pub request_problem_information: bool,
     pub user_properties: Vec<UserProperty>,
@@ -122,6 +124,7 @@ impl ConnectRequest {
             packet_bytes_max: properties.packet_bytes_max,
             topic_alias_max: properties.topic_alias_max.unwrap_or(0),
             authenticated_name: None,
+            proved_by: None,
             request_response_information: properties.request_response_information.unwrap_or(false),
             request_problem_information: properties.request_problem_information.unwrap_or(true),
             user_properties: properties.user_properties,
