@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use support::{Client, metric, packet, publish, start, string, subscribe, wait_until};
 
 const RETAINED: usize = 20_000;
+/// More than a connection has on its way.
+const WAITING: u16 = 5_000;
 const RACERS: usize = 3;
 const RACES: usize = 100;
 
@@ -67,6 +69,45 @@ async fn the_newest_wins_whatever_its_qos() {
         }
         let found = subscriber.retained(&["changed", "cleared"]);
         assert_eq!(found, [("changed".to_owned(), b"new".to_vec())]);
+    })
+    .await;
+}
+
+/// What is retained is the newest of its topic: it must not come before what waited in the session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_gets_what_waited_before_what_is_retained() {
+    with_edge(|mqtt| {
+        let (mut reader, _) = Client::connect(mqtt, "reader", false);
+        reader.send(&subscribe(1, &["m/#"], 1));
+        assert_eq!(reader.packet().0, 0x90);
+        drop(reader);
+        let (mut publisher, _) = Client::connect(mqtt, "publisher", true);
+        let numbers = 1..=WAITING;
+        let packets: Vec<_> = numbers
+            .clone()
+            .map(|number| publish(0x33, "m/1", number, &number.to_be_bytes()))
+            .collect();
+        publisher.send(&packets.concat());
+        for _ in numbers.clone() {
+            assert_eq!(publisher.packet().0, 0x40);
+        }
+        let (mut reader, present) = Client::connect(mqtt, "reader", false);
+        assert!(present);
+        reader.send(&subscribe(1, &["m/#"], 1));
+        let mut came = Vec::new();
+        while came.last() != Some(&(true, WAITING)) {
+            let (first, body) = reader.packet();
+            if first == 0x90 {
+                continue;
+            }
+            assert_eq!(first & 0xf6, 0x32);
+            reader.send(&packet(0x40, &body[5..7]));
+            let number = u16::from_be_bytes([body[7], body[8]]);
+            came.push((first & 1 == 1, number));
+        }
+        let waited = numbers.map(|number| (false, number));
+        let expected: Vec<_> = waited.chain([(true, WAITING)]).collect();
+        assert!(came == expected, "{} came, {:?} first", came.len(), came[0]);
     })
     .await;
 }

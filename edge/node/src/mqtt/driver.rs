@@ -231,7 +231,10 @@ impl Task {
 
     /// Whether there is more to send of retained messages, and room for it.
     pub(super) fn may_read_retained(&self) -> bool {
-        !self.retained.is_empty() && self.machine.is_connected() && self.machine.outbound_has_room()
+        let is_next = |behind| self.feed.as_ref().is_none_or(|feed| feed.is_past(behind));
+        self.retained.behind().is_some_and(is_next)
+            && self.machine.is_connected()
+            && self.machine.outbound_has_room()
     }
 
     fn stop(&mut self) {
@@ -309,7 +312,7 @@ impl Task {
             }
             self.deliver_letters(now, turn);
             // Retained messages are there at once, by the hundred thousand: once in a turn is enough.
-            if self.retained.is_empty() {
+            if !self.may_read_retained() {
                 self.feed(turn);
             }
         }

@@ -139,16 +139,18 @@ impl Task {
         requests: Vec<SubscriptionRequest>,
         identifier: Option<SubscriptionIdentifier>,
     ) {
+        let behind = self.feed.as_ref().map_or(Position(0), |feed| feed.end());
         for SubscriptionRequest { filter, options } in requests {
             // It may have ended before it was durable.
             if !self.may_have(&filter) {
                 continue;
             }
-            self.retained.want(Wanted {
+            let wanted = Wanted {
                 filter,
                 options,
                 identifier,
-            });
+            };
+            self.retained.want(wanted, behind);
         }
     }
 
@@ -244,12 +246,19 @@ impl Task {
         })
     }
 
-    /// Hands over what the journal has for the session, behind retained messages that wait.
+    /// Hands over what the journal has for the session, and retained messages in between: behind what was there when
+    /// they were asked for.
     pub(super) fn feed(&mut self, turn: &mut Turn) {
-        self.deliver_retained(turn);
-        if !self.retained.is_empty() {
-            return;
+        if let Some(behind) = self.retained.behind() {
+            self.pump(Some(behind));
+            self.deliver_retained(turn);
         }
+        if self.retained.is_empty() {
+            self.pump(None);
+        }
+    }
+
+    fn pump(&mut self, until: Option<Position>) {
         let (Some(feed), Some(held)) = (&mut self.feed, &mut self.held) else {
             return;
         };
@@ -263,7 +272,7 @@ impl Task {
             changes,
             delivered,
             dropped,
-        } = feed.pump(held.session_mut(), &mut self.machine, may_have);
+        } = feed.pump(held.session_mut(), &mut self.machine, until, may_have);
         held.store(&changes, None);
         let metrics = &self.context.metrics;
         metrics.mqtt_messages_delivered.inc_by(delivered);

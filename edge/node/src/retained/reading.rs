@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tidegate_edge_protocol::mqtt::codec::{SubscriptionIdentifier, SubscriptionOptions, Text};
 use tidegate_edge_protocol::mqtt::connection::SharedFilter;
+use tidegate_shared::id::Position;
 
 use super::{Found, Retained, RetainedMessage};
 
@@ -26,6 +27,7 @@ struct Places {
     places: BTreeMap<u64, Place>,
     by_filter: BTreeMap<Text, u64>,
     asked: u64,
+    behind: Position,
 }
 
 #[derive(Debug)]
@@ -49,9 +51,17 @@ pub(crate) enum Read {
 }
 
 impl Reading {
-    /// A filter that is read already begins anew `[MQTT-3.8.4-3]`.
-    pub(crate) fn want(&mut self, wanted: Wanted) {
-        self.0.get_or_insert_default().want(wanted);
+    /// A filter that is read already begins anew `[MQTT-3.8.4-3]`. What the client's session has below `behind` comes
+    /// first: what is retained is as new, or newer.
+    pub(crate) fn want(&mut self, wanted: Wanted, behind: Position) {
+        let places = self.0.get_or_insert_default();
+        places.behind = behind;
+        places.want(wanted);
+    }
+
+    /// What the client's session has below comes before the next.
+    pub(crate) fn behind(&self) -> Option<Position> {
+        self.0.as_ref().map(|places| places.behind)
     }
 
     /// The client has unsubscribed.

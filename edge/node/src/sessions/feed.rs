@@ -154,6 +154,17 @@ impl Feed {
         self.wait == Wait::Room
     }
 
+    /// All of the journal that is below was there when it was asked for.
+    pub(crate) fn end(&self) -> Position {
+        *self.durable.borrow()
+    }
+
+    /// Whether all below has been handed over, or is not for this session.
+    pub(crate) fn is_past(&self, position: Position) -> bool {
+        let first = self.stretch.messages.front();
+        first.map_or(self.stretch.next, |stored| stored.position) >= position
+    }
+
     /// Ready when there is a reason to pump, which may turn out to be none.
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(reading) = &mut self.reading {
@@ -185,11 +196,12 @@ impl Feed {
         Poll::Ready(())
     }
 
-    /// Hands over what fits, and reads on where there is room for more.
+    /// Hands over what fits and stands below `until`, and reads on where there is room for more.
     pub(crate) fn pump(
         &mut self,
         session: &mut ClientSession,
         machine: &mut Connection,
+        until: Option<Position>,
         may_have: impl Fn(&str) -> bool,
     ) -> Fed {
         let mut fed = Fed::default();
@@ -206,7 +218,8 @@ impl Feed {
             fed.changes.extend(session.done(position));
         }
         while let Some(stored) = self.stretch.messages.pop_front() {
-            if !machine.outbound_has_room() || !session.progress().has_room() {
+            let has_room = machine.outbound_has_room() && session.progress().has_room();
+            if !has_room || until.is_some_and(|until| stored.position >= until) {
                 self.stretch.messages.push_front(stored);
                 self.wait = Wait::Room;
                 return fed;
@@ -226,7 +239,10 @@ impl Feed {
             }
         }
         session.progress_mut().skipped_to(self.stretch.next);
-        self.read_on(session, machine);
+        match until {
+            Some(until) if self.stretch.next >= until => self.wait = Wait::Room,
+            _ => self.read_on(session, machine),
+        }
         fed
     }
 
