@@ -2,11 +2,8 @@
 //! renewed certificate needs no restart. Who is connected stays connected.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::SystemTime;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,6 +11,8 @@ use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientV
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use thiserror::Error;
 use tidegate_shared::fleet::{ClientCertificates, TlsSpec};
+
+use crate::file_state::FileState;
 
 /// Why PEM files are not what a listener needs.
 #[derive(Debug, Error)]
@@ -56,14 +55,14 @@ pub struct ServerTls {
     seen: Mutex<Seen>,
 }
 
-/// When the files were changed last, each by its time.
-type Times = Vec<Option<SystemTime>>;
+/// Of each of the files.
+type States = Vec<Option<FileState>>;
 
 struct Seen {
     /// As they are used.
-    read: Times,
+    read: States,
     /// As they were told to be of no use.
-    refused: Option<Times>,
+    refused: Option<States>,
 }
 
 impl fmt::Debug for ServerTls {
@@ -86,7 +85,7 @@ impl ServerTls {
     /// # Errors
     /// With the file that is at fault.
     pub fn load(files: &TlsSpec, options: TlsOptions) -> Result<Self, TlsFileError> {
-        let read = modified(files);
+        let read = states(files);
         Ok(Self {
             config: RwLock::new(Arc::new(configure(files, &options)?)),
             seen: Mutex::new(Seen {
@@ -102,7 +101,7 @@ impl ServerTls {
     pub fn reload(&self, anyway: bool) -> Reloaded {
         // One after the other: who read older files does not install them over newer ones.
         let mut seen = self.seen.lock().expect("nobody panics with it");
-        let now = modified(&self.files);
+        let now = states(&self.files);
         if seen.read == now && !anyway {
             return Reloaded::Unchanged;
         }
@@ -185,18 +184,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileErro
     }
 }
 
-fn modified(files: &TlsSpec) -> Vec<Option<SystemTime>> {
-    let of = |path: &PathBuf| -> io::Result<SystemTime> { fs::metadata(path)?.modified() };
+fn states(files: &TlsSpec) -> States {
     let paths = [
         Some(&files.certificate),
         Some(&files.key),
         files.client_ca.as_ref(),
     ];
-    paths
-        .into_iter()
-        .flatten()
-        .map(|path| of(path).ok())
-        .collect()
+    let paths = paths.into_iter().flatten();
+    paths.map(|path| FileState::of(path)).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, ensure};
-use tidegate_bridge::Listener;
+use tidegate_bridge::{Listener, Tasks};
 use tidegate_cloud_protocol::groups::GroupLimits;
 use tidegate_cloud_protocol::ledger::command::{
     Begin, CreateTopic, Entry, OpenBroker, TopicChange,
@@ -14,7 +14,6 @@ use tidegate_cloud_protocol::packing::PackRule;
 use tidegate_shared::data_lock::DataLock;
 use tidegate_shared::id::TopicId;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::authority;
@@ -47,7 +46,7 @@ pub struct Cloud {
     http_address: SocketAddr,
     bridge_address: SocketAddr,
     shutdown: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     /// Of listeners.
     certificates: Vec<Tls>,
     _lock: DataLock,
@@ -91,7 +90,7 @@ impl Cloud {
             http_address: http.local_addr()?,
             bridge_address: bridge.local_address()?,
             shutdown,
-            tasks: JoinSet::new(),
+            tasks: Tasks::default(),
             _lock: lock,
         };
         let coordinator = Coordinator::new(GroupLimits::default(), cloud.broker());
@@ -109,11 +108,10 @@ impl Cloud {
         };
         cloud.serve_http(http, kafka, place, credentials, stopping.clone());
         let certificates = cloud.certificates.clone();
-        cloud
-            .tasks
-            .spawn(tls::renew(certificates, stopping.clone()));
+        let renew = tls::renew(certificates, stopping.clone());
+        cloud.tasks.spawn("the watch over certificates", renew);
         let mut stop = stopping.clone();
-        cloud.tasks.spawn(async move {
+        cloud.tasks.spawn("the housekeeping", async move {
             let mut care = tokio::spawn(care.run());
             tokio::select! {
                 Err(error) = &mut care => tracing::error!(
@@ -123,9 +121,8 @@ impl Cloud {
                 _ = stop.changed() => care.abort(),
             }
         });
-        cloud
-            .tasks
-            .spawn(hub::serve(bridge, cloud.broker(), stopping));
+        let hub = hub::serve(bridge, cloud.broker(), stopping);
+        cloud.tasks.spawn("the hub", hub);
         tracing::info!(
             kafka = %format_args!("{:?}", cloud.kafka_addresses),
             http = %cloud.http_address,
@@ -171,10 +168,19 @@ impl Cloud {
         self.broker.answers().await
     }
 
+    /// Returns when the node is of no use any more, with the reason: its log has failed, or a task. A new start opens all
+    /// anew.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            reason = self.broker.failed() => format!("the log failed: {reason}"),
+            what = self.tasks.failed() => format!("a panic ended {what}"),
+        }
+    }
+
     /// Stops listeners, then the log after what is queued. Returns when all has ended.
     pub async fn shutdown(mut self) {
         self.shutdown.send_replace(true);
-        while let Some(ended) = self.tasks.join_next().await {
+        while let Some(ended) = self.tasks.ended().await {
             if let Err(error) = ended.as_ref().map_err(ToString::to_string) {
                 tracing::error!(%error, "a listener's task has failed");
             }
@@ -212,10 +218,10 @@ impl Cloud {
         for listener in listeners {
             let context = listener.context(&shared)?;
             let served = kafka::serve(listener.listener, listener.tls, context, stopping.clone());
-            self.tasks.spawn(served);
+            self.tasks.spawn("a Kafka listener", served);
         }
         let (coordinator, mut stop) = (Arc::clone(coordinator), stopping.clone());
-        self.tasks.spawn(async move {
+        self.tasks.spawn("the group coordinator", async move {
             tokio::select! {
                 _ = stop.changed() => {}
                 () = Arc::clone(&coordinator).run() => {}
@@ -242,7 +248,8 @@ impl Cloud {
             imports: Arc::default(),
             credentials,
         };
-        self.tasks.spawn(http::serve(listener, context, stopping));
+        let serve = http::serve(listener, context, stopping);
+        self.tasks.spawn("the HTTP listener", serve);
     }
 }
 

@@ -113,7 +113,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         _ = interrupt.recv() => anyhow::bail!("SIGINT: stopped before it was ready"),
     };
     watchdog::told(service.ready());
-    let broker = cloud.broker();
     let reload = async {
         while hang_up.recv().await.is_some() {
             tracing::info!("SIGHUP: reading certificates again");
@@ -127,9 +126,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         () = watchdog::feed(&service, async || cloud.answers().await) => {}
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        reason = broker.failed() => {
-            // Nothing can be acknowledged any more; a start reads the log anew.
-            anyhow::bail!("the log failed: {reason}");
+        reason = cloud.failed() => {
+            // Nothing can be acknowledged any more, or nobody comes in; a start reads the log anew.
+            anyhow::bail!("{reason}");
         }
     }
     watchdog::told(service.stopping());

@@ -1,13 +1,14 @@
 //! The whole node: opens the journal, binds the listeners, starts the uplink, and ends them.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
-use tidegate_bridge::Credentials;
+use anyhow::{Context as _, anyhow, ensure};
+use tidegate_bridge::{Credentials, Tasks};
 use tidegate_edge_journal::limits::Limits;
 use tidegate_edge_journal::media::Directory;
 use tidegate_edge_journal::{Journal, JournalReader};
@@ -18,7 +19,6 @@ use tidegate_shared::record::Compression;
 use tidegate_shared::topic::TopicFilter;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::committer::Committer;
 use crate::delayed::Delayed;
@@ -49,7 +49,7 @@ pub struct Edge {
     files: mqtt::Files,
     http_address: SocketAddr,
     shutdown: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     _lock: DataLock,
 }
 
@@ -113,7 +113,9 @@ impl Edge {
             log_files_max(&spec),
         );
         let credentials = spec.uplink.as_ref().map(load_credentials).transpose()?;
-        let id = credentials.as_ref().map(Credentials::edge_id).transpose()?;
+        let id = credentials
+            .map(|credentials| credentials.edge_id())
+            .transpose()?;
         let lock = DataLock::take(&spec.data)?;
         let doors = mqtt::Doors::load(&spec.mqtt, &spec.data)?;
         let topics = mqtt::TopicRules::new(&spec.mqtt)?;
@@ -148,17 +150,21 @@ impl Edge {
         let of_metrics = Arc::clone(&metrics);
         let context = mqtt::Context::new(&spec.mqtt, doors, sessions, kept, topics, of_metrics);
         let (shutdown, stopping) = watch::channel(false);
-        let mut tasks = JoinSet::new();
+        let mut tasks = Tasks::default();
         let (mut mqtt_addresses, mut mqtt_listeners) = (Vec::new(), Vec::new());
         let certificates: Vec<_> = listeners.iter().filter_map(mqtt::Listener::tls).collect();
         let files = mqtt::Files::new(Arc::clone(&context), certificates);
-        tasks.spawn(files.clone().watch(stopping.clone()));
+        tasks.spawn(
+            "the watch over files",
+            files.clone().watch(stopping.clone()),
+        );
         for (listener, described) in listeners.into_iter().zip(&spec.mqtt.listeners) {
             let address = listener.local_address()?;
             mqtt_addresses.extend(address);
             mqtt_listeners.push(listener.described()?);
             let context = context.for_listener(&spec.mqtt, described, address);
-            tasks.spawn(mqtt::serve(listener, context, stopping.clone()));
+            let serve = mqtt::serve(listener, context, stopping.clone());
+            tasks.spawn("an MQTT listener", serve);
         }
         let http_address = http.local_addr()?;
         let service = crate::http::router(crate::http::Context {
@@ -169,30 +175,47 @@ impl Edge {
             edge: id.clone(),
             unrouted,
         });
-        tasks.spawn(crate::http::serve(http, service, stopping.clone()));
+        let serve = crate::http::serve(http, service, stopping.clone());
+        tasks.spawn("the HTTP listener", serve);
         let sys_interval = spec.mqtt.sys_interval.0;
         let system = crate::system::run(Arc::clone(&context), sys_interval, stopping.clone());
-        tasks.spawn(system);
+        tasks.spawn("$SYS", system);
         let delayed = mqtt::publish_delayed(Arc::clone(&context), stopping.clone());
-        tasks.spawn(delayed);
-        for source in &spec.sources {
-            let source = Source::new(source, &spec, &context);
-            let stopping = stopping.clone();
-            tasks.spawn(async move { Box::pin(source.run(stopping)).await });
+        tasks.spawn("the delayed messages", delayed);
+        for source in spec.sources.clone() {
+            let what = format!("the source {}", source.name);
+            let (pause, stop) = (source.mqtt.reconnect_max.0, stopping.clone());
+            let (spec, context) = (spec.clone(), Arc::clone(&context));
+            let begin = move || {
+                let source = Source::new(&source, &spec, &context);
+                Ok::<_, Infallible>(Box::pin(source.run(stop.clone())))
+            };
+            tasks.keep_up(what, pause, stopping.clone(), begin)?;
         }
-        tasks.spawn(mqtt::sweep(context, stopping.clone()));
-        if let (Some(uplink), Some(credentials)) = (&spec.uplink, credentials) {
+        let sweep = mqtt::sweep(context, stopping.clone());
+        tasks.spawn("the sweep of what is over", sweep);
+        if let (Some(uplink), Some(id)) = (&spec.uplink, id.clone()) {
             let (committer, metrics) = (committer.clone(), Arc::clone(&metrics));
-            let uplink = Uplink::new(
-                uplink,
-                credentials,
-                committer,
-                compression,
-                spec.priorities(),
-                unrouted,
-                metrics,
-            )?;
-            tasks.spawn(async move { Box::pin(uplink.run(stopping)).await });
+            let (pause, stop) = (uplink.reconnect_max.0, stopping.clone());
+            let (uplink, priorities) = (uplink.clone(), spec.priorities());
+            let begin = move || {
+                let credentials = load_credentials(&uplink)?;
+                ensure!(
+                    credentials.edge_id()? == id,
+                    "the certificate is another edge's"
+                );
+                let uplink = Uplink::new(
+                    &uplink,
+                    credentials,
+                    committer.clone(),
+                    compression.clone(),
+                    priorities.clone(),
+                    unrouted,
+                    Arc::clone(&metrics),
+                )?;
+                anyhow::Ok(Box::pin(uplink.run(stop.clone())))
+            };
+            tasks.keep_up("the uplink".to_owned(), pause, stopping, begin)?;
         }
         let edge = Self {
             id,
@@ -273,15 +296,19 @@ impl Edge {
         self.committer.answers().await
     }
 
-    /// Returns when the journal has failed, with the reason: a new start opens it anew.
+    /// Returns when the node is of no use any more, with the reason: its journal has failed, or a task. A new start opens
+    /// all anew.
     pub async fn failed(&self) -> String {
-        self.committer.failed().await
+        tokio::select! {
+            reason = self.committer.failed() => format!("the journal failed: {reason}"),
+            what = self.tasks.failed() => format!("a panic ended {what}"),
+        }
     }
 
     /// Says goodbye to clients and hub, commits what is queued, and leaves nothing to replay.
     pub async fn shutdown(mut self) {
         self.shutdown.send_replace(true);
-        while let Some(ended) = self.tasks.join_next().await {
+        while let Some(ended) = self.tasks.ended().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a task of the edge has failed");
             }

@@ -144,8 +144,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         () = reload => {}
         () = watchdog::feed(&service, async || edge.answers().await) => {}
         reason = edge.failed() => {
-            // Nothing can be acknowledged any more; a start opens the journal anew.
-            anyhow::bail!("the journal failed: {reason}");
+            // Nothing can be acknowledged any more, or nobody comes in; a start opens all anew.
+            anyhow::bail!("{reason}");
         }
     }
     watchdog::told(service.stopping());

@@ -3,14 +3,13 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use tidegate_bridge::Reloaded;
+use tidegate_bridge::{FileState, Reloaded};
 
 /// A file that has changed is read once it stays the same for so long: who writes it may not have come to its end.
 const SETTLES: Duration = Duration::from_millis(500);
@@ -28,14 +27,10 @@ pub(crate) struct Watched<T> {
     seen: Mutex<Seen>,
 }
 
-/// What tells one state of a file from another. Whoever copies a file may keep its time, and its length may be the same:
-/// then it is another file, or its inode has changed later.
-type State = Option<(SystemTime, u64, u64, (i64, i64))>;
-
 struct Seen {
-    read: State,
+    read: Option<FileState>,
     /// As it was told to be of no use.
-    refused: Option<State>,
+    refused: Option<Option<FileState>>,
 }
 
 impl<T> fmt::Debug for Watched<T> {
@@ -53,7 +48,7 @@ impl<T> Watched<T> {
         bytes_max: u64,
         parse: impl Fn(&str) -> anyhow::Result<T> + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        let read = state(path);
+        let read = FileState::of(path);
         let parse: Parse<T> = Box::new(parse);
         let value = read_file(key, path, bytes_max, &parse)?;
         Ok(Self {
@@ -77,7 +72,7 @@ impl<T> Watched<T> {
     pub(crate) fn reload(&self, anyway: bool) -> Reloaded {
         // One after the other: who read an older file does not install it over a newer one.
         let mut seen = self.seen.lock().expect("nobody panics with it");
-        let found = state(&self.path);
+        let found = FileState::of(&self.path);
         if seen.read == found && !anyway {
             return Reloaded::Unchanged;
         }
@@ -86,7 +81,7 @@ impl<T> Watched<T> {
         }
         let key = self.key;
         let value = read_file(key, &self.path, self.bytes_max, &self.parse);
-        if !anyway && state(&self.path) != found {
+        if !anyway && FileState::of(&self.path) != found {
             return Reloaded::Unchanged;
         }
         match value {
@@ -121,17 +116,6 @@ fn read_file<T>(key: &str, path: &Path, bytes_max: u64, parse: &Parse<T>) -> any
     );
     let text = fs::read_to_string(path).with_context(unread)?;
     parse(&text).with_context(|| format!("{key} {shown}"))
-}
-
-fn state(path: &Path) -> State {
-    let metadata = fs::metadata(path).ok()?;
-    let changed = (metadata.ctime(), metadata.ctime_nsec());
-    Some((
-        metadata.modified().ok()?,
-        metadata.len(),
-        metadata.ino(),
-        changed,
-    ))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs::{self, File};
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
@@ -79,4 +81,22 @@ fn a_client_that_has_to_show_a_certificate_shows_it_each_time() {
             assert_eq!(connect(&client, &server), again, "{version:?}");
         }
     }
+}
+
+/// Backups and `cp -p` keep a file's time.
+#[test]
+fn a_file_that_is_replaced_with_its_time_kept_is_read_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = files(folder.path(), false);
+    let server = ServerTls::load(&served, TlsOptions::default()).unwrap();
+    assert_eq!(server.reload(false), Reloaded::Unchanged);
+    let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let times = [&served.certificate, &served.key].map(|path| modified(path));
+    files(folder.path(), false);
+    for (path, time) in [&served.certificate, &served.key].iter().zip(times) {
+        File::open(path).unwrap().set_modified(time).unwrap();
+        assert_eq!(modified(path), time);
+    }
+    assert_eq!(server.reload(false), Reloaded::Renewed);
+    assert_eq!(server.reload(false), Reloaded::Unchanged);
 }

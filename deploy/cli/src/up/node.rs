@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context, anyhow};
 use sysinfo::System;
 use tidegate_cloud::config::{BridgeConfig, HttpConfig, KafkaConfig};
-use tidegate_cloud::{Broker, Cloud, Config};
+use tidegate_cloud::{Cloud, Config};
 use tidegate_edge::Edge;
 use tidegate_shared::fleet::{
     EdgeSpec, HttpSpec, ListenerSpec, MqttSpec, UplinkSpec, reconnect_max,
@@ -24,7 +24,6 @@ pub(crate) const TOPIC: &str = "telemetry";
 #[derive(Debug)]
 pub(crate) struct Node {
     cloud: Cloud,
-    broker: Broker,
     edge: Edge,
     edge_id: EdgeId,
     host: String,
@@ -57,7 +56,6 @@ impl Node {
         };
         let edge = Box::pin(Edge::start(edge_spec(arguments, uplink))).await?;
         Ok(Self {
-            broker: cloud.broker(),
             cloud,
             edge,
             edge_id,
@@ -115,8 +113,8 @@ impl Node {
     /// Returns when one of the two cannot go on, with the reason.
     pub(crate) async fn failed(&self) -> String {
         tokio::select! {
-            reason = self.edge.failed() => format!("the edge's journal failed: {reason}"),
-            reason = self.broker.failed() => format!("the cloud's log failed: {reason}"),
+            reason = self.edge.failed() => format!("the edge: {reason}"),
+            reason = self.cloud.failed() => format!("the cloud: {reason}"),
         }
     }
 
