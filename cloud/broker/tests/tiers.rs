@@ -99,16 +99,15 @@ async fn what_is_packed_leaves_the_log_and_is_there_after_every_restart() {
     for _ in 0..4 {
         let cloud = start_with(data.path(), AND_SWEPT).await;
         let mut edge = Edge::connect(cloud.broker(), "press-4").await;
-        for _ in 0..10 {
-            edge.land(10).await;
-            landed += 10;
-        }
+        // As one batch: it is one segment whenever it is packed.
+        edge.land(100).await;
+        landed += 100;
         target = Some(edge.target);
         until_packed(&cloud, edge.target, landed).await;
         let mut client = Client::connect(&cloud).await;
         assert_eq!(
             fetch_all(&mut client, edge.target, 0).await.len() as i64,
-            landed / 10
+            landed / 100
         );
         cloud.shutdown().await;
     }

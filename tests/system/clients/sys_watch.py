@@ -58,12 +58,16 @@ def main():
         "plain": publish(options.port, "plant/1", "x"),
         "spoof": publish(options.port, "$SYS/broker/version", "mine"),
     }
-    wanted = "$SYS/broker/publish/messages/received"
+
+    def newest(name):
+        values = seen.get("$SYS/broker/" + name)
+        return int(values[-1][0]) if values else None
+
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        counted = [int(value) for value, _ in seen.get(wanted, [])]
-        # Uptime in seconds changes live, beside what was retained.
-        if counted and counted[-1] >= 2 and len(seen.get(uptime, [])) > 1 and seen_by_all:
+        # The publisher is counted, and has gone. Uptime in seconds changes live, beside what was retained.
+        counted = (newest("publish/messages/received") or 0) >= 2 and newest("clients/connected") == 2
+        if counted and len(seen.get(uptime, [])) > 1 and seen_by_all:
             break
         time.sleep(0.02)
     for one in (everything, watcher):

@@ -125,7 +125,11 @@ fn what_clients_produce_is_consumed_once_as_it_was_sent_beside_what_lands() {
         sent.extend(of_client);
     }
     site.edge.wait_landed(LANDED as u64);
-    let consumed = consume(&site.cloud, STREAM, &scratch);
+    // With acks=0 a client does not wait for its last.
+    let consumed = wait::until("all is there", wait::SOON, || {
+        let consumed = consume(&site.cloud, STREAM, &scratch);
+        (consumed.len() >= sent.len() + LANDED).then_some(consumed)
+    });
     check(&sent, &consumed);
     let landed = consumed.iter().filter(|record| identity(record).is_none());
     let landed: Vec<_> = landed

@@ -4,8 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,24 +57,24 @@ const MOMENTS: [Moment; 5] = [
 ];
 
 impl Moment {
-    /// Waits for it; whether it came.
-    fn wait(self, wal: &str, cloud: &Path) -> bool {
-        let segments = cloud.join("objects/segments");
-        let (folder, is_new) = match self {
-            Self::Lands => return true,
-            Self::Packs | Self::Compacts => (segments, true),
-            Self::Snapshots if wal == "object" => (cloud.join("objects/snapshots"), true),
-            Self::Snapshots => (cloud.join("snapshots"), true),
-            Self::Removes => (segments, false),
-        };
-        let before = objects(&folder);
+    /// Where it shows.
+    fn folder(self, wal: &str, cloud: &Path) -> PathBuf {
+        match self {
+            Self::Snapshots if wal == "object" => cloud.join("objects/snapshots"),
+            Self::Snapshots => cloud.join("snapshots"),
+            _ => cloud.join("objects/segments"),
+        }
+    }
+
+    /// Waits for it; whether it came. `before` is what the folder held.
+    fn wait(self, folder: &Path, before: &BTreeSet<PathBuf>) -> bool {
         let deadline = Instant::now() + wait::SOON;
         while Instant::now() < deadline {
-            let now = objects(&folder);
-            let (more, less) = if is_new {
-                (&now, &before)
-            } else {
-                (&before, &now)
+            let now = objects(folder);
+            let (more, less) = match self {
+                Self::Lands => return true,
+                Self::Removes => (before, &now),
+                Self::Packs | Self::Snapshots | Self::Compacts => (&now, before),
             };
             if more.difference(less).next().is_some() {
                 return true;
@@ -114,6 +114,8 @@ fn cut_at_each_moment(wal: &str, rounds: usize) {
         let later = Duration::from_micros(random.below(3_000));
         let ends = AtomicBool::new(false);
         let mqtt = site.edge.mqtt;
+        let folder = moment.folder(wal, &site.cloud.data);
+        let mut before = objects(&folder);
         if moment == Moment::Removes {
             begins = published;
             give_up(&site, &scratch, begins);
@@ -121,6 +123,7 @@ fn cut_at_each_moment(wal: &str, rounds: usize) {
         if moment == Moment::Compacts {
             ends.store(true, Ordering::Relaxed);
             states = two_segments_of_states(&site, states);
+            before = objects(&folder);
         }
         published += thread::scope(|scope| {
             let publisher = scope.spawn(|| publish_until(mqtt, published, &ends));
@@ -128,7 +131,7 @@ fn cut_at_each_moment(wal: &str, rounds: usize) {
             if moment == Moment::Compacts {
                 alter(&site, "cleanup.policy=compact");
             }
-            let came = moment.wait(wal, &site.cloud.data);
+            let came = moment.wait(&folder, &before);
             // Somewhere in what it does.
             thread::sleep(later);
             image.power_cycle(|| site.cloud.kill());

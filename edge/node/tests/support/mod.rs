@@ -241,17 +241,19 @@ impl Client {
 
 /// A figure of `/metrics`, by its whole name.
 pub fn metric(http: SocketAddr, name: &str) -> u64 {
+    counted(http, name).unwrap_or_else(|| panic!("there is no {name}"))
+}
+
+/// The same of one that is there once something has been counted.
+pub fn counted(http: SocketAddr, name: &str) -> Option<u64> {
     let mut stream = TcpStream::connect(http).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap_or_else(|| panic!("no {name} in {text}"))
-        .trim()
-        .parse()
-        .unwrap()
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim().parse().unwrap())
 }
 
 /// Asks again until it is so.

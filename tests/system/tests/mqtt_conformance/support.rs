@@ -181,6 +181,15 @@ pub fn pass(seconds: u32) {
     watcher.delivery();
 }
 
+/// A topic of its own for wills, and who sees them.
+#[track_caller]
+pub fn watcher(version: Version) -> (String, Peer) {
+    let topic = unique("will");
+    let mut watcher = client(version);
+    watcher.subscribe(&topic, 2);
+    (topic, watcher)
+}
+
 /// A client that is asked for a message of SCRAM, and what it is told with that.
 #[track_caller]
 pub fn authenticating(awaited: Awaited, user: &scram::Client) -> (Peer, Packet) {

@@ -2,14 +2,6 @@
 
 use super::support::*;
 
-/// A subscriber of a topic of its own, and the topic.
-fn watcher(version: Version) -> (String, Peer) {
-    let topic = unique("will");
-    let mut watcher = client(version);
-    watcher.subscribe(&topic, 2);
-    (topic, watcher)
-}
-
 fn with_will(version: Version, topic: &str) -> Connect {
     Connect::new(version, &unique("mortal")).will(Will::new(topic, "gone"))
 }
@@ -67,17 +59,13 @@ fn v5_3_1_2_8_a_will_waits_for_its_delay() {
     clauses!(v5 "3.1.2-8");
     let (topic, mut watcher) = watcher(V5);
     let mut will = Will::new(&topic, "late");
-    will.properties = vec![property::four(property::WILL_DELAY, 2)];
+    will.properties = vec![property::four(property::WILL_DELAY, 5)];
     let began = std::time::Instant::now();
     connect(&Connect::lasting(V5, &unique("mortal")).will(will)).cut();
     publish(V5, &topic, "early", 1);
     assert_eq!(watcher.answered_delivery().text(), "early");
     assert_eq!(watcher.delivery().text(), "late");
-    assert!(
-        began.elapsed().as_millis() >= 2_000,
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed().as_secs() >= 5, "{:?}", began.elapsed());
 }
 
 #[test]
@@ -85,11 +73,11 @@ fn v5_3_1_3_9_no_will_where_the_client_is_back_in_time() {
     clauses!(v5 "3.1.3-9" "3.1.2-8");
     let (topic, mut watcher) = watcher(V5);
     let mut will = Will::new(&topic, "not to come");
-    will.properties = vec![property::four(property::WILL_DELAY, 1)];
+    will.properties = vec![property::four(property::WILL_DELAY, 5)];
     let again = Connect::lasting(V5, &unique("back")).will(will);
     connect(&again).cut();
     let _peer = come_back(&again);
-    pass(2);
+    pass(6);
     publish(V5, &topic, "last", 1);
     assert_eq!(watcher.answered_delivery().text(), "last");
 }
