@@ -4,6 +4,7 @@
 
 pub mod account;
 pub mod apache_kafka;
+pub mod board;
 pub mod bridge;
 pub mod bystander;
 pub mod card;

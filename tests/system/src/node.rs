@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::board::Board;
 use crate::process::Process;
 use crate::{http, ports, wait, workspace};
 
@@ -24,6 +25,7 @@ pub struct Cloud {
     config: PathBuf,
     log: PathBuf,
     process: Option<Process>,
+    pub program: Program,
     environment: Vec<(&'static str, String)>,
 }
 
@@ -36,8 +38,16 @@ pub struct Edge {
     config: PathBuf,
     log: PathBuf,
     process: Option<Process>,
+    pub program: Program,
+}
+
+/// What a node's starts run.
+#[derive(Debug)]
+pub struct Program {
+    name: &'static str,
     wrapper: Vec<String>,
-    program: Option<PathBuf>,
+    /// Another one than was built for this machine.
+    path: Option<PathBuf>,
 }
 
 /// One of each.
@@ -45,6 +55,40 @@ pub struct Edge {
 pub struct Site {
     pub cloud: Cloud,
     pub edge: Edge,
+}
+
+impl Program {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            wrapper: Vec::new(),
+            path: None,
+        }
+    }
+
+    /// A command that starts the node as its child, such as `strace`.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// It is another machine's, from the next start on.
+    pub fn is_of(&mut self, path: PathBuf, board: &Board) {
+        self.path = Some(path);
+        self.wrap(&board.emulator());
+    }
+
+    fn command(&self) -> Command {
+        let built = || workspace::binary(self.name);
+        let binary = self.path.clone().unwrap_or_else(built);
+        match self.wrapper.split_first() {
+            None => Command::new(binary),
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(binary);
+                command
+            }
+        }
+    }
 }
 
 impl Cloud {
@@ -58,6 +102,7 @@ impl Cloud {
             config: folder.join("cloud.yaml"),
             log: folder.join("cloud.log"),
             process: None,
+            program: Program::new("tidegate-cloud"),
             environment: Vec::new(),
         };
         let yaml = format!(
@@ -107,7 +152,7 @@ impl Cloud {
 
     /// What starts it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(workspace::binary("tidegate-cloud"));
+        let mut command = self.program.command();
         command.arg("--config").arg(&self.config);
         command.envs(self.environment.iter().cloned());
         command
@@ -171,8 +216,7 @@ impl Edge {
             config: folder.join("edge.yaml"),
             log: folder.join("edge.log"),
             process: None,
-            wrapper: Vec::new(),
-            program: None,
+            program: Program::new("tidegate-edge"),
         };
         let yaml = format!(
             "data: {}\nmqtt:\n  listeners:\n    - address: {}\nhttp:\n  address: {}\n",
@@ -219,16 +263,6 @@ impl Edge {
         write(&self.config, &(text + yaml));
     }
 
-    /// A command that starts the edge as its child, such as `strace`.
-    pub fn wrap(&mut self, wrapper: &[&str]) {
-        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
-    }
-
-    /// Another program than the one that was built for this machine.
-    pub fn run_program(&mut self, program: PathBuf) {
-        self.program = Some(program);
-    }
-
     /// One of its other commands, with its configuration.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(workspace::binary("tidegate-edge"));
@@ -242,16 +276,7 @@ impl Edge {
     }
 
     pub fn start(&mut self) {
-        let built = || workspace::binary("tidegate-edge");
-        let binary = self.program.clone().unwrap_or_else(built);
-        let mut command = match self.wrapper.split_first() {
-            None => Command::new(binary),
-            Some((program, arguments)) => {
-                let mut command = Command::new(program);
-                command.args(arguments).arg(binary);
-                command
-            }
-        };
+        let mut command = self.program.command();
         command.arg("--config").arg(&self.config);
         self.process = Some(Process::start("tidegate-edge", command, &self.log));
     }

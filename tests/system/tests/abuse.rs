@@ -51,7 +51,8 @@ const WINDOW: usize = 100;
 /// An edge of its own, with as many open files as it may have.
 fn start(scratch: &Scratch) -> Edge {
     let mut edge = Edge::alone(scratch.path(), scratch.path());
-    edge.wrap(&["sh", "-c", "ulimit -n $(ulimit -Hn) && exec \"$0\" \"$@\""]);
+    edge.program
+        .wrap(&["sh", "-c", "ulimit -n $(ulimit -Hn) && exec \"$0\" \"$@\""]);
     edge.start();
     edge.wait_ready();
     edge

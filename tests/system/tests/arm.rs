@@ -4,20 +4,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tidegate_system_tests::account::{self, Read};
+use tidegate_system_tests::board::{ARM64, ARMHF, Board};
 use tidegate_system_tests::load::{Load, Plan};
 use tidegate_system_tests::node::{Edge, STREAM, Site};
 use tidegate_system_tests::random::Random;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::wait::SOON;
-use tidegate_system_tests::{kafka, skip, workspace};
-
-/// What `tests/run` has the packages made as.
-const VERSION: &str = "0.0.1~tests";
+use tidegate_system_tests::{kafka, skip};
 
 const KILLS: usize = 3;
 
@@ -26,26 +23,6 @@ const PLAN: Plan = Plan {
     devices_per_client: 2,
     messages_per_device: 1_000,
     rate: 100.0,
-};
-
-/// What a program of another architecture is run by.
-struct Board {
-    architecture: &'static str,
-    emulator: &'static str,
-    /// Its C library.
-    root: &'static str,
-}
-
-const ARM64: Board = Board {
-    architecture: "arm64",
-    emulator: "qemu-aarch64-static",
-    root: "/usr/aarch64-linux-gnu",
-};
-
-const ARMHF: Board = Board {
-    architecture: "armhf",
-    emulator: "qemu-arm-static",
-    root: "/usr/arm-linux-gnueabihf",
 };
 
 #[test]
@@ -68,49 +45,14 @@ fn an_armhf_edge_keeps_what_it_acknowledged_and_sends_it_on() {
     kills_under_load(&ARMHF);
 }
 
-impl Board {
-    /// The program in the package; the reason where it cannot be run here.
-    fn program(&self, scratch: &Scratch) -> Result<PathBuf, String> {
-        let architecture = self.architecture;
-        for (tool, package) in [
-            (self.emulator, "qemu-user-static"),
-            ("dpkg-deb", "dpkg"),
-            ("mosquitto_pub", "mosquitto-clients"),
-        ] {
-            if !workspace::has_tool(tool) {
-                return Err(format!("{tool} is missing (apt-get install {package})"));
-            }
-        }
-        let package = format!("dist/tidegate-edge_{VERSION}_{architecture}.deb");
-        let package = workspace::target().join(package);
-        if !package.exists() {
-            return Err(format!(
-                "{} is missing: images/build deb --arch {architecture} --profile quick --version {VERSION} edge",
-                package.display()
-            ));
-        }
-        let unpacked = scratch.folder("unpacked");
-        let mut unpack = Command::new("dpkg-deb");
-        unpack.arg("--extract").arg(package).arg(&unpacked);
-        assert!(unpack.status().unwrap().success());
-        Ok(unpacked.join("usr/bin/tidegate-edge"))
-    }
-
-    /// Has the edge run by the emulator from its next start on.
-    fn carry(&self, edge: &mut Edge, program: PathBuf) {
-        edge.run_program(program);
-        edge.wrap(&[self.emulator, "-L", self.root]);
-    }
-}
-
 fn stock_clients(board: &Board) {
     let scratch = Scratch::new("arm");
-    let program = match board.program(&scratch) {
+    let program = match board.program("tidegate-edge", &scratch) {
         Ok(program) => program,
         Err(reason) => skip!("{reason}"),
     };
     let mut edge = Edge::alone(scratch.path(), scratch.path());
-    board.carry(&mut edge, program);
+    edge.program.is_of(program, board);
     edge.start();
     edge.wait_ready();
     // A session that is there while its client is not, and a message that is kept for who comes later.
@@ -145,7 +87,7 @@ fn client(program: &str, broker: SocketAddr, words: &[&str]) -> String {
 
 fn kills_under_load(board: &Board) {
     let scratch = Scratch::new("arm");
-    let program = match board.program(&scratch) {
+    let program = match board.program("tidegate-edge", &scratch) {
         Ok(program) => program,
         Err(reason) => skip!("{reason}"),
     };
@@ -153,7 +95,7 @@ fn kills_under_load(board: &Board) {
     let moments = random.moments(KILLS, PLAN.duration().mul_f64(0.9));
     println!("killed at {moments:?}");
     let mut site = Site::new(scratch.path(), scratch.path());
-    board.carry(&mut site.edge, program);
+    site.edge.program.is_of(program, board);
     site.start();
     let mut load = Load::start(site.edge.mqtt, PLAN, scratch.path());
     let messages = PLAN.messages(load.clients());

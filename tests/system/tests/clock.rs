@@ -51,7 +51,7 @@ fn site_with_clock(scratch: &Scratch, library: &Path, clock: &Path) -> Site {
     ));
     let preload = format!("LD_PRELOAD={}", library.display());
     let file = format!("FAKETIME_TIMESTAMP_FILE={}", clock.display());
-    site.edge.wrap(&[
+    site.edge.program.wrap(&[
         "env",
         &preload,
         &file,

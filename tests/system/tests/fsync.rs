@@ -151,7 +151,7 @@ fn puback_follows_an_fdatasync_that_many_share() {
     let calls = "trace=read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,fdatasync,fsync";
     let out = trace.display().to_string();
     // -D: the edge stays our child, and strace follows its end.
-    site.edge.wrap(&[
+    site.edge.program.wrap(&[
         "strace", "-D", "-f", "-xx", "-yy", "-s", "256", "-e", calls, "-o", &out,
     ]);
     site.start();

@@ -190,7 +190,7 @@ fn analyze(words: &[&str], unit: &Path) -> String {
 fn supervise(edge: &mut Edge, manager: &ServiceManager) {
     let told = manager.environment(Path::new("/"));
     let [socket, watchdog] = told.map(|(name, value)| format!("{name}={value}"));
-    edge.wrap(&["env", &socket, &watchdog]);
+    edge.program.wrap(&["env", &socket, &watchdog]);
 }
 
 fn supervise_cloud(cloud: &mut Cloud, manager: &ServiceManager) {
