@@ -194,7 +194,9 @@ func (m *saramaMember) ConsumeClaim(session sarama.ConsumerGroupSession, claim s
 	for message := range claim.Messages() {
 		select {
 		case m.got <- message:
+			// Here, where the session cannot end meanwhile: it waits for its claims.
 			session.MarkMessage(message, "")
+			session.Commit()
 		case <-session.Context().Done():
 			return nil
 		}
@@ -217,14 +219,8 @@ func (m *saramaMember) poll() ([]record, error) {
 	}
 }
 
-func (m *saramaMember) commit() error {
-	m.lock.Lock()
-	defer m.lock.Unlock()
-	if m.session != nil {
-		m.session.Commit()
-	}
-	return nil
-}
+// What is handed over is committed by its claim.
+func (m *saramaMember) commit() error { return nil }
 
 func (m *saramaMember) assigned() int {
 	m.lock.Lock()
@@ -240,10 +236,8 @@ func (m *saramaMember) assigned() int {
 }
 
 func (m *saramaMember) close() error {
-	// What is marked is committed, and only then it leaves.
-	err := m.commit()
 	m.cancel()
-	return first(err, m.group.Close(), <-m.ended)
+	return first(m.group.Close(), <-m.ended)
 }
 
 func (s *saramaLibrary) read(topic string, partition int32, offset int64, count int) ([]record, error) {
