@@ -4,9 +4,8 @@
 //! What "hardly" is: at most twice the bystander's p99 before, or a floor, whichever is more: attackers,
 //! bystander and edge share the machine's few cores. Where cores or disk stand still for all, that is no edge's
 //! doing: a second bystander, at an edge that nobody attacks, says how long it took there at the same time, and
-//! twice that is allowed, too. An edge built without optimisation takes several times
-//! as long for what stands in its commit queue before the bystander's message: its PUBACKs have a floor of
-//! their own.
+//! twice that is allowed, too. An edge built without optimisation takes several times as long for what stands in
+//! its commit queue before the bystander's message: its PUBACKs have a floor of their own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
