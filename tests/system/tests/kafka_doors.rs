@@ -165,7 +165,10 @@ fn kcat_is_refused(address: SocketAddr, options: &Value, why: &str) {
         _ => KCAT_WITHIN_S,
     };
     let mut command = kcat_command(address, options, within_s);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut process = command
         .spawn()
         .expect("kcat is there (apt-get install kcat)");
