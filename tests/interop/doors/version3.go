@@ -33,7 +33,8 @@ func tries3(context context.Context, one visit) told {
 		}
 		return told{Connack: &code}
 	}
-	defer client.Disconnect(250)
+	// It returns as soon as DISCONNECT is written; one that is not written in time would be none, and the will comes.
+	defer client.Disconnect(uint(within.Milliseconds()))
 	became := told{Connack: &code}
 	filters := map[string]byte{}
 	for _, filter := range one.Filters {

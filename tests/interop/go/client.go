@@ -100,7 +100,8 @@ func (c *client) untilEnd(topic string) (map[string][]string, error) {
 	}
 }
 
-func (c *client) disconnect() { c.mqtt.Disconnect(250) }
+// It returns as soon as DISCONNECT is written; one that is not written in time would be none.
+func (c *client) disconnect() { c.mqtt.Disconnect(uint(within.Milliseconds())) }
 
 func done(what string, token mqtt.Token) error {
 	if !token.WaitTimeout(within) {

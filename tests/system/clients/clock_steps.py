@@ -65,6 +65,13 @@ class Client:
         self.one.socket().close()
 
 
+def wait_until(what, holds, within_s=20):
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.02)
+
+
 def set_clock(options, offset_s):
     with open(options.clock, "w") as out:
         out.write(f"{offset_s:+d}\n")
@@ -77,13 +84,22 @@ def before(options):
         client = Client(options.port, name, session_s)
         client.subscribe("clock/#")
         client.leave()
-    for topic, delay_s in (("clock/will", HOUR_S), ("clock/brief-will", 1)):
-        Client(options.port, topic.replace("/", "-"), HOUR_S, will=(topic, delay_s)).drop()
+    watcher = Client(options.port, "watcher", clean=True)
+    watcher.subscribe("clock/brief-will")
+    late, brief = (
+        Client(options.port, topic.replace("/", "-"), HOUR_S, will=(topic, delay_s))
+        for topic, delay_s in (("clock/will", HOUR_S), ("clock/brief-will", 1))
+    )
+    late.drop()
     publisher = Client(options.port, "publisher", clean=True)
     for expiry_s, kind in ((HOUR_S, "long"), (1, "brief")):
         publisher.publish(f"clock/1970/{kind}", expiry_s)
         publisher.publish(f"retained/1970/{kind}", expiry_s, True)
+    # Its will comes behind these, however long they took, and before what comes next.
+    brief.drop()
     set_clock(options, 0)
+    wait_until("the brief will comes", lambda: watcher.got)
+    watcher.leave()
     publisher.publish("clock/today", HOUR_S)
     set_clock(options, -86400)
     publisher.publish("clock/yesterday", HOUR_S)
@@ -100,12 +116,11 @@ def after(options):
     # The last that it gets says that it has all.
     fresh.publish("clock/end", HOUR_S)
     fresh.publish("retained/end", HOUR_S)
-    deadline = time.monotonic() + 20
     ends = ((away, "clock/end"), (fresh, "retained/end"))
-    while time.monotonic() < deadline and not all(
-        client.got and client.got[-1].topic == end for client, end in ends
-    ):
-        time.sleep(0.02)
+    wait_until(
+        "all has come",
+        lambda: all(client.got and client.got[-1].topic == end for client, end in ends),
+    )
     left = [message.properties.MessageExpiryInterval for message in away.got
             if hasattr(message.properties, "MessageExpiryInterval")]
     print(

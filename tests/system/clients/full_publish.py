@@ -14,7 +14,7 @@ import paho.mqtt.client as mqtt
 QUOTA_EXCEEDED = 0x97
 IN_FLIGHT_MAX = 20
 # As long as the edge is full, nothing is acknowledged, and the client's own pings must do.
-KEEP_ALIVE_S = 4
+KEEP_ALIVE_S = 15
 TRY_AGAIN_AFTER_S = 0.1
 
 # name, protocol, QoS

@@ -12,11 +12,35 @@ import urllib.request
 HALF = b"\x10\x13\x00\x04MQTT\x04\x02"
 # So many come at once; more than wait to be accepted would be turned away by the kernel for a second.
 AT_ONCE = 100
+# From when all are open to when the broker has closed the last one.
+GIVEN_UP_WITHIN_S = 30
 
 
-def wait_accepted(options, count, until):
-    """Until the broker says that it has so many connections; some that have come may have gone already."""
+class Many:
+    def __init__(self, port):
+        self.port, self.sockets, self.poll = port, {}, select.epoll()
+
+    def open(self):
+        one = socket.socket()
+        one.connect(("127.0.0.1", self.port))
+        one.send(HALF)
+        self.sockets[one.fileno()] = one
+        self.poll.register(one.fileno(), select.EPOLLIN | select.EPOLLHUP)
+
+    def take_closed(self, wait_s):
+        """Those that the broker has closed are let go; returns how many they were."""
+        closed = self.poll.poll(wait_s)
+        for descriptor, _ in closed:
+            self.poll.unregister(descriptor)
+            self.sockets.pop(descriptor).close()
+        return len(closed)
+
+
+def wait_accepted(options, many, count, until):
+    """Until the broker says that it has so many connections. Those that it has given up meanwhile come anew."""
     while time.monotonic() < until:
+        for _ in range(many.take_closed(0)):
+            many.open()
         with urllib.request.urlopen(f"http://127.0.0.1:{options.http}/metrics") as answer:
             text = answer.read().decode()
         if float(re.search(r"^tidegate_mqtt_connections (\S+)", text, re.M)[1]) >= count:
@@ -33,24 +57,18 @@ def main():
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    sockets, poll = {}, select.epoll()
+    many = Many(options.port)
     start = time.monotonic()
     for number in range(options.connections):
         if number % AT_ONCE == 0:
-            wait_accepted(options, number, start + options.deadline)
-        one = socket.socket()
-        one.connect(("127.0.0.1", options.port))
-        one.send(HALF)
-        sockets[one.fileno()] = one
-        poll.register(one.fileno(), select.EPOLLIN | select.EPOLLHUP)
-    wait_accepted(options, options.connections, start + options.deadline)
-    print(f"open after {time.monotonic() - start:.1f} s", flush=True)
-    while sockets and time.monotonic() - start < options.deadline:
-        for descriptor, _ in poll.poll(1):
-            one = sockets.pop(descriptor)
-            poll.unregister(descriptor)
-            one.close()
-    print(f"closed but for {len(sockets)} after {time.monotonic() - start:.1f} s", flush=True)
+            wait_accepted(options, many, number, start + options.deadline)
+        many.open()
+    wait_accepted(options, many, options.connections, start + options.deadline)
+    opened = time.monotonic()
+    print(f"open after {opened - start:.1f} s", flush=True)
+    while many.sockets and time.monotonic() - opened < GIVEN_UP_WITHIN_S:
+        many.take_closed(1)
+    print(f"closed but for {len(many.sockets)} after {time.monotonic() - start:.1f} s", flush=True)
 
 
 main()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn::{ConnectionError, ReadExactError, RecvStream, SendStream};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -133,16 +133,7 @@ impl Bridge {
     pub async fn expect(&mut self, wanted: u8) -> Vec<u8> {
         let reading = async {
             loop {
-                let mut length = [0; 4];
-                self.control_in
-                    .read_exact(&mut length)
-                    .await
-                    .expect("a frame comes");
-                let mut frame = vec![0; u32::from_le_bytes(length) as usize];
-                self.control_in
-                    .read_exact(&mut frame)
-                    .await
-                    .expect("the frame is whole");
+                let mut frame = read(&mut self.control_in).await.expect("a frame comes");
                 if frame[0] == wanted {
                     return frame.split_off(2);
                 }
@@ -154,12 +145,25 @@ impl Bridge {
 
     /// The code with which the hub closes the connection.
     pub async fn close_code(&self) -> u64 {
-        let closed = tokio::time::timeout(ANSWER_MAX, self.connection.closed()).await;
-        match closed.expect("the hub closes the connection") {
-            ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
-            other => panic!("closed without a code: {other}"),
-        }
+        close_code(&self.connection).await
     }
+}
+
+async fn close_code(connection: &quinn::Connection) -> u64 {
+    let closed = tokio::time::timeout(ANSWER_MAX, connection.closed()).await;
+    match closed.expect("the hub closes the connection") {
+        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("closed without a code: {other}"),
+    }
+}
+
+/// A frame, without its length.
+async fn read(stream: &mut RecvStream) -> Result<Vec<u8>, ReadExactError> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let mut frame = vec![0; u32::from_le_bytes(length) as usize];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame)
 }
 
 async fn write(stream: &mut SendStream, kind: u8, body: &[u8]) {
@@ -184,17 +188,27 @@ fn hello() -> Vec<u8> {
     body
 }
 
-/// Connects and says Hello, and does not wait for an answer; the control stream stays open with it.
-pub async fn knock(
-    hub: SocketAddr,
-    certificates: &Path,
-) -> (quinn::Connection, (SendStream, RecvStream)) {
+/// Connects, says Hello and leaves when it is welcomed; the code where the hub closes the connection instead.
+pub async fn knock(hub: SocketAddr, certificates: &Path) -> Result<(), u64> {
     let connection = dial(hub, certificates)
         .await
         .expect("the certificate is good");
-    let mut control = connection.open_bi().await.expect("the hub is there");
-    write(&mut control.0, HELLO, &hello()).await;
-    (connection, control)
+    let (mut control_out, mut control_in) = connection.open_bi().await.expect("the hub is there");
+    write(&mut control_out, HELLO, &hello()).await;
+    let is_welcomed = async {
+        while let Ok(frame) = read(&mut control_in).await {
+            if frame[0] == WELCOME {
+                return true;
+            }
+        }
+        false
+    };
+    let answer = tokio::time::timeout(ANSWER_MAX, is_welcomed).await;
+    if answer.expect("the hub answers a Hello") {
+        Ok(())
+    } else {
+        Err(close_code(&connection).await)
+    }
 }
 
 /// A QUIC connection with the client certificate of a folder; an error where the hub turns it away.

@@ -67,10 +67,28 @@ impl Bystander {
     /// Of so many messages from now on.
     #[track_caller]
     pub fn measure(&self, count: usize) -> P99 {
-        // What came before is not asked for.
+        self.forget();
+        self.next(count)
+    }
+
+    /// The same of two at the same time: this one, and one that nothing is done to.
+    #[track_caller]
+    pub fn measure_beside(&self, control: &Self, count: usize) -> (P99, P99) {
+        self.forget();
+        control.forget();
+        // What the control has got meanwhile waits in its channels.
+        (self.next(count), control.next(count))
+    }
+
+    /// What came before is not asked for.
+    fn forget(&self) {
         for times in [&self.acknowledged, &self.delivered] {
             times.try_iter().for_each(drop);
         }
+    }
+
+    #[track_caller]
+    fn next(&self, count: usize) -> P99 {
         P99 {
             acknowledged: p99(&self.acknowledged, count),
             delivered: p99(&self.delivered, count),

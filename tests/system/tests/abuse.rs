@@ -2,14 +2,16 @@
 //! bystander at 100 messages a second sees no error, loses nothing, and hardly waits.
 //!
 //! What "hardly" is: at most twice the bystander's p99 before, or a floor, whichever is more: attackers,
-//! bystander and edge share the machine's few cores. An edge built without optimisation takes several times
-//! as long for what stands in its commit queue before the bystander's message: its PUBACKs have a floor of
-//! their own.
+//! bystander and edge share the machine's few cores. Where cores or disk stand still for all, that is no edge's
+//! doing: a second bystander, at an edge that nobody attacks, says how long it took there at the same time, and
+//! twice that is allowed, too. An edge built without optimisation takes several times as long for what stands in
+//! its commit queue before the bystander's message: its PUBACKs have a floor of their own.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -34,6 +36,8 @@ const BEFORE: usize = 150;
 const DURING: usize = 300;
 
 const HALF_CONNECTS: u64 = 10_000;
+/// They are all open by then: those that the edge has given up meanwhile have come anew.
+const HALF_CONNECTS_WITHIN: Duration = Duration::from_secs(90);
 /// Beside the connections an edge has its journal, its listeners and the bystander's.
 const OTHER_FILES: u64 = 200;
 
@@ -48,9 +52,12 @@ const RETAINED: usize = 100_000;
 /// Publishes under way at once, of one connection.
 const WINDOW: usize = 100;
 
+/// Published one window after the other: each takes a commit.
+const RETAINED_WINDOW: usize = 1_000;
+
 /// An edge of its own, with as many open files as it may have.
-fn start(scratch: &Scratch) -> Edge {
-    let mut edge = Edge::alone(scratch.path(), scratch.path());
+fn start(folder: &Path) -> Edge {
+    let mut edge = Edge::alone(folder, folder);
     edge.program
         .wrap(&["sh", "-c", "ulimit -n $(ulimit -Hn) && exec \"$0\" \"$@\""]);
     edge.start();
@@ -58,26 +65,32 @@ fn start(scratch: &Scratch) -> Edge {
     edge
 }
 
-/// Runs `attack` beside a bystander. It gets a hook to call while the attack is at its height.
+/// Runs `attack` beside a bystander, and one at an idle edge. It gets a hook to call while the attack is at its height.
 fn beside_bystander(name: &str, attack: impl FnOnce(&mut Edge, &dyn Fn())) {
     let scratch = Scratch::new(name);
-    let mut edge = start(&scratch);
+    let mut edge = start(scratch.path());
+    let mut idle_edge = start(&scratch.folder("idle"));
     let bystander = Bystander::start(edge.mqtt);
+    let control = Bystander::start(idle_edge.mqtt);
     let before = bystander.measure(BEFORE);
     let memory = Watch::start(edge.process().id());
     let idle = memory.idle_bytes;
     let measured = std::cell::Cell::new(None);
-    attack(&mut edge, &|| measured.set(Some(bystander.measure(DURING))));
-    let during = measured.get().expect("the attack was measured");
+    attack(&mut edge, &|| {
+        measured.set(Some(bystander.measure_beside(&control, DURING)));
+    });
+    let (during, elsewhere) = measured.get().expect("the attack was measured");
     let grown = memory.finish();
     let count = bystander.finish();
+    control.finish();
     println!(
-        "{name}: {count} messages of the bystander; {before:?} before, {during:?} during; \
-         {} MiB idle, {} MiB more at most",
+        "{name}: {count} messages of the bystander; {before:?} before, {during:?} during, \
+         {elsewhere:?} elsewhere; {} MiB idle, {} MiB more at most",
         idle >> 20,
         grown >> 20
     );
     assert!(edge.process().exited().is_none(), "the edge lives");
+    assert!(idle_edge.process().exited().is_none(), "and the idle one");
     assert!(grown <= MEMORY_BYTES_MAX, "{grown} bytes above idle");
     let (puback_floor, floor) = match workspace::binary("tidegate-edge").parent() {
         Some(folder) if folder.ends_with("debug") => {
@@ -85,12 +98,16 @@ fn beside_bystander(name: &str, attack: impl FnOnce(&mut Edge, &dyn Fn())) {
         }
         _ => (P99_FLOOR, P99_FLOOR),
     };
-    for (before, during, floor) in [
-        (before.acknowledged, during.acknowledged, puback_floor),
-        (before.delivered, during.delivered, floor),
+    let all = [before, during, elsewhere];
+    for ([before, during, elsewhere], floor) in [
+        (all.map(|p99| p99.acknowledged), puback_floor),
+        (all.map(|p99| p99.delivered), floor),
     ] {
-        let most = (before * 2).max(floor);
-        assert!(during <= most, "p99 {before:?} before, {during:?} during");
+        let most = (before * 2).max(floor).max(elsewhere * 2);
+        assert!(
+            during <= most,
+            "p99 {before:?} before, {during:?} during, {elsewhere:?} elsewhere"
+        );
     }
 }
 
@@ -116,11 +133,11 @@ fn ten_thousand_clients_that_send_half_a_connect() {
             "--connections",
             &HALF_CONNECTS.to_string(),
             "--deadline",
-            "40",
+            &HALF_CONNECTS_WITHIN.as_secs().to_string(),
         ]);
         let log = edge.data.with_file_name("half_connects.log");
         let mut many = Process::start("half_connects", command, &log);
-        many.wait_for_log("open", wait::SOON);
+        many.wait_for_log("open", HALF_CONNECTS_WITHIN);
         at_its_height();
         // They are given up after ten seconds.
         assert!(many.wait(wait::SOON).success(), "{}", many.log());
@@ -153,21 +170,26 @@ impl Flood {
         Self { stop, sent, thread }
     }
 
-    /// Stops it, when it has sent `at_least`; returns how much it has.
+    /// Stops it, when it has sent `at_least`, however long that takes as long as it goes on; returns how much it
+    /// has.
     fn finish(self, at_least: u64) -> u64 {
-        wait::until("the attack is large enough", wait::SOON, || {
-            (self.sent.load(Ordering::Relaxed) >= at_least).then_some(())
-        });
+        let mut sent = self.sent.load(Ordering::Relaxed);
+        while sent < at_least {
+            sent = wait::until("the attack goes on", wait::SOON, || {
+                let now = self.sent.load(Ordering::Relaxed);
+                (now > sent).then_some(now)
+            });
+        }
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
         self.sent.load(Ordering::Relaxed)
     }
 }
 
-/// Publishes `packets` of QoS 1, numbered 1 to `WINDOW`, and takes as many PUBACKs.
-fn publish_window(client: &mut Client, packets: &[u8]) {
+/// Publishes `count` packets of QoS 1, and takes as many PUBACKs.
+fn publish_window(client: &mut Client, packets: &[u8], count: usize) {
     client.stream.write_all(packets).unwrap();
-    for _ in 0..WINDOW {
+    for _ in 0..count {
         client.read_puback().unwrap();
     }
 }
@@ -192,7 +214,7 @@ fn subscribers_that_never_read() {
         let packets = (1..=WINDOW as u16).map(|id| mqtt::publish(id, "flood/1", &payload));
         let packets = packets.collect::<Vec<_>>().concat();
         let flood = Flood::start(move || {
-            publish_window(&mut publisher, &packets);
+            publish_window(&mut publisher, &packets, WINDOW);
             (WINDOW * FLOOD_PAYLOAD_BYTES) as u64
         });
         at_its_height();
@@ -246,12 +268,13 @@ fn publishers_of_one_byte_at_full_speed() {
 fn retain(broker: SocketAddr) {
     let mut client = Client::connect(broker, "retainer").unwrap();
     let topics: Vec<_> = (0..RETAINED).map(|at| format!("r/{at:06}")).collect();
-    for topics in topics.chunks(WINDOW) {
-        let ids = 1..=WINDOW as u16;
+    for topics in topics.chunks(RETAINED_WINDOW) {
+        let ids = 1..=RETAINED_WINDOW as u16;
         let packets = ids
             .zip(topics)
             .map(|(id, topic)| mqtt::publish_retained(id, topic, b"21.5"));
-        publish_window(&mut client, &packets.collect::<Vec<_>>().concat());
+        let packets = packets.collect::<Vec<_>>().concat();
+        publish_window(&mut client, &packets, topics.len());
     }
 }
 

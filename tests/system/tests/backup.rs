@@ -148,9 +148,10 @@ fn under_load<T>(site: &Site, from: usize, work: impl FnOnce() -> T) -> (T, usiz
             (site.edge.landed_offset()? > from as u64).then_some(())
         });
         let done = work();
-        let before = sent.load(Ordering::Acquire);
+        // What was under way then may have landed in time: what is looked for was sent after it.
+        let after = (sent.load(Ordering::Acquire) + 2 * AT_ONCE) as u64;
         wait::until("more lands", wait::SOON, || {
-            (sent.load(Ordering::Acquire) > before).then_some(())
+            (site.edge.landed_offset()? >= after).then_some(())
         });
         stop.store(true, Ordering::Release);
         done

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use tidegate_system_tests::bridge::{self, Bridge, REFUSED, REFUSED_REASON_AT};
 use tidegate_system_tests::cli::json;
@@ -21,6 +22,9 @@ const PROTOCOL: u64 = 1;
 const FRAME_TOO_LARGE: u64 = 2;
 const FENCED: u64 = 5;
 const HELLO_STORM: u64 = 10;
+/// So many Hellos an edge may say at once, and each so long another one.
+const HELLO_BURST_MAX: u64 = 10;
+const HELLO_INTERVAL_S: u64 = 2;
 const WRONG_OFFSET: u8 = 3;
 const WRONG_HASH: u8 = 4;
 
@@ -150,20 +154,24 @@ async fn replayed_hello(site: &Site, certificates: PathBuf) {
     closed(site, "protocol");
 }
 
-/// Ten may come at once; of a hundred the others are turned away before anything is decided.
+/// Ten may come at once; of a hundred the others are turned away before anything is decided, but for who comes
+/// when it is time for another one: on a slow machine those are more.
 async fn hello_storm(site: &Site, certificates: &std::path::Path) {
-    let mut held_back = 0;
+    let start = Instant::now();
+    let mut admitted = 0;
     for _ in 0..100 {
-        let (connection, _control) = bridge::knock(site.cloud.bridge, certificates).await;
-        let closing =
-            tokio::time::timeout(std::time::Duration::from_millis(50), connection.closed());
-        if let Ok(quinn::ConnectionError::ApplicationClosed(close)) = closing.await {
-            assert_eq!(close.error_code.into_inner(), HELLO_STORM);
-            held_back += 1;
+        match bridge::knock(site.cloud.bridge, certificates).await {
+            Ok(()) => admitted += 1,
+            Err(code) => assert_eq!(code, HELLO_STORM),
         }
     }
-    println!("{held_back} of 100 connections were held back");
-    assert!(held_back >= 80, "{held_back}");
+    let elapsed = start.elapsed();
+    println!("{admitted} of 100 connections were admitted within {elapsed:?}");
+    let admitted_max = HELLO_BURST_MAX + elapsed.as_secs() / HELLO_INTERVAL_S;
+    assert!(
+        (1..=admitted_max).contains(&admitted),
+        "{admitted}, not 1 to {admitted_max}"
+    );
     closed(site, "hello_storm");
 }
 

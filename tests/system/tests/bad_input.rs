@@ -12,13 +12,18 @@ use std::time::{Duration, Instant};
 
 use tidegate_system_tests::bridge::{self, Bridge};
 use tidegate_system_tests::mqtt::{self, Client};
-use tidegate_system_tests::node::{Cloud, STREAM, Site};
+use tidegate_system_tests::node::{Cloud, Edge, STREAM, Site};
 use tidegate_system_tests::process::Process;
 use tidegate_system_tests::scratch::Scratch;
 use tidegate_system_tests::{http, kafka, ports, wait, workspace};
 
-/// A bystander's p99 may double, and a busy machine is no fault.
+/// A bystander's p99 may double, and a busy machine is no fault: where cores or disk stand still for all, twice
+/// what it takes at an edge that nobody talks to is allowed, too.
 const P99_FLOOR: Duration = Duration::from_millis(250);
+
+/// Messages that are looked at before the attacks, and at least from then on.
+const BEFORE: usize = 200;
+const BESIDE: usize = 500;
 
 /// A topic beside the bystander's.
 const SPARE: &str = "spare";
@@ -93,23 +98,31 @@ fn beside_bystanders(name: &str, attack: impl FnOnce(&mut Site, &Scratch)) {
     let topics = format!("topics:\n  - name: {STREAM}\n  - name: {SPARE}\n    partitions: 1\n");
     site.cloud.configure(&topics);
     site.start();
+    let mut idle_edge = Edge::alone(&scratch.folder("idle"), &scratch.folder("idle"));
+    idle_edge.start();
+    idle_edge.wait_ready();
     let publisher = Publisher::start(site.edge.mqtt);
+    let control = Publisher::start(idle_edge.mqtt);
     // More than will come: it follows until it is ended.
     let mut consumer = follow(&site, &scratch, "bystander", u64::MAX);
     consumer.wait_for_log("following", wait::SOON);
-    let before = publisher.p99_since(200);
+    let before = publisher.p99_since(BEFORE);
+    // What came before is not asked for.
+    control.p99_since(1);
     attack(&mut site, &scratch);
-    let beside = publisher.p99_since(100);
+    let beside = publisher.p99_since(BESIDE);
+    let elsewhere = control.p99_since(1);
     assert!(
         consumer.exited().is_none(),
         "the consumer saw an error: {}",
         consumer.log()
     );
     let count = publisher.finish();
-    println!("{count} messages; p99 {before:?} before, {beside:?} beside");
+    control.finish();
+    println!("{count} messages; p99 {before:?} before, {beside:?} beside, {elsewhere:?} elsewhere");
     assert!(
-        beside <= (before * 2).max(P99_FLOOR),
-        "p99 {before:?} before, {beside:?} beside"
+        beside <= (before * 2).max(P99_FLOOR).max(elsewhere * 2),
+        "p99 {before:?} before, {beside:?} beside, {elsewhere:?} elsewhere"
     );
     assert_eq!(site.edge.wait_landed(count), count);
     let mut all = follow(&site, &scratch, "afterwards", count);

@@ -26,10 +26,11 @@ const DISK: &str = "72M";
 const PAYLOAD_BYTES: usize = 8 << 10;
 /// Of each of the four publishers: together they fill the disk, and more.
 const MESSAGES: usize = 3_000;
-const DEADLINE: Duration = Duration::from_secs(150);
+const DEADLINE: Duration = Duration::from_secs(170);
 
-/// How long the disk is seen to be full: longer than the clients' keep-alives allow silence.
-const FULL: Duration = Duration::from_secs(8);
+/// How long the disk is seen to be full, from when each client stands still: longer than a keep-alive of 15 s
+/// allows silence, which is half as long again.
+const FULL: Duration = Duration::from_secs(24);
 
 /// Nothing is taken for so long: every client has tried again by then.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -45,7 +46,7 @@ const MOSQUITTO_BYTES: usize = 512 << 10;
 const WITHHELD_MIN: u64 = 2 * 20 + 1;
 /// What is held for one client, and a message that was read before the bound was seen.
 const HELD_BYTES_MAX: u64 = (256 << 10) + 2 * PAYLOAD_BYTES as u64;
-const FLOOD_KEEP_ALIVE_S: u8 = 2;
+const FLOOD_KEEP_ALIVE_S: u8 = 15;
 
 fn publishers(site: &Site, folder: &Path, messages: usize) -> (Process, PathBuf) {
     let report = folder.join("report.json");
@@ -117,12 +118,13 @@ fn a_full_disk_refuses_who_can_be_told_and_slows_who_cannot() {
     site.edge.start();
     site.edge.wait_ready();
     let (mut publishing, report) = publishers(&site, scratch.path(), MESSAGES);
-    let full_at = wait_full(&site, &report);
+    wait_full(&site, &report);
     let refused = refused_by_name(&site);
     let flood = flood(&site);
+    let silent_since = Instant::now();
     bystanders_are_served(&site);
     // A span of time that is looked at, not a wait.
-    std::thread::sleep(FULL.saturating_sub(full_at.elapsed()));
+    std::thread::sleep(FULL.saturating_sub(silent_since.elapsed()));
     let (before, bytes) = held(&site);
     println!("full for {FULL:?}: {before} publishes are withheld, {bytes} bytes");
     assert!(
@@ -184,7 +186,7 @@ fn a_full_disk_refuses_who_can_be_told_and_slows_who_cannot() {
 
 /// Waits until the disk is full: somebody is refused, the windows of the others are withheld, and for a
 /// while nothing has fitted in any more.
-fn wait_full(site: &Site, report: &Path) -> Instant {
+fn wait_full(site: &Site, report: &Path) {
     let mut last = (0, Instant::now());
     wait::until("the disk is full", DEADLINE, || {
         let rows = seen(report);
@@ -194,7 +196,7 @@ fn wait_full(site: &Site, report: &Path) -> Instant {
             last = (taken, Instant::now());
         }
         let is_settled = last.1.elapsed() > SETTLED;
-        (is_settled && held(site).0 >= WITHHELD_MIN && refused > Some(0)).then(Instant::now)
+        (is_settled && held(site).0 >= WITHHELD_MIN && refused > Some(0)).then_some(())
     })
 }
 
@@ -284,17 +286,13 @@ fn refused_by_name(site: &Site) -> Option<Process> {
     Some(waiting)
 }
 
-/// Whoever does not publish to a stream is served as ever.
+/// Whoever does not publish to a stream is served as ever, while the others wait.
 fn bystanders_are_served(site: &Site) {
-    let start = Instant::now();
     let mut client = Client::connect(site.edge.mqtt, "bystander").unwrap();
     client.stream.write_all(&[0xc0, 0]).unwrap();
     assert_eq!(client.read_packet().unwrap(), (0xd0, Vec::new()));
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    let (withheld, _) = held(site);
+    assert!(withheld >= WITHHELD_MIN, "the disk is full: {withheld}");
 }
 
 #[test]
