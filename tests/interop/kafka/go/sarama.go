@@ -135,22 +135,14 @@ func saramaReceived(one *sarama.ConsumerMessage) record {
 	return got
 }
 
-// A message, and what is closed once it is committed.
-type handed struct {
-	message   *sarama.ConsumerMessage
-	committed chan struct{}
-}
-
 // A member: what its sessions get goes through a channel.
 type saramaMember struct {
 	group   sarama.ConsumerGroup
-	got     chan handed
+	got     chan *sarama.ConsumerMessage
 	cancel  context.CancelFunc
 	ended   chan error
 	lock    sync.Mutex
 	session sarama.ConsumerGroupSession
-	// Of what was polled since the last commit.
-	pending []chan struct{}
 }
 
 func (s *saramaLibrary) join(group, topic string) (member, error) {
@@ -165,7 +157,7 @@ func (s *saramaLibrary) join(group, topic string) (member, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	one := &saramaMember{group: made, got: make(chan handed), cancel: cancel, ended: make(chan error, 1)}
+	one := &saramaMember{group: made, got: make(chan *sarama.ConsumerMessage), cancel: cancel, ended: make(chan error, 1)}
 	go func() {
 		for {
 			err := made.Consume(ctx, []string{topic}, one)
@@ -193,20 +185,19 @@ func (m *saramaMember) Setup(session sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-func (m *saramaMember) Cleanup(sarama.ConsumerGroupSession) error {
+// The claims have ended, and what they have handed over is marked: without this it would come again, since nothing is
+// committed by itself.
+func (m *saramaMember) Cleanup(session sarama.ConsumerGroupSession) error {
+	session.Commit()
 	m.set(nil)
 	return nil
 }
 
 func (m *saramaMember) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	for message := range claim.Messages() {
-		one := handed{message, make(chan struct{})}
 		select {
-		case m.got <- one:
-			// Here, where the session cannot end meanwhile: it waits for its claims.
+		case m.got <- message:
 			session.MarkMessage(message, "")
-			session.Commit()
-			close(one.committed)
 		case <-session.Context().Done():
 			return nil
 		}
@@ -219,9 +210,8 @@ func (m *saramaMember) poll() ([]record, error) {
 	enough := time.After(pollFor)
 	for {
 		select {
-		case one := <-m.got:
-			got = append(got, saramaReceived(one.message))
-			m.pending = append(m.pending, one.committed)
+		case message := <-m.got:
+			got = append(got, saramaReceived(message))
 		case err := <-m.ended:
 			return got, fmt.Errorf("the member has ended: %w", err)
 		case <-enough:
@@ -230,12 +220,12 @@ func (m *saramaMember) poll() ([]record, error) {
 	}
 }
 
-// Each claim commits what it hands over: that is waited for.
 func (m *saramaMember) commit() error {
-	for _, committed := range m.pending {
-		<-committed
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	if m.session != nil {
+		m.session.Commit()
 	}
-	m.pending = nil
 	return nil
 }
 
@@ -253,8 +243,10 @@ func (m *saramaMember) assigned() int {
 }
 
 func (m *saramaMember) close() error {
+	// What is marked is committed, and only then it leaves.
+	err := m.commit()
 	m.cancel()
-	return first(m.group.Close(), <-m.ended)
+	return first(err, m.group.Close(), <-m.ended)
 }
 
 func (s *saramaLibrary) read(topic string, partition int32, offset int64, count int) ([]record, error) {
