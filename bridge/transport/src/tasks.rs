@@ -13,19 +13,20 @@ use tokio::time::sleep;
 #[derive(Debug, Default)]
 pub struct Tasks {
     all: JoinSet<()>,
-    failed: watch::Sender<Option<&'static str>>,
+    failed: watch::Sender<Option<String>>,
 }
 
 /// Says so where it goes by a panic.
 struct Fallen {
-    what: &'static str,
-    failed: watch::Sender<Option<&'static str>>,
+    what: String,
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Drop for Fallen {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.failed.send_replace(Some(self.what));
+            self.failed
+                .send_replace(Some(std::mem::take(&mut self.what)));
         }
     }
 }
@@ -33,11 +34,18 @@ impl Drop for Fallen {
 impl Tasks {
     /// Without this one the node is of no use: where it panics, `failed` returns.
     pub fn spawn(&mut self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let failed = self.failed.clone();
+        let fallen = self.fallen(what);
         self.all.spawn(async move {
-            let _fallen = Fallen { what, failed };
+            let _fallen = fallen;
             task.await;
         });
+    }
+
+    fn fallen(&self, what: &str) -> Fallen {
+        Fallen {
+            what: what.to_owned(),
+            failed: self.failed.clone(),
+        }
     }
 
     /// The node goes on without this one: where it panics, `begin` makes it anew after a pause.
@@ -56,13 +64,15 @@ impl Tasks {
         Error: Display + Send,
     {
         let mut next = Some(begin()?);
+        let fallen = self.fallen(&what);
         self.all.spawn(async move {
+            let _fallen = fallen;
             loop {
                 if let Some(task) = next.take() {
                     let mut running = JoinSet::new();
                     running.spawn(task);
                     match running.join_next().await {
-                        Some(Err(error)) if error.is_panic() => {
+                        Some(Err(error)) if error.is_panic() && !*stopping.borrow() => {
                             tracing::error!(%error, "{what} has failed, and is begun again in {pause:?}");
                         }
                         _ => return,
@@ -82,10 +92,10 @@ impl Tasks {
     }
 
     /// Returns when one has panicked without which the node is of no use, with what it was.
-    pub async fn failed(&self) -> &'static str {
+    pub async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
         let what = failed.wait_for(Option::is_some).await;
-        what.ok().and_then(|what| *what).unwrap_or_default()
+        what.ok().and_then(|what| what.clone()).unwrap_or_default()
     }
 
     /// The next that has ended; nothing once all have.

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -13,6 +14,9 @@ use tidegate_shared::id::EdgeId;
 use tidegate_shared::service::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// So long a node that has failed has to come to its end.
+const FAILED_SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
 /// The cloud node of Tidegate: takes what edges land, and serves it to Kafka clients.
 #[derive(Debug, Parser)]
@@ -121,19 +125,28 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             watchdog::told(service.ready());
         }
     };
-    tokio::select! {
-        () = reload => {}
-        () = watchdog::feed(&service, async || cloud.answers().await) => {}
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        reason = cloud.failed() => {
-            // Nothing can be acknowledged any more, or nobody comes in; a start reads the log anew.
-            anyhow::bail!("{reason}");
+    let failed = tokio::select! {
+        () = reload => None,
+        () = watchdog::feed(&service, async || cloud.answers().await) => None,
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: stopping");
+            None
         }
-    }
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT: stopping");
+            None
+        }
+        reason = cloud.failed() => Some(reason),
+    };
     watchdog::told(service.stopping());
-    cloud.shutdown().await;
-    Ok(())
+    let Some(reason) = failed else {
+        cloud.shutdown().await;
+        return Ok(());
+    };
+    // Nothing can be acknowledged any more, or nobody comes in; a start reads the log anew. What goes on keeps what it has.
+    tracing::error!(reason, "stopping");
+    let _ = tokio::time::timeout(FAILED_SHUTDOWN_MAX, cloud.shutdown()).await;
+    anyhow::bail!("{reason}")
 }
 
 async fn make_certificate(config: &Config, edge: String, out: &Path) -> anyhow::Result<()> {

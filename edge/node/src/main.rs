@@ -12,6 +12,7 @@ mod support_bundle;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use doctor_command::DoctorArguments;
@@ -26,6 +27,9 @@ use tidegate_shared::fleet::EdgeSpec;
 use tidegate_shared::service::Service;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// So long a node that has failed has to come to its end.
+const FAILED_SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
 /// The edge node of Tidegate: devices publish to it over MQTT; it keeps every message and sends it on.
 #[derive(Debug, Parser)]
@@ -138,17 +142,26 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             watchdog::told(service.ready());
         }
     };
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        () = reload => {}
-        () = watchdog::feed(&service, async || edge.answers().await) => {}
-        reason = edge.failed() => {
-            // Nothing can be acknowledged any more, or nobody comes in; a start opens all anew.
-            anyhow::bail!("{reason}");
+    let failed = tokio::select! {
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: stopping");
+            None
         }
-    }
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT: stopping");
+            None
+        }
+        () = reload => None,
+        () = watchdog::feed(&service, async || edge.answers().await) => None,
+        reason = edge.failed() => Some(reason),
+    };
     watchdog::told(service.stopping());
-    edge.shutdown().await;
-    Ok(ExitCode::SUCCESS)
+    let Some(reason) = failed else {
+        edge.shutdown().await;
+        return Ok(ExitCode::SUCCESS);
+    };
+    // Nothing can be acknowledged any more, or nobody comes in; a start opens all anew. What goes on keeps what it has.
+    tracing::error!(reason, "stopping");
+    let _ = tokio::time::timeout(FAILED_SHUTDOWN_MAX, edge.shutdown()).await;
+    anyhow::bail!("{reason}")
 }

@@ -405,6 +405,17 @@ impl Task {
     }
 }
 
+impl Drop for Task {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // It has not come to its end: nobody must go on sending to it.
+            self.context.router.leave(self.id);
+            self.context.open.remove(self.id);
+            self.mailbox.close();
+        }
+    }
+}
+
 /// No deadline: the alarm comes all the same, and finds nothing to do.
 fn far() -> Instant {
     Instant::now() + std::time::Duration::from_secs(3600)

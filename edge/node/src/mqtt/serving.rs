@@ -249,13 +249,14 @@ impl Task {
     /// Hands over what the journal has for the session, and retained messages in between: behind what was there when
     /// they were asked for.
     pub(super) fn feed(&mut self, turn: &mut Turn) {
-        if let Some(behind) = self.retained.behind() {
+        while let Some(behind) = self.retained.behind() {
             self.pump(Some(behind));
             self.deliver_retained(turn);
+            if self.retained.behind() == Some(behind) {
+                return;
+            }
         }
-        if self.retained.is_empty() {
-            self.pump(None);
-        }
+        self.pump(None);
     }
 
     fn pump(&mut self, until: Option<Position>) {

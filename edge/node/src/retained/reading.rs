@@ -27,12 +27,12 @@ struct Places {
     places: BTreeMap<u64, Place>,
     by_filter: BTreeMap<Text, u64>,
     asked: u64,
-    behind: Position,
 }
 
 #[derive(Debug)]
 struct Place {
     wanted: Wanted,
+    behind: Position,
     /// The topic that was read last.
     after: Option<Text>,
 }
@@ -54,14 +54,13 @@ impl Reading {
     /// A filter that is read already begins anew `[MQTT-3.8.4-3]`. What the client's session has below `behind` comes
     /// first: what is retained is as new, or newer.
     pub(crate) fn want(&mut self, wanted: Wanted, behind: Position) {
-        let places = self.0.get_or_insert_default();
-        places.behind = behind;
-        places.want(wanted);
+        self.0.get_or_insert_default().want(wanted, behind);
     }
 
-    /// What the client's session has below comes before the next.
+    /// What the client's session has below comes before the next message.
     pub(crate) fn behind(&self) -> Option<Position> {
-        self.0.as_ref().map(|places| places.behind)
+        let (_, next) = self.0.as_ref()?.places.first_key_value()?;
+        Some(next.behind)
     }
 
     /// The client has unsubscribed.
@@ -70,10 +69,6 @@ impl Reading {
             places.forget(name);
             self.rest();
         }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_none()
     }
 
     fn rest(&mut self) {
@@ -96,12 +91,13 @@ impl Reading {
 }
 
 impl Places {
-    fn want(&mut self, wanted: Wanted) {
+    fn want(&mut self, wanted: Wanted, behind: Position) {
         self.forget(&wanted.filter.name);
         self.by_filter
             .insert(wanted.filter.name.clone(), self.asked);
         let place = Place {
             wanted,
+            behind,
             after: None,
         };
         self.places.insert(self.asked, place);
@@ -120,15 +116,21 @@ impl Places {
         now_ms: u64,
         looks: &mut usize,
     ) -> Read {
+        let first = self.places.first_key_value();
+        let behind = first.map(|(_, place)| place.behind);
         loop {
             let Some(oldest) = self.places.first_entry() else {
                 return Read::Nothing;
             };
+            // What waited when that one was asked for comes first.
+            if Some(oldest.get().behind) != behind {
+                return Read::NotYet;
+            }
             // A filter that matches nothing is a look, too.
             if *looks == 0 {
                 return Read::NotYet;
             }
-            let Place { wanted, after } = oldest.get();
+            let Place { wanted, after, .. } = oldest.get();
             let store = store_of(&wanted.filter);
             match store.next(&wanted.filter.filter, after.as_ref(), now_ms, looks) {
                 Found::Message(retained) => {

@@ -125,6 +125,8 @@ pub(crate) struct Feed {
     reading: Option<JoinHandle<Result<Stretch, ReadError>>>,
     stretch: Stretch,
     wait: Wait,
+    /// The journal could not be read: that is tried again.
+    fails: bool,
     /// What it waits with where nothing is read: for growth, or for a read to be tried again.
     waiting: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -145,6 +147,7 @@ impl Feed {
             reading: None,
             stretch,
             wait: Wait::Growth,
+            fails: false,
             waiting: None,
         }
     }
@@ -159,10 +162,10 @@ impl Feed {
         *self.durable.borrow()
     }
 
-    /// Whether all below has been handed over, or is not for this session.
+    /// Whether all below has been handed over, is not for this session, or cannot be read.
     pub(crate) fn is_past(&self, position: Position) -> bool {
         let first = self.stretch.messages.front();
-        first.map_or(self.stretch.next, |stored| stored.position) >= position
+        self.fails || first.map_or(self.stretch.next, |stored| stored.position) >= position
     }
 
     /// Ready when there is a reason to pump, which may turn out to be none.
@@ -170,16 +173,19 @@ impl Feed {
         if let Some(reading) = &mut self.reading {
             let read = ready!(Pin::new(reading).poll(context));
             self.reading = None;
-            match read {
-                Ok(Ok(stretch)) => self.stretch = stretch,
-                Ok(Err(error)) => {
-                    tracing::error!(%error, "a client session cannot read the journal");
-                    self.waiting = Some(Box::pin(tokio::time::sleep(READ_AGAIN)));
-                    return self.poll_waiting(context);
+            let why = match read {
+                Ok(Ok(stretch)) => {
+                    self.stretch = stretch;
+                    self.fails = false;
+                    return Poll::Ready(());
                 }
-                Err(_) => {}
-            }
-            return Poll::Ready(());
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(why, "a client session cannot read the journal");
+            self.fails = true;
+            self.waiting = Some(Box::pin(tokio::time::sleep(READ_AGAIN)));
+            return self.poll_waiting(context);
         }
         if self.wait == Wait::Growth && self.waiting.is_none() {
             self.waiting = Some(Box::pin(growth(self.durable.clone())));

@@ -195,18 +195,18 @@ impl Group {
             };
             let reader = committer.reader().clone();
             let read = tokio::task::spawn_blocking(move || wanted.read(&reader)).await;
-            match read {
+            let why = match read {
                 Ok(Ok(Stretch { messages, next, .. })) => {
                     let mut state = self.state();
                     state.ahead = messages;
                     state.next = state.next.max(next);
+                    continue;
                 }
-                Ok(Err(error)) => {
-                    tracing::error!(group = %self.filter.name, %error, "a group cannot read the journal");
-                    tokio::time::sleep(super::feed::READ_AGAIN).await;
-                }
-                Err(_) => {}
-            }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(group = %self.filter.name, why, "a group cannot read the journal");
+            tokio::time::sleep(super::feed::READ_AGAIN).await;
         }
     }
 }

@@ -249,6 +249,10 @@ fn wants_no_local(session: &ClientSession) -> bool {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody has left before, and what they hold waits for others.
+            self.leave_groups();
+        }
         let present = self.session.is_present();
         self.sessions
             .leave(self.session.client_id(), self.id, present);

@@ -21,6 +21,7 @@ use tidegate_shared::fleet::UplinkSpec;
 use tidegate_shared::id::{EdgeOffset, Incarnation, SessionEpoch, StreamId, StreamName};
 use tidegate_shared::record::Compression;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::committer::{Committer, Landing};
@@ -73,6 +74,28 @@ pub(crate) struct Uplink {
     metrics: Arc<Metrics>,
     done: mpsc::UnboundedSender<Done>,
     results: mpsc::UnboundedReceiver<Done>,
+    /// What the sender asked for: it waits for their results.
+    jobs: JoinSet<()>,
+}
+
+/// While the hub is connected; says when it is not any more, also where that is by a panic.
+struct Connected(Arc<Metrics>);
+
+impl Connected {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.uplink_connected.set(1);
+        metrics.link.connected();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.uplink_connected.set(0);
+        if std::thread::panicking() {
+            self.0.link.lost("a panic".to_owned());
+        }
+    }
 }
 
 impl Uplink {
@@ -114,6 +137,7 @@ impl Uplink {
             metrics,
             done,
             results,
+            jobs: JoinSet::new(),
         })
     }
 
@@ -130,10 +154,9 @@ impl Uplink {
             match connected.unwrap_or_else(|_| Err("the hub does not answer".to_owned())) {
                 Ok(connection) => {
                     tracing::info!(hub = %self.hub, "uplink: connected");
-                    self.metrics.uplink_connected.set(1);
-                    self.metrics.link.connected();
+                    let connected = Connected::new(&self.metrics);
                     let end = self.exchange(connection, &mut stopping).await;
-                    self.metrics.uplink_connected.set(0);
+                    drop(connected);
                     self.sender.handle_disconnected();
                     self.metrics.link.lost(end.to_string());
                     match end {
@@ -244,6 +267,12 @@ impl Uplink {
                         break End::Lost("the journal has no room for the session".to_owned());
                     }
                 }
+                Some(ended) = self.jobs.join_next() => {
+                    // Nobody else would answer what the sender waits for.
+                    if let Err(error) = ended && error.is_panic() {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                }
                 () = sleep_until(wake.into()), if deadline.is_some() => {
                     self.sender.handle_timeout(Instant::now());
                 }
@@ -308,7 +337,7 @@ impl Uplink {
                     cluster_incarnation,
                     session_epoch,
                 } => {
-                    tokio::spawn(async move {
+                    self.jobs.spawn(async move {
                         let stored = committer.store_session(cluster_incarnation, session_epoch);
                         let _ = done.send(match stored.await {
                             true => Done::SessionStored(session_epoch),
@@ -320,7 +349,7 @@ impl Uplink {
                     stream,
                     incarnation,
                 } => {
-                    tokio::spawn(async move {
+                    self.jobs.spawn(async move {
                         let stored = committer.store_grant(stream, incarnation).await;
                         let _ = done.send(match stored {
                             true => Done::GrantStored(stream, incarnation),
@@ -330,7 +359,7 @@ impl Uplink {
                 }
                 SenderEvent::Prove { stream, offset } => {
                     let reader = committer.reader().clone();
-                    tokio::task::spawn_blocking(move || {
+                    self.jobs.spawn_blocking(move || {
                         let hash = reader.hash_at(stream, offset).unwrap_or_else(|error| {
                             tracing::error!(%stream, %offset, %error, "uplink: no proof");
                             None
@@ -340,7 +369,7 @@ impl Uplink {
                 }
                 SenderEvent::Read { streams, bytes_max } => {
                     let compression = Arc::clone(&self.compression);
-                    tokio::task::spawn_blocking(move || {
+                    self.jobs.spawn_blocking(move || {
                         let reads = read(&committer, streams, bytes_max, &compression);
                         let _ = done.send(Done::Read(reads));
                     });
