@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use doctor_command::DoctorArguments;
 use import_command::ImportArguments;
@@ -70,10 +71,17 @@ enum Command {
     SupportBundle(BundleArguments),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(arguments).await {
+    let ended = tokio::runtime::Runtime::new()
+        .context("the runtime cannot be started")
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(arguments));
+            // What still waits for a disk or a name server is waited for by nobody.
+            runtime.shutdown_background();
+            ended
+        });
+    match ended {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tidegate-edge: {error:#}");

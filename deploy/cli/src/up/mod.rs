@@ -50,6 +50,9 @@ async fn serve(arguments: UpArguments, terminal: Terminal) -> anyhow::Result<()>
         reason = node.failed() => Some(reason),
         () = showing => None,
     };
+    if let Some(reason) = &failure {
+        tracing::error!(reason, "stopping");
+    }
     let stopping = async {
         if let Some(demo) = demo {
             demo.stop(&node).await;

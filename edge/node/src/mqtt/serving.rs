@@ -249,9 +249,10 @@ impl Task {
     /// Hands over what the journal has for the session, and retained messages in between: behind what was there when
     /// they were asked for.
     pub(super) fn feed(&mut self, turn: &mut Turn) {
+        let mut looks = RETAINED_LOOKS_MAX;
         while let Some(behind) = self.retained.behind() {
             self.pump(Some(behind));
-            self.deliver_retained(turn);
+            self.deliver_retained(turn, &mut looks);
             if self.retained.behind() == Some(behind) {
                 return;
             }
@@ -289,16 +290,15 @@ impl Task {
     }
 
     /// As many as there is room for, and as may be looked at in one go.
-    fn deliver_retained(&mut self, turn: &mut Turn) {
+    fn deliver_retained(&mut self, turn: &mut Turn, looks: &mut usize) {
         let (now, now_ms) = (Instant::now(), self.context.clock.now_ms());
-        let mut looks = RETAINED_LOOKS_MAX;
         while self.may_read_retained() {
             let (own, system) = (&*self.context.retained, &*self.context.system);
             let store_of = |filter: &SharedFilter| match is_of_the_server(filter) {
                 true => system,
                 false => own,
             };
-            let letter = match self.retained.next(store_of, now_ms, &mut looks) {
+            let letter = match self.retained.next(store_of, now_ms, looks) {
                 Read::Message(retained, options, identifier) => {
                     // Of a session that goes on, QoS 2 would have to be completed by its next connection.
                     let qos_max = match self.feed {

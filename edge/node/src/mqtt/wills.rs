@@ -46,7 +46,14 @@ impl Context {
             context.sessions.sweep()
         });
         let mut posted = Vec::new();
-        for due in swept.await.unwrap_or_default() {
+        let swept = swept
+            .await
+            .unwrap_or_else(|error| match error.try_into_panic() {
+                // Sessions would not end any more, and nobody would know.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Vec::new(),
+            });
+        for due in swept {
             let client_id = due.client_id.as_bytes().clone();
             if self.is_silenced(&client_id) {
                 self.committer.store(vec![due.row.clone()], None);

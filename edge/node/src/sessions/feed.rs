@@ -211,7 +211,8 @@ impl Feed {
         may_have: impl Fn(&str) -> bool,
     ) -> Fed {
         let mut fed = Fed::default();
-        if self.reading.is_some() {
+        let waits_to_read_again = self.fails && self.waiting.is_some();
+        if self.reading.is_some() || waits_to_read_again {
             return fed;
         }
         if self.stretch.damaged_records > 0 {

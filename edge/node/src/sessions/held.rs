@@ -250,8 +250,12 @@ fn wants_no_local(session: &ClientSession) -> bool {
 impl Drop for Held {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // Nobody has left before, and what they hold waits for others.
+            // Nobody has left before: what it has of groups waits for others, and its will and its expiry for this.
             self.leave_groups();
+            if self.session.is_connected() {
+                let at_ms = self.now_ms();
+                self.store(&[Change::Disconnected { at_ms }], None);
+            }
         }
         let present = self.session.is_present();
         self.sessions
