@@ -3,20 +3,14 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tidegate_bridge::watchdog;
+use tidegate_bridge::daemon::{self, Signals};
 use tidegate_cloud::config::WalConfig;
 use tidegate_cloud::{Cloud, Config, authority};
 use tidegate_shared::id::EdgeId;
 use tidegate_shared::service::Service;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-/// So long a node that has failed has to come to its end.
-const FAILED_SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
 /// The cloud node of Tidegate: takes what edges land, and serves it to Kafka clients.
 #[derive(Debug, Parser)]
@@ -67,24 +61,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = tokio::runtime::Runtime::new()
-        .context("the runtime cannot be started")
-        .and_then(|runtime| {
-            let ended = runtime.block_on(run(arguments));
-            // What still waits for an object store is waited for by nobody.
-            runtime.shutdown_background();
-            ended
-        });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tidegate-cloud: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    daemon::run("tidegate-cloud", run(arguments))
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let filter = EnvFilter::try_new(&arguments.log)?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -105,48 +85,23 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         config.wal = wal;
     }
     if let Some(Command::Certificate { edge, out }) = arguments.command {
-        return make_certificate(&config, edge, &out).await;
+        make_certificate(&config, edge, &out).await?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut signals = Signals::new()?;
     let service = Service::from_environment();
     let cloud = tokio::select! {
         started = Box::pin(Cloud::start(config)) => started?,
-        _ = terminate.recv() => anyhow::bail!("SIGTERM: stopped before it was ready"),
-        _ = interrupt.recv() => anyhow::bail!("SIGINT: stopped before it was ready"),
+        signal = signals.stop() => anyhow::bail!("{signal}: stopped before it was ready"),
     };
-    watchdog::told(service.ready());
-    let reload = async {
-        while hang_up.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading certificates again");
-            watchdog::told(service.reloading());
-            cloud.reload().await;
-            watchdog::told(service.ready());
-        }
-    };
-    let failed = tokio::select! {
-        () = reload => None,
-        () = watchdog::feed(&service, async || cloud.answers().await) => None,
-        _ = terminate.recv() => {
-            tracing::info!("SIGTERM: stopping");
-            None
-        }
-        _ = interrupt.recv() => {
-            tracing::info!("SIGINT: stopping");
-            None
-        }
-        reason = cloud.failed() => Some(reason),
-    };
-    watchdog::told(service.stopping());
-    let Some(reason) = failed else {
-        cloud.shutdown().await;
-        return Ok(());
-    };
-    // Nothing can be acknowledged any more, or nobody comes in; a start reads the log anew. What goes on keeps what it has.
-    tracing::error!(reason, "stopping");
-    let _ = tokio::time::timeout(FAILED_SHUTDOWN_MAX, cloud.shutdown()).await;
-    anyhow::bail!("{reason}")
+    let (reload, answers) = (
+        async || cloud.reload().await,
+        async || cloud.answers().await,
+    );
+    let ended = signals.until_end(&service, "certificates", reload, answers, cloud.failed());
+    let failed = ended.await;
+    daemon::end(failed, cloud.shutdown()).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn make_certificate(config: &Config, edge: String, out: &Path) -> anyhow::Result<()> {

@@ -12,9 +12,7 @@ mod support_bundle;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use doctor_command::DoctorArguments;
 use import_command::ImportArguments;
@@ -22,15 +20,11 @@ use journal_command::JournalCommand;
 use passwd_command::PasswdArguments;
 use scram_command::ScramArguments;
 use support_bundle::BundleArguments;
-use tidegate_bridge::watchdog;
+use tidegate_bridge::daemon::{self, Signals};
 use tidegate_edge::{Edge, load_spec};
 use tidegate_shared::fleet::EdgeSpec;
 use tidegate_shared::service::Service;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-/// So long a node that has failed has to come to its end.
-const FAILED_SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
 /// The edge node of Tidegate: devices publish to it over MQTT; it keeps every message and sends it on.
 #[derive(Debug, Parser)]
@@ -73,21 +67,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = tokio::runtime::Runtime::new()
-        .context("the runtime cannot be started")
-        .and_then(|runtime| {
-            let ended = runtime.block_on(run(arguments));
-            // What still waits for a disk or a name server is waited for by nobody.
-            runtime.shutdown_background();
-            ended
-        });
-    match ended {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("tidegate-edge: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    daemon::run("tidegate-edge", run(arguments))
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -136,40 +116,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Some(Command::Doctor(_) | Command::SupportBundle(_)) | None => {}
     }
     let spec = load()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let signals = Signals::new()?;
     let service = Service::from_environment();
     let edge = Box::pin(Edge::start(spec)).await?;
-    watchdog::told(service.ready());
-    let reload = async {
-        while hang_up.recv().await.is_some() {
-            tracing::info!("SIGHUP: reading certificates, users and rules again");
-            watchdog::told(service.reloading());
-            edge.reload().await;
-            watchdog::told(service.ready());
-        }
-    };
-    let failed = tokio::select! {
-        _ = terminate.recv() => {
-            tracing::info!("SIGTERM: stopping");
-            None
-        }
-        _ = interrupt.recv() => {
-            tracing::info!("SIGINT: stopping");
-            None
-        }
-        () = reload => None,
-        () = watchdog::feed(&service, async || edge.answers().await) => None,
-        reason = edge.failed() => Some(reason),
-    };
-    watchdog::told(service.stopping());
-    let Some(reason) = failed else {
-        edge.shutdown().await;
-        return Ok(ExitCode::SUCCESS);
-    };
-    // Nothing can be acknowledged any more, or nobody comes in; a start opens all anew. What goes on keeps what it has.
-    tracing::error!(reason, "stopping");
-    let _ = tokio::time::timeout(FAILED_SHUTDOWN_MAX, edge.shutdown()).await;
-    anyhow::bail!("{reason}")
+    let (reload, answers) = (async || edge.reload().await, async || edge.answers().await);
+    let reloads = "certificates, users and rules";
+    let ended = signals.until_end(&service, reloads, reload, answers, edge.failed());
+    let failed = ended.await;
+    daemon::end(failed, edge.shutdown()).await?;
+    Ok(ExitCode::SUCCESS)
 }
